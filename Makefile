@@ -1,0 +1,44 @@
+# make help lists what one can do.
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help:  ## List the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
+
+.PHONY: setup
+setup: $(INSTALLED)  ## Make .venv with the pinned packages (a few minutes, about 3 GB)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "error: $(PYTHON) is too old; Python 3.11 or newer is needed: make setup PYTHON=..."; exit 2; }
+	@echo "installing into $(VENV) ..."
+	@"$(PYTHON)" -m venv $(VENV)
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+.PHONY: demo
+demo: setup  ## Make a film and scans, train on them, and show where everything is (4 to 6 minutes)
+	@$(BIN)/python jobs/demo.py
+
+.PHONY: test
+test: setup  ## Run every test
+	@$(BIN)/pytest
+
+.PHONY: check
+check: setup  ## Run the linter, the format check and the type checker
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+.PHONY: bench
+bench: setup  ## Measure the data's way: rows/s and memory, beside the alternatives
+	@$(BIN)/python benchmarks/ingest.py
+
+.PHONY: clean
+clean:  ## Remove .venv and what the demo made
+	rm -rf $(VENV) demo

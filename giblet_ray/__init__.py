@@ -1,0 +1,1 @@
+"""Train, search and compare encoding models: film in, BOLD out."""

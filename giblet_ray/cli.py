@@ -1,0 +1,163 @@
+"""From a command line to a validated configuration, and from an error to one line."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, get_origin
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_settings import CliSettingsSource, EnvSettingsSource, SettingsError
+
+from giblet_ray.config import Job
+from giblet_ray.errors import InputError, nearest
+
+EXIT_BAD_INPUT = 2
+JobT = TypeVar("JobT", bound=Job)
+
+
+def run_job(job_class: type[JobT], run: Callable[[JobT], None]) -> None:
+    """Read the command line, run the job, and turn an error of the user's into one line.
+
+    Exits with code 2 after bad input, which is said on standard error without a traceback
+    unless ``--debug`` is given, and with 130 after Ctrl-C.
+    """
+    arguments = sys.argv[1:]
+    try:
+        run(parse_job(job_class, arguments))
+    except InputError as error:
+        if "--debug" in arguments:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(EXIT_BAD_INPUT)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+def parse_job(job_class: type[JobT], arguments: Sequence[str]) -> JobT:
+    """Return the job that the command line, its YAML file and the environment describe.
+
+    Parameters
+    ----------
+    job_class : type[Job]
+        Which job's settings are read.
+    arguments : sequence of str
+        The command line without the program's name. A list is given as ``--field 3,7,15``, as
+        ``--field 3 7 15`` or as JSON.
+
+    Raises
+    ------
+    InputError
+        For an unknown field (the nearest valid one is named), a bad value or a missing one.
+    """
+    fields = dict(_fields(job_class))
+    given = _from_command_line(job_class, arguments, fields)
+    settings = _environment(job_class)
+    if given.get("config"):
+        _update(settings, _from_yaml(Path(given["config"])))
+    _update(settings, given)
+    try:
+        return job_class(**settings)
+    except ValidationError as error:
+        raise InputError(_one_line(error, fields)) from error
+
+
+def _fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """Every setting below `model`, by its dotted name."""
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _fields(field.annotation, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", field
+
+
+def _from_command_line(
+    job_class: type[Job], arguments: Sequence[str], fields: dict[str, FieldInfo]
+) -> dict[str, Any]:
+    lists = {name for name, field in fields.items() if get_origin(field.annotation) is tuple}
+    try:
+        source: CliSettingsSource[Any] = CliSettingsSource(
+            job_class,
+            cli_prog_name=Path(sys.argv[0]).name,
+            cli_parse_args=_join_list_values(arguments, lists),
+            cli_exit_on_error=False,
+            cli_avoid_json=True,
+            cli_hide_none_type=True,
+            cli_implicit_flags="toggle",
+        )
+        return source()
+    except SettingsError as error:
+        raise InputError(_unknown_argument(str(error), fields)) from error
+
+
+def _join_list_values(arguments: Sequence[str], lists: set[str]) -> list[str]:
+    """Turn ``--bold a b c`` into ``--bold '["a", "b", "c"]'`` for the fields that are lists."""
+    joined: list[str] = []
+    rest = list(arguments)
+    while rest:
+        flag = rest.pop(0)
+        joined.append(flag)
+        if flag.removeprefix("--") in lists:
+            values = []
+            while rest and not rest[0].startswith("--"):
+                values.append(rest.pop(0))
+            if len(values) > 1:
+                joined.append(json.dumps(values))
+            else:
+                joined.extend(values)
+    return joined
+
+
+def _from_yaml(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text())
+    except FileNotFoundError as error:
+        raise InputError(f"--config: no such file: {path}") from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"--config {path}: not readable as YAML: {reason}") from error
+    if not isinstance(content, dict):
+        raise InputError(f"--config {path}: found {type(content).__name__}, accepted: settings")
+    return content
+
+
+def _environment(job_class: type[Job]) -> dict[str, Any]:
+    return dict(EnvSettingsSource(job_class)())
+
+
+def _update(settings: dict[str, Any], stronger: dict[str, Any]) -> None:
+    for key, value in stronger.items():
+        if isinstance(value, dict) and isinstance(settings.get(key), dict):
+            _update(settings[key], value)
+        else:
+            settings[key] = value
+
+
+def _unknown_argument(message: str, fields: dict[str, FieldInfo]) -> str:
+    message = message.removeprefix("error parsing CLI: ")
+    unknown = message.partition("unrecognized arguments: ")[2].split()
+    if unknown and unknown[0].startswith("--"):
+        name = unknown[0].removeprefix("--").partition("=")[0]
+        return f"--{name}: no such setting{nearest(name, list(fields))}; --help lists all"
+    return message
+
+
+def _one_line(error: ValidationError, fields: dict[str, FieldInfo]) -> str:
+    problems = error.errors()
+    first = problems[0]
+    name = ".".join(part for part in first["loc"] if isinstance(part, str))
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    if first["type"] == "missing":
+        description = fields[name].description if name in fields else ""
+        return f"--{name} is missing: {description}{more}"
+    if first["type"] == "extra_forbidden":
+        return f"--{name}: no such setting{nearest(name, list(fields))}; --help lists all{more}"
+    if first["type"] == "value_error":
+        return f"--{name}: {first['ctx']['error']}{more}"
+    reason = first["msg"].removeprefix("Input ")
+    return f"--{name} is {first['input']!r}: {reason}{more}"

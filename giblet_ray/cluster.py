@@ -1,0 +1,57 @@
+"""The Ray cluster that a job runs on: the one it was submitted to, or this machine."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+
+def connect(num_cpus: int | None = None) -> None:
+    """Connect to the cluster that RAY_ADDRESS names, or start one on this machine.
+
+    Ray's own reports stay in its log files and on its dashboard; what a user should know, the
+    job prints.
+
+    Parameters
+    ----------
+    num_cpus : int, optional
+        CPU cores that a cluster on this machine offers (default: those that it has).
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Ray announces a future change of this default; no accelerator is hidden by what we ask for.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # A worker group that cannot be placed is an error after a while, not a silent wait.
+    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "180")
+    import ray
+    import ray.data
+
+    if not ray.is_initialized():
+        joins = bool(os.environ.get("RAY_ADDRESS"))
+        ray.init(
+            num_cpus=None if joins else num_cpus,
+            include_dashboard=None if joins else False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+    for name in ("ray.data", "ray.train", "ray.tune"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    ray.data.DataContext.get_current().enable_progress_bars = False
+
+
+def cluster_totals() -> dict[str, float]:
+    """Return the resources of all nodes together: CPU, GPU, object_store_memory (bytes)..."""
+    import ray
+
+    return dict(ray.cluster_resources())
+
+
+def smallest_object_store() -> int:
+    """Return the bytes of the smallest object store of any node that can run workers."""
+    import ray
+
+    stores = [
+        int(node["Resources"]["object_store_memory"])
+        for node in ray.nodes()
+        if node["Alive"] and "object_store_memory" in node["Resources"]
+    ]
+    return min(stores)

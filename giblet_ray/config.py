@@ -1,0 +1,356 @@
+"""Every setting of every job: typed, documented with its unit, validated once.
+
+A job's class is filled from its command line, its ``--config`` YAML file and the environment
+(``GIBLET_RAY_MODEL__EMBED_DIM=32``), in that order of precedence; :mod:`giblet_ray.cli` does the
+reading. Inner parts of the package receive the plain values that they need, not the whole
+configuration.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+Modality = Literal["video", "audio", "text"]
+
+HRF_SECONDS = 20.0
+"""Time in which the response to a brief stimulus, undershoot included, is nearly over
+(Glover 1999, doi:10.1006/nimg.1998.0419, figure 7)."""
+
+
+def _tuple_of_one(value: Any) -> Any:
+    return (value,) if isinstance(value, str | int | float) else value
+
+
+Paths = Annotated[tuple[str, ...], BeforeValidator(_tuple_of_one)]
+Names = Annotated[tuple[str, ...], BeforeValidator(_tuple_of_one)]
+Modalities = Annotated[tuple[Modality, ...], BeforeValidator(_tuple_of_one), Field(min_length=1)]
+
+
+class Group(BaseModel):
+    """Settings that belong together; `--group.field` on a command line."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+# --- data -----------------------------------------------------------------------------------
+
+
+class SplitConfig(Group):
+    """Which TRs are held out for validation: whole blocks or whole stimuli, never random TRs."""
+
+    kind: Literal["blocks", "stimuli"] = "blocks"
+    """blocks: contiguous blocks of every stimulus; stimuli: the ones named in val_stimuli."""
+    val_fraction: float = Field(0.2, gt=0, lt=1)
+    """Share of every stimulus's TRs that is held out (blocks)."""
+    val_blocks: int = Field(4, ge=1)
+    """Number of held-out blocks per stimulus (blocks)."""
+    gap_seconds: float = Field(HRF_SECONDS, ge=HRF_SECONDS)
+    """Seconds left out between training and held-out TRs; at least the haemodynamic response."""
+    val_stimuli: Names = ()
+    """Stimuli that are held out whole (stimuli)."""
+
+    @model_validator(mode="after")
+    def _stimuli_are_named(self) -> Self:
+        if (self.kind == "stimuli") != bool(self.val_stimuli):
+            raise ValueError("val_stimuli must name stimuli when, and only when, kind is 'stimuli'")
+        return self
+
+
+class DataConfig(Group):
+    """What is read from the data set, and how."""
+
+    modalities: Modalities = ("video", "audio", "text")
+    """Parts of the stimulus that the model sees; an ablation is a subset."""
+    audio: Literal["encodec", "mel"] = "encodec"
+    """Form of the audio: EnCodec codes or mel spectrograms."""
+    subjects: Names = ()
+    """Subjects to train on (default: all in the data set)."""
+    voxels: str | None = None
+    """.npy file of the voxels to predict: a boolean mask (voxels,) or indices (default: all)."""
+    lag_trs: int = Field(3, ge=0)
+    """Haemodynamic lag: stimulus at TR t is paired with BOLD at TR t + lag."""
+    window: int = Field(1, ge=1)
+    """Length of a sample: consecutive TRs."""
+    residence: Literal["auto", "device", "memory", "stream"] = "auto"
+    """Where the data stays while training: on each GPU, in the node's object store, or on disk."""
+    split: SplitConfig = SplitConfig()
+
+    @model_validator(mode="after")
+    def _modalities_are_distinct(self) -> Self:
+        if len(set(self.modalities)) != len(self.modalities):
+            raise ValueError(f"modalities names one twice: {', '.join(self.modalities)}")
+        return self
+
+
+# --- model and training ---------------------------------------------------------------------
+
+
+class ModelConfig(Group):
+    """Size and shape of the multimodal encoder."""
+
+    embed_dim: int = Field(64, ge=1)
+    """Dimensions of one EnCodec code's embedding."""
+    audio_codebooks: int = Field(8, ge=1)
+    """EnCodec codebooks that the model hears: the first ones of those in the data set."""
+    kernel_sizes: Annotated[tuple[int, ...], BeforeValidator(_tuple_of_one)] = (3, 5, 7)
+    """Widths of the audio convolutions, one branch each; odd, in code (or mel) frames."""
+    video_features: int = Field(1024, ge=1)
+    """Outputs of the video encoder."""
+    audio_features: int = Field(256, ge=1)
+    """Outputs of the audio encoder."""
+    text_features: int = Field(256, ge=1)
+    """Outputs of the text encoder."""
+    trunk_dims: tuple[int, int] = (4096, 8000)
+    """Widths of the two layers before the bottleneck."""
+    bottleneck_dim: int = Field(2048, ge=1)
+    """Width of the bottleneck, the stimulus's representation."""
+    head_dim: int = Field(16384, ge=1)
+    """Width of the hidden layer between bottleneck and voxels."""
+    dropout: float | None = Field(None, ge=0, lt=1)
+    """Dropout rate of every layer (default: each layer's own, 0.2 or 0.3)."""
+    batch_norm: Literal["batch", "frozen"] = "batch"
+    """batch: normalise by the batch; frozen: by the running statistics, for tiny batches."""
+
+    @model_validator(mode="after")
+    def _kernels_are_odd(self) -> Self:
+        if not self.kernel_sizes or any(k < 1 or k % 2 == 0 for k in self.kernel_sizes):
+            raise ValueError(
+                f"kernel_sizes is {','.join(map(str, self.kernel_sizes)) or 'empty'}; "
+                "odd positive widths are accepted, such as 3,5,7"
+            )
+        return self
+
+
+class LossConfig(Group):
+    """Loss = MSE of z-scored BOLD + correlation_weight * (1 - mean over voxels of Pearson r)."""
+
+    correlation_weight: float = Field(0.5, ge=0)
+    """Weight of the correlation term; r is taken over the TRs of the global batch."""
+
+
+class OptimizerConfig(Group):
+    """AdamW, with a learning rate that warms up and then falls along a cosine, batch by batch."""
+
+    lr: float = Field(3e-4, gt=0)
+    """Peak learning rate."""
+    warmup_fraction: float = Field(0.05, ge=0, lt=1)
+    """Share of all steps in which the learning rate rises linearly to its peak."""
+    min_lr_fraction: float = Field(0.01, ge=0, le=1)
+    """Learning rate at the last step, as a share of the peak."""
+    weight_decay: float = Field(0.05, ge=0)
+    """Decoupled weight decay of matrices and kernels (biases, norms, embeddings have none)."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Decay rates of AdamW's moments."""
+    max_grad_norm: float = Field(1.0, gt=0)
+    """Gradients are clipped to this global norm."""
+
+
+class TrainConfig(Group):
+    """The course of a training."""
+
+    epochs: int = Field(20, ge=1)
+    """Passes over the training TRs."""
+    batch_size: int = Field(64, ge=2)
+    """Windows per optimiser step, over all workers and accumulated parts together."""
+    accumulation: int = Field(1, ge=1)
+    """Parts that a worker's share of a batch is computed in, one after another, to save memory."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Arithmetic of the forward pass; auto: bf16 on GPUs that have it, else fp32."""
+    seed: int = Field(0, ge=0)
+    """Seed of the weights, the order of the data and dropout."""
+    patience: int = Field(0, ge=0)
+    """Epochs without a better val/pearson_mean after which training stops; 0: never."""
+    checkpoint_every_steps: int = Field(0, ge=0)
+    """Steps between checkpoints within an epoch; 0: only after each epoch."""
+    log_every_steps: int = Field(10, ge=1)
+    """Steps between the points of the training curves."""
+
+
+class ScalingConfig(Group):
+    """Workers, and what each is given."""
+
+    num_workers: int = Field(1, ge=1)
+    """Training workers; with GPUs, one GPU each."""
+    use_gpu: bool | None = None
+    """Train on GPUs (default: where the cluster has any)."""
+    cpus_per_worker: float = Field(1, gt=0)
+    """CPU cores reserved for each worker."""
+    max_failures: int = Field(3, ge=0)
+    """Restarts from the latest checkpoint after a worker died, before the run fails."""
+
+
+class StorageConfig(Group):
+    """Where runs are kept."""
+
+    path: str = "runs"
+    """Folder or URI (s3://...) that holds one folder of checkpoints per run."""
+
+
+class TrackingConfig(Group):
+    """MLflow."""
+
+    uri: str = "sqlite:///mlflow.db"
+    """Tracking store: sqlite:///FILE or the http(s) address of a server."""
+    experiment: str = "giblet_ray"
+    """Experiment that the run appears in."""
+    log_model: bool = True
+    """Log the best model, with its signature, when training ends."""
+
+
+# --- precompute -----------------------------------------------------------------------------
+
+
+class FramesConfig(Group):
+    """Video: one RGB frame per TR, the one on screen at its midpoint."""
+
+    height: int = Field(90, ge=16)
+    """Rows (pixels)."""
+    width: int = Field(160, ge=16)
+    """Columns (pixels)."""
+
+
+class CodesConfig(Group):
+    """Audio: EnCodec codes at 24 kHz, and mel spectrograms on request."""
+
+    codebooks: int | None = Field(None, ge=1)
+    """Codebooks kept per frame: 2, 4, 8, 16 or 32 (default: 8)."""
+    bandwidth: float | None = Field(None, gt=0)
+    """EnCodec bandwidth (kbps) instead: 1.5, 3, 6, 12 or 24 for 2, 4, 8, 16 or 32 codebooks."""
+    weights: str = "pretrained"
+    """pretrained (downloaded), a folder that holds encodec_24khz-d7cc33bc.th, a saved codec
+    (.safetensors), or untrained (without network; seeded from the films' sound)."""
+    chunk_seconds: float = Field(10.0, gt=0)
+    """Audio encoded at a time."""
+    warmup_seconds: float = Field(1.0, ge=0)
+    """Audio before each chunk that the codec hears first, so that chunks join seamlessly."""
+    mel: bool = False
+    """Store mel spectrograms too (2048 mels, 65 frames per TR)."""
+
+
+class EmbeddingConfig(Group):
+    """Text: what is said during a TR, embedded in 1,024 dimensions."""
+
+    model: str = "hashing"
+    """hashing (no download), or a sentence-transformers model such as BAAI/bge-large-en-v1.5."""
+
+
+class ScanConfig(Group):
+    """BOLD: how scans are read. They are not z-scored here: that is done per split, in training."""
+
+    pattern: str = "sub-{subject}"
+    """Where a scan's file name tells its {subject} and, with several films, its {stimulus}."""
+    detrend: bool = False
+    """Remove each voxel's linear trend."""
+    smoothing_fwhm_mm: float | None = Field(None, gt=0)
+    """Full width at half maximum of Gaussian smoothing (mm)."""
+    confounds: Names = ()
+    """Columns of fMRIPrep's confounds tables to regress out."""
+    confounds_path: str | None = None
+    """Folder of the confounds tables, or the one table of a single scan (default: each scan's
+    own folder)."""
+    crop_start_trs: int = Field(0, ge=0)
+    """TRs cut from the start of every scan, so that it begins with its film."""
+    crop_stop_trs: int = Field(0, ge=0)
+    """TRs cut from the end of every scan, so that it ends with its film."""
+    dtype: Literal["float16", "float32"] = "float32"
+    """Number format on disk."""
+
+
+# --- jobs -----------------------------------------------------------------------------------
+
+
+def train_and_time() -> str:
+    """Return a name for a run that was not given one: ``train-20261122-182801``."""
+    return f"train-{datetime.now():%Y%m%d-%H%M%S}"
+
+
+class Job(BaseSettings):
+    """What every job takes."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+        env_prefix="GIBLET_RAY_",
+        env_nested_delimiter="__",
+    )
+
+    config: str | None = Field(None, exclude=True)
+    """YAML file with any of these settings; the command line wins over it."""
+    debug: bool = Field(False, exclude=True)
+    """Show the traceback of an error."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        *others: PydanticBaseSettingsSource,
+        **more: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take nothing but arguments: only the command line may look into the environment."""
+        return (init_settings,)
+
+
+class TrainJob(Job):
+    """Train an encoding model on a data set."""
+
+    dataset: str
+    """Folder or URI of the data set."""
+    name: str = Field(default_factory=train_and_time)
+    """Name of the run; an unfinished run of this name is continued where it stopped."""
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    loss: LossConfig = LossConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    train: TrainConfig = TrainConfig()
+    scaling: ScalingConfig = ScalingConfig()
+    storage: StorageConfig = StorageConfig()
+    tracking: TrackingConfig = TrackingConfig()
+
+
+class PrecomputeJob(Job):
+    """Turn films, subtitles and scans into the shards of a data set.
+
+    Started again after an interruption, with the same settings, it continues.
+    """
+
+    out: str
+    """Folder or URI of the data set to write, or to verify; on a cluster, all machines see it."""
+    film: Paths = ()
+    """Films with sound: any file that FFmpeg reads, seen by all machines. A film's file name
+    without its ending is the stimulus's name."""
+    text: Paths = ()
+    """One per film, in the same order: subtitles (.srt .vtt .ass) or a table (.csv .tsv .xlsx).
+    Without any, the data set has no text."""
+    bold: Paths = ()
+    """Scans of these films: .nii .nii.gz .npy .h5 .hdf5. Without any, the data set serves for
+    predicting responses, not for training."""
+    mask: str | None = None
+    """Brain mask (3-D NIfTI) that all scans share; NIfTI scans need one."""
+    check: bool = False
+    """Verify the data set at --out instead of writing one, and print what is in it; the other
+    settings are not used."""
+    tr_seconds: float = Field(1.5, gt=0)
+    """Duration of one fMRI volume (s)."""
+    row_group_trs: int = Field(64, ge=1)
+    """TRs per row group, the unit of reading."""
+    frames: FramesConfig = FramesConfig()
+    codes: CodesConfig = CodesConfig()
+    embedding: EmbeddingConfig = EmbeddingConfig()
+    scan: ScanConfig = ScanConfig()
+
+
+class DemoJob(Job):
+    """Make a film with scans whose noise ceiling is known, and run the main job on it."""
+
+    out: str = "demo"
+    """Folder for the film, its scans, the data set and the runs."""
+    n_trs: int = Field(320, ge=120)
+    """Length of the film (TRs of 1.5 s)."""
+    seed: int = Field(0, ge=0)
+    """Seed of the film and of the noise."""

@@ -1,0 +1,42 @@
+"""What a job says to its user: lines as it goes, a table at the end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+from rich.console import Console
+from rich.table import Table
+
+_PROGRESS_SECONDS = 4.0
+
+
+def show(line: str) -> None:
+    """Print a line at once, whole, without markup."""
+    print(line, flush=True)
+
+
+def progress(say: Callable[[str], None]) -> Callable[[str, float], None]:
+    """Return a callback that says how far a stage is, every few seconds.
+
+    It is called with the stage's name and the share of it that is done.
+    """
+    said = time.monotonic()
+
+    def report(stage: str, done: float) -> None:
+        nonlocal said
+        if time.monotonic() - said > _PROGRESS_SECONDS:
+            said = time.monotonic()
+            say(f"     {stage} {done:.0%}")
+
+    return report
+
+
+def show_table(title: str, rows: Mapping[str, str]) -> None:
+    """Print names and values in two columns; values are never cut, so that they can be copied."""
+    table = Table(title=title, title_justify="left", show_header=False, box=None, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in rows.items():
+        table.add_row(name, value)
+    Console(highlight=False, soft_wrap=False).print("\n", table, sep="")

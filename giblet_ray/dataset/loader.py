@@ -1,0 +1,271 @@
+"""Windows in, batches of tensors out: from GPU memory, from the object store, or from disk.
+
+All three deliver the same batches for the same windows; they differ in where the rows lie::
+
+    shards --Ray Data--> object store blocks --views--> gather --> pinned buffer --> GPU   memory
+                             |  once, to each GPU
+                             +-------------------> resident tensors --index--> batch       device
+    shards --Ray Data--> the next few spans  --views--> gather --> pinned buffer --> GPU   stream
+"""
+
+from __future__ import annotations
+
+import itertools
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from giblet_ray.dataset.rows import HeldRows
+from giblet_ray.dataset.schema import ValueType
+from giblet_ray.dataset.windows import Run, Windows
+
+_PREFETCH = 2
+_RESIDENT_COPY_TRS = 256
+_K = TypeVar("_K")
+Gathered = tuple[dict[str, Tensor], "torch.cuda.Event | None", Windows]
+
+
+@dataclass
+class Batch:
+    """Windows as tensors on the device that trains.
+
+    Attributes
+    ----------
+    values : dict of str to Tensor
+        Parts of the stimulus and ``bold``, each (windows, W, *shape), in the dtype on disk. Valid
+        until the next batch but one is asked for: its memory is used again.
+    windows : Windows
+        What the rows are.
+    """
+
+    values: dict[str, Tensor]
+    windows: Windows
+
+
+class Loader(Protocol):
+    """Delivers batches, and adds up the time that its user waited for them."""
+
+    seconds_waited: float
+
+    def batches(self, order: Sequence[Windows]) -> Iterator[Batch]:
+        """Yield a batch for each element of `order`, in that order.
+
+        Each element holds windows of one length; an empty one gives an empty batch.
+        """
+
+
+class _Buffers:
+    """A ring of batch buffers: page-locked where a GPU copies from them."""
+
+    def __init__(self, kinds: Mapping[str, ValueType], device: torch.device) -> None:
+        self._kinds, self._device = kinds, device
+        # One is filled, some wait in the queue, and the user holds the last two.
+        self._ring: list[dict[str, Tensor]] = [{} for _ in range(_PREFETCH + 3)]
+        self._copied: list[torch.cuda.Event | None] = [None] * len(self._ring)
+        self._turn = 0
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+
+    def fill(
+        self, shape: tuple[int, int], gather: Callable[[dict[str, np.ndarray]], None]
+    ) -> tuple[dict[str, Tensor], torch.cuda.Event | None]:
+        """Gather into the next buffers and start their copy to the device."""
+        self._turn = (self._turn + 1) % len(self._ring)
+        if (event := self._copied[self._turn]) is not None:
+            event.synchronize()
+        buffers = self._ring[self._turn]
+        views: dict[str, Tensor] = {}
+        for name, kind in self._kinds.items():
+            rows = shape[0] * shape[1]
+            if name not in buffers or len(buffers[name]) < rows:
+                buffers[name] = torch.empty(
+                    (rows, *kind.shape),
+                    dtype=getattr(torch, kind.dtype),
+                    pin_memory=self._stream is not None,
+                )
+            views[name] = buffers[name][:rows].view(*shape, *kind.shape)
+        gather({name: view.numpy() for name, view in views.items()})
+        if self._stream is None:
+            return views, None
+        with torch.cuda.stream(self._stream):
+            moved = {n: v.to(self._device, non_blocking=True) for n, v in views.items()}
+            copied = torch.cuda.Event()
+            copied.record(self._stream)
+        self._copied[self._turn] = copied
+        return moved, copied
+
+
+class Prefetching:
+    """Gathers the next batches in a thread while the present one is computed on."""
+
+    def __init__(self, kinds: Mapping[str, ValueType], device: torch.device) -> None:
+        self.seconds_waited = 0.0
+        self._device = device
+        self._buffers = _Buffers(kinds, device)
+
+    def _prefetch(self, make: Iterator[Gathered]) -> Iterator[Batch]:
+        ready: queue.Queue = queue.Queue(maxsize=_PREFETCH)
+        stopped = threading.Event()
+
+        def put(item: object) -> None:
+            while not stopped.is_set():
+                try:
+                    return ready.put(item, timeout=0.1)
+                except queue.Full:
+                    continue
+
+        def work() -> None:
+            try:
+                for item in make:
+                    put(item)
+                    if stopped.is_set():
+                        return
+                put(None)
+            except BaseException as error:  # noqa: BLE001 - raised again in the user's thread
+                put(error)
+
+        thread = threading.Thread(target=work, name="batches", daemon=True)
+        thread.start()
+        try:
+            while True:
+                started = time.perf_counter()
+                item = ready.get()
+                self.seconds_waited += time.perf_counter() - started
+                if item is None:
+                    return
+                if isinstance(item, BaseException):
+                    raise item
+                values, event, windows = item
+                if event is not None:
+                    stream = torch.cuda.current_stream(self._device)
+                    stream.wait_event(event)
+                    for value in values.values():
+                        value.record_stream(stream)
+                yield Batch(values, windows)
+        finally:
+            stopped.set()
+            thread.join()
+
+
+class MemoryLoader(Prefetching):
+    """Batches gathered from blocks in the node's object store, which all its workers share.
+
+    Parameters
+    ----------
+    rows : HeldRows
+        Views of the blocks.
+    kinds : mapping of str to ValueType
+        Parts of the stimulus, and ``bold``, as a batch has them.
+    lag_trs : int
+        A window's BOLD lies this many TRs after its stimulus.
+    device : torch.device
+        Where batches go.
+    """
+
+    def __init__(
+        self,
+        rows: HeldRows,
+        kinds: Mapping[str, ValueType],
+        lag_trs: int,
+        device: torch.device,
+    ) -> None:
+        super().__init__(kinds, device)
+        self._rows, self._lag_trs = rows, lag_trs
+
+    def batches(self, order: Sequence[Windows]) -> Iterator[Batch]:
+        """See :class:`Loader`."""
+        return self._prefetch(self._gathered(order))
+
+    def _gathered(self, order: Sequence[Windows]) -> Iterator[Gathered]:
+        for windows in order:
+
+            def gather(out: dict[str, np.ndarray], windows: Windows = windows) -> None:
+                self._rows.gather(windows, self._lag_trs, out)
+
+            yield *self._buffers.fill(windows.shape, gather), windows
+
+
+class DeviceLoader:
+    """Batches indexed from tensors that lie on the device whole.
+
+    Parameters
+    ----------
+    rows : HeldRows
+        Copied from once.
+    kinds : mapping of str to ValueType
+        Parts of the stimulus, and ``bold``, as a batch has them.
+    runs : sequence of Run
+        What a window's run index means.
+    n_trs : mapping of str to int
+        TRs of each stimulus.
+    lag_trs : int
+        A window's BOLD lies this many TRs after its stimulus.
+    device : torch.device
+        Where the tensors live.
+    """
+
+    def __init__(
+        self,
+        rows: HeldRows,
+        kinds: Mapping[str, ValueType],
+        runs: Sequence[Run],
+        n_trs: Mapping[str, int],
+        lag_trs: int,
+        device: torch.device,
+    ) -> None:
+        self.seconds_waited = 0.0
+        self._device, self._lag_trs = device, lag_trs
+        stimuli = list(dict.fromkeys(run.stimulus for run in runs))
+        first_row = _starts({name: n_trs[name] for name in stimuli})
+        run_first_row = _starts({run: n_trs[run.stimulus] for run in runs})
+        self._stimulus_row = torch.tensor([first_row[r.stimulus] for r in runs], device=device)
+        self._bold_row = torch.tensor([run_first_row[r] for r in runs], device=device)
+        n_stimulus = sum(n_trs[name] for name in stimuli)
+        n_bold = sum(n_trs[run.stimulus] for run in runs)
+        self._values = {
+            name: torch.empty(
+                (n_bold if name == "bold" else n_stimulus, *kind.shape),
+                dtype=getattr(torch, kind.dtype),
+                device=device,
+            )
+            for name, kind in kinds.items()
+        }
+        for index, run in enumerate(runs):
+            for start in range(0, n_trs[run.stimulus], _RESIDENT_COPY_TRS):
+                length = min(_RESIDENT_COPY_TRS, n_trs[run.stimulus] - start)
+                window = Windows(*(np.array([x], np.int32) for x in (index, start, length)))
+                # A stimulus that several subjects saw is copied again: seconds, once a training.
+                host = {
+                    name: torch.empty((1, length, *kind.shape), dtype=self._values[name].dtype)
+                    for name, kind in kinds.items()
+                }
+                rows.gather(window, 0, {name: value.numpy() for name, value in host.items()})
+                for name, value in host.items():
+                    first = run_first_row[run] if name == "bold" else first_row[run.stimulus]
+                    self._values[name][first + start : first + start + length] = value[0]
+
+    def batches(self, order: Sequence[Windows]) -> Iterator[Batch]:
+        """See :class:`Loader`."""
+        for windows in order:
+            run = torch.from_numpy(windows.run).to(self._device)
+            offsets = torch.arange(windows.shape[1], device=self._device)
+            trs = torch.from_numpy(windows.start).to(self._device)[:, None] + offsets
+            stimulus_rows = self._stimulus_row[run][:, None] + trs
+            bold_rows = self._bold_row[run][:, None] + trs + self._lag_trs
+            values = {
+                name: value[bold_rows if name == "bold" else stimulus_rows]
+                for name, value in self._values.items()
+            }
+            yield Batch(values, windows)
+
+
+def _starts(lengths: Mapping[_K, int]) -> dict[_K, int]:
+    """Return where each of some consecutive pieces begins."""
+    starts = itertools.accumulate(lengths.values(), initial=0)
+    return dict(zip(lengths, starts, strict=False))

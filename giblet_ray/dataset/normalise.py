@@ -1,0 +1,195 @@
+"""Z-scoring of BOLD, from training TRs alone.
+
+Per voxel, subject and run, from that run's own training TRs; a run that is wholly held out takes
+its subject's training runs together. Nothing about the held-out TRs enters, so nothing leaks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from giblet_ray.dataset.reader import Dataset, Selection, Span, as_arrays, bold_column
+from giblet_ray.dataset.windows import Run
+from giblet_ray.errors import InputError
+
+if TYPE_CHECKING:
+    import ray.data
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Count, mean and sum of squared deviations of rows, per voxel; float64.
+
+    Attributes
+    ----------
+    n : int
+        Rows.
+    mean_V, squares_V : ndarray, shape (voxels,)
+        Mean, and sum over rows of (x - mean)^2.
+    """
+
+    n: int
+    mean_V: np.ndarray
+    squares_V: np.ndarray
+
+    @classmethod
+    def of(cls, bold_TV: np.ndarray) -> Moments:
+        """Return the moments of some rows."""
+        rows = bold_TV.astype(np.float64)
+        mean = rows.mean(axis=0)
+        return cls(len(rows), mean, np.square(rows - mean).sum(axis=0))
+
+    def merge(self, other: Moments) -> Moments:
+        """Return the moments of both sets of rows (Chan, Golub & LeVeque 1983, equation 2.1)."""
+        n = self.n + other.n
+        step = other.mean_V - self.mean_V
+        return Moments(
+            n,
+            self.mean_V + step * (other.n / n),
+            self.squares_V + other.squares_V + np.square(step) * (self.n * other.n / n),
+        )
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """How BOLD is z-scored.
+
+    Attributes
+    ----------
+    runs : tuple of Run
+        The runs, in the order of the rows below.
+    mean_RV, std_RV : ndarray of float32, shape (runs, voxels)
+        Of each run's training TRs (population standard deviation); 0 and 1 where not valid.
+    valid_V : ndarray of bool, shape (voxels,)
+        Voxels that are finite and vary in the training TRs of every run. The others take no part
+        in loss or metrics.
+    """
+
+    runs: tuple[Run, ...]
+    mean_RV: np.ndarray
+    std_RV: np.ndarray
+    valid_V: np.ndarray
+
+    @property
+    def n_masked(self) -> int:
+        """Voxels that take no part."""
+        return int((~self.valid_V).sum())
+
+
+def normalisation_from_moments(
+    runs: Sequence[Run], moments: dict[Run, Moments], where: str
+) -> Normalisation:
+    """Turn the moments of the training TRs into what each run is z-scored with.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+        All runs, held-out ones included.
+    moments : dict of Run to Moments
+        Of the runs that have training TRs.
+    where : str
+        Location of the data set, for messages.
+
+    Raises
+    ------
+    InputError
+        If a subject has no training TRs, or no voxel is left.
+    """
+    means, squares, counts = [], [], []
+    for run in runs:
+        chosen = moments.get(run)
+        if chosen is None:
+            for other in runs:
+                if other.subject == run.subject and other in moments:
+                    chosen = chosen.merge(moments[other]) if chosen else moments[other]
+        if chosen is None:
+            raise InputError(
+                f"{where}: subject {run.subject} has no training TRs to z-score run "
+                f"{run.stimulus} with; train on another stimulus of this subject, or leave it out"
+            )
+        means.append(chosen.mean_V)
+        squares.append(chosen.squares_V)
+        counts.append(chosen.n)
+    mean_RV = np.stack(means)
+    std_RV = np.sqrt(np.stack(squares) / np.array(counts)[:, None])
+    # A voxel counts as constant when it varies by less than float32 resolves about its mean.
+    varies = std_RV > np.abs(mean_RV) * np.finfo(np.float32).eps
+    valid_V = (np.isfinite(mean_RV) & np.isfinite(std_RV) & varies & (std_RV > 0)).all(axis=0)
+    if not valid_V.any():
+        raise InputError(f"{where}: every voxel is constant or not finite in the training TRs")
+    return Normalisation(
+        tuple(runs),
+        np.where(valid_V, mean_RV, 0).astype(np.float32),
+        np.where(valid_V, std_RV, 1).astype(np.float32),
+        valid_V,
+    )
+
+
+def fit_normalisation(
+    rows: ray.data.Dataset,
+    dataset: Dataset,
+    selection: Selection,
+    runs: Sequence[Run],
+    train: Iterable[Span],
+    lag_trs: int,
+) -> Normalisation:
+    """Compute the z-scoring of all runs in one pass over the BOLD rows, on all nodes.
+
+    Parameters
+    ----------
+    rows : ray.data.Dataset
+        Rows with BOLD as stored, without lag.
+    dataset, selection : Dataset, Selection
+        What `rows` was read from, and how.
+    runs : sequence of Run
+        Runs to z-score.
+    train : iterable of Span
+        Stimulus TRs that train the model.
+    lag_trs : int
+        Their BOLD lies this many TRs later.
+    """
+    chosen = {
+        name: np.zeros(stimulus.n_trs, dtype=bool) for name, stimulus in dataset.stimuli.items()
+    }
+    for span in train:
+        chosen[span.stimulus][span.start + lag_trs : span.stop + lag_trs] = True
+    kinds = {s: selection.value_type(dataset, bold_column(s)) for s in selection.subjects}
+
+    def partial_moments(block: pa.Table) -> pa.Table:
+        found: dict[str, list] = {k: [] for k in ("run", "first", "n", "mean", "squares")}
+        for batch in block.to_batches():
+            names = np.asarray(batch.column("stimulus").cast(pa.string()).to_pylist())
+            trs = batch.column("tr").to_numpy()
+            for index, run in enumerate(runs):
+                is_run = names == run.stimulus
+                take = is_run.copy()
+                take[is_run] = chosen[run.stimulus][trs[is_run]]
+                if take.any():
+                    column = batch.column(bold_column(run.subject))
+                    moments = Moments.of(as_arrays(column, kinds[run.subject])[take])
+                    found["run"].append(index)
+                    found["first"].append(int(trs[take][0]))
+                    found["n"].append(moments.n)
+                    found["mean"].append(moments.mean_V.tobytes())
+                    found["squares"].append(moments.squares_V.tobytes())
+        types = (pa.int32(), pa.int32(), pa.int64(), pa.binary(), pa.binary())
+        return pa.table(
+            {key: pa.array(found[key], kind) for key, kind in zip(found, types, strict=True)}
+        )
+
+    partial: list[tuple[int, int, Moments]] = []
+    results = rows.map_batches(partial_moments, batch_format="pyarrow", batch_size=None)
+    for row in results.iter_rows():
+        moments = Moments(row["n"], np.frombuffer(row["mean"]), np.frombuffer(row["squares"]))
+        partial.append((row["run"], row["first"], moments))
+    merged: dict[Run, Moments] = {}
+    # In the order of TRs, so that the sums are the same to the last bit whoever finished first.
+    for index, _, moments in sorted(partial, key=lambda item: item[:2]):
+        run = runs[index]
+        merged[run] = merged[run].merge(moments) if run in merged else moments
+    return normalisation_from_moments(runs, merged, dataset.storage.location)

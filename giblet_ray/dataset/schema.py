@@ -1,0 +1,211 @@
+"""What a data set is made of: the folder's layout, the rows, and the manifest.
+
+::
+
+    DATASET/
+      manifest.json                     written last: without it there is no data set
+      codes/STIMULUS.parquet            one row per TR of the stimulus
+      frames/STIMULUS.parquet
+      text/STIMULUS.parquet
+      mel/STIMULUS.parquet              on request
+      bold/SUBJECT/STIMULUS.parquet     one row per TR of the run
+
+Every row holds its TR's number and one value: the bytes of a C-contiguous little-endian array,
+whose dtype and shape stand in the Arrow field's metadata. Row groups begin at the same TRs in
+every file, so that one read task opens the same row group of each.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from typing import Any, Literal, Self
+
+import numpy as np
+import pyarrow as pa
+from pydantic import Field, ValidationError
+
+from giblet_ray.config import Group
+from giblet_ray.errors import InputError
+
+SCHEMA_VERSION = 1
+MANIFEST = "manifest.json"
+
+StimulusPart = Literal["frames", "codes", "mel", "text"]
+STIMULUS_PARTS: tuple[StimulusPart, ...] = ("frames", "codes", "mel", "text")
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+def checked_name(name: str, what: str) -> str:
+    """Return a subject's or stimulus's name if it can be part of a file name.
+
+    Raises
+    ------
+    InputError
+        If it holds anything but letters, digits, dots, underscores and dashes.
+    """
+    if not _NAME.fullmatch(name):
+        raise InputError(
+            f"{what} {name!r}: letters, digits, '.', '_' and '-' are accepted in a name"
+        )
+    return name
+
+
+class ValueType(Group):
+    """Shape and dtype of the array in every row of one part of the data set."""
+
+    dtype: Literal["uint8", "int16", "float16", "float32"]
+    """Number format, little-endian."""
+    shape: tuple[int, ...]
+    """Shape of one TR's array."""
+
+    @property
+    def numpy(self) -> np.dtype[Any]:
+        """The dtype as numpy has it."""
+        return np.dtype(self.dtype).newbyteorder("<")
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of one TR's array."""
+        return self.numpy.itemsize * math.prod(self.shape)
+
+    def field(self, name: str) -> pa.Field:
+        """Return the Arrow field of a column of such arrays."""
+        metadata = {"dtype": self.dtype, "shape": json.dumps(self.shape)}
+        return pa.field(name, pa.binary(self.nbytes), metadata=metadata)
+
+    @classmethod
+    def of_field(cls, field: pa.Field) -> ValueType:
+        """Read the type back from an Arrow field's metadata."""
+        metadata = field.metadata or {}
+        return cls(dtype=metadata[b"dtype"].decode(), shape=json.loads(metadata[b"shape"]))
+
+
+class Source(Group):
+    """A file that something was made from."""
+
+    name: str
+    """File name, without its folder."""
+    sha256: str
+    """Checksum of its content."""
+
+
+class Shard(Group):
+    """One Parquet file of the data set."""
+
+    path: str
+    """Path below the data set's folder."""
+    bytes: int
+    """Size of the file."""
+    sha256: str
+    """Checksum of the file."""
+
+
+class Stimulus(Group):
+    """One film or film part."""
+
+    name: str
+    n_trs: int = Field(ge=1)
+    """Whole TRs that it covers."""
+    silent_trs: int = Field(ge=0)
+    """TRs in which nothing is said: zero vectors in text/."""
+    sources: dict[str, Source]
+    """film and text."""
+    shards: dict[StimulusPart, Shard]
+
+
+class Scan(Group):
+    """One run: one subject watching one stimulus."""
+
+    subject: str
+    stimulus: str
+    nan_voxels: int = Field(ge=0)
+    """Voxels with a value that is not finite at any TR."""
+    constant_voxels: int = Field(ge=0)
+    """Voxels that never change."""
+    source: Source
+    shard: Shard
+
+
+class Manifest(Group):
+    """Everything about a data set but its numbers."""
+
+    schema_version: int = SCHEMA_VERSION
+    tr_seconds: float = Field(gt=0)
+    """Duration of one TR (s)."""
+    row_group_trs: int = Field(ge=1)
+    """TRs per row group."""
+    values: dict[str, ValueType]
+    """What one row holds, by part: frames, codes, mel, text, bold."""
+    stimuli: tuple[Stimulus, ...]
+    scans: tuple[Scan, ...]
+    provenance: dict[str, Any]
+    """How each part was made: settings, libraries and their versions, weights and checksums."""
+
+    def to_json(self) -> bytes:
+        """Return the manifest as JSON, with a checksum of its own content."""
+        content = self.model_dump(mode="json")
+        return json.dumps({**content, "checksum": _checksum(content)}, indent=1).encode()
+
+    @classmethod
+    def from_json(cls, text: bytes, where: str) -> Self:
+        """Read and verify a manifest.
+
+        Parameters
+        ----------
+        text : bytes
+            Content of the file.
+        where : str
+            Location of the file, for messages.
+
+        Raises
+        ------
+        InputError
+            If it is not JSON, of another schema version, edited, or lacks a field.
+        """
+        try:
+            content = json.loads(text)
+        except ValueError as error:
+            raise InputError(f"{where}: not JSON: {error}") from error
+        if not isinstance(content, dict):
+            raise InputError(f"{where}: found {type(content).__name__}, accepted: a manifest")
+        version = content.get("schema_version")
+        if version != SCHEMA_VERSION:
+            raise InputError(
+                f"{where}: schema version {version!r} is unknown; this release reads "
+                f"{SCHEMA_VERSION}: run precompute again"
+            )
+        said = content.pop("checksum", None)
+        if said != (found := _checksum(content)):
+            raise InputError(
+                f"{where}: its content does not match its checksum ({found[:12]} against "
+                f"{str(said)[:12]}): it was edited or damaged; run precompute again"
+            )
+        try:
+            return cls.model_validate(content)
+        except ValidationError as error:
+            first = error.errors()[0]
+            field = ".".join(map(str, first["loc"]))
+            raise InputError(f"{where}: {field}: {first['msg']}") from error
+
+    @property
+    def checksum(self) -> str:
+        """Identity of the data set: a checksum over the manifest, thus over every file's."""
+        return _checksum(self.model_dump(mode="json"))
+
+
+def _checksum(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def stimulus_shard(part: str, stimulus: str) -> str:
+    """Return the path of a stimulus's shard below the data set's folder."""
+    return f"{part}/{stimulus}.parquet"
+
+
+def bold_shard(subject: str, stimulus: str) -> str:
+    """Return the path of a run's shard below the data set's folder."""
+    return f"bold/{subject}/{stimulus}.parquet"

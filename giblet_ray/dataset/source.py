@@ -1,0 +1,116 @@
+"""The shards as a Ray Data source: one read task per span, no join, no shuffle."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Sequence
+
+import pyarrow as pa
+import ray
+import ray.data
+from ray.data import Datasource
+from ray.data.block import BlockMetadata
+from ray.data.datasource import ReadTask
+
+from giblet_ray.dataset.reader import Dataset, Selection, Span
+
+READ_BYTES = 64 * 2**20
+"""Adjacent spans are read together up to this size: every read opens its files anew, and every
+block costs Ray Data milliseconds, so that reads of single row groups would take twice as long."""
+
+
+class ShardSource(Datasource):
+    """Reads spans of TRs; rows as :meth:`Dataset.read` describes them, in the order of the spans.
+
+    Adjacent spans that fall to one task are read together, up to 64 MiB.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        An open data set.
+    selection : Selection
+        Parts, subjects, codebooks, voxels and lag to read.
+    spans : sequence of Span
+        What to read, usually whole row groups.
+    """
+
+    def __init__(self, dataset: Dataset, selection: Selection, spans: Sequence[Span]) -> None:
+        self._dataset = dataset
+        self._selection = selection
+        self._spans = list(spans)
+
+    @property
+    def n_spans(self) -> int:
+        """Number of spans, thus the most tasks that they can be cut into."""
+        return len(self._spans)
+
+    def estimate_inmemory_data_size(self) -> int:
+        """Return the bytes of all rows in memory."""
+        return sum(map(len, self._spans)) * self._selection.row_bytes(self._dataset)
+
+    def get_read_tasks(
+        self,
+        parallelism: int,
+        per_task_row_limit: int | None = None,
+        data_context: object = None,
+    ) -> list[ReadTask]:
+        """Cut the spans into at most `parallelism` tasks, each of consecutive spans."""
+        n_tasks = max(1, min(parallelism, len(self._spans)))
+        bounds = [len(self._spans) * task // n_tasks for task in range(n_tasks + 1)]
+        return [
+            self._task(self._spans[start:stop])
+            for start, stop in itertools.pairwise(bounds)
+            if stop > start
+        ]
+
+    def _task(self, spans: list[Span]) -> ReadTask:
+        dataset, selection = self._dataset, self._selection
+        n_rows = sum(map(len, spans))
+        joined = join_adjacent(spans, READ_BYTES // max(1, selection.row_bytes(dataset)))
+
+        def read() -> Iterable[pa.Table]:
+            return (dataset.read(span, selection) for span in joined)
+
+        metadata = BlockMetadata(
+            num_rows=n_rows,
+            size_bytes=n_rows * selection.row_bytes(dataset),
+            input_files=None,
+            exec_stats=None,
+        )
+        return ReadTask(read, metadata)
+
+
+def join_adjacent(spans: Iterable[Span], max_trs: int) -> list[Span]:
+    """Join each span with the next where that goes on where it ends, up to `max_trs` TRs."""
+    joined: list[Span] = []
+    for span in spans:
+        last = joined[-1] if joined else None
+        if (
+            last is not None
+            and (last.stimulus, last.stop) == (span.stimulus, span.start)
+            and len(last) + len(span) <= max_trs
+        ):
+            joined[-1] = Span(last.stimulus, last.start, span.stop)
+        else:
+            joined.append(span)
+    return joined
+
+
+def read_shards(
+    dataset: Dataset, selection: Selection, spans: Sequence[Span] | None = None
+) -> ray.data.Dataset:
+    """Return a Ray data set of the chosen TRs (default: all), lazily read.
+
+    There are as many read tasks as the cluster has CPUs, and more where that would give a task
+    more than 64 MiB.
+
+    Examples
+    --------
+    >>> dataset = Dataset.open("s3://lab/sherlock")
+    >>> rows = read_shards(dataset, Selection(parts=("codes",), subjects=("01",), lag_trs=3))
+    """
+    source = ShardSource(dataset, selection, dataset.row_groups() if spans is None else spans)
+    n_cpus = int(ray.cluster_resources().get("CPU", 1))
+    n_tasks = max(n_cpus, math.ceil(source.estimate_inmemory_data_size() / READ_BYTES))
+    return ray.data.read_datasource(source, override_num_blocks=min(n_tasks, source.n_spans))

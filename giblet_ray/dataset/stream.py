@@ -1,0 +1,143 @@
+"""Batches of a data set that is larger than the object store: read again in every epoch.
+
+Row groups are read by Ray Data in the order in which the batches need them, a few ahead, and let
+go of when no batch of the near future needs them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import torch
+from ray.data import DataContext
+
+from giblet_ray.dataset.loader import Batch, Gathered, Prefetching
+from giblet_ray.dataset.reader import Dataset, Selection, Span
+from giblet_ray.dataset.rows import StreamedRows
+from giblet_ray.dataset.schema import ValueType
+from giblet_ray.dataset.source import read_shards
+from giblet_ray.dataset.windows import Run, Windows
+
+_HORIZON_BATCHES = 64
+"""A span that no batch needs for so long is read again rather than held."""
+
+
+@dataclass
+class Visit:
+    """What happens around one batch: spans read before it, and let go of after it."""
+
+    read: list[Span] = field(default_factory=list)
+    drop: list[Span] = field(default_factory=list)
+
+
+def plan_visits(needs: Sequence[Sequence[Span]], horizon: int = _HORIZON_BATCHES) -> list[Visit]:
+    """Decide when each span is read and let go of.
+
+    Parameters
+    ----------
+    needs : sequence of sequence of Span
+        The spans that each batch takes rows from.
+    horizon : int
+        A span is held over a pause of at most this many batches.
+    """
+    visits = [Visit() for _ in needs]
+    last_need: dict[Span, int] = {}
+    for index, spans in enumerate(needs):
+        for span in dict.fromkeys(spans):
+            before = last_need.get(span)
+            if before is None or index - before > horizon:
+                visits[index].read.append(span)
+                if before is not None:
+                    visits[before].drop.append(span)
+            last_need[span] = index
+    for span, index in last_need.items():
+        visits[index].drop.append(span)
+    return visits
+
+
+class StreamLoader(Prefetching):
+    """Batches gathered from spans that Ray Data reads just before they are needed.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        An open data set.
+    selection : Selection
+        What of each row is read; BOLD is paired with the stimulus by its lag.
+    kinds : mapping of str to ValueType
+        Parts of the stimulus, and ``bold``, as a batch has them.
+    runs : sequence of Run
+        What a window's run index means.
+    window : int
+        TRs of the longest window.
+    device : torch.device
+        Where batches go.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        selection: Selection,
+        kinds: Mapping[str, ValueType],
+        runs: Sequence[Run],
+        window: int,
+        device: torch.device,
+    ) -> None:
+        super().__init__(kinds, device)
+        self._dataset, self._selection = dataset, selection
+        self._runs, self._window = list(runs), window
+
+    def batches(self, order: Sequence[Windows]) -> Iterator[Batch]:
+        """See :class:`giblet_ray.dataset.loader.Loader`."""
+        return self._prefetch(self._gathered(order))
+
+    def _gathered(self, order: Sequence[Windows]) -> Iterator[Gathered]:
+        columns = {c: self._selection.value_type(self._dataset, c) for c in self._selection.columns}
+        rows = StreamedRows(columns, self._runs)
+        needs = [self._spans(windows) for windows in order]
+        visits = plan_visits(needs)
+        blocks = self._read([span for visit in visits for span in visit.read])
+        for windows, spans, visit in zip(order, needs, visits, strict=True):
+            for span in visit.read:
+                rows.add(span, next(blocks))
+
+            def gather(
+                out: dict[str, np.ndarray], windows: Windows = windows, spans: list[Span] = spans
+            ) -> None:
+                rows.gather(windows, spans, out)
+
+            yield *self._buffers.fill(windows.shape, gather), windows
+            for span in visit.drop:
+                rows.drop(span)
+
+    def _spans(self, windows: Windows) -> list[Span]:
+        """Return, for each window, the row group it begins in and what it may reach beyond it."""
+        step = self._dataset.manifest.row_group_trs
+        spans = []
+        for index, start in zip(windows.run.tolist(), windows.start.tolist(), strict=True):
+            stimulus = self._runs[index].stimulus
+            first = start // step * step
+            last = min(first + step + self._window - 1, self._dataset.stimuli[stimulus].n_trs)
+            spans.append(Span(stimulus, first, last))
+        return spans
+
+    def _read(self, spans: list[Span]) -> Iterator[pa.Table]:
+        """Yield the rows of each span, read a few spans ahead."""
+        if not spans:
+            return
+        context = DataContext.get_current().copy()
+        context.execution_options.preserve_order = True
+        with DataContext.current(context):
+            stream = read_shards(self._dataset, self._selection, spans)
+            blocks = iter(stream.iter_batches(batch_size=None, batch_format="pyarrow"))
+        # Ray Data joins and cuts blocks as it likes: only the order of the rows is certain.
+        pending: list[pa.Table] = []
+        for span in spans:
+            while sum(map(len, pending)) < len(span):
+                pending.append(next(blocks))
+            joined = pa.concat_tables(pending)
+            yield joined.slice(0, len(span))
+            pending = [joined.slice(len(span))]

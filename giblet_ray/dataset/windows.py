@@ -1,0 +1,189 @@
+"""Samples and their order: pure functions of numbers that every rank knows.
+
+A sample is a window: `length` consecutive TRs of one run. An epoch is one permutation of all
+training windows, drawn from (seed, epoch). Global batch s is its s-th slice, and rank r takes the
+r-th part of that::
+
+    permutation(seed, epoch)   | batch 0           | batch 1           | batch 2 ...
+                               | rank 0  | rank 1  | rank 0  | rank 1  | ...
+
+so the global batches are the same whatever the number of ranks, every window is seen once per
+epoch by one rank, and any step can be returned to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from giblet_ray.dataset.reader import Span
+
+
+@dataclass(frozen=True)
+class Run:
+    """One subject watching one stimulus."""
+
+    subject: str
+    stimulus: str
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Samples: the TRs [start, start + length) of runs.
+
+    Attributes
+    ----------
+    run : ndarray of int32, shape (n,)
+        Index of each window's run.
+    start : ndarray of int32, shape (n,)
+        Stimulus TR that each window begins at.
+    length : ndarray of int32, shape (n,)
+        TRs in each window.
+    """
+
+    run: np.ndarray
+    start: np.ndarray
+    length: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.run)
+
+    def __getitem__(self, which: slice | np.ndarray) -> Windows:
+        return Windows(self.run[which], self.start[which], self.length[which])
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(windows, TRs per window) of windows that all have the same length."""
+        return len(self), int(self.length[0]) if len(self) else 1
+
+    @property
+    def n_trs(self) -> int:
+        """TRs in all windows together."""
+        return int(self.length.sum())
+
+
+def cut_windows(
+    spans: Iterable[Span], runs: Sequence[Run], length: int, keep_rest: bool
+) -> Windows:
+    """Cut spans into windows of consecutive TRs that overlap nowhere and cross no edge.
+
+    Parameters
+    ----------
+    spans : iterable of Span
+        The TRs of each stimulus that may be used.
+    runs : sequence of Run
+        Runs whose samples are wanted.
+    length : int
+        TRs per window.
+    keep_rest : bool
+        What is left at the end of a span becomes a shorter window (True) or is left out (False).
+    """
+    spans = list(spans)
+    rows = [
+        (index, start, min(length, span.stop - start))
+        for index, run in enumerate(runs)
+        for span in spans
+        if span.stimulus == run.stimulus
+        for start in range(span.start, span.stop if keep_rest else span.stop - length + 1, length)
+    ]
+    table = np.array(rows, dtype=np.int32).reshape(-1, 3)
+    return Windows(table[:, 0], table[:, 1], table[:, 2])
+
+
+@dataclass(frozen=True)
+class Step:
+    """One optimiser step of one rank.
+
+    Attributes
+    ----------
+    windows : ndarray of int
+        Indices of the rank's windows.
+    n_global : int
+        Windows of all ranks together.
+    """
+
+    windows: np.ndarray
+    n_global: int
+
+
+def epoch_order(n: int, seed: int, epoch: int) -> np.ndarray:
+    """Return the permutation of n windows that an epoch visits, shape (n,)."""
+    return np.random.default_rng([seed, epoch]).permutation(n)
+
+
+def streamed_epoch_order(group: np.ndarray, mix: int, seed: int, epoch: int) -> np.ndarray:
+    """Return a permutation of windows that visits few row groups at a time.
+
+    The row groups are permuted, and the windows of each `mix` row groups in turn.
+
+    Parameters
+    ----------
+    group : ndarray of int, shape (n,)
+        Row group of each window.
+    mix : int
+        Row groups whose windows are shuffled together.
+    seed, epoch : int
+        What the permutation is drawn from.
+    """
+    random = np.random.default_rng([seed, epoch])
+    groups, group_index = np.unique(group, return_inverse=True)
+    visit = random.permutation(len(groups))[group_index] // mix
+    return np.lexsort((random.random(len(group)), visit))
+
+
+def epoch_steps(
+    order: np.ndarray, batch_size: int, smallest: int, rank: int, world_size: int
+) -> list[Step]:
+    """Cut an epoch's order into the steps of a rank.
+
+    The last batch holds what is left, if that is at least `smallest` windows; else it is left
+    out of this epoch.
+    """
+    steps = []
+    for start in range(0, len(order), batch_size):
+        batch = order[start : start + batch_size]
+        if len(batch) >= smallest:
+            steps.append(Step(_part(batch, rank, world_size), len(batch)))
+    return steps
+
+
+def streamed_epoch_steps(
+    order: np.ndarray, batch_size: int, smallest: int, rank: int, world_size: int
+) -> list[Step]:
+    """Cut an epoch's order into the steps of a rank that reads a stretch of it from disk.
+
+    Batches have the sizes that :func:`epoch_steps` gives them, but each rank takes its windows
+    from a consecutive stretch of the order, so that few row groups are read by two ranks.
+    """
+    sizes = [
+        [len(step.windows) for step in epoch_steps(order, batch_size, smallest, each, world_size)]
+        for each in range(world_size)
+    ]
+    start = sum(map(sum, sizes[:rank]))
+    steps = []
+    for index, size in enumerate(sizes[rank]):
+        n_global = sum(of_rank[index] for of_rank in sizes)
+        steps.append(Step(order[start : start + size], n_global))
+        start += size
+    return steps
+
+
+def rank_part(windows: Windows, rank: int, world_size: int) -> Windows:
+    """Return a rank's consecutive share of some windows; shares differ by one at most."""
+    return windows[_part(np.arange(len(windows)), rank, world_size)]
+
+
+def _part(values: np.ndarray, rank: int, world_size: int) -> np.ndarray:
+    n = len(values)
+    return values[n * rank // world_size : n * (rank + 1) // world_size]
+
+
+def equal_length_batches(windows: Windows, batch_size: int) -> list[Windows]:
+    """Cut windows into batches in which all have the same length, in order of length."""
+    batches = []
+    for length in np.unique(windows.length):
+        same = windows[windows.length == length]
+        batches += [same[start : start + batch_size] for start in range(0, len(same), batch_size)]
+    return batches

@@ -1,0 +1,30 @@
+"""How close a model came to the best that any model could reach."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from giblet_ray.training.checkpoint import load_voxel_pearson
+
+
+def share_of_ceiling(checkpoint: Path, ceiling_voxels: Path) -> tuple[float, float]:
+    """Compare held-out r with the noise ceiling, over the voxels that were scored.
+
+    Parameters
+    ----------
+    checkpoint : Path
+        Local folder of a checkpoint that ends an epoch.
+    ceiling_voxels : Path
+        .npy with the noise ceiling of each voxel, shape (voxels,).
+
+    Returns
+    -------
+    pearson_mean, ceiling_mean : float
+        Means over voxels.
+    """
+    pearson_V = load_voxel_pearson(checkpoint)
+    ceiling_V = np.load(ceiling_voxels, allow_pickle=False)
+    scored = np.isfinite(pearson_V)
+    return float(pearson_V[scored].mean()), float(ceiling_V[scored].mean())

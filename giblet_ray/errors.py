@@ -1,0 +1,20 @@
+"""The one error that a user can cause and mend."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+
+
+class InputError(ValueError):
+    """Something that the user gave cannot be used.
+
+    The message is one line: it names the file or field, what was found, and what is accepted.
+    Jobs print it without a traceback and exit with code 2.
+    """
+
+
+def nearest(name: str, accepted: Sequence[str]) -> str:
+    """Return the accepted name that is most like `name`, as `` (did you mean X?)``, or nothing."""
+    found = difflib.get_close_matches(name, accepted, n=1)
+    return f" (did you mean {found[0]}?)" if found else ""

@@ -1,0 +1,161 @@
+"""Figures of a run: its learning curves, and how well each voxel is predicted.
+
+Figures are made without pyplot, so that no window, backend or current figure is involved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import ArrayLike
+
+from giblet_ray.errors import InputError
+
+DPI = 150
+BIN_WIDTH = 0.02  # of Pearson r
+TRAIN_COLOR, HELD_OUT_COLOR, CEILING_COLOR, BAR_COLOR = "#7a7a7a", "#0b5fa5", "#c0392b", "#9ec5e8"
+
+
+def learning_curves(
+    history: Sequence[Mapping[str, Any]],
+    path: str | Path | None = None,
+    *,
+    ceiling_mean: float | None = None,
+) -> Figure:
+    """Draw the loss of training and held-out TRs, and the held-out correlation, over epochs.
+
+    Parameters
+    ----------
+    history : sequence of mapping
+        One per epoch: "epoch", and where they were measured "train_loss", "val_loss" and
+        "val_pearson_mean" (mean r over voxels). A value may be missing in some epochs, or in all.
+    path : str or Path, optional
+        File to save to, of any format that matplotlib writes (.png, .svg, .pdf).
+    ceiling_mean : float, optional
+        Mean noise ceiling over voxels, as r; drawn as a line.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    InputError
+        For an empty history.
+    """
+    if not history:
+        raise InputError("history: found no epoch, learning curves need one")
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    loss_axes, pearson_axes = figure.subplots(1, 2)
+    _curve(loss_axes, history, "train_loss", "training", TRAIN_COLOR)
+    _curve(loss_axes, history, "val_loss", "held-out", HELD_OUT_COLOR)
+    loss_axes.set(title="Loss", ylabel="loss (BOLD in z-scores)")
+    _curve(pearson_axes, history, "val_pearson_mean", "held-out", HELD_OUT_COLOR)
+    pearson_axes.set(title="Correlation", ylabel="Pearson r over TRs, mean of voxels")
+    if ceiling_mean is not None:
+        pearson_axes.axhline(
+            ceiling_mean,
+            color=CEILING_COLOR,
+            linestyle="--",
+            label=f"noise ceiling, {ceiling_mean:.3f}",
+        )
+    bottom, top = pearson_axes.get_ylim()
+    pearson_axes.set_ylim(min(bottom, 0), max(top, 1.08 * (ceiling_mean or 0)))
+    for axes in (loss_axes, pearson_axes):
+        axes.set(xlabel="epoch", xlim=(history[0]["epoch"] - 0.5, history[-1]["epoch"] + 0.5))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        _finish(axes)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(frameon=False)
+    return _saved(figure, path)
+
+
+def voxel_histogram(
+    pearson_V: ArrayLike,
+    path: str | Path | None = None,
+    *,
+    ceiling_mean: float | None = None,
+) -> Figure:
+    """Draw how many voxels are predicted how well, with mean, median and 95th percentile.
+
+    Parameters
+    ----------
+    pearson_V : array-like
+        (V,) Pearson r of each voxel over held-out TRs; NaN for voxels that were not scored.
+    path : str or Path, optional
+        File to save to, of any format that matplotlib writes.
+    ceiling_mean : float, optional
+        Mean noise ceiling over voxels, as r; drawn as a line.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    InputError
+        Where no voxel was scored.
+    """
+    pearson_V = np.asarray(pearson_V, dtype=np.float64)
+    pearson = pearson_V[~np.isnan(pearson_V)]
+    if not len(pearson):
+        raise InputError(f"pearson_V: none of {len(pearson_V)} voxels was scored, one must be")
+    figure = Figure(figsize=(6.4, 4), layout="constrained")
+    axes = figure.subplots()
+    # Bins of one width, with an edge at 0, make the histograms of different runs comparable.
+    first, last = np.floor(pearson.min() / BIN_WIDTH), np.floor(pearson.max() / BIN_WIDTH) + 1
+    edges = BIN_WIDTH * np.arange(first, last + 1)
+    edges[0] = min(edges[0], pearson.min())  # the product above may round to just past it
+    axes.hist(pearson, bins=edges.tolist(), color=BAR_COLOR)
+    axes.axvline(0, color="black", linewidth=0.8)
+    marks = [
+        ("mean", pearson.mean(), "-"),
+        ("median", np.median(pearson), "--"),
+        ("95th percentile", np.percentile(pearson, 95), ":"),
+    ]
+    for name, value, linestyle in marks:
+        axes.axvline(value, color=HELD_OUT_COLOR, linestyle=linestyle, label=f"{name}, {value:.3f}")
+    if ceiling_mean is not None:
+        axes.axvline(
+            ceiling_mean,
+            color=CEILING_COLOR,
+            linestyle="--",
+            label=f"mean noise ceiling, {ceiling_mean:.3f}",
+        )
+    axes.set(
+        title=f"Held-out correlation of {len(pearson):,} voxels",
+        xlabel="Pearson r over held-out TRs",
+        ylabel="voxels",
+    )
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    _finish(axes)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)
+    return _saved(figure, path)
+
+
+def _curve(
+    axes: Axes, history: Sequence[Mapping[str, Any]], key: str, label: str, color: str
+) -> None:
+    """Draw one quantity over the epochs that have it; nothing where none does."""
+    points = [(row["epoch"], row[key]) for row in history if row.get(key) is not None]
+    if points:
+        epochs, values = zip(*points, strict=True)
+        axes.plot(epochs, values, color=color, label=label, marker="o", markersize=3)
+
+
+def _finish(axes: Axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", alpha=0.25)
+    axes.set_axisbelow(True)
+
+
+def _saved(figure: Figure, path: str | Path | None) -> Figure:
+    if path is not None:
+        figure.savefig(path, dpi=DPI)
+    return figure

@@ -1,0 +1,122 @@
+"""A film's sound: decoded, mixed to mono, resampled, and laid on the film's clock.
+
+Sample n of what is read sounds at n / sample_rate seconds after the film's first picture:
+
+    video        |first picture
+    audio        |        [========   hole   ==========]
+    samples      0000000000========0000000000==========
+                 ^ sample 0        ^ a hole in the timestamps is silence, not a shift
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import av
+import numpy as np
+
+from giblet_ray.errors import InputError
+from giblet_ray.features.media import (
+    END_TOLERANCE_SECONDS,
+    audio_stream,
+    exact_seconds,
+    open_media,
+    start_seconds,
+    video_stream,
+)
+
+_RESAMPLER_OPTIONS = {
+    # Normalised down-mixing: the same sound in all channels keeps its level, and integer and
+    # float sources come out alike (by default only integer ones are normalised).
+    "rematrix_maxval": "1.0",
+    # Follow the timestamps by inserting silence or dropping samples (never by stretching) where
+    # they differ from the sample count by 0.1 s, and start at time 0.
+    "async": "1",
+    "first_pts": "0",
+}
+
+
+def read_audio(
+    path: str | Path,
+    sample_rate: int = 24_000,
+    block_seconds: float = 10.0,
+    duration_seconds: float | None = None,
+) -> Iterator[np.ndarray]:
+    """Read a film's first audio stream, of any rate, channel count and format, block by block.
+
+    Parameters
+    ----------
+    path : str or Path
+        Any film that FFmpeg reads.
+    sample_rate : int
+        Rate of the result (Hz).
+    block_seconds : float
+        Length of a block (s); the last one may be shorter. Memory depends on it alone.
+    duration_seconds : float, optional
+        Length to deliver (s), counted from the film's first picture: later sound is left out, and
+        up to `media.END_TOLERANCE_SECONDS` that lack at the end are silence. By default, all
+        there is.
+
+    Yields
+    ------
+    samples_N : np.ndarray of float32, shape (samples,), full scale at -1 and 1
+
+    Raises
+    ------
+    InputError
+        The film cannot be opened, has no audio, is damaged, holds samples that are not finite, or
+        ends before ``duration_seconds``.
+    """
+    wanted = (
+        None if duration_seconds is None else round(exact_seconds(duration_seconds) * sample_rate)
+    )
+    n_samples = 0
+    for samples_N in _decoded_blocks(path, sample_rate, round(block_seconds * sample_rate)):
+        if not np.isfinite(samples_N).all():
+            raise InputError(
+                f"{path}: its audio holds samples that are not finite after "
+                f"{n_samples / sample_rate:.1f} s; the file is damaged"
+            )
+        samples_N = samples_N if wanted is None else samples_N[: wanted - n_samples]
+        n_samples += len(samples_N)
+        yield samples_N
+        if n_samples == wanted:
+            return
+    if wanted is None:
+        return
+    if wanted - n_samples > END_TOLERANCE_SECONDS * sample_rate:
+        raise InputError(
+            f"{path}: its audio ends at {n_samples / sample_rate:.2f} s, {duration_seconds:.2f} s "
+            "are expected; the file is truncated or damaged"
+        )
+    yield np.zeros(wanted - n_samples, np.float32)
+
+
+def _decoded_blocks(path: str | Path, sample_rate: int, block_samples: int) -> Iterator[np.ndarray]:
+    with open_media(path) as container:
+        stream = audio_stream(container, path)
+        origin = start_seconds(video_stream(container, path))
+        resampler = av.AudioResampler(
+            format="flt",
+            layout="mono",
+            rate=sample_rate,
+            frame_size=block_samples,
+            options=_RESAMPLER_OPTIONS,
+        )
+        seconds = 0.0
+        try:
+            for frame in container.decode(stream):
+                if frame.pts is not None and frame.time_base is not None:
+                    frame.pts -= round(origin / frame.time_base)
+                    seconds = float(frame.pts * frame.time_base)
+                for block in resampler.resample(frame):
+                    yield block.to_ndarray()[0]
+            for block in resampler.resample(None):
+                yield block.to_ndarray()[0]
+        except (av.FFmpegError, ValueError) as error:
+            # ValueError: the rate or the channels change within the stream.
+            raise InputError(
+                f"{path}: its audio cannot be decoded after {seconds:.2f} s ({error}); "
+                "the file is damaged, or changes its audio format midway"
+            ) from error

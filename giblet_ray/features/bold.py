@@ -1,0 +1,358 @@
+"""A scan file -> its BOLD, one row per TR, as measured or cleaned, and never z-scored.
+
+BOLD is normalised when training starts, from training TRs alone; doing so here would leak the
+held-out ones. T is the number of TRs, V of voxels, C of confounds.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from giblet_ray.errors import InputError
+from giblet_ray.features.confounds import find_confounds, read_confounds
+from giblet_ray.features.nifti import NIFTI_SUFFIXES, Mask, open_scan, read_mask, read_masked
+from giblet_ray.features.source import split_source
+
+HDF5_SUFFIXES = (".h5", ".hdf5")
+SCAN_SUFFIXES = (*NIFTI_SUFFIXES, ".npy", *HDF5_SUFFIXES)
+
+DEFAULT_SCAN_PATTERN = "sub-{subject}"
+"""The subject as BIDS names it, anywhere in the file's name."""
+
+_BLOCK_BYTES = 64 * 2**20
+"""Voxels cleaned at a time, in float64."""
+
+
+@dataclass(frozen=True)
+class ScanOptions:
+    """How a scan is cleaned. Cropping comes first, so that what is cut off shapes no fit."""
+
+    detrend: bool = False
+    """Remove a line per voxel; its mean goes with it."""
+
+    smoothing_fwhm_mm: float | None = None
+    """Full width at half maximum of a Gaussian, in mm; NIfTI only."""
+
+    confounds: tuple[str, ...] = ()
+    """Columns of an fMRIPrep confounds table to regress out; each voxel keeps its mean unless
+    ``detrend`` removes it."""
+
+    confounds_path: str | None = None
+    """The table, or a folder that holds each scan's table under the name that fMRIPrep gives it.
+    Without it, the table is looked for beside the scan."""
+
+    crop_start_trs: int = 0
+    crop_stop_trs: int = 0
+    """TRs cut from the scan's start and end."""
+
+
+@dataclass(frozen=True)
+class BadVoxels:
+    """Voxels that no model can be trained on or judged by; they are counted, and stay."""
+
+    nan: int
+    """With a NaN or infinite value in at least one TR."""
+
+    constant: int
+    """With the same finite value in every TR."""
+
+
+def read_bold(
+    path: str | Path,
+    mask: str | Path | None = None,
+    *,
+    tr_seconds: float,
+    options: ScanOptions = ScanOptions(),
+) -> NDArray[np.float32]:
+    """Read one scan.
+
+    Files: 4-D NIfTI (.nii, .nii.gz) with a mask; .npy, or HDF5 (.h5, .hdf5), holding (T, V). Of
+    an HDF5 file its only 2-D data set is read, or ``scan.h5::name``.
+
+    Blocks of about 64 MB are decoded, smoothed, masked and cleaned in turn, so that little more
+    than the result is held. NaN and constant voxels come back as they were
+    (:func:`count_bad_voxels`); smoothing counts a NaN as zero for its neighbours, as nilearn does.
+
+    Parameters
+    ----------
+    path : str or Path
+    mask : str or Path, optional
+        3-D NIfTI of zero and one other value, in the scan's space; required for a NIfTI scan.
+        For an array, whose voxels are chosen already, their number is compared with the mask's.
+    tr_seconds : float
+        Compared with the NIfTI header, to 1 ms. A header without a time unit that says 1 is what
+        writers leave who set no TR, and says nothing.
+    options : ScanOptions
+
+    Returns
+    -------
+    numpy.ndarray, float32, (T, V)
+        V in the order of the mask's voxels (C order).
+
+    Raises
+    ------
+    InputError
+        The scan, mask or table is missing, truncated, or of another shape, space, TR or length
+        than the rest; an option that the file cannot follow.
+    """
+    file, part, chosen = _checked_request(path, mask, options)
+    if file.name.lower().endswith(NIFTI_SUFFIXES):
+        image = open_scan(file, _required(chosen, file), tr_seconds)
+        n_trs = image.shape[3]
+        trs = _kept_trs(file, n_trs, options)
+        bold_TV = read_masked(image, file, _required(chosen, file), trs, options.smoothing_fwhm_mm)
+    else:
+        with _open_array(file, part, chosen) as stored_TV:
+            n_trs = stored_TV.shape[0]
+            bold_TV = np.array(stored_TV[_kept_trs(file, n_trs, options)], np.float32)
+
+    if options.detrend or options.confounds:
+        confounds_TC = None
+        if options.confounds:
+            table = find_confounds(file, options.confounds_path)
+            confounds_TC = read_confounds(table, options.confounds, n_trs)
+            confounds_TC = confounds_TC[_kept_trs(file, n_trs, options)]
+            # The mean and the line are fitted too; nothing but rounding would be left.
+            if confounds_TC.shape[1] + 2 >= len(bold_TV):
+                raise InputError(
+                    f"{file}: {confounds_TC.shape[1]} confounds explain any {len(bold_TV)} TRs; "
+                    "name fewer"
+                )
+        _clean(bold_TV, confounds_TC, detrend=options.detrend)
+    return bold_TV
+
+
+def scan_shape(
+    path: str | Path,
+    mask: str | Path | None = None,
+    *,
+    tr_seconds: float,
+    options: ScanOptions = ScanOptions(),
+) -> tuple[int, int]:
+    """Give the shape (T, V) that :func:`read_bold` would return, without reading the values.
+
+    Takes and raises what :func:`read_bold` does, but for what only the values and the confounds
+    table can tell.
+    """
+    file, part, chosen = _checked_request(path, mask, options)
+    if file.name.lower().endswith(NIFTI_SUFFIXES):
+        n_voxels = _required(chosen, file).n_voxels
+        n_trs = open_scan(file, _required(chosen, file), tr_seconds).shape[3]
+    else:
+        with _open_array(file, part, chosen) as stored_TV:
+            n_trs, n_voxels = stored_TV.shape
+    trs = _kept_trs(file, n_trs, options)
+    return trs.stop - trs.start, n_voxels
+
+
+def count_bad_voxels(bold_TV: NDArray[np.floating[Any]]) -> BadVoxels:
+    """Count the voxels of a run with non-finite values, and those without variance."""
+    broken_V, constant_V = _find_bad(bold_TV)
+    return BadVoxels(nan=int(broken_V.sum()), constant=int(constant_V.sum()))
+
+
+def scan_name(path: str | Path, pattern: str = DEFAULT_SCAN_PATTERN) -> dict[str, str]:
+    """Read from a scan's path whose it is, and of which stimulus.
+
+    ``{subject}`` and ``{stimulus}`` stand for a whole run of letters and digits, ``*`` for
+    anything within a name. The pattern is found anywhere in the file's name; where it begins
+    with a placeholder, the name begins there too. A pattern with ``/`` is compared with as many
+    of the path's last parts; a placeholder that is there twice has the same value.
+
+    Examples
+    --------
+    >>> scan_name("out/sub-07_task-film_bold.nii.gz", "sub-{subject}_task-{stimulus}_bold")
+    {'subject': '07', 'stimulus': 'film'}
+    >>> scan_name("scans/anna/film.npy", "{subject}/{stimulus}.npy")
+    {'subject': 'anna', 'stimulus': 'film'}
+
+    Raises
+    ------
+    InputError
+        The pattern has no ``{subject}`` or an unknown placeholder, or is not in the path.
+    """
+    expression = _scan_expression(pattern)
+    file = str(path).partition("::")[0]
+    tail = "/".join(Path(file).parts[-1 - pattern.count("/") :])
+    match = re.search(expression, tail)
+    if match is None:
+        raise InputError(
+            f"{path}: pattern {pattern!r} is not in {tail!r}; {{subject}} and {{stimulus}} stand "
+            "for letters and digits"
+        )
+    return match.groupdict()
+
+
+def _scan_expression(pattern: str) -> str:
+    pieces = re.split(r"(\{[^{}]*\}|\*)", pattern)
+    # A placeholder or word is not to begin in the middle of a longer one.
+    expression = "^" if pattern.startswith("{") else r"(?<![A-Za-z0-9])"
+    seen: set[str] = set()
+    for piece in pieces:
+        name = piece[1:-1]
+        if piece == "*":
+            expression += "[^/]*?"
+        elif not piece.startswith("{"):
+            expression += re.escape(piece)
+        elif name not in ("subject", "stimulus"):
+            raise InputError(
+                f"scan pattern {pattern!r}: placeholder {piece} is not known; accepted: "
+                "{subject}, {stimulus}"
+            )
+        else:
+            expression += f"(?P={name})" if name in seen else f"(?P<{name}>[A-Za-z0-9]+)"
+            seen.add(name)
+    if "subject" not in seen:
+        raise InputError(f"scan pattern {pattern!r} has no {{subject}}, which says whose a scan is")
+    return expression
+
+
+def _checked_request(
+    path: str | Path, mask: str | Path | None, options: ScanOptions
+) -> tuple[Path, str | None, Mask | None]:
+    """Give the file, the part of it that is meant, and the mask, if they go with the options."""
+    file, part = split_source(path)
+    suffix = _scan_suffix(file)
+    _check_options(options)
+    if part is not None and suffix not in HDF5_SUFFIXES:
+        raise InputError(f"{path}: '::' names a data set of an HDF5 file, and this is {suffix}")
+    if options.smoothing_fwhm_mm is not None and suffix not in NIFTI_SUFFIXES:
+        raise InputError(f"{file}: smoothing needs a NIfTI scan; {suffix} knows no distances")
+    return file, part, None if mask is None else read_mask(mask)
+
+
+def _required(chosen: Mask | None, file: Path) -> Mask:
+    if chosen is None:
+        raise InputError(
+            f"{file}: a NIfTI scan needs a mask, a 3-D NIfTI file of the voxels to take"
+        )
+    return chosen
+
+
+def _check_options(options: ScanOptions) -> None:
+    for field in ("crop_start_trs", "crop_stop_trs"):
+        if getattr(options, field) < 0:
+            raise InputError(f"{field} is {getattr(options, field)}; accepted: 0 TRs or more")
+    fwhm = options.smoothing_fwhm_mm
+    if fwhm is not None and not (math.isfinite(fwhm) and fwhm > 0):
+        raise InputError(f"smoothing_fwhm_mm is {fwhm:g}; accepted: more than 0 mm, or none")
+    if options.confounds_path is not None and not options.confounds:
+        raise InputError(
+            f"confounds_path is {options.confounds_path}, and no confounds are named; name columns"
+        )
+
+
+def _scan_suffix(file: Path) -> str:
+    name = file.name.lower()
+    for suffix in SCAN_SUFFIXES:
+        if name.endswith(suffix):
+            return suffix
+    accepted = ", ".join(SCAN_SUFFIXES)
+    raise InputError(f"{file}: extension is not known for a scan; accepted: {accepted}")
+
+
+def _kept_trs(file: Path, n_trs: int, options: ScanOptions) -> slice:
+    start, stop = options.crop_start_trs, n_trs - options.crop_stop_trs
+    if stop <= start:
+        raise InputError(
+            f"{file}: cropping {start} TRs at the start and {options.crop_stop_trs} at the end "
+            f"leaves nothing of its {n_trs} TRs"
+        )
+    return slice(start, stop)
+
+
+@contextmanager
+def _open_array(file: Path, part: str | None, chosen: Mask | None) -> Iterator[Any]:
+    """Open an array file (T, V), whose values are read when it is indexed."""
+    if file.name.lower().endswith(HDF5_SUFFIXES):
+        import h5py
+
+        try:
+            with h5py.File(file, "r") as store:
+                yield _checked_array(_hdf5_set(store, file, part), file, chosen)
+        except OSError as error:
+            raise InputError(f"{file}: is not a readable HDF5 file: {error}") from error
+    else:
+        try:
+            stored_TV = np.load(file, mmap_mode="r", allow_pickle=False)
+        except (OSError, EOFError, ValueError) as error:
+            raise InputError(f"{file}: is not a readable .npy array: {error}") from error
+        yield _checked_array(stored_TV, file, chosen)
+
+
+def _hdf5_set(store: Any, file: Path, part: str | None) -> Any:
+    """Find the data set of an HDF5 file: the one named, or the only one of 2 dimensions."""
+    import h5py
+
+    sets: dict[str, Any] = {}
+    store.visititems(
+        lambda name, node: sets.update({name: node}) if isinstance(node, h5py.Dataset) else None
+    )
+    flat = [name for name, node in sets.items() if node.ndim == 2]
+    listed = ", ".join(f"{name} {node.shape}" for name, node in sets.items()) or "none"
+    if part is None and len(flat) != 1:
+        raise InputError(
+            f"{file}: {len(flat)} data sets have 2 dimensions (TRs, voxels), and one is "
+            f"read; name it as {file.name}::name; data sets: {listed}"
+        )
+    name = flat[0] if part is None else part.strip("/")
+    if name not in sets:
+        raise InputError(f"{file}: has no data set {part!r}; data sets: {listed}")
+    return sets[name]
+
+
+def _checked_array(stored_TV: Any, file: Path, chosen: Mask | None) -> Any:
+    if stored_TV.ndim != 2 or 0 in stored_TV.shape:
+        raise InputError(
+            f"{file}: BOLD is an array of (TRs, voxels), this one has shape {stored_TV.shape}"
+        )
+    if stored_TV.dtype.kind not in "fiu":
+        raise InputError(f"{file}: BOLD is an array of real numbers, this one of {stored_TV.dtype}")
+    if chosen is not None and chosen.n_voxels != stored_TV.shape[1]:
+        raise InputError(
+            f"{file}: has {stored_TV.shape[1]} voxels, where the mask {chosen.file} has "
+            f"{chosen.n_voxels}"
+        )
+    return stored_TV
+
+
+def _clean(
+    bold_TV: NDArray[np.float32], confounds_TC: NDArray[np.float64] | None, *, detrend: bool
+) -> None:
+    """Regress out confounds and a line, in place.
+
+    Voxels with NaNs stay, and constant ones too: rounding would turn them into noise that
+    normalisation then blows up.
+    """
+    from nilearn.signal import clean
+
+    broken_V, constant_V = _find_bad(bold_TV)
+    (voxels,) = np.nonzero(~(broken_V | constant_V))
+    n_blocks = max(1, 8 * len(voxels) * len(bold_TV) // _BLOCK_BYTES)
+    for block in np.array_split(voxels, n_blocks):
+        if block.size:
+            bold_TV[:, block] = clean(
+                bold_TV[:, block].astype(np.float64),
+                detrend=detrend,
+                confounds=confounds_TC,
+                standardize=None,
+                filter=False,
+            )
+
+
+def _find_bad(
+    bold_TV: NDArray[np.floating[Any]],
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Find the voxels with non-finite values, (V,), and the finite ones without variance, (V,)."""
+    broken_V = ~np.isfinite(bold_TV).all(axis=0)
+    constant_V = ~broken_V & (bold_TV == bold_TV[:1]).all(axis=0)
+    return broken_V, constant_V

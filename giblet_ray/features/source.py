@@ -1,0 +1,60 @@
+"""A file that a user names, and where they mean a part of it, which part."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from giblet_ray.errors import InputError
+
+
+def split_source(path: str | Path) -> tuple[Path, str | None]:
+    """Separate ``file::part`` into the file and the part's name.
+
+    A part is a data set of an HDF5 file (``scan.h5::bold``) or one film's rows in a table that
+    annotates several (``annotations.xlsx::2``).
+
+    Returns
+    -------
+    file : Path
+    part : str or None
+        None where the whole file is meant.
+
+    Raises
+    ------
+    InputError
+        The file does not exist, is no file, or is empty.
+    """
+    name, separator, part = str(path).partition("::")
+    file = Path(name)
+    if not file.exists():
+        raise InputError(f"{name}: no such file")
+    if not file.is_file():
+        raise InputError(f"{name}: is a folder, where a file is expected")
+    if file.stat().st_size == 0:
+        raise InputError(f"{name}: the file is empty (0 bytes)")
+    if separator and not part:
+        raise InputError(f"{path}: nothing follows '::'; name the part, or leave '::' out")
+    return file, part or None
+
+
+def decode_text(file: Path) -> str:
+    """Read UTF-8, or UTF-16 with its byte order mark, with newlines as "\\n".
+
+    Another encoding is an error and not a guess: a wrong guess yields wrong words that nobody
+    notices.
+
+    Raises
+    ------
+    InputError
+        A byte that the encoding does not have.
+    """
+    data = file.read_bytes()
+    encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{file}: byte {error.start} is not {encoding[:6].rstrip('-')}; save the file as "
+            "UTF-8 (for a Western Windows file: iconv -f cp1252 -t utf-8)"
+        ) from error
+    return text.replace("\r\n", "\n").replace("\r", "\n")

@@ -1,0 +1,267 @@
+"""The encoding model: what was seen, heard and said during a TR -> the voxels' BOLD response.
+
+Shapes: B rows (one per TR), C colour channels, H height and W width in pixels, K codebooks,
+M mel bands, T audio frames within the TR, N length of the text embedding, D features, V voxels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from giblet_ray.errors import InputError
+from giblet_ray.models._checks import odd_kernel_sizes, require_rate, require_sizes
+from giblet_ray.models.audio import AudioEncoder
+from giblet_ray.models.text import TextEncoder
+from giblet_ray.models.video import VideoEncoder
+
+__all__ = [
+    "MODALITIES",
+    "AudioEncoder",
+    "MultimodalEncoder",
+    "TextEncoder",
+    "VideoEncoder",
+    "create_encoder",
+]
+
+MODALITIES = ("video", "audio", "text")
+
+
+class MultimodalEncoder(nn.Module):
+    """Video, audio and text encoders, a trunk down to a bottleneck, and a head up to the voxels.
+
+    ::
+
+        video (B, 3, H, W)      -> video_encoder --+
+        audio (B, K or M, T)    -> audio_encoder --+-> feature_conv -> layer5 -> layer6
+        text  (B, N)            -> text_encoder  --+        -> layer7_bottleneck ---> bottleneck
+                                                                  |
+                                                         bottleneck_to_voxels ------> voxels
+
+    Linear layers all, with BatchNorm, ReLU and dropout after each but two: the bottleneck has
+    neither ReLU nor dropout, and the voxels have nothing.
+
+    Parameters
+    ----------
+    video_height, video_width : int
+        Size of a frame, pixels.
+    audio_mels, audio_codebooks, audio_frames_per_tr, use_encodec, vocab_size, embed_dim, \
+kernel_sizes
+        As `AudioEncoder` takes them (there without `audio_`, or with `input_` in its place).
+    text_dim : int
+        N, the length of a text embedding.
+    n_voxels : int
+        V.
+    bottleneck_dim : int
+        Length of the bottleneck.
+    video_features, audio_features, text_features : int
+        Length of each encoder's result; `feature_conv` is as wide as their sum.
+    modalities : sequence of str
+        Those of "video", "audio" and "text" that the model sees. Encoders of others are not built.
+    trunk_dims : (int, int)
+        Widths of `layer5` and `layer6`.
+    head_dim : int
+        Width of the hidden layer of `bottleneck_to_voxels`.
+    dropout : float, optional
+        Rate of every dropout layer. By default each has its own: 0.3 in layer5, layer6 and the
+        head, 0.2 elsewhere.
+
+    Raises
+    ------
+    InputError
+        For an argument that is out of its range, by name.
+    """
+
+    def __init__(
+        self,
+        video_height: int = 90,
+        video_width: int = 160,
+        audio_mels: int = 2048,
+        audio_codebooks: int = 8,
+        audio_frames_per_tr: int = 65,
+        text_dim: int = 1024,
+        n_voxels: int = 85810,
+        bottleneck_dim: int = 2048,
+        video_features: int = 1024,
+        audio_features: int = 256,
+        text_features: int = 256,
+        use_encodec: bool = False,
+        embed_dim: int = 64,
+        kernel_sizes: Sequence[int] = (3, 5, 7),
+        vocab_size: int = 1024,
+        modalities: Sequence[str] = MODALITIES,
+        trunk_dims: tuple[int, int] = (4096, 8000),
+        head_dim: int = 16384,
+        dropout: float | None = None,
+    ) -> None:
+        super().__init__()
+        require_sizes(
+            video_height=video_height,
+            video_width=video_width,
+            audio_mels=audio_mels,
+            audio_codebooks=audio_codebooks,
+            audio_frames_per_tr=audio_frames_per_tr,
+            text_dim=text_dim,
+            n_voxels=n_voxels,
+            bottleneck_dim=bottleneck_dim,
+            video_features=video_features,
+            audio_features=audio_features,
+            text_features=text_features,
+            embed_dim=embed_dim,
+            vocab_size=vocab_size,
+            head_dim=head_dim,
+        )
+        if len(trunk_dims) != 2:
+            raise InputError(f"trunk_dims: found {tuple(trunk_dims)}, must be two widths")
+        layer5_dim, layer6_dim = trunk_dims
+        require_sizes(**{"trunk_dims[0]": layer5_dim, "trunk_dims[1]": layer6_dim})
+        if dropout is not None:
+            require_rate(dropout=dropout)
+        light, heavy = (0.2, 0.3) if dropout is None else (dropout, dropout)
+
+        self.video_height = video_height
+        self.video_width = video_width
+        self.audio_mels = audio_mels
+        self.audio_codebooks = audio_codebooks
+        self.audio_frames_per_tr = audio_frames_per_tr
+        self.text_dim = text_dim
+        self.n_voxels = n_voxels
+        self.bottleneck_dim = bottleneck_dim
+        self.video_features = video_features
+        self.audio_features = audio_features
+        self.text_features = text_features
+        self.use_encodec = use_encodec
+        self.embed_dim = embed_dim
+        self.kernel_sizes = odd_kernel_sizes(kernel_sizes)
+        self.vocab_size = vocab_size
+        self.modalities = _known_modalities(modalities)
+        self.trunk_dims = (layer5_dim, layer6_dim)
+        self.head_dim = head_dim
+        self.dropout = dropout
+
+        self.video_encoder: VideoEncoder | None = None
+        self.audio_encoder: AudioEncoder | None = None
+        self.text_encoder: TextEncoder | None = None
+        pooled_dim = 0
+        if "video" in self.modalities:
+            self.video_encoder = VideoEncoder(video_height, video_width, video_features, light)
+            pooled_dim += video_features
+        if "audio" in self.modalities:
+            self.audio_encoder = AudioEncoder(
+                input_mels=audio_mels,
+                input_codebooks=audio_codebooks,
+                frames_per_tr=audio_frames_per_tr,
+                output_features=audio_features,
+                use_encodec=use_encodec,
+                vocab_size=vocab_size,
+                embed_dim=embed_dim,
+                kernel_sizes=kernel_sizes,
+                dropout=light,
+            )
+            pooled_dim += audio_features
+        if "text" in self.modalities:
+            self.text_encoder = TextEncoder(text_dim, text_features, light)
+            pooled_dim += text_features
+
+        self.feature_conv = _hidden_layer(pooled_dim, pooled_dim, light)
+        self.layer5 = _hidden_layer(pooled_dim, layer5_dim, heavy)
+        self.layer6 = _hidden_layer(layer5_dim, layer6_dim, heavy)
+        self.layer7_bottleneck = nn.Sequential(
+            nn.Linear(layer6_dim, bottleneck_dim), nn.BatchNorm1d(bottleneck_dim)
+        )
+        self.bottleneck_to_voxels = nn.Sequential(
+            *_hidden_layer(bottleneck_dim, head_dim, heavy), nn.Linear(head_dim, n_voxels)
+        )
+
+    def forward(
+        self,
+        video: Tensor | None,
+        audio: Tensor | None,
+        text: Tensor | None,
+        return_voxels: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Encode TRs. A modality that the model was built without must be None, no other may be.
+
+        Parameters
+        ----------
+        video : Tensor or None
+            (B, 3, video_height, video_width), floating point.
+        audio : Tensor or None
+            (B, audio_codebooks, T) codes with `use_encodec`, else (B, audio_mels, T) mels.
+        text : Tensor or None
+            (B, text_dim), floating point.
+        return_voxels : bool
+            Whether to go on to the voxels.
+
+        Returns
+        -------
+        bottleneck_BD : Tensor
+            (B, bottleneck_dim).
+        voxels_BV : Tensor or None
+            (B, n_voxels) predicted BOLD, in the units of the training targets.
+
+        Raises
+        ------
+        InputError
+            For a missing or unexpected modality, and whatever its encoder refuses.
+        """
+        features: list[Tensor] = []
+        for name, encoder, values in (
+            ("video", self.video_encoder, video),
+            ("audio", self.audio_encoder, audio),
+            ("text", self.text_encoder, text),
+        ):
+            if (encoder is None) != (values is None):
+                found = "None" if values is None else "a tensor"
+                raise InputError(
+                    f"{name}: found {found}, but this encoder was built with modalities "
+                    f"{', '.join(self.modalities)}"
+                )
+            if encoder is not None:
+                features.append(encoder(values))
+        trunk_BD = self.layer6(self.layer5(self.feature_conv(torch.cat(features, dim=1))))
+        bottleneck_BD = self.layer7_bottleneck(trunk_BD)
+        voxels_BV = self.bottleneck_to_voxels(bottleneck_BD) if return_voxels else None
+        return bottleneck_BD, voxels_BV
+
+    def get_parameter_count(self) -> dict[str, int]:
+        """Count the parameters of each part, 0 for an encoder that was not built, and the total."""
+        parts: dict[str, nn.Module | None] = {
+            "video_encoder": self.video_encoder,
+            "audio_encoder": self.audio_encoder,
+            "text_encoder": self.text_encoder,
+            "feature_conv": self.feature_conv,
+            "layer5": self.layer5,
+            "layer6": self.layer6,
+            "layer7_bottleneck": self.layer7_bottleneck,
+            "bottleneck_to_voxels": self.bottleneck_to_voxels,
+            "total": self,
+        }
+        return {
+            name: 0 if part is None else sum(weights.numel() for weights in part.parameters())
+            for name, part in parts.items()
+        }
+
+
+def create_encoder(**arguments: Any) -> MultimodalEncoder:
+    """Build a `MultimodalEncoder`, from the keyword arguments that its constructor takes."""
+    return MultimodalEncoder(**arguments)
+
+
+def _known_modalities(modalities: Sequence[str]) -> tuple[str, ...]:
+    """Return the modalities in the order of `MODALITIES`; refuse none, unknown and repeated."""
+    given = (modalities,) if isinstance(modalities, str) else tuple(modalities)
+    if not given or len(set(given)) < len(given) or not set(given) <= set(MODALITIES):
+        raise InputError(
+            f"modalities: found {given}, must be one or more of {', '.join(MODALITIES)}, each once"
+        )
+    return tuple(name for name in MODALITIES if name in given)
+
+
+def _hidden_layer(in_dim: int, out_dim: int, dropout: float) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(in_dim, out_dim), nn.BatchNorm1d(out_dim), nn.ReLU(), nn.Dropout(dropout)
+    )

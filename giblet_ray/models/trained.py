@@ -1,0 +1,224 @@
+"""A trained encoder, as a checkpoint folder holds it::
+
+model.safetensors           weights and BatchNorm statistics
+normalisation.safetensors   how BOLD was z-scored: mean_RV, std_RV, valid_V
+voxels.safetensors          held-out scores per voxel: pearson_V, r2_V  (after an epoch)
+record.json                 configuration, data set, and where in the training it was saved
+state.pt                    optimizer, schedule and position, to train on (weights_only)
+"""
+
+from __future__ import annotations
+
+import json
+import posixpath
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+
+from giblet_ray.config import DataConfig, ModelConfig
+from giblet_ray.dataset.reader import CODEBOOK_SIZE, Dataset
+from giblet_ray.dataset.schema import ValueType
+from giblet_ray.dataset.storage import Storage
+from giblet_ray.errors import InputError
+from giblet_ray.models.encoder import MultimodalEncoder, create_encoder
+from giblet_ray.models.inputs import encoder_inputs
+
+WEIGHTS = "model.safetensors"
+NORMALISATION = "normalisation.safetensors"
+VOXELS = "voxels.safetensors"
+RECORD = "record.json"
+STATE = "state.pt"
+
+
+def stimulus_parts(data: DataConfig) -> tuple[str, ...]:
+    """Return the parts of the data set that the chosen modalities are read from."""
+    part = {"video": "frames", "audio": "codes" if data.audio == "encodec" else "mel"}
+    return tuple(part.get(modality, modality) for modality in data.modalities)
+
+
+def build_encoder(
+    model: ModelConfig, data: DataConfig, values: Mapping[str, ValueType], n_voxels: int
+) -> MultimodalEncoder:
+    """Build the encoder that a configuration describes, for data of these shapes.
+
+    Parameters
+    ----------
+    model, data : ModelConfig, DataConfig
+        Settings of the run.
+    values : mapping of str to ValueType
+        What one row of each part holds.
+    n_voxels : int
+        Voxels to predict.
+    """
+    shapes: dict[str, Any] = {}
+    if "frames" in values:
+        _, shapes["video_height"], shapes["video_width"] = values["frames"].shape
+    if data.audio == "encodec" and "codes" in values:
+        shapes["audio_frames_per_tr"] = values["codes"].shape[1]
+    elif "mel" in values:
+        shapes["audio_mels"], shapes["audio_frames_per_tr"] = values["mel"].shape
+    if "text" in values:
+        (shapes["text_dim"],) = values["text"].shape
+    settings = model.model_dump(exclude={"batch_norm"})
+    return create_encoder(
+        **settings,
+        **shapes,
+        modalities=data.modalities,
+        use_encodec=data.audio == "encodec",
+        vocab_size=CODEBOOK_SIZE,
+        n_voxels=n_voxels,
+    )
+
+
+class Encoder:
+    """A trained model, ready to predict.
+
+    >>> encoder = Encoder.load("runs/first")
+    >>> bold_NV = encoder.predict(frames=frames, codes=codes, text=text)
+
+    Attributes
+    ----------
+    model : MultimodalEncoder
+        In evaluation mode.
+    record : dict
+        Configuration (``config``), data set (``dataset``) and position (``position``, ``score``).
+    """
+
+    def __init__(self, model: MultimodalEncoder, record: dict[str, Any]) -> None:
+        self.model = model
+        self.record = record
+
+    @classmethod
+    def load(cls, path: str | Path, dataset: Dataset | None = None, device: str = "cpu") -> Encoder:
+        """Load a checkpoint folder, or the best checkpoint of a run's folder.
+
+        Parameters
+        ----------
+        path : str or Path
+            Folder or URI.
+        dataset : Dataset, optional
+            The data set that it will be used with; see :meth:`check`.
+        device : str
+            Where the model goes.
+
+        Raises
+        ------
+        InputError
+            If there is no complete checkpoint, or it does not fit the data set.
+        """
+        folder = fetch_best_checkpoint(Storage.at(str(path)), "")
+        if folder is None:
+            raise InputError(
+                f"{path}: no checkpoint; a folder with {RECORD}, or a run's folder, is accepted"
+            )
+        record = json.loads((folder / RECORD).read_text())
+        values = {
+            name: ValueType.model_validate(kind)
+            for name, kind in record["dataset"]["values"].items()
+        }
+        data = DataConfig.model_validate(record["config"]["data"])
+        settings = ModelConfig.model_validate(record["config"]["model"])
+        model = build_encoder(settings, data, values, record["dataset"]["n_voxels"])
+        try:
+            model.load_state_dict(load_file(folder / WEIGHTS))
+        except (OSError, RuntimeError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise InputError(
+                f"{folder / WEIGHTS}: not the weights of this run: {reason}"
+            ) from error
+        encoder = cls(model.to(device).eval(), record)
+        if dataset is not None:
+            encoder.check(dataset)
+        return encoder
+
+    def check(self, dataset: Dataset) -> None:
+        """Make sure that a data set's rows mean what those meant that the model was trained on.
+
+        Raises
+        ------
+        InputError
+            If shapes, TR, or what made the codes and embeddings differ.
+        """
+        trained = self.record["dataset"]
+        where = dataset.storage.location
+        if dataset.manifest.tr_seconds != trained["tr_seconds"]:
+            raise InputError(
+                f"{where}: TR is {dataset.manifest.tr_seconds:g} s; the model was trained at "
+                f"{trained['tr_seconds']:g} s"
+            )
+        for name, kind in trained["values"].items():
+            if name == "bold":
+                continue
+            found = dataset.manifest.values.get(name)
+            if found is None or not _holds(found, ValueType.model_validate(kind), name):
+                raise InputError(
+                    f"{where}: {name}/ holds {found or 'nothing'}; the model was trained on "
+                    f"{kind['dtype']} {tuple(kind['shape'])}"
+                )
+            made = dataset.manifest.provenance.get(name, {}).get("made_with")
+            if made != trained["made_with"].get(name):
+                raise InputError(
+                    f"{where}: {name}/ was made with {made}; the model was trained on "
+                    f"{trained['made_with'].get(name)}"
+                )
+
+    @torch.inference_mode()
+    def predict(self, **values: np.ndarray) -> np.ndarray:
+        """Predict z-scored BOLD from the stimulus at n TRs, lag TRs earlier.
+
+        Parameters
+        ----------
+        **values : ndarray
+            frames (n, 3, height, width) uint8, codes (n, K, T) int16 (or mel), text (n, dim)
+            float32: those that the model was trained on.
+
+        Returns
+        -------
+        ndarray
+            (n, voxels) float32.
+        """
+        device = next(self.model.parameters()).device
+        batch = {
+            name: torch.from_numpy(np.ascontiguousarray(value)).to(device)[:, None]
+            for name, value in values.items()
+        }
+        video, audio, text = encoder_inputs(batch, self.model.audio_codebooks)
+        _, voxels = self.model(video, audio, text, return_voxels=True)
+        return voxels.float().cpu().numpy()
+
+
+def checkpoint_records(storage: Storage, run: str) -> dict[str, dict[str, Any]]:
+    """Return the record of every checkpoint below a run's folder, by the checkpoint's path."""
+    return {
+        posixpath.dirname(name): json.loads(storage.read(name))
+        for name in storage.names(run)
+        if posixpath.basename(name) == RECORD
+    }
+
+
+def fetch_best_checkpoint(storage: Storage, run: str) -> Path | None:
+    """Return a local folder with a run's best checkpoint, or None if the run has none.
+
+    A checkpoint on another file system is copied to a temporary folder. One from within an epoch,
+    which has no score, counts only if there is no other.
+    """
+    records = checkpoint_records(storage, run)
+    if not records:
+        return None
+
+    def merit(name: str) -> tuple[bool, float, int]:
+        score = records[name]["score"]
+        return score is not None, score or 0.0, records[name]["position"]["step"]
+
+    return storage.fetch(max(records, key=merit))
+
+
+def _holds(found: ValueType, wanted: ValueType, name: str) -> bool:
+    """Whether rows can be fed to the model; of codes, more codebooks than it hears will do."""
+    if name == "codes":
+        return found.shape[1:] == wanted.shape[1:] and found.shape[0] >= wanted.shape[0]
+    return found == wanted

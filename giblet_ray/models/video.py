@@ -1,0 +1,95 @@
+"""One video frame per TR -> a feature vector.
+
+Shapes: B rows (one per TR), C colour channels, H height and W width in pixels, D features.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from giblet_ray.models._checks import require_floats, require_rate, require_shape, require_sizes
+
+RGB = 3
+CONVOLUTION_CHANNELS = (32, 64, 128, 256)
+
+
+class VideoEncoder(nn.Module):
+    """Four strided convolutions and a linear layer over one frame.
+
+    ::
+
+        (B, 3, 90, 160) -> (B, 32, 45, 80) -> (B, 64, 23, 40) -> (B, 128, 12, 20)
+                        -> (B, 256, 6, 10) -> flatten -> (B, output_features)
+
+    Each convolution is 3x3 with stride 2 and padding 1, so that a side of n pixels leaves
+    ceil(n / 2), and is followed by BatchNorm and ReLU; the linear layer by dropout and ReLU.
+
+    Parameters
+    ----------
+    input_height, input_width : int
+        Size of a frame, pixels.
+    output_features : int
+        D, the length of the result.
+    dropout : float
+        Rate after the linear layer.
+
+    Raises
+    ------
+    InputError
+        For a size below 1 or a rate outside [0, 1).
+    """
+
+    def __init__(
+        self,
+        input_height: int = 90,
+        input_width: int = 160,
+        output_features: int = 1024,
+        dropout: float = 0.2,
+    ) -> None:
+        super().__init__()
+        require_sizes(
+            input_height=input_height, input_width=input_width, output_features=output_features
+        )
+        require_rate(dropout=dropout)
+        self.input_height = input_height
+        self.input_width = input_width
+        self.output_features = output_features
+
+        layers: list[nn.Module] = []
+        channels, height, width = RGB, input_height, input_width
+        for out_channels in CONVOLUTION_CHANNELS:
+            layers += [
+                nn.Conv2d(channels, out_channels, kernel_size=3, stride=2, padding=1),
+                nn.BatchNorm2d(out_channels),
+                nn.ReLU(),
+            ]
+            channels, height, width = out_channels, (height + 1) // 2, (width + 1) // 2
+        self.convolutions = nn.Sequential(*layers)
+        self.projection = nn.Sequential(
+            nn.Linear(channels * height * width, output_features),
+            nn.Dropout(dropout),
+            nn.ReLU(),
+        )
+
+    def forward(self, frames_BCHW: Tensor) -> Tensor:
+        """Encode frames.
+
+        Parameters
+        ----------
+        frames_BCHW : Tensor
+            (B, 3, input_height, input_width), floating point.
+
+        Returns
+        -------
+        Tensor
+            (B, output_features).
+
+        Raises
+        ------
+        InputError
+            For another shape or integer frames.
+        """
+        require_shape("video", frames_BCHW, ("B", RGB, self.input_height, self.input_width))
+        require_floats("video", frames_BCHW)
+        features_BD: Tensor = self.projection(self.convolutions(frames_BCHW).flatten(1))
+        return features_BD

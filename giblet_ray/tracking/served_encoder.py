@@ -1,0 +1,25 @@
+"""The code of the MLflow model that a run logs; MLflow runs this file to load it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mlflow.models import set_model
+from mlflow.pyfunc import PythonModel
+
+from giblet_ray.models.trained import Encoder
+
+
+class ServedEncoder(PythonModel):
+    """Predicts z-scored BOLD from the parts of a stimulus."""
+
+    def load_context(self, context: Any) -> None:
+        """Load the checkpoint that the model was logged with."""
+        self._encoder = Encoder.load(context.artifacts["checkpoint"])
+
+    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]  # MLflow reads hints as a schema
+        """Return (n, voxels) from arrays (n, ...) by part; see :meth:`Encoder.predict`."""
+        return self._encoder.predict(**model_input)
+
+
+set_model(ServedEncoder())

@@ -1,0 +1,149 @@
+"""Saving a training so that it can go on as if it had never stopped."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from giblet_ray.dataset.normalise import Normalisation
+from giblet_ray.dataset.storage import Storage
+from giblet_ray.dataset.windows import Run
+from giblet_ray.errors import InputError
+from giblet_ray.evaluation.metrics import VoxelMetrics
+from giblet_ray.models.encoder import MultimodalEncoder
+from giblet_ray.models.trained import (
+    NORMALISATION,
+    RECORD,
+    STATE,
+    VOXELS,
+    WEIGHTS,
+    checkpoint_records,
+)
+
+
+@dataclass
+class Position:
+    """How far a training has come; with the seed, all that its random numbers depend on.
+
+    The order of the data is a function of (seed, epoch), dropout one of (seed, step, rank): there
+    is no hidden random state to lose.
+    """
+
+    epoch: int = 0
+    """Epochs that are complete."""
+    step_in_epoch: int = 0
+    """Steps done in the epoch under way."""
+    step: int = 0
+    """Optimiser steps done in all."""
+    best_score: float | None = None
+    """Highest ``val/pearson_mean`` so far."""
+    best_epoch: int = 0
+    """Epoch (from 1) that reached it."""
+    loss_sums: dict[str, float] = field(default_factory=dict)
+    """Losses of the epoch under way, each times its windows, and the windows (``windows``)."""
+    history: list[dict[str, float]] = field(default_factory=list)
+    """Metrics of every complete epoch."""
+
+
+def save_checkpoint(
+    folder: Path,
+    model: MultimodalEncoder,
+    optimizer: Optimizer,
+    schedule: LRScheduler,
+    position: Position,
+    normalisation: Normalisation,
+    record: dict[str, Any],
+    voxels: VoxelMetrics | None,
+) -> None:
+    """Write a checkpoint into an empty folder.
+
+    Parameters
+    ----------
+    folder : Path
+        Where to.
+    model, optimizer, schedule, position, normalisation
+        The state of the training.
+    record : dict
+        Configuration and data set, as JSON holds them.
+    voxels : VoxelMetrics or None
+        Held-out scores, if the checkpoint ends an epoch.
+    """
+    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, folder / WEIGHTS)
+    save_file(
+        {
+            "mean_RV": torch.from_numpy(normalisation.mean_RV),
+            "std_RV": torch.from_numpy(normalisation.std_RV),
+            "valid_V": torch.from_numpy(normalisation.valid_V),
+        },
+        folder / NORMALISATION,
+    )
+    if voxels is not None:
+        scores = {"pearson_V": voxels.pearson_V, "r2_V": voxels.r2_V}
+        save_file({k: torch.from_numpy(v) for k, v in scores.items()}, folder / VOXELS)
+    torch.save(
+        {
+            "optimizer": optimizer.state_dict(),
+            "schedule": schedule.state_dict(),
+        },
+        folder / STATE,
+    )
+    score = position.history[-1]["val/pearson_mean"] if voxels is not None else None
+    runs = [[run.subject, run.stimulus] for run in normalisation.runs]
+    content = {**record, "position": asdict(position), "score": score, "runs": runs}
+    # Last: a folder without it is no checkpoint.
+    (folder / RECORD).write_text(json.dumps(content, indent=1))
+
+
+def restore_checkpoint(
+    folder: Path, model: MultimodalEncoder, optimizer: Optimizer, schedule: LRScheduler
+) -> Position:
+    """Load weights, optimizer and schedule, and return where the training stood.
+
+    Files are mapped, not read into memory first: several ranks of a node share their pages.
+
+    Raises
+    ------
+    InputError
+        If a file is missing or damaged.
+    """
+    device = next(model.parameters()).device
+    try:
+        model.load_state_dict(load_file(folder / WEIGHTS, device=str(device)))
+        state = torch.load(folder / STATE, map_location="cpu", weights_only=True, mmap=True)
+        optimizer.load_state_dict(state["optimizer"])
+        schedule.load_state_dict(state["schedule"])
+    except (OSError, RuntimeError, ValueError, KeyError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{folder}: not a complete checkpoint of this run: {reason}") from error
+    return Position(**json.loads((folder / RECORD).read_text())["position"])
+
+
+def latest_record(storage: Storage, run: str) -> dict[str, Any] | None:
+    """Return the record of a run's latest checkpoint, or None if it has none."""
+    records = checkpoint_records(storage, run).values()
+    return max(records, key=lambda record: record["position"]["step"], default=None)
+
+
+def load_normalisation(folder: Path) -> Normalisation:
+    """Return the z-scoring that a checkpoint was trained with."""
+    tensors = load_file(folder / NORMALISATION)
+    runs = json.loads((folder / RECORD).read_text())["runs"]
+    return Normalisation(
+        tuple(Run(*run) for run in runs),
+        tensors["mean_RV"].numpy(),
+        tensors["std_RV"].numpy(),
+        tensors["valid_V"].numpy(),
+    )
+
+
+def load_voxel_pearson(folder: Path) -> np.ndarray:
+    """Return held-out Pearson r per voxel, shape (voxels,), NaN where not scored."""
+    return load_file(folder / VOXELS)["pearson_V"].numpy()

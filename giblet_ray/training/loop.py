@@ -1,0 +1,218 @@
+"""The training of one rank, from top to bottom.
+
+Knows torch and the data; of Ray and MLflow it sees only the :class:`Link` that it is handed, so
+that the same code runs in a Ray Train worker and inside a trial's own process.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from giblet_ray.config import TrainConfig, TrainJob
+from giblet_ray.dataset.loader import Loader
+from giblet_ray.dataset.normalise import Normalisation
+from giblet_ray.dataset.schema import ValueType
+from giblet_ray.dataset.windows import (
+    Step,
+    Windows,
+    epoch_order,
+    epoch_steps,
+    streamed_epoch_order,
+    streamed_epoch_steps,
+)
+from giblet_ray.evaluation.metrics import VoxelMetrics
+from giblet_ray.models.trained import build_encoder
+from giblet_ray.training.checkpoint import Position, restore_checkpoint, save_checkpoint
+from giblet_ray.training.optimizer import build_optimizer, build_schedule
+from giblet_ray.training.progress import Rate, epoch_line
+from giblet_ray.training.step import LossTotals, Ranks, Scores, seed_dropout
+
+_STREAM_MIX_ROW_GROUPS = 16
+"""Row groups whose windows are shuffled together where the data is streamed."""
+
+
+class Link(Protocol):
+    """How a rank talks to whoever runs it."""
+
+    rank: int
+    world_size: int
+    device: torch.device
+
+    def resume(self) -> AbstractContextManager[Path | None]:
+        """Give the folder of the latest checkpoint, if there is one."""
+
+    def report(self, metrics: dict[str, float], checkpoint: Path | None, name: str) -> None:
+        """Report metrics and, from rank 0, a checkpoint; every rank calls it together."""
+
+    def log(self, metrics: dict[str, float], step: int) -> None:
+        """Record points of the training curves; only rank 0 calls it."""
+
+    def show(self, line: str) -> None:
+        """Tell the user; only rank 0 calls it."""
+
+
+@dataclass(frozen=True)
+class Samples:
+    """The windows of a training, in numbers alone.
+
+    Attributes
+    ----------
+    train, val : Windows
+        Samples that train and that judge.
+    row_group : ndarray of int or None
+        Row group of each training window, if the data is streamed.
+    """
+
+    train: Windows
+    val: Windows
+    row_group: np.ndarray | None
+
+    def steps(self, job: TrainJob, epoch: int, rank: int, world_size: int) -> list[Step]:
+        """Return a rank's steps of an epoch (counted from 0)."""
+        n, seed, size = len(self.train), job.train.seed, job.train.batch_size
+        smallest = smallest_batch(job, world_size)
+        if self.row_group is None:
+            return epoch_steps(epoch_order(n, seed, epoch), size, smallest, rank, world_size)
+        order = streamed_epoch_order(self.row_group, _STREAM_MIX_ROW_GROUPS, seed, epoch)
+        return streamed_epoch_steps(order, size, smallest, rank, world_size)
+
+
+def smallest_batch(job: TrainJob, world_size: int) -> int:
+    """Return the windows that a global batch needs for every rank to compute its part.
+
+    Each accumulated part of a rank needs a window, and two rows for BatchNorm's statistics.
+    """
+    alone = job.data.window == 1 and job.model.batch_norm == "batch"
+    return world_size * job.train.accumulation * (2 if alone else 1)
+
+
+def is_finished(position: Position, settings: TrainConfig) -> bool:
+    """Whether all epochs are done, or the last `patience` of them brought nothing better."""
+    if position.epoch >= settings.epochs:
+        return True
+    waited = position.epoch - position.best_epoch
+    return bool(settings.patience) and position.epoch > 0 and waited >= settings.patience
+
+
+def train(
+    job: TrainJob,
+    record: dict[str, Any],
+    samples: Samples,
+    loader: Loader,
+    normalisation: Normalisation,
+    link: Link,
+) -> None:
+    """Train until the epochs are done or nothing gets better.
+
+    Parameters
+    ----------
+    job : TrainJob
+        Settings of the run.
+    record : dict
+        What checkpoints hold besides their state; ``record["dataset"]`` has the shapes.
+    samples : Samples
+        Windows of all ranks.
+    loader : Loader
+        Delivers this rank's batches.
+    normalisation : Normalisation
+        How BOLD is z-scored.
+    link : Link
+        This rank's place among the others.
+
+    Raises
+    ------
+    InputError
+        If the loss is not finite.
+    """
+    settings, rank, world_size, device = job.train, link.rank, link.world_size, link.device
+    torch.manual_seed(settings.seed)
+    values = {
+        name: ValueType.model_validate(kind) for name, kind in record["dataset"]["values"].items()
+    }
+    model = build_encoder(job.model, job.data, values, record["dataset"]["n_voxels"])
+    model.to(device)
+    optimizer = build_optimizer(
+        model, job.optimizer.lr, job.optimizer.weight_decay, job.optimizer.betas
+    )
+    steps_per_epoch = len(samples.steps(job, 0, rank, world_size))
+    total_steps = settings.epochs * steps_per_epoch
+    schedule = build_schedule(
+        optimizer,
+        total_steps,
+        round(job.optimizer.warmup_fraction * total_steps),
+        job.optimizer.min_lr_fraction,
+    )
+    position = Position()
+    with link.resume() as folder:
+        if folder is not None:
+            position = restore_checkpoint(folder, model, optimizer, schedule)
+            if rank == 0:
+                link.show(f"continuing after epoch {position.epoch}, step {position.step}")
+    ranks = Ranks(model, world_size, device, job.model.batch_norm == "frozen")
+    scores = Scores(normalisation, job, device)
+    rate = Rate(total_steps, position.step)
+
+    def checkpoint(metrics: dict[str, float], voxels: VoxelMetrics | None) -> None:
+        name = f"epoch-{position.epoch:04d}-step-{position.step:07d}"
+        if rank > 0:
+            return link.report(metrics, None, name)
+        with tempfile.TemporaryDirectory() as folder:
+            save_checkpoint(
+                Path(folder), model, optimizer, schedule, position, normalisation, record, voxels
+            )
+            link.report(metrics, Path(folder), name)
+
+    while not is_finished(position, settings):
+        steps = samples.steps(job, position.epoch, rank, world_size)[position.step_in_epoch :]
+        totals = LossTotals(position.loss_sums, device)
+        waited, started, rows = loader.seconds_waited, time.perf_counter(), 0
+        batches = loader.batches([samples.train[step.windows] for step in steps])
+        for step, batch in zip(steps, batches, strict=True):
+            seed_dropout(settings.seed, position.step, rank)
+            learning_rate = optimizer.param_groups[0]["lr"]
+            gradient_norm = scores.backward(ranks, batch, step.n_global, totals)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            schedule.step()
+            position.step += 1
+            position.step_in_epoch += 1
+            rows += step.n_global * job.data.window
+            if rank == 0 and position.step % settings.log_every_steps == 0:
+                points = {"train/lr": learning_rate, "train/gradient_norm": float(gradient_norm)}
+                link.log({**totals.latest(), **points}, position.step)
+                if rate.is_due():
+                    line = f"epoch {position.epoch + 1}/{settings.epochs}"
+                    line += f"  step {position.step_in_epoch}/{steps_per_epoch}"
+                    seconds = time.perf_counter() - started
+                    link.show(f"{line}  {rows / seconds:,.0f} rows/s  {rate.left(position.step)}")
+            every = settings.checkpoint_every_steps
+            if every and position.step % every == 0 and position.step_in_epoch < steps_per_epoch:
+                position.loss_sums = totals.sums(position.epoch)
+                checkpoint({"step": position.step}, None)
+        train_metrics = totals.means(position.epoch)
+        seconds = time.perf_counter() - started
+        speed = {
+            "train/rows_per_second": rows / seconds,
+            "train/data_wait_share": (loader.seconds_waited - waited) / seconds,
+            "train/seconds": seconds,
+        }
+        voxels, val_metrics = scores.evaluate(ranks, loader, samples.val, rank)
+        position.epoch += 1
+        position.step_in_epoch, position.loss_sums = 0, {}
+        metrics = {**train_metrics, **val_metrics, **speed}
+        position.history.append({"epoch": position.epoch, **metrics})
+        score = val_metrics["val/pearson_mean"]
+        if position.best_score is None or score > position.best_score:
+            position.best_score, position.best_epoch = score, position.epoch
+        if rank == 0:
+            link.log(metrics, position.epoch)
+            link.show(epoch_line(metrics, position, settings.epochs, rate.left(position.step)))
+        checkpoint({"epoch": position.epoch, **metrics}, voxels)

@@ -1,0 +1,134 @@
+"""The optimizer, and its learning rate over the steps of a run."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+from torch import nn
+from torch.optim import AdamW, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from giblet_ray.errors import InputError
+
+
+def build_optimizer(
+    model: nn.Module,
+    lr: float,
+    weight_decay: float = 0.01,
+    betas: tuple[float, float] = (0.9, 0.999),
+) -> AdamW:
+    """Make AdamW for a model's trainable parameters, decaying only its matrices and kernels.
+
+    Parameters
+    ----------
+    model : nn.Module
+        On the device it will be trained on.
+    lr : float
+        Peak learning rate.
+    weight_decay : float
+        For the weights of linear and convolution layers. Biases, normalisation parameters and
+        embeddings have none: pulling those towards 0 limits no complexity.
+    betas : (float, float)
+        Decay of the running means of the gradient and of its square.
+
+    Returns
+    -------
+    AdamW
+        With two parameter groups (decayed, not decayed), fused: one kernel updates all.
+
+    Raises
+    ------
+    InputError
+        For an argument out of its range, or a model with nothing to train.
+    """
+    if not (math.isfinite(lr) and lr > 0):
+        raise InputError(f"lr: found {lr}, must be above 0")
+    if not (math.isfinite(weight_decay) and weight_decay >= 0):
+        raise InputError(f"weight_decay: found {weight_decay}, must be at least 0")
+    if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+        raise InputError(f"betas: found {betas}, must be two numbers of at least 0 and below 1")
+    embeddings = {
+        id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)
+    }
+    decayed: list[nn.Parameter] = []
+    kept: list[nn.Parameter] = []
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            is_matrix = parameter.dim() > 1 and id(parameter) not in embeddings
+            (decayed if is_matrix else kept).append(parameter)
+    if not decayed and not kept:
+        raise InputError("model: found no trainable parameter, needs one")
+    groups = [
+        {"params": decayed, "weight_decay": weight_decay},
+        {"params": kept, "weight_decay": 0.0},
+    ]
+    return AdamW([group for group in groups if group["params"]], lr=lr, betas=betas, fused=True)
+
+
+def warmup_cosine(step: int, total_steps: int, warmup_steps: int, min_factor: float = 0.0) -> float:
+    """Return the factor on the peak learning rate for the optimizer step number `step`.
+
+    ::
+
+        1           _
+                  /   `.
+        min_factor       `- _______
+            0    warmup    total      step
+
+    It rises in a line to exactly 1 at `warmup_steps`, falls as half a cosine to `min_factor` at
+    `total_steps`, and stays there. The first step is already above 0.
+
+    Parameters
+    ----------
+    step : int
+        Optimizer steps already taken: 0 for the first.
+    total_steps, warmup_steps : int
+        Optimizer steps (global batches) of the whole run, and of its warm-up.
+    min_factor : float
+        Factor at the end.
+
+    Returns
+    -------
+    float
+        In [min(min_factor, 1 / (warmup_steps + 1)), 1].
+    """
+    if step < warmup_steps:
+        return (step + 1) / (warmup_steps + 1)
+    progress = min(1.0, (step - warmup_steps) / (total_steps - warmup_steps))
+    return min_factor + (1 - min_factor) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def build_schedule(
+    optimizer: Optimizer, total_steps: int, warmup_steps: int, min_factor: float = 0.0
+) -> LambdaLR:
+    """Make the schedule of `warmup_cosine`, to be stepped once after every optimizer step.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+        Its groups' learning rates are the peaks.
+    total_steps, warmup_steps, min_factor
+        As `warmup_cosine` takes them.
+
+    Returns
+    -------
+    LambdaLR
+        Its `state_dict()` holds numbers only, and restores the place in the schedule.
+
+    Raises
+    ------
+    InputError
+        For a warm-up that leaves no step at the peak, or a factor outside [0, 1].
+    """
+    if not 0 <= warmup_steps < total_steps:
+        raise InputError(
+            f"warmup_steps: found {warmup_steps}, must be at least 0 and below the run's "
+            f"{total_steps} optimizer steps"
+        )
+    if not 0 <= min_factor <= 1:
+        raise InputError(f"min_factor: found {min_factor}, must be in [0, 1]")
+    factor = partial(
+        warmup_cosine, total_steps=total_steps, warmup_steps=warmup_steps, min_factor=min_factor
+    )
+    return LambdaLR(optimizer, factor)

@@ -1,0 +1,46 @@
+"""What a user is told while a model trains."""
+
+from __future__ import annotations
+
+import time
+
+from giblet_ray.training.checkpoint import Position
+
+_SHOW_SECONDS = 10.0
+
+
+class Rate:
+    """How fast steps go by, for the user."""
+
+    def __init__(self, total_steps: int, done: int) -> None:
+        self._total, self._first = total_steps, done
+        self._started = self._shown = time.monotonic()
+
+    def is_due(self) -> bool:
+        """Whether the user has heard nothing for a while."""
+        return time.monotonic() - self._shown > _SHOW_SECONDS
+
+    def left(self, step: int) -> str:
+        """Return the time that the remaining steps will take, as text."""
+        self._shown = time.monotonic()
+        seconds = (self._shown - self._started) / max(1, step - self._first)
+        return f"{duration(seconds * (self._total - step))} left"
+
+
+def duration(seconds: float) -> str:
+    """Return a time span as a person says it: 2h05m, 3m20s, 45s."""
+    whole = round(seconds)
+    if whole >= 3600:
+        return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+    return f"{whole // 60}m{whole % 60:02d}s" if whole >= 60 else f"{whole}s"
+
+
+def epoch_line(metrics: dict[str, float], position: Position, epochs: int, left: str) -> str:
+    """Return one line on a complete epoch."""
+    star = "  best" if position.best_epoch == position.epoch else ""
+    speed = f"{metrics['train/rows_per_second']:,.0f} rows/s"
+    return (
+        f"epoch {position.epoch}/{epochs}  loss {metrics['train/loss']:.4f}"
+        f"  val r {metrics['val/pearson_mean']:+.4f}  {speed}"
+        f"  waiting {metrics['train/data_wait_share']:.0%}  {left}{star}"
+    )

@@ -1,0 +1,404 @@
+"""A training on Ray Train: prepared by the driver, run by one worker per GPU, finished here."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.train
+import ray.train.torch
+import yaml
+from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+from ray.train.v2.api.exceptions import TrainingFailedError
+
+from giblet_ray.cluster import cluster_totals
+from giblet_ray.config import TrainJob
+from giblet_ray.dataset.normalise import Normalisation
+from giblet_ray.dataset.storage import Storage, absolute
+from giblet_ray.errors import InputError
+from giblet_ray.models.trained import fetch_best_checkpoint
+from giblet_ray.tracking.metric_log import MetricLog
+from giblet_ray.tracking.report import report_best
+from giblet_ray.tracking.run import MlflowRun, absolute_uri
+from giblet_ray.training.board import shown_board
+from giblet_ray.training.checkpoint import Position, latest_record
+from giblet_ray.training.data import (
+    TrainingData,
+    hold_blocks,
+    normalise,
+    prepare_data,
+    read_rows,
+)
+from giblet_ray.training.loop import is_finished, smallest_batch, train
+
+SCORE = "val/pearson_mean"
+_FREE_TO_CHANGE = {
+    "data": {"residence"},
+    "train": {"checkpoint_every_steps", "log_every_steps"},
+}
+"""Settings that may differ when a run is continued: they change no number of it."""
+_MLFLOW_PATIENCE_SECONDS = 60.0
+_UNSENT = "mlflow-unsent.jsonl"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished training.
+
+    Attributes
+    ----------
+    dataset : str
+        Folder or URI of the data set.
+    run_folder : str
+        Folder or URI that holds the run's checkpoints.
+    best_checkpoint : Path
+        The checkpoint with the highest held-out r; a local copy if the run's folder is remote.
+    mlflow_run : MlflowRun
+        Where MLflow has it.
+    position : Position
+        How far the training went, with its history of metrics by epoch.
+    already_finished : bool
+        There was nothing to do.
+    """
+
+    dataset: str
+    run_folder: str
+    best_checkpoint: Path
+    mlflow_run: MlflowRun
+    position: Position
+    already_finished: bool
+
+    def summary(self) -> dict[str, str]:
+        """Return where things are and how good the best epoch was, for the user to read."""
+        best = self.position.history[self.position.best_epoch - 1]
+        speeds = [metrics["train/rows_per_second"] for metrics in self.position.history]
+        uri = self.mlflow_run.uri
+        summary = {
+            "data set": self.dataset,
+            "run": self.run_folder,
+            "best checkpoint": str(self.best_checkpoint),
+            "MLflow run": f"{self.mlflow_run.id} in {uri}",
+            "held-out Pearson r": (
+                f"mean {best['val/pearson_mean']:.4f}, median {best['val/pearson_median']:.4f}, "
+                f"95th percentile {best['val/pearson_p95']:.4f} over voxels "
+                f"(epoch {self.position.best_epoch} of {self.position.epoch})"
+            ),
+            "speed": f"{statistics.median(speeds):,.0f} rows/s (median of epochs)",
+        }
+        if not uri.startswith("http"):
+            mlflow = Path(sys.executable).with_name("mlflow")
+            summary["MLflow page"] = f"{mlflow} ui --backend-store-uri {uri}"
+        return summary
+
+
+def fit(job: TrainJob, show: Callable[[str], None]) -> Trained:
+    """Train as a job says, or continue the run of that name.
+
+    Parameters
+    ----------
+    job : TrainJob
+        Validated settings.
+    show : callable
+        Is given each line that the user should see.
+
+    Raises
+    ------
+    InputError
+        For settings that the data set, the cluster or an earlier run of this name do not allow.
+    """
+    use_gpu = _use_gpu(job)
+    data = prepare_data(job, use_gpu)
+    _check_batch(job, data)
+    record = {"config": _saved_config(job), "dataset": data.describe()}
+    storage = Storage.at(job.storage.path)
+    before = latest_record(storage, job.name)
+    if before is not None:
+        _check_same_run(job.name, before, record)
+    finished = before is not None and is_finished(Position(**before["position"]), job.train)
+    run_folder = storage.describe(job.name)
+    mlflow_run = MlflowRun(job.tracking.uri, job.tracking.experiment, job.name, run_folder)
+    if finished:
+        show(f"run {job.name} is finished already; another --name trains anew")
+    else:
+        _train_on_workers(job, use_gpu, data, record, mlflow_run, show)
+    best = fetch_best_checkpoint(storage, job.name)
+    after = latest_record(storage, job.name)
+    if best is None or after is None:
+        raise InputError(f"{run_folder}: the run's checkpoints are gone")
+    position = Position(**after["position"])
+    if not finished:
+        show("logging the best model to MLflow")
+        report_best(mlflow_run, best, position.history, job.tracking.log_model)
+        mlflow_run.close("FINISHED")
+    where = data.dataset.storage.location
+    return Trained(where, run_folder, best, mlflow_run, position, finished)
+
+
+def _train_on_workers(
+    job: TrainJob,
+    use_gpu: bool,
+    data: TrainingData,
+    record: dict[str, Any],
+    mlflow_run: MlflowRun,
+    show: Callable[[str], None],
+) -> None:
+    """Read the data, and let the workers train; an MLflow run that fails is closed as such."""
+    status = "FAILED"
+    try:
+        mlflow_run.describe(
+            _flat(record["config"]), data.dataset.storage.location, record["dataset"]["checksum"]
+        )
+        mlflow_run.text(yaml.safe_dump(record["config"], sort_keys=False), "config.yaml")
+        show(f"reading {data.dataset.storage.location}: {data.residence}, {data.reason}")
+        rows = read_rows(data)
+        data = hold_blocks(data, rows)
+        normalisation = normalise(data, rows)
+        for line in _describe_data(job, data, normalisation):
+            show(line)
+        _run_workers(job, use_gpu, data, record, normalisation, mlflow_run, show)
+        status = "FINISHED"
+    except KeyboardInterrupt:
+        status = "KILLED"
+        raise
+    finally:
+        if status != "FINISHED":
+            mlflow_run.close(status)
+
+
+def _run_workers(
+    job: TrainJob,
+    use_gpu: bool,
+    data: TrainingData,
+    record: dict[str, Any],
+    normalisation: Normalisation,
+    mlflow_run: MlflowRun,
+    show: Callable[[str], None],
+) -> None:
+    with shown_board(show) as board:
+        trainer = ray.train.torch.TorchTrainer(
+            _train_worker,
+            train_loop_config={
+                "job": job,
+                "data": data,
+                "record": record,
+                "normalisation": normalisation,
+                "mlflow": (mlflow_run.uri, mlflow_run.id),
+                "board": board,
+            },
+            scaling_config=ScalingConfig(
+                num_workers=job.scaling.num_workers,
+                use_gpu=use_gpu,
+                resources_per_worker={
+                    "CPU": job.scaling.cpus_per_worker,
+                    **({"GPU": 1} if use_gpu else {}),
+                },
+            ),
+            run_config=RunConfig(
+                name=job.name,
+                storage_path=absolute(job.storage.path),
+                checkpoint_config=CheckpointConfig(
+                    num_to_keep=1,  # the best, and Ray always keeps the latest
+                    checkpoint_score_attribute=SCORE,
+                    checkpoint_score_order="max",
+                ),
+                failure_config=FailureConfig(  # type: ignore[call-arg]  # typed as its first version
+                    max_failures=job.scaling.max_failures,
+                    controller_failure_limit=job.scaling.max_failures,
+                ),
+            ),
+        )
+        try:
+            trainer.fit()
+        except TrainingFailedError as error:
+            fatal: str | None = ray.get(board.fatal.remote())
+            if fatal is not None:
+                raise InputError(fatal) from error
+            raise
+
+
+def _train_worker(config: dict[str, Any]) -> None:
+    """Train as one of Ray Train's workers."""
+    job: TrainJob = config["job"]
+    data: TrainingData = config["data"]
+    board: Any = config["board"]
+    fatal: str | None = ray.get(board.fatal.remote())
+    if fatal is not None:
+        raise InputError(fatal)  # restarted after an error that will come again
+    link = _TrainLink(board, job, *config["mlflow"])
+    try:
+        train(
+            job,
+            config["record"],
+            data.samples(),
+            data.loader(link.device),
+            config["normalisation"],
+            link,
+        )
+    except InputError as error:
+        ray.get(board.give_up.remote(str(error)))
+        raise
+    finally:
+        link.close()
+
+
+class _TrainLink:
+    """A worker's :class:`giblet_ray.training.loop.Link` to Ray Train and MLflow."""
+
+    def __init__(self, board: Any, job: TrainJob, uri: str, run_id: str) -> None:
+        context = ray.train.get_context()
+        self.rank, self.world_size = context.get_world_rank(), context.get_world_size()
+        self.device = ray.train.torch.get_device()
+        self._board, self._job = board, job
+        self._metrics = MetricLog(uri, run_id) if self.rank == 0 else None
+
+    @contextmanager
+    def resume(self) -> Iterator[Path | None]:
+        """Give the folder of the latest checkpoint, if there is one."""
+        checkpoint = ray.train.get_checkpoint()
+        if checkpoint is None:
+            yield None
+            return
+        with checkpoint.as_directory() as folder:
+            yield Path(folder)
+
+    def report(self, metrics: dict[str, float], checkpoint: Path | None, name: str) -> None:
+        """Hand metrics and checkpoint to Ray Train; waits for all ranks."""
+        saved = None if checkpoint is None else ray.train.Checkpoint.from_directory(checkpoint)
+        # Ray ranks checkpoints by the score: one from within an epoch is never the best.
+        metrics = {SCORE: float("nan"), **metrics}
+        ray.train.report(metrics, checkpoint=saved, checkpoint_dir_name=name)
+
+    def log(self, metrics: dict[str, float], step: int) -> None:
+        """Queue points for MLflow."""
+        if self._metrics is not None:
+            self._metrics.log(metrics, step)
+
+    def show(self, line: str) -> None:
+        """Send a line to the user's terminal."""
+        self._board.write.remote(line)
+
+    def close(self) -> None:
+        """Wait until MLflow has every point, within reason."""
+        if self._metrics is None:
+            return
+        unsent = self._metrics.close(_MLFLOW_PATIENCE_SECONDS)
+        if unsent:
+            storage, name = Storage.at(self._job.storage.path), f"{self._job.name}/{_UNSENT}"
+            with storage.write(name) as stream:
+                stream.writelines(json.dumps(point).encode() + b"\n" for point in unsent)
+            self.show(f"MLflow did not take {len(unsent)} points: kept in {storage.describe(name)}")
+
+
+def _use_gpu(job: TrainJob) -> bool:
+    """Decide whether to train on GPUs, and refuse what this machine can never place."""
+    totals = cluster_totals()
+    gpus, cpus = totals.get("GPU", 0), totals.get("CPU", 0)
+    use_gpu = gpus > 0 if job.scaling.use_gpu is None else job.scaling.use_gpu
+    if os.environ.get("RAY_ADDRESS"):
+        return use_gpu  # a cluster may grow
+    workers = job.scaling.num_workers
+    if use_gpu and workers > gpus:
+        raise InputError(
+            f"--scaling.num_workers {workers} needs {workers} GPUs; this machine has {gpus:g}"
+        )
+    if workers * job.scaling.cpus_per_worker > cpus:
+        raise InputError(
+            f"--scaling.num_workers {workers} of {job.scaling.cpus_per_worker:g} CPUs each; this "
+            f"machine has {cpus:g}: use fewer, or a smaller --scaling.cpus_per_worker"
+        )
+    return use_gpu
+
+
+def _check_batch(job: TrainJob, data: TrainingData) -> None:
+    smallest = smallest_batch(job, job.scaling.num_workers)
+    if job.train.batch_size < smallest:
+        raise InputError(
+            f"--train.batch_size {job.train.batch_size}: {job.scaling.num_workers} workers with "
+            f"{job.train.accumulation} accumulated parts need at least {smallest} windows"
+        )
+    if job.train.batch_size > len(data.train):
+        raise InputError(
+            f"--train.batch_size {job.train.batch_size} is larger than the training split of "
+            f"{len(data.train)} windows; use at most {len(data.train)}"
+        )
+
+
+def _saved_config(job: TrainJob) -> dict[str, Any]:
+    """Return the settings as they are saved with the run."""
+    config = job.model_dump(mode="json")
+    config["dataset"] = absolute(job.dataset)
+    config["storage"]["path"] = absolute(job.storage.path)
+    config["tracking"]["uri"] = absolute_uri(job.tracking.uri)
+    return config
+
+
+def _check_same_run(name: str, before: dict[str, Any], record: dict[str, Any]) -> None:
+    """Refuse to continue a run with other settings or data: its numbers would mean nothing."""
+    found, wanted = (_flat(_deciding(r["config"])) for r in (record, before))
+    for key in {**wanted, **found}:
+        if found.get(key) != wanted.get(key):
+            raise InputError(
+                f"--{key} is {found.get(key)!r}, but run {name} was started with "
+                f"{wanted.get(key)!r}: continue it with that, or give another --name"
+            )
+    if before["dataset"]["checksum"] != record["dataset"]["checksum"]:
+        raise InputError(
+            f"{record['dataset']['location']}: not the data set that run {name} was started on "
+            f"(checksum {record['dataset']['checksum'][:12]}, then "
+            f"{before['dataset']['checksum'][:12]}): give another --name"
+        )
+
+
+def _deciding(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings that a run's numbers depend on."""
+    groups = ("data", "model", "loss", "optimizer", "train")
+    return {
+        group: {k: v for k, v in config[group].items() if k not in _FREE_TO_CHANGE.get(group, ())}
+        for group in groups
+    }
+
+
+def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested settings by dotted name."""
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            flat.update(_flat(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _describe_data(
+    job: TrainJob, data: TrainingData, normalisation: Normalisation
+) -> Iterator[str]:
+    """Say what is trained on, and whatever is not."""
+    subjects = len(data.selection.subjects)
+    yield (
+        f"{data.train.n_trs:,} training and {data.val.n_trs:,} held-out TRs of {subjects} "
+        f"subject{'s' if subjects > 1 else ''}, {data.n_voxels:,} voxels"
+    )
+    if normalisation.n_masked:
+        yield (
+            f"{normalisation.n_masked:,} voxels are constant or not finite in some run's training "
+            "TRs: they take no part in loss and metrics"
+        )
+    rest = sum(
+        len(span) % data.window
+        for run in data.runs
+        for span in data.split.train
+        if span.stimulus == run.stimulus
+    )
+    if rest:
+        yield f"{rest} training TRs fill no window of {data.window} TRs: left out"
+    last = len(data.train) % job.train.batch_size
+    if 0 < last < smallest_batch(job, job.scaling.num_workers):
+        yield f"the last {last} windows of each epoch's order are too few for a batch: left out"

@@ -1,0 +1,28 @@
+"""Train an encoding model on a data set.
+
+    python jobs/train.py --dataset DATASET [--name RUN] [--model.embed_dim 32] ...
+
+Takes a data set that jobs/precompute.py wrote. Gives a run: checkpoints (best and latest) below
+--storage.path, and an MLflow run with its settings, curves and model. A run that was interrupted
+continues when it is started again under its name. --help lists every setting.
+"""
+
+from __future__ import annotations
+
+from giblet_ray.cli import run_job
+from giblet_ray.cluster import connect
+from giblet_ray.config import TrainJob
+from giblet_ray.console import show, show_table
+
+
+def main(job: TrainJob) -> None:
+    """Train, and say where everything is."""
+    from giblet_ray.training.trainer import fit
+
+    show(f"run {job.name}")
+    connect()
+    show_table("trained", fit(job, show).summary())
+
+
+if __name__ == "__main__":
+    run_job(TrainJob, main)

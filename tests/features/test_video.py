@@ -1,0 +1,96 @@
+"""One frame per TR."""
+
+from __future__ import annotations
+
+import av
+import numpy as np
+import pytest
+
+from giblet_ray.errors import InputError
+from giblet_ray.features.media import probe_film, tr_count
+from giblet_ray.features.video import read_frames
+
+
+def grey_levels(frames_TCHW: np.ndarray) -> list[int]:
+    """Number of the picture in each frame, told from its grey level."""
+    return [round(float(frame.mean()) / 8) for frame in frames_TCHW]
+
+
+def test_frames_of_a_constant_rate_are_those_at_the_midpoints(make_film):
+    path = make_film("film.mp4", 4.5, fps=4)
+    frames_TCHW = read_frames(path, 3, 1.5)
+    assert frames_TCHW.shape == (3, 3, 90, 160)
+    assert frames_TCHW.dtype == np.uint8
+    # Midpoints at 0.75, 2.25 and 3.75 s; the picture that appears exactly then is on screen.
+    assert grey_levels(frames_TCHW) == [3, 9, 15]
+
+
+@pytest.mark.parametrize("name", ["film.mp4", "film.mkv"])
+def test_frames_of_a_variable_rate_follow_the_timestamps(make_film, name):
+    rng = np.random.default_rng(0)
+    gaps = rng.choice([0.04, 0.08, 0.2, 0.9, 2.1], size=29)
+    times = np.concatenate([[0.0], np.cumsum(gaps)])
+    path = make_film(name, float(times[-1]) + 0.4, picture_seconds=times)
+    tr_seconds = 0.8
+    n_trs = tr_count(probe_film(path), tr_seconds)
+    expected = [int(np.sum(times <= (i + 0.5) * tr_seconds + 1e-9)) - 1 for i in range(n_trs)]
+    by_count = [round((i + 0.5) / n_trs * len(times)) for i in range(n_trs)]
+    assert grey_levels(read_frames(path, n_trs, tr_seconds)) == expected
+    assert expected != by_count
+
+
+@pytest.mark.parametrize("name", ["film.ts", "film.mkv"])
+def test_time_starts_with_the_first_picture(make_film, name):
+    path = make_film(name, 4.0, picture_seconds=1.0 + np.arange(75) / 25)
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        assert float(stream.start_time * stream.time_base) == pytest.approx(1.0)
+    assert grey_levels(read_frames(path, 2, 1.5)) == [18, 26]
+
+
+def test_frames_in_avi_without_presentation_times_are_read(make_film):
+    path = make_film("film.avi", 3.0, fps=25)
+    assert grey_levels(read_frames(path, 2, 1.5)) == [18, 26]
+
+
+def test_colours_rows_and_columns_keep_their_places(tmp_path):
+    path = tmp_path / "film.mp4"
+    image = np.zeros((48, 64, 3), np.uint8)
+    image[:24, :32, 0] = 255
+    image[24:, 32:, 2] = 255
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.codec_context.qmax = 2
+        for _ in range(10):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image)))
+        container.mux(stream.encode())
+    (frame_CHW,) = read_frames(path, 1, 1.0, height=12, width=20)
+    assert frame_CHW.shape == (3, 12, 20)
+    red, green, blue = (plane.astype(int) for plane in frame_CHW)
+    assert red[:5, :8].min() > 200
+    assert red[7:].max() < 40
+    assert blue[7:, 12:].min() > 200
+    assert blue[:5].max() < 40
+    assert green.max() < 60
+
+
+def test_a_truncated_film_says_how_far_it_goes(make_film, tmp_path):
+    whole = make_film("whole.mp4", 60.0, fps=25, container_options={"movflags": "faststart"})
+    cut = tmp_path / "cut.mp4"
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size * 2 // 3])
+    n_trs = tr_count(probe_film(cut), 1.5)
+    assert n_trs == 40
+    with pytest.raises(
+        InputError, match=r"cut.mp4: (\d+) of 40 expected TRs .* truncated"
+    ) as error:
+        read_frames(cut, n_trs, 1.5)
+    n_decodable = int(str(error.value).split(": ")[1].split()[0])
+    assert 10 < n_decodable < 40
+    assert len(read_frames(cut, n_decodable, 1.5)) == n_decodable
+
+
+def test_more_trs_than_the_film_holds_are_refused(make_film):
+    path = make_film("film.mp4", 3.0)
+    with pytest.raises(InputError, match=r"film.mp4: 2 of 3 expected TRs"):
+        read_frames(path, 3, 1.5)

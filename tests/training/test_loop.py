@@ -1,0 +1,171 @@
+"""A rank's training: resuming, what it reports, when it stops."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from giblet_ray.errors import InputError
+from giblet_ray.models.trained import Encoder
+from giblet_ray.training.checkpoint import Position
+from giblet_ray.training.loop import is_finished
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    """Weights of the latest checkpoint."""
+    return load_file(sorted(folder.glob("epoch-*"))[-1] / "model.safetensors")
+
+
+def assert_same_weights(one: Path, other: Path) -> None:
+    first, second = weights(one), weights(other)
+    assert first.keys() == second.keys()
+    for name, value in first.items():
+        assert torch.equal(value, second[name]), name
+
+
+@pytest.fixture(scope="module")
+def undisturbed(local_training: Callable, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    local_training(train={"epochs": 4, "batch_size": 16, "checkpoint_every_steps": 5}).train(folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "die_at",
+    [
+        pytest.param(lambda m: m.get("epoch") == 2, id="after epoch 2"),
+        pytest.param(lambda m: m.get("step") == 35, id="in the middle of epoch 3"),
+    ],
+)
+def test_resumed_run_ends_with_the_same_weights(
+    local_training: Callable,
+    undisturbed: Path,
+    tmp_path: Path,
+    die_at: Callable[[dict[str, float]], bool],
+) -> None:
+    training = local_training(train={"epochs": 4, "batch_size": 16, "checkpoint_every_steps": 5})
+    with pytest.raises(Exception, match="killed here"):
+        training.train(tmp_path, die_at)
+    link = training.train(tmp_path)
+    assert "continuing" in link.lines[0]
+    assert_same_weights(undisturbed, tmp_path)
+
+
+def test_resumed_epoch_reports_the_same_losses(local_training: Callable, tmp_path: Path) -> None:
+    training = local_training(train={"epochs": 3, "batch_size": 16, "checkpoint_every_steps": 4})
+    whole = training.train(tmp_path / "whole")
+    with pytest.raises(Exception, match="killed here"):
+        training.train(tmp_path / "cut", lambda m: m.get("step") == 24)
+    resumed = training.train(tmp_path / "cut")
+    key = "train/loss"
+    assert [m[key] for m in whole.reports if key in m][1:] == [
+        m[key] for m in resumed.reports if key in m
+    ]
+
+
+def test_training_learns(local_training: Callable, tmp_path: Path) -> None:
+    link = local_training(
+        train={"epochs": 12, "batch_size": 16}, optimizer={"lr": 3e-3}, model={"dropout": 0.0}
+    ).train(tmp_path)
+    epochs = [metrics for metrics in link.reports if "epoch" in metrics]
+    assert epochs[-1]["train/loss"] < 0.8 * epochs[0]["train/loss"]
+    assert epochs[-1]["val/pearson_mean"] > 0.15
+
+
+@pytest.mark.parametrize("modalities", [("video",), ("audio",), ("text",), ("text", "video")])
+def test_any_subset_of_modalities_trains(
+    local_training: Callable, tmp_path: Path, modalities: tuple[str, ...]
+) -> None:
+    training = local_training(
+        data={"modalities": modalities}, train={"epochs": 1, "batch_size": 32}
+    )
+    assert len(training.train(tmp_path).reports) == 1
+
+
+def test_windows_and_accumulation_give_the_loss_of_the_whole_batch(
+    local_training: Callable, tmp_path: Path
+) -> None:
+    """Without dropout and batch statistics, parts of a batch add up to the batch (MSE)."""
+    exact = {"model": {"dropout": 0.0, "batch_norm": "frozen"}, "loss": {"correlation_weight": 0}}
+    losses = []
+    for parts in (1, 3):
+        settings = {"epochs": 2, "batch_size": 14, "accumulation": parts, "log_every_steps": 1}
+        link = local_training(**exact, data={"window": 2}, train=settings).train(
+            tmp_path / str(parts)
+        )
+        losses.append([m["step/loss"] for _, m in link.points if "step/loss" in m])
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-3)
+
+
+def test_early_stopping_waits_for_patience() -> None:
+    class Settings:
+        epochs, patience = 10, 2
+
+    assert not is_finished(Position(epoch=3, best_epoch=2), Settings)
+    assert is_finished(Position(epoch=4, best_epoch=2), Settings)
+    assert is_finished(Position(epoch=10, best_epoch=10), Settings)
+    Settings.patience = 0
+    assert not is_finished(Position(epoch=9, best_epoch=1), Settings)
+
+
+def test_a_loss_that_is_not_finite_stops_the_training(
+    local_training: Callable, tmp_path: Path
+) -> None:
+    training = local_training(
+        optimizer={"lr": 1e18, "max_grad_norm": 1e18, "warmup_fraction": 0.0},
+        train={"epochs": 3, "batch_size": 16},
+    )
+    with pytest.raises(InputError, match=r"diverged"):
+        training.train(tmp_path)
+
+
+def test_learning_rate_peaks_at_what_was_set(local_training: Callable, tmp_path: Path) -> None:
+    settings = {"epochs": 4, "batch_size": 16, "log_every_steps": 1}
+    link = local_training(optimizer={"lr": 2e-3}, train=settings).train(tmp_path)
+    rates = [m["train/lr"] for _, m in link.points if "train/lr" in m]
+    assert max(rates) == pytest.approx(2e-3)
+    assert rates[0] < 1e-3
+    assert rates[-1] < 2e-4
+
+
+def test_best_checkpoint_loads_in_one_line(
+    local_training: Callable, arrays_and_dataset: tuple, tmp_path: Path
+) -> None:
+    arrays, dataset = arrays_and_dataset
+    local_training(train={"epochs": 2, "batch_size": 16}).train(tmp_path)
+    encoder = Encoder.load(tmp_path, dataset)
+    bold = encoder.predict(
+        frames=arrays["frames/one.parquet"][:5],
+        codes=arrays["codes/one.parquet"][:5],
+        text=arrays["text/one.parquet"][:5],
+    )
+    assert bold.shape == (5, 24)
+    assert np.isfinite(bold).all()
+
+
+def test_encoder_refuses_a_data_set_of_another_tr(
+    local_training: Callable, arrays_and_dataset: tuple, tmp_path: Path
+) -> None:
+    local_training(train={"epochs": 1, "batch_size": 16}).train(tmp_path)
+    encoder = Encoder.load(tmp_path)
+    encoder.record["dataset"]["tr_seconds"] = 2.0
+    with pytest.raises(InputError, match=r"TR is 1.5 s; the model was trained at 2 s"):
+        encoder.check(arrays_and_dataset[1])
+
+
+def test_checkpoint_holds_no_pickled_code(local_training: Callable, tmp_path: Path) -> None:
+    local_training(train={"epochs": 1, "batch_size": 16}).train(tmp_path)
+    (folder,) = tmp_path.glob("epoch-*")
+    torch.load(folder / "state.pt", weights_only=True)
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "model.safetensors",
+        "normalisation.safetensors",
+        "record.json",
+        "state.pt",
+        "voxels.safetensors",
+    ]
