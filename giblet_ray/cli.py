@@ -79,38 +79,43 @@ def _fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Fie
 def _from_command_line(
     job_class: type[Job], arguments: Sequence[str], fields: dict[str, FieldInfo]
 ) -> dict[str, Any]:
-    lists = {name for name, field in fields.items() if get_origin(field.annotation) is tuple}
     try:
         source: CliSettingsSource[Any] = CliSettingsSource(
             job_class,
             cli_prog_name=Path(sys.argv[0]).name,
-            cli_parse_args=_join_list_values(arguments, lists),
+            cli_parse_args=_plain_arguments(arguments, fields),
             cli_exit_on_error=False,
             cli_avoid_json=True,
             cli_hide_none_type=True,
-            cli_implicit_flags="toggle",
+            cli_implicit_flags="dual",
         )
         return source()
     except SettingsError as error:
         raise InputError(_unknown_argument(str(error), fields)) from error
 
 
-def _join_list_values(arguments: Sequence[str], lists: set[str]) -> list[str]:
-    """Turn ``--bold a b c`` into ``--bold '["a", "b", "c"]'`` for the fields that are lists."""
-    joined: list[str] = []
+def _plain_arguments(arguments: Sequence[str], fields: dict[str, FieldInfo]) -> list[str]:
+    """Spell lists and switches as the parser knows them.
+
+    ``--bold a b c`` becomes ``--bold '["a", "b", "c"]'``, and ``--check false`` ``--no-check``.
+    """
+    plain: list[str] = []
     rest = list(arguments)
     while rest:
         flag = rest.pop(0)
-        joined.append(flag)
-        if flag.removeprefix("--") in lists:
-            values = []
+        field = fields.get(flag.removeprefix("--"))
+        values: list[str] = []
+        if field is not None:
             while rest and not rest[0].startswith("--"):
                 values.append(rest.pop(0))
-            if len(values) > 1:
-                joined.append(json.dumps(values))
-            else:
-                joined.extend(values)
-    return joined
+        kind = field.annotation if field is not None else None
+        if get_origin(kind) is tuple and len(values) > 1:
+            values = [json.dumps(values)]
+        elif kind in (bool, bool | None) and values in (["true"], ["false"]):
+            flag = flag if values == ["true"] else f"--no-{flag[2:]}"
+            values = []
+        plain += [flag, *values]
+    return plain
 
 
 def _from_yaml(path: Path) -> dict[str, Any]:

@@ -223,7 +223,7 @@ class CodesConfig(Group):
     weights: str = "pretrained"
     """pretrained (downloaded), a folder that holds encodec_24khz-d7cc33bc.th, a saved codec
     (.safetensors), or untrained (without network; seeded from the films' sound)."""
-    chunk_seconds: float = Field(10.0, gt=0)
+    chunk_seconds: float = Field(5.0, gt=0)
     """Audio encoded at a time."""
     warmup_seconds: float = Field(1.0, ge=0)
     """Audio before each chunk that the codec hears first, so that chunks join seamlessly."""
@@ -314,10 +314,7 @@ class TrainJob(Job):
 
 
 class PrecomputeJob(Job):
-    """Turn films, subtitles and scans into the shards of a data set.
-
-    Started again after an interruption, with the same settings, it continues.
-    """
+    """Turn films, subtitles and scans into a data set; started again, go on where it stopped."""
 
     out: str
     """Folder or URI of the data set to write, or to verify; on a cluster, all machines see it."""
@@ -350,7 +347,7 @@ class DemoJob(Job):
 
     out: str = "demo"
     """Folder for the film, its scans, the data set and the runs."""
-    n_trs: int = Field(320, ge=120)
+    n_trs: int = Field(400, ge=120)
     """Length of the film (TRs of 1.5 s)."""
     seed: int = Field(0, ge=0)
     """Seed of the film and of the noise."""

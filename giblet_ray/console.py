@@ -5,14 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 
-from rich.console import Console
-from rich.table import Table
-
 _PROGRESS_SECONDS = 4.0
 
 
 def show(line: str) -> None:
-    """Print a line at once, whole, without markup."""
+    """Print a line at once."""
     print(line, flush=True)
 
 
@@ -34,9 +31,7 @@ def progress(say: Callable[[str], None]) -> Callable[[str, float], None]:
 
 def show_table(title: str, rows: Mapping[str, str]) -> None:
     """Print names and values in two columns; values are never cut, so that they can be copied."""
-    table = Table(title=title, title_justify="left", show_header=False, box=None, pad_edge=False)
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
+    width = max(map(len, rows))
+    show(f"\n{title}")
     for name, value in rows.items():
-        table.add_row(name, value)
-    Console(highlight=False, soft_wrap=False).print("\n", table, sep="")
+        show(f"  {name:<{width}}  {value}")

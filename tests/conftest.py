@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -109,6 +109,12 @@ def arrays_and_dataset(
     folder = tmp_path_factory.mktemp("data") / "small"
     arrays = write_dataset(folder, {"one": 117, "two": 83}, ("01", "02"))
     return arrays, Dataset.open(str(folder))
+
+
+@pytest.fixture(scope="session")
+def dataset_writer() -> Callable[..., dict[str, np.ndarray]]:
+    """Give tests :func:`write_dataset`, for data sets of their own."""
+    return write_dataset
 
 
 @pytest.fixture(scope="session")

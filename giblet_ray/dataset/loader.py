@@ -14,8 +14,9 @@ import itertools
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -61,14 +62,24 @@ class Loader(Protocol):
         """
 
 
+@dataclass
+class _Slot:
+    """Buffers of one batch, and views of them in the shape that the batch has."""
+
+    buffers: dict[str, Tensor] = field(default_factory=dict)
+    shape: tuple[int, int] | None = None
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+    copied: torch.cuda.Event | None = None
+
+
 class _Buffers:
     """A ring of batch buffers: page-locked where a GPU copies from them."""
 
     def __init__(self, kinds: Mapping[str, ValueType], device: torch.device) -> None:
         self._kinds, self._device = kinds, device
         # One is filled, some wait in the queue, and the user holds the last two.
-        self._ring: list[dict[str, Tensor]] = [{} for _ in range(_PREFETCH + 3)]
-        self._copied: list[torch.cuda.Event | None] = [None] * len(self._ring)
+        self._ring = [_Slot() for _ in range(_PREFETCH + 3)]
         self._turn = 0
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
 
@@ -77,28 +88,36 @@ class _Buffers:
     ) -> tuple[dict[str, Tensor], torch.cuda.Event | None]:
         """Gather into the next buffers and start their copy to the device."""
         self._turn = (self._turn + 1) % len(self._ring)
-        if (event := self._copied[self._turn]) is not None:
-            event.synchronize()
-        buffers = self._ring[self._turn]
-        views: dict[str, Tensor] = {}
+        slot = self._ring[self._turn]
+        if slot.copied is not None:
+            slot.copied.synchronize()
+        if slot.shape != shape:
+            self._reshape(slot, shape)
+        gather(slot.arrays)
+        if self._stream is None:
+            return slot.tensors, None
+        with torch.cuda.stream(self._stream):
+            moved = {n: v.to(self._device, non_blocking=True) for n, v in slot.tensors.items()}
+            slot.copied = torch.cuda.Event()
+            slot.copied.record(self._stream)
+        return moved, slot.copied
+
+    def _reshape(self, slot: _Slot, shape: tuple[int, int]) -> None:
+        rows = shape[0] * shape[1]
         for name, kind in self._kinds.items():
-            rows = shape[0] * shape[1]
-            if name not in buffers or len(buffers[name]) < rows:
-                buffers[name] = torch.empty(
+            if name not in slot.buffers or len(slot.buffers[name]) < rows:
+                slot.buffers[name] = torch.empty(
                     (rows, *kind.shape),
                     dtype=getattr(torch, kind.dtype),
                     pin_memory=self._stream is not None,
                 )
-            views[name] = buffers[name][:rows].view(*shape, *kind.shape)
-        gather({name: view.numpy() for name, view in views.items()})
-        if self._stream is None:
-            return views, None
-        with torch.cuda.stream(self._stream):
-            moved = {n: v.to(self._device, non_blocking=True) for n, v in views.items()}
-            copied = torch.cuda.Event()
-            copied.record(self._stream)
-        self._copied[self._turn] = copied
-        return moved, copied
+        # A new dictionary: the batch that was here before keeps the views that it was given.
+        slot.tensors = {
+            name: slot.buffers[name][:rows].view(*shape, *kind.shape)
+            for name, kind in self._kinds.items()
+        }
+        slot.arrays = {name: tensor.numpy() for name, tensor in slot.tensors.items()}
+        slot.shape = shape
 
 
 class Prefetching:
@@ -109,7 +128,7 @@ class Prefetching:
         self._device = device
         self._buffers = _Buffers(kinds, device)
 
-    def _prefetch(self, make: Iterator[Gathered]) -> Iterator[Batch]:
+    def _prefetch(self, make: Generator[Gathered]) -> Iterator[Batch]:
         ready: queue.Queue = queue.Queue(maxsize=_PREFETCH)
         stopped = threading.Event()
 
@@ -122,10 +141,11 @@ class Prefetching:
 
         def work() -> None:
             try:
-                for item in make:
-                    put(item)
-                    if stopped.is_set():
-                        return
+                with closing(make):
+                    for item in make:
+                        put(item)
+                        if stopped.is_set():
+                            return
                 put(None)
             except BaseException as error:  # noqa: BLE001 - raised again in the user's thread
                 put(error)
@@ -182,7 +202,7 @@ class MemoryLoader(Prefetching):
         """See :class:`Loader`."""
         return self._prefetch(self._gathered(order))
 
-    def _gathered(self, order: Sequence[Windows]) -> Iterator[Gathered]:
+    def _gathered(self, order: Sequence[Windows]) -> Generator[Gathered]:
         for windows in order:
 
             def gather(out: dict[str, np.ndarray], windows: Windows = windows) -> None:
@@ -258,10 +278,12 @@ class DeviceLoader:
             trs = torch.from_numpy(windows.start).to(self._device)[:, None] + offsets
             stimulus_rows = self._stimulus_row[run][:, None] + trs
             bold_rows = self._bold_row[run][:, None] + trs + self._lag_trs
-            values = {
-                name: value[bold_rows if name == "bold" else stimulus_rows]
-                for name, value in self._values.items()
-            }
+            values = {}
+            for name, value in self._values.items():
+                rows = bold_rows if name == "bold" else stimulus_rows
+                # On a CPU five times as fast as value[rows].
+                taken = value.index_select(0, rows.reshape(-1))
+                values[name] = taken.view(*rows.shape, *value.shape[1:])
             yield Batch(values, windows)
 
 

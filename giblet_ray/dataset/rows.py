@@ -52,23 +52,30 @@ class HeldRows:
         runs: Sequence[Run],
         n_trs: Mapping[str, int],
     ) -> None:
-        self._runs = list(runs)
-        self._parts = [name for name in kinds if "/" not in name]
-        self._views: list[Views] = []
+        views: list[Views] = []
         # (block, row) of each TR; -1 until it has been found.
-        self._where = {name: np.full((n, 2), -1, np.int32) for name, n in n_trs.items()}
+        where = {run.stimulus: np.full((n_trs[run.stimulus], 2), -1, np.int32) for run in runs}
         for block in blocks:
             for batch in block.to_batches():
                 names = np.asarray(batch.column("stimulus").cast(pa.string()).to_pylist())
                 trs = batch.column("tr").to_numpy()
-                for name in np.unique(names):
+                for name in where.keys() & set(names.tolist()):
                     rows = np.flatnonzero(names == name)
-                    self._where[name][trs[rows], 0] = len(self._views)
-                    self._where[name][trs[rows], 1] = rows
-                self._views.append(block_views(batch, kinds))
-        for run in runs:
-            if missing := int((self._where[run.stimulus][:, 0] < 0).sum()):
-                raise InputError(f"stimulus {run.stimulus}: {missing} TRs are missing when read")
+                    where[name][trs[rows], 0] = len(views)
+                    where[name][trs[rows], 1] = rows
+                views.append(block_views(batch, kinds))
+        for name, found in where.items():
+            if missing := int((found[:, 0] < 0).sum()):
+                raise InputError(f"stimulus {name}: {missing} TRs are missing when read")
+        self._parts = {
+            name: [of_block[name] for of_block in views] for name in kinds if "/" not in name
+        }
+        self._bold = [[of_block[bold_column(run.subject)] for of_block in views] for run in runs]
+        self._rows = np.concatenate(list(where.values()))
+        starts = np.cumsum([0] + [len(found) for found in where.values()])
+        first = dict(zip(where, starts.tolist(), strict=False))
+        self._first = np.array([first[run.stimulus] for run in runs])
+        self._n_trs = np.array([n_trs[run.stimulus] for run in runs])
 
     def gather(self, windows: Windows, lag_trs: int, out: Mapping[str, np.ndarray]) -> None:
         """Copy windows into buffers.
@@ -82,25 +89,35 @@ class HeldRows:
         out : mapping of str to ndarray
             For each part of the stimulus, and for ``bold``, a buffer (n, W, *shape). Of codes,
             the first codebooks that fit are copied.
+
+        Raises
+        ------
+        IndexError
+            If a window reaches past the last TR of its stimulus, or its BOLD past the run's.
         """
-        offsets = np.arange(windows.shape[1])
-        stimulus_rows: list[list[int]] = []
-        bold_rows: list[list[int]] = []
-        subjects: list[str] = []
-        for index, start in zip(windows.run.tolist(), windows.start.tolist(), strict=True):
-            run = self._runs[index]
-            where = self._where[run.stimulus]
-            stimulus_rows += where[start + offsets].tolist()
-            bold_rows += where[start + lag_trs + offsets].tolist()
-            subjects += [bold_column(run.subject)] * len(offsets)
-        for part in self._parts:
-            target = _flat(out[part])
-            for row, (block, source) in enumerate(stimulus_rows):
-                view = self._views[block][part][source]
-                target[row] = view[: target.shape[1]] if part == "codes" else view
-        target = _flat(out["bold"])
-        for row, ((block, source), column) in enumerate(zip(bold_rows, subjects, strict=True)):
-            target[row] = self._views[block][column][source]
+        if len(windows) == 0:
+            return
+        length = windows.shape[1]
+        if (windows.start < 0).any() or (
+            windows.start + lag_trs + length > self._n_trs[windows.run]
+        ).any():
+            raise IndexError(f"a window of {length} TRs with lag {lag_trs} ends past its run")
+        trs = (self._first[windows.run] + windows.start)[:, None] + np.arange(length)
+        rows = self._rows[trs.reshape(-1)].tolist()
+        for part, views in self._parts.items():
+            if part == "codes":
+                n_codebooks = out[part].shape[2]
+                chosen = [views[block][row, :n_codebooks] for block, row in rows]
+            else:
+                chosen = [views[block][row] for block, row in rows]
+            _stack(chosen, out[part])
+        rows = self._rows[trs.reshape(-1) + lag_trs].tolist() if lag_trs else rows
+        of_run = np.repeat(windows.run, length).tolist()
+        bold = self._bold
+        _stack(
+            [bold[run][block][row] for run, (block, row) in zip(of_run, rows, strict=True)],
+            out["bold"],
+        )
 
 
 class StreamedRows:
@@ -141,22 +158,33 @@ class StreamedRows:
         out : mapping of str to ndarray
             Buffers (n, W, *shape).
         """
-        for row, (index, start, length, span) in enumerate(
-            zip(
-                windows.run.tolist(),
-                windows.start.tolist(),
-                windows.length.tolist(),
-                spans,
-                strict=True,
+        if len(windows) == 0:
+            return
+        stretches = [
+            (self._held[span], slice(start - span.start, start - span.start + length))
+            for span, start, length in zip(
+                spans, windows.start.tolist(), windows.length.tolist(), strict=True
             )
-        ):
-            views = self._held[span]
-            trs = slice(start - span.start, start - span.start + length)
-            for part in self._parts:
-                out[part][row] = views[part][trs]
-            out["bold"][row] = views[bold_column(self._runs[index].subject)][trs]
+        ]
+        for part in self._parts:
+            if part == "codes":
+                n_codebooks = out[part].shape[2]
+                chosen = [views[part][trs, :n_codebooks] for views, trs in stretches]
+            else:
+                chosen = [views[part][trs] for views, trs in stretches]
+            _join(chosen, out[part])
+        columns = [bold_column(self._runs[run].subject) for run in windows.run.tolist()]
+        chosen = [
+            views[column][trs] for column, (views, trs) in zip(columns, stretches, strict=True)
+        ]
+        _join(chosen, out["bold"])
 
 
-def _flat(buffer: np.ndarray) -> np.ndarray:
-    """View a buffer (n, W, ...) as (n * W, ...)."""
-    return buffer.reshape(-1, *buffer.shape[2:])
+def _stack(rows: list[np.ndarray], out: np.ndarray) -> None:
+    """Copy rows (*shape) into a buffer (n, W, *shape), in one call: half the time of a loop."""
+    np.concatenate(rows, out=out.reshape(-1, *out.shape[3:]))
+
+
+def _join(stretches: list[np.ndarray], out: np.ndarray) -> None:
+    """Copy stretches (W, *shape) into a buffer (n, W, *shape)."""
+    np.concatenate(stretches, out=out.reshape(-1, *out.shape[2:]))

@@ -1,4 +1,4 @@
-"""The shards as a Ray Data source: one read task per span, no join, no shuffle."""
+"""The shards as a Ray Data source: read tasks over spans of TRs, no join, no shuffle."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from collections.abc import Iterable, Sequence
 import pyarrow as pa
 import ray
 import ray.data
-from ray.data import Datasource
+from ray.data import DataContext, Datasource
 from ray.data.block import BlockMetadata
+from ray.data.dataset import MaterializedDataset
 from ray.data.datasource import ReadTask
 
 from giblet_ray.dataset.reader import Dataset, Selection, Span
@@ -18,6 +19,9 @@ from giblet_ray.dataset.reader import Dataset, Selection, Span
 READ_BYTES = 64 * 2**20
 """Adjacent spans are read together up to this size: every read opens its files anew, and every
 block costs Ray Data milliseconds, so that reads of single row groups would take twice as long."""
+
+TASK_BYTES = 256 * 2**20
+"""A read task takes at most about so much."""
 
 
 class ShardSource(Datasource):
@@ -103,7 +107,7 @@ def read_shards(
     """Return a Ray data set of the chosen TRs (default: all), lazily read.
 
     There are as many read tasks as the cluster has CPUs, and more where that would give a task
-    more than 64 MiB.
+    more than 256 MiB.
 
     Examples
     --------
@@ -112,5 +116,18 @@ def read_shards(
     """
     source = ShardSource(dataset, selection, dataset.row_groups() if spans is None else spans)
     n_cpus = int(ray.cluster_resources().get("CPU", 1))
-    n_tasks = max(n_cpus, math.ceil(source.estimate_inmemory_data_size() / READ_BYTES))
+    n_tasks = max(n_cpus, math.ceil(source.estimate_inmemory_data_size() / TASK_BYTES))
     return ray.data.read_datasource(source, override_num_blocks=min(n_tasks, source.n_spans))
+
+
+def hold_shards(dataset: Dataset, selection: Selection) -> MaterializedDataset:
+    """Read all rows into the object store, once, for all workers of all nodes.
+
+    They stay there for as long as the result is referenced.
+    """
+    context = DataContext.get_current().copy()
+    # What is read is kept whole, so a memory budget for what waits to be consumed has no meaning;
+    # and in the first second of a stream that budget is zero, which allows one task at a time.
+    context.op_resource_reservation_enabled = False
+    with DataContext.current(context):
+        return read_shards(dataset, selection).materialize()

@@ -6,20 +6,34 @@ go of when no batch of the near future needs them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import logging
+import math
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
+import ray
+import ray.data
 import torch
-from ray.data import DataContext
+from ray.data import DataContext, ExecutionResources
 
 from giblet_ray.dataset.loader import Batch, Gathered, Prefetching
 from giblet_ray.dataset.reader import Dataset, Selection, Span
 from giblet_ray.dataset.rows import StreamedRows
 from giblet_ray.dataset.schema import ValueType
-from giblet_ray.dataset.source import read_shards
+from giblet_ray.dataset.source import ShardSource
 from giblet_ray.dataset.windows import Run, Windows
+
+_READ_TASKS = 2
+"""Read tasks that run at the same time for one worker."""
+
+_TASK_BYTES = 32 * 2**20
+"""A read task takes about so much, since starting one costs Ray Data 15 ms; a span at least."""
+
+_AHEAD_TASKS = 4
+"""What so many read tasks give may lie in the object store unused."""
 
 _HORIZON_BATCHES = 64
 """A span that no batch needs for so long is read again rather than held."""
@@ -94,24 +108,27 @@ class StreamLoader(Prefetching):
         """See :class:`giblet_ray.dataset.loader.Loader`."""
         return self._prefetch(self._gathered(order))
 
-    def _gathered(self, order: Sequence[Windows]) -> Iterator[Gathered]:
+    def _gathered(self, order: Sequence[Windows]) -> Generator[Gathered]:
         columns = {c: self._selection.value_type(self._dataset, c) for c in self._selection.columns}
         rows = StreamedRows(columns, self._runs)
         needs = [self._spans(windows) for windows in order]
         visits = plan_visits(needs)
-        blocks = self._read([span for visit in visits for span in visit.read])
-        for windows, spans, visit in zip(order, needs, visits, strict=True):
-            for span in visit.read:
-                rows.add(span, next(blocks))
+        # Closed with this generator, so that no reading goes on for a user who left early.
+        with closing(self._read([span for visit in visits for span in visit.read])) as blocks:
+            for windows, spans, visit in zip(order, needs, visits, strict=True):
+                for span in visit.read:
+                    rows.add(span, next(blocks))
 
-            def gather(
-                out: dict[str, np.ndarray], windows: Windows = windows, spans: list[Span] = spans
-            ) -> None:
-                rows.gather(windows, spans, out)
+                def gather(
+                    out: dict[str, np.ndarray],
+                    windows: Windows = windows,
+                    spans: list[Span] = spans,
+                ) -> None:
+                    rows.gather(windows, spans, out)
 
-            yield *self._buffers.fill(windows.shape, gather), windows
-            for span in visit.drop:
-                rows.drop(span)
+                yield *self._buffers.fill(windows.shape, gather), windows
+                for span in visit.drop:
+                    rows.drop(span)
 
     def _spans(self, windows: Windows) -> list[Span]:
         """Return, for each window, the row group it begins in and what it may reach beyond it."""
@@ -124,20 +141,42 @@ class StreamLoader(Prefetching):
             spans.append(Span(stimulus, first, last))
         return spans
 
-    def _read(self, spans: list[Span]) -> Iterator[pa.Table]:
+    def _read(self, spans: list[Span]) -> Generator[pa.Table]:
         """Yield the rows of each span, read a few spans ahead."""
         if not spans:
             return
+        with closing(iter(self._blocks(spans))) as blocks:
+            # Ray Data joins and cuts blocks as it likes: only the order of the rows is certain.
+            pending: list[pa.Table] = []
+            for span in spans:
+                while sum(map(len, pending)) < len(span):
+                    pending.append(next(blocks))
+                joined = pa.concat_tables(pending)
+                yield joined.slice(0, len(span))
+                pending = [joined.slice(len(span))]
+
+    def _blocks(self, spans: list[Span]) -> Generator[pa.Table]:
+        """Start reading; the blocks of the spans, in order."""
+        source = ShardSource(self._dataset, self._selection, spans)
+        n_tasks = math.ceil(source.estimate_inmemory_data_size() / _TASK_BYTES)
+        span_bytes = max(map(len, spans)) * self._selection.row_bytes(self._dataset)
         context = DataContext.get_current().copy()
+        context.enable_progress_bars = False
         context.execution_options.preserve_order = True
+        context.execution_options.resource_limits = ExecutionResources.for_limits(
+            object_store_memory=_AHEAD_TASKS * max(_TASK_BYTES, span_bytes)
+        )
+        # Ray Data tells of every execution; here that is one for each epoch of each worker.
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        here = ray.get_runtime_context().get_node_id()
         with DataContext.current(context):
-            stream = read_shards(self._dataset, self._selection, spans)
-            blocks = iter(stream.iter_batches(batch_size=None, batch_format="pyarrow"))
-        # Ray Data joins and cuts blocks as it likes: only the order of the rows is certain.
-        pending: list[pa.Table] = []
-        for span in spans:
-            while sum(map(len, pending)) < len(span):
-                pending.append(next(blocks))
-            joined = pa.concat_tables(pending)
-            yield joined.slice(0, len(span))
-            pending = [joined.slice(len(span))]
+            stream = ray.data.read_datasource(
+                source,
+                override_num_blocks=min(n_tasks, len(spans)),
+                concurrency=_READ_TASKS,
+                # Training workers may hold every CPU of the cluster: reads ask for none, and run
+                # on the node that needs the rows.
+                num_cpus=0,
+                label_selector={"ray.io/node-id": here},
+            )
+            return iter(stream.iter_batches(batch_size=None, batch_format="pyarrow"))

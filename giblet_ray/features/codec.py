@@ -29,6 +29,8 @@ HOP_SAMPLES = SAMPLE_RATE // FRAME_RATE
 """Samples per code frame."""
 AGREEMENT_SECONDS = 60
 """Longest stretch of audio on which chunked and whole encoding are compared (s)."""
+_SEED_PIECES = 10
+_SEED_PIECE_SECONDS = 3
 
 
 class Codec:
@@ -231,7 +233,7 @@ def seed_untrained_codec(
     Parameters
     ----------
     waveform_N : np.ndarray of float32, shape (samples,)
-        Mono sound at 24 kHz, of which the first `AGREEMENT_SECONDS` are used.
+        Mono sound at 24 kHz. Of more than 30 s, ten pieces of 3 s are used, spread evenly.
     seed : int
         Seed of the encoder's weights and of the choice of residuals. The global random state of
         torch is left as it was.
@@ -243,16 +245,21 @@ def seed_untrained_codec(
     InputError
         There is no sound.
     """
-    waveform_N = waveform_N[: AGREEMENT_SECONDS * SAMPLE_RATE]
     if len(waveform_N) == 0:
         raise InputError("the audio holds no samples; codebooks cannot be seeded from it")
+    samples_BN = waveform_N[None]
+    piece = _SEED_PIECE_SECONDS * SAMPLE_RATE
+    if len(waveform_N) > _SEED_PIECES * piece:
+        starts = np.linspace(0, len(waveform_N) - piece, _SEED_PIECES).astype(int)
+        samples_BN = np.stack([waveform_N[start : start + piece] for start in starts])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = build_model(pretrained=False)
     model.eval()
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        residual_TD = _standardise_channels(model.encoder, waveform_N)[0].T
+        embedded_BDT = _standardise_channels(model.encoder, samples_BN)
+        residual_TD = embedded_BDT.transpose(1, 2).flatten(0, 1)
         for level in model.quantizer.vq.layers:
             codebook = level._codebook
             codebook.embed.copy_(_seeded_codes(residual_TD, generator))
@@ -260,12 +267,12 @@ def seed_untrained_codec(
             codebook.cluster_size.fill_(1)
             codebook.inited.fill_(1)
             residual_TD = residual_TD - codebook.embed[codebook.quantize(residual_TD)]
-    seconds = len(waveform_N) / SAMPLE_RATE
+    seconds = samples_BN.size / SAMPLE_RATE
     return Codec(model, f"untrained, seed {seed}, seeded from {seconds:.1f} s of audio", device)
 
 
-def _standardise_channels(encoder: torch.nn.Module, waveform_N: np.ndarray) -> torch.Tensor:
-    """Rescale each convolution for outputs of mean 0, variance 1; the embedding (1, D, T)."""
+def _standardise_channels(encoder: torch.nn.Module, samples_BN: np.ndarray) -> torch.Tensor:
+    """Rescale each convolution for outputs of mean 0, variance 1; the embedding (B, D, T)."""
 
     def rescale(conv: Any, _: Any, output_BCN: torch.Tensor) -> torch.Tensor:
         mean_C = output_BCN.mean(dim=(0, 2))
@@ -277,8 +284,8 @@ def _standardise_channels(encoder: torch.nn.Module, waveform_N: np.ndarray) -> t
 
     convolutions = [module for module in encoder.modules() if isinstance(module, torch.nn.Conv1d)]
     hooks = [conv.register_forward_hook(rescale) for conv in convolutions]
-    samples_N = torch.tensor(waveform_N, dtype=torch.float32)
-    embedded_BDT: torch.Tensor = encoder(samples_N[None, None])
+    samples_BCN = torch.tensor(samples_BN, dtype=torch.float32)[:, None]
+    embedded_BDT: torch.Tensor = encoder(samples_BCN)
     for hook in hooks:
         hook.remove()
     return embedded_BDT

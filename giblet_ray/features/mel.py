@@ -40,7 +40,8 @@ def mel_per_tr(
 
     The value of a band is log(sum_q w_q |X_q|^2 / (sum_n h_n)^2), natural logarithm, with X the
     spectrum under the Hann window h and w the band's triangle, whose weights sum to 1. A sine of
-    amplitude 1 is log(1/4) at its peak where bands are narrow (below 4 kHz). Memory besides the result is that of two TRs of audio.
+    amplitude 1 is log(1/4) at its peak where bands are narrow (below 4 kHz). Memory besides the
+    result is that of a TR and a block.
 
     2048 bands over 12 kHz are as narrow as 1.7 Hz. The window's spectrum is therefore read at a
     spacing finer than that (zero-padding to 16384 points, 1.5 Hz), so that no band is empty; its

@@ -66,7 +66,7 @@ def _log_model(run: MlflowRun, checkpoint: Path) -> None:
     voxels = TensorSpec(np.dtype("float32"), (-1, encoder.model.n_voxels), "bold")
     mlflow.set_tracking_uri(run.uri)
     with mlflow.start_run(run_id=run.id), warnings.catch_warnings():
-        # It advises type hints or an input example to infer the signature from: it is given here.
+        # It advises an input example to infer the signature from, which is given here.
         warnings.filterwarnings("ignore", category=UserWarning, module="mlflow")
         mlflow.pyfunc.log_model(
             name="encoder",

@@ -13,11 +13,15 @@ from giblet_ray.models.trained import Encoder
 class ServedEncoder(PythonModel):
     """Predicts z-scored BOLD from the parts of a stimulus."""
 
+    # The signature that the model is logged with is its schema: MLflow shall not read one from
+    # type hints, nor ask for them.
+    _skip_type_hint_validation = True
+
     def load_context(self, context: Any) -> None:
         """Load the checkpoint that the model was logged with."""
         self._encoder = Encoder.load(context.artifacts["checkpoint"])
 
-    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]  # MLflow reads hints as a schema
+    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
         """Return (n, voxels) from arrays (n, ...) by part; see :meth:`Encoder.predict`."""
         return self._encoder.predict(**model_input)
 

@@ -40,6 +40,9 @@ from giblet_ray.training.data import (
 from giblet_ray.training.loop import is_finished, smallest_batch, train
 
 SCORE = "val/pearson_mean"
+_UNSCORED = -2.0
+"""Score by which Ray ranks a checkpoint from within an epoch: less than any correlation. (It keeps
+scores as JSON, where NaN and infinity are lost.)"""
 _FREE_TO_CHANGE = {
     "data": {"residence"},
     "train": {"checkpoint_every_steps", "log_every_steps"},
@@ -272,8 +275,7 @@ class _TrainLink:
     def report(self, metrics: dict[str, float], checkpoint: Path | None, name: str) -> None:
         """Hand metrics and checkpoint to Ray Train; waits for all ranks."""
         saved = None if checkpoint is None else ray.train.Checkpoint.from_directory(checkpoint)
-        # Ray ranks checkpoints by the score: one from within an epoch is never the best.
-        metrics = {SCORE: float("nan"), **metrics}
+        metrics = {SCORE: _UNSCORED, **metrics}
         ray.train.report(metrics, checkpoint=saved, checkpoint_dir_name=name)
 
     def log(self, metrics: dict[str, float], step: int) -> None:

@@ -1,0 +1,585 @@
+"""How fast and in how much memory a data set reaches the workers, beside the obvious other ways.
+
+    python benchmarks/ingest.py --rows 8192 --voxels 4096 --batch-size 64
+
+Makes a data set of random numbers in a temporary folder, checks that every way delivers the right
+rows, and prints three tables:
+
+reading
+    all shards into the object store through Ray Data, beside pyarrow reading the same files in
+    this process with all its threads, without and with verification of the page checksums.
+batches
+    one shuffled epoch delivered to one worker: from the object store and streamed from disk by
+    giblet_ray; by Ray Data's own iterator over the same held blocks (block order randomised and a
+    local shuffle buffer, Arrow batches, so that nothing is converted); and by indexing shuffled
+    rows of torch tensors in memory, as ``tensor[index]`` and as index_select into reused buffers.
+memory
+    1, 2 and 4 worker processes that take an epoch from the same blocks: the object store (shared
+    memory) and the workers' private memory, at their peak.
+
+Contenders take turns, and a ratio is the median over the rounds: on a machine that others use at
+the same time, single numbers wander and ratios within a round less so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+import ray
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from giblet_ray.cluster import connect
+from giblet_ray.dataset.loader import Loader, MemoryLoader
+from giblet_ray.dataset.reader import Dataset, Selection, Span, as_arrays, bold_column
+from giblet_ray.dataset.rows import HeldRows
+from giblet_ray.dataset.schema import (
+    Manifest,
+    Scan,
+    Source,
+    Stimulus,
+    ValueType,
+    bold_shard,
+    stimulus_shard,
+)
+from giblet_ray.dataset.source import hold_shards
+from giblet_ray.dataset.storage import Storage
+from giblet_ray.dataset.stream import StreamLoader
+from giblet_ray.dataset.windows import (
+    Run,
+    Windows,
+    cut_windows,
+    epoch_order,
+    streamed_epoch_order,
+)
+from giblet_ray.dataset.writer import value_type, write_manifest, write_shard
+
+SUBJECT = "01"
+PARTS = ("frames", "codes", "text")
+ROW_GROUP_TRS = 64
+STREAM_MIX = 8
+"""Row groups that are shuffled together in stream mode."""
+SHUFFLE_BATCHES = 16
+"""Batches in the local shuffle buffer of Ray Data's iterator."""
+MiB = 2**20
+CONSOLE = Console(width=118, markup=False, highlight=False)
+
+Arrays = dict[str, np.ndarray]
+Batches = Iterator[tuple[dict[str, np.ndarray], np.ndarray]]
+"""Values by part, and the row of the data set that each came from."""
+
+
+def main() -> None:
+    """Parse, write the data set, and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--rows", type=int, default=8192, help="TRs in the data set")
+    parser.add_argument("--voxels", type=int, default=4096, help="voxels per TR (float32)")
+    parser.add_argument("--batch-size", type=int, default=64, help="TRs per batch")
+    parser.add_argument("--repeats", type=int, default=7, help="rounds, after one to warm up")
+    options = parser.parse_args()
+
+    connect()
+    with tempfile.TemporaryDirectory() as folder:
+        arrays = write_random_dataset(folder, options.rows, options.voxels)
+        bench = Bench(Dataset.open(folder), arrays, options.batch_size)
+        print_machine(bench)
+        # First, while nothing but the blocks lies in the object store.
+        memory = [bench.memory(n_workers) for n_workers in (1, 2, 4)]
+        print_memory(memory, bench.n_bytes)
+        reading = compare(bench.reading(), options.repeats)
+        print_rates("reading", reading, bench.row_bytes)
+        batches = bench.batches()
+        for name, deliver in batches.items():
+            check(name, deliver(0), arrays)
+        delivered = compare(
+            {name: partial(exhaust, deliver) for name, deliver in batches.items()},
+            options.repeats,
+        )
+        print_rates("batches, shuffled, to one worker", delivered, bench.row_bytes)
+        print_targets(reading, delivered, memory)
+
+
+def write_random_dataset(folder: str, n_rows: int, n_voxels: int) -> Arrays:
+    """Write two stimuli of ragged lengths that one subject saw; return all rows by part."""
+    random = np.random.default_rng(0)
+    arrays: Arrays = {
+        "frames": random.integers(0, 256, (n_rows, 3, 90, 160), dtype=np.uint8),
+        "codes": random.integers(0, 1024, (n_rows, 8, 112)).astype(np.int16),
+        "text": random.standard_normal((n_rows, 1024), dtype=np.float32),
+        "bold": random.standard_normal((n_rows, n_voxels), dtype=np.float32),
+    }
+    storage = Storage.at(folder)
+    source = Source(name="random", sha256="0" * 64)
+    half = n_rows // 2 + 31
+    stimuli, scans = [], []
+    for name, rows in {"first": slice(0, half), "second": slice(half, None)}.items():
+        shards = {
+            part: write_shard(
+                storage,
+                stimulus_shard(part, name),
+                arrays[part][rows],
+                ROW_GROUP_TRS,
+                {"part": part, "stimulus": name},
+            )
+            for part in PARTS
+        }
+        bold = write_shard(
+            storage,
+            bold_shard(SUBJECT, name),
+            arrays["bold"][rows],
+            ROW_GROUP_TRS,
+            {"part": "bold", "stimulus": name, "subject": SUBJECT},
+        )
+        stimuli.append(
+            Stimulus.model_validate(
+                {
+                    "name": name,
+                    "n_trs": len(arrays["bold"][rows]),
+                    "silent_trs": 0,
+                    "sources": {},
+                    "shards": shards,
+                }
+            )
+        )
+        scans.append(
+            Scan(
+                subject=SUBJECT,
+                stimulus=name,
+                nan_voxels=0,
+                constant_voxels=0,
+                source=source,
+                shard=bold,
+            )
+        )
+    manifest = Manifest(
+        tr_seconds=1.5,
+        row_group_trs=ROW_GROUP_TRS,
+        values={part: value_type(values) for part, values in arrays.items()},
+        stimuli=tuple(stimuli),
+        scans=tuple(scans),
+        provenance={},
+    )
+    write_manifest(storage, manifest)
+    return arrays
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is read and in which order: all that a worker needs beside the blocks."""
+
+    dataset: Dataset
+    batch_size: int
+
+    @property
+    def selection(self) -> Selection:
+        """All of every row."""
+        return Selection(PARTS, (SUBJECT,))
+
+    @property
+    def runs(self) -> list[Run]:
+        """Both runs."""
+        return [Run(subject, stimulus) for subject, stimulus in self.dataset.scans]
+
+    @property
+    def n_trs(self) -> dict[str, int]:
+        """TRs of each stimulus."""
+        return {name: stimulus.n_trs for name, stimulus in self.dataset.stimuli.items()}
+
+    @property
+    def kinds(self) -> dict[str, ValueType]:
+        """What a batch holds."""
+        return {part: self.dataset.manifest.values[part] for part in (*PARTS, "bold")}
+
+    @property
+    def windows(self) -> Windows:
+        """Every TR as a window."""
+        spans = [Span(name, 0, n) for name, n in self.n_trs.items()]
+        return cut_windows(spans, self.runs, 1, keep_rest=True)
+
+    def cut(self, order: np.ndarray) -> list[Windows]:
+        """Cut an order of windows into batches."""
+        windows = self.windows[order]
+        return [windows[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
+
+    def hold(self, blocks: Sequence[pa.Table]) -> MemoryLoader:
+        """Return the loader over blocks in the object store."""
+        columns = {c: self.selection.value_type(self.dataset, c) for c in self.selection.columns}
+        held = HeldRows(blocks, columns, self.runs, self.n_trs)
+        return MemoryLoader(held, self.kinds, 0, torch.device("cpu"))
+
+
+class Bench:
+    """The contenders."""
+
+    def __init__(self, dataset: Dataset, arrays: dict[str, np.ndarray], batch_size: int) -> None:
+        self.plan = Plan(dataset, batch_size)
+        self.n_rows = len(arrays["bold"])
+        self.row_bytes = sum(kind.nbytes for kind in self.plan.kinds.values())
+        self.n_bytes = self.n_rows * self.row_bytes
+        self._shared_before = shared_bytes()
+        self.rows = hold_shards(dataset, self.plan.selection)
+        self.refs = self.rows.to_arrow_refs()
+        self._first_row = dict(
+            zip(self.plan.n_trs, [0, *np.cumsum(list(self.plan.n_trs.values()))], strict=False)
+        )
+        self._arrays = arrays
+
+    def reading(self) -> dict[str, Callable[[int], int]]:
+        """Ways to read all files; each returns the rows read."""
+        dataset, selection = self.plan.dataset, self.plan.selection
+        paths = [dataset.storage.path(shard.path) for shard in dataset.shards]
+
+        def scan(verify: bool, _: int) -> int:
+            tables = [pq.read_table(path, page_checksum_verification=verify) for path in paths]
+            return sum(map(len, tables)) // len(self.plan.kinds)
+
+        return {
+            "pyarrow scan": partial(scan, False),
+            "pyarrow scan, page checksums verified": partial(scan, True),
+            "giblet_ray into the object store": lambda _: hold_shards(dataset, selection).count(),
+        }
+
+    def batches(self) -> dict[str, Callable[[int], Batches]]:
+        """Ways to deliver one shuffled epoch."""
+        memory = self.plan.hold(ray.get(self.refs))
+        stream = StreamLoader(
+            self.plan.dataset,
+            self.plan.selection,
+            self.plan.kinds,
+            self.plan.runs,
+            1,
+            torch.device("cpu"),
+        )
+        tensors = {name: torch.from_numpy(values) for name, values in self._arrays.items()}
+        n_threads = torch.get_num_threads()
+        return {
+            "giblet_ray, object store": lambda epoch: self._loaded(
+                memory, self.plan.cut(epoch_order(self.n_rows, 0, epoch))
+            ),
+            "giblet_ray, streamed from disk": lambda epoch: self._loaded(
+                stream, self.plan.cut(self._streamed_order(epoch))
+            ),
+            "Ray Data iter_batches": partial(self._ray_data, "numpy", False),
+            "Ray Data iter_batches, Arrow": partial(self._ray_data, "pyarrow", False),
+            "Ray Data random_shuffle, Arrow": partial(self._ray_data, "pyarrow", True),
+            f"tensor[index], {n_threads} threads": partial(self._indexed, tensors, n_threads),
+            "tensor[index], 1 thread": partial(self._indexed, tensors, 1),
+            "index_select into buffers, 1 thread": partial(self._selected, tensors),
+        }
+
+    def _streamed_order(self, epoch: int) -> np.ndarray:
+        windows = self.plan.windows
+        group = windows.run.astype(np.int64) * self.n_rows + windows.start // ROW_GROUP_TRS
+        return streamed_epoch_order(group, STREAM_MIX, 0, epoch)
+
+    def _loaded(self, loader: Loader, order: list[Windows]) -> Batches:
+        first = np.array([self._first_row[run.stimulus] for run in self.plan.runs])
+        for batch in loader.batches(order):
+            values = {name: tensor[:, 0].numpy() for name, tensor in batch.values.items()}
+            yield values, first[batch.windows.run] + batch.windows.start
+
+    def _ray_data(self, batch_format: str, whole_epoch: bool, epoch: int) -> Batches:
+        kinds = {name: self.plan.kinds[name] for name in PARTS}
+        kinds[bold_column(SUBJECT)] = self.plan.kinds["bold"]
+        size = self.plan.batch_size
+        if whole_epoch:
+            shuffled = self.rows.random_shuffle(seed=epoch)
+            batches = shuffled.iter_batches(batch_size=size, batch_format=batch_format)
+        else:
+            batches = self.rows.randomize_block_order(seed=epoch).iter_batches(
+                batch_size=size,
+                batch_format=batch_format,
+                local_shuffle_buffer_size=SHUFFLE_BATCHES * size,
+                local_shuffle_seed=epoch,
+            )
+        for batch in batches:
+            values = {}
+            for name, kind in kinds.items():
+                if isinstance(batch, pa.Table):
+                    array = as_arrays(batch[name].combine_chunks(), kind)
+                else:
+                    joined = b"".join(batch[name].tolist())
+                    array = np.frombuffer(joined, kind.numpy).reshape(-1, *kind.shape)
+                values[name.partition("/")[0]] = array
+            columns = (batch[key] for key in ("stimulus", "tr"))
+            names, trs = (
+                column.to_pylist() if isinstance(batch, pa.Table) else column.tolist()
+                for column in columns
+            )
+            yield values, np.array([self._first_row[name] for name in names]) + np.array(trs)
+
+    def _indexed(self, tensors: dict[str, torch.Tensor], n_threads: int, epoch: int) -> Batches:
+        torch.set_num_threads(n_threads)
+        for rows in torch.from_numpy(epoch_order(self.n_rows, 0, epoch)).split(
+            self.plan.batch_size
+        ):
+            yield {name: values[rows].numpy() for name, values in tensors.items()}, rows.numpy()
+
+    def _selected(self, tensors: dict[str, torch.Tensor], epoch: int) -> Batches:
+        torch.set_num_threads(1)
+        size = self.plan.batch_size
+        buffers = {n: torch.empty((size, *v.shape[1:]), dtype=v.dtype) for n, v in tensors.items()}
+        for rows in torch.from_numpy(epoch_order(self.n_rows, 0, epoch)).split(size):
+            for name, values in tensors.items():
+                torch.index_select(values, 0, rows, out=buffers[name][: len(rows)])
+            yield {n: buffer[: len(rows)].numpy() for n, buffer in buffers.items()}, rows.numpy()
+
+    def memory(self, n_workers: int) -> Memory:
+        """Let workers take one epoch each from the same blocks, and watch their memory."""
+        workers = [EpochWorker.remote(self.plan) for _ in range(n_workers)]  # type: ignore[attr-defined]
+        pids = ray.get([worker.pid.remote() for worker in workers])
+        start = private_bytes(pids)
+        peak = Peak(lambda: (shared_bytes() - self._shared_before, private_bytes(pids)))
+        with peak:
+            # In a list, so that the references travel and not what they refer to.
+            counts = ray.get([worker.epoch.remote([self.refs]) for worker in workers])
+        if counts != [self.n_rows] * n_workers:
+            raise RuntimeError(f"workers were given {counts} rows, not {self.n_rows} each")
+        for worker in workers:
+            ray.kill(worker)
+        store, private = (max(values) for values in zip(*peak.seen, strict=True))
+        return Memory(n_workers, store, start, private)
+
+
+@ray.remote(num_cpus=0)
+class EpochWorker:
+    """A process that maps the blocks, as a training worker does."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+
+    def pid(self) -> int:
+        """Return the process's id, when everything that it needs has been imported."""
+        return os.getpid()
+
+    def epoch(self, refs: list[list[ray.ObjectRef]]) -> int:
+        """Take two shuffled epochs; return the rows of the second."""
+        loader = self._plan.hold(ray.get(refs[0]))
+        n_rows = len(self._plan.windows)
+        for epoch in range(2):
+            order = self._plan.cut(epoch_order(n_rows, 0, epoch))
+            count = sum(len(batch.windows) for batch in loader.batches(order))
+        return count
+
+
+# --- measuring --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Rows per second of one contender in each round."""
+
+    per_round: list[float]
+
+    @property
+    def median(self) -> float:
+        """Median over the rounds."""
+        return statistics.median(self.per_round)
+
+    def over(self, other: Rates) -> list[float]:
+        """Return the ratio to another contender in each round."""
+        return [a / b for a, b in zip(self.per_round, other.per_round, strict=True)]
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes on the node while `n_workers` take an epoch."""
+
+    n_workers: int
+    store: int
+    private_start: int
+    private_peak: int
+
+    @property
+    def for_data(self) -> int:
+        """The object store, and what the workers' private memory grew by."""
+        return self.store + self.private_peak - self.private_start
+
+
+class Peak:
+    """Samples numbers in a thread for as long as its block runs."""
+
+    def __init__(self, read: Callable[[], tuple[int, int]]) -> None:
+        self.seen: list[tuple[int, int]] = []
+        self._read = read
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._sample)
+
+    def _sample(self) -> None:
+        while not self._stopped.wait(0.02):
+            self.seen.append(self._read())
+
+    def __enter__(self) -> Peak:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stopped.set()
+        self._thread.join()
+        self.seen.append(self._read())
+
+
+def compare(contenders: dict[str, Callable[[int], int]], repeats: int) -> dict[str, Rates]:
+    """Time contenders in turn, `repeats` times after one round to warm up."""
+    rates: dict[str, list[float]] = {name: [] for name in contenders}
+    for round_ in range(repeats + 1):
+        for name, run in contenders.items():
+            started = time.perf_counter()
+            n_rows = run(round_)
+            seconds = time.perf_counter() - started
+            if round_ > 0:
+                rates[name].append(n_rows / seconds)
+    return {name: Rates(values) for name, values in rates.items()}
+
+
+def exhaust(deliver: Callable[[int], Batches], epoch: int) -> int:
+    """Take all batches of an epoch; return the number of rows."""
+    return sum(len(rows) for _, rows in deliver(epoch))
+
+
+def check(name: str, batches: Batches, arrays: dict[str, np.ndarray]) -> None:
+    """Raise unless every row comes once and every batch holds the rows that it says."""
+    seen = np.zeros(len(arrays["bold"]), dtype=int)
+    for values, rows in batches:
+        seen[rows] += 1
+        for part, expected in arrays.items():
+            if not np.array_equal(values[part], expected[rows]):
+                raise RuntimeError(f"{name}: {part} differs from what was written")
+    if (seen != 1).any():
+        raise RuntimeError(f"{name}: {int((seen != 1).sum())} rows not delivered exactly once")
+
+
+def private_bytes(pids: list[int]) -> int:
+    """Return the memory that belongs to these processes alone (unique set size)."""
+    return sum(psutil.Process(pid).memory_full_info().uss for pid in pids)
+
+
+def shared_bytes() -> int:
+    """Return the shared memory of this node, the object store's pages among it, counted once."""
+    return int(psutil.virtual_memory().shared)
+
+
+# --- printing ---------------------------------------------------------------------------------
+
+
+def print_machine(bench: Bench) -> None:
+    """Say what is measured, and on what."""
+    load, _, _ = os.getloadavg()
+    CONSOLE.print(
+        f"{cpu_model()}, {os.cpu_count()} cores, {psutil.virtual_memory().total / 2**30:.0f} GiB; "
+        f"load of others and this {load:.1f}; ray {ray.__version__}, torch {torch.__version__}, "
+        f"pyarrow {pa.__version__}\n{bench.n_rows:,} rows of {bench.row_bytes:,} bytes, "
+        f"{bench.n_bytes / MiB:,.0f} MiB, row groups of {ROW_GROUP_TRS}, batches of "
+        f"{bench.plan.batch_size}; files in the page cache"
+    )
+
+
+def cpu_model() -> str:
+    """Return the processor's name."""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def print_rates(title: str, rates: dict[str, Rates], row_bytes: int) -> None:
+    """Print median and spread of each contender, beside the first."""
+    first = next(iter(rates.values()))
+    table = Table("", "rows/s", "lowest", "highest", "MiB/s", "to the first row", title=title)
+    for name, rate in rates.items():
+        table.add_row(
+            name,
+            f"{rate.median:,.0f}",
+            f"{min(rate.per_round):,.0f}",
+            f"{max(rate.per_round):,.0f}",
+            f"{rate.median * row_bytes / MiB:,.0f}",
+            spread(rate.over(first)),
+        )
+    CONSOLE.print(table)
+
+
+def print_memory(measured: list[Memory], n_bytes: int) -> None:
+    """Print memory by number of workers, beside what copies in every worker would take."""
+    table = Table(
+        *("workers", "object store", "workers' private memory", "of it since they started"),
+        *("for data, in all", "if each held the data"),
+        title="peak memory of the node (MiB)",
+    )
+    for memory in measured:
+        numbers = (
+            memory.store,
+            memory.private_peak,
+            memory.private_peak - memory.private_start,
+            memory.for_data,
+            memory.n_workers * n_bytes,
+        )
+        table.add_row(str(memory.n_workers), *(f"{number / MiB:,.0f}" for number in numbers))
+    CONSOLE.print(table)
+
+
+def print_targets(
+    reading: dict[str, Rates], batches: dict[str, Rates], memory: list[Memory]
+) -> None:
+    """Print the ratios that were promised."""
+    ours = batches["giblet_ray, object store"]
+    tensors = max(
+        (rates for name, rates in batches.items() if name.startswith("tensor")),
+        key=lambda rates: rates.median,
+    )
+    into_store = reading["giblet_ray into the object store"]
+    grown = (memory[-1].for_data - memory[0].for_data) / (memory[-1].n_workers - 1)
+    lines: list[tuple[str, Any, str]] = [
+        ("reading / pyarrow scan", into_store.over(reading["pyarrow scan"]), "0.5"),
+        (
+            "reading / pyarrow scan that verifies as well",
+            into_store.over(reading["pyarrow scan, page checksums verified"]),
+            "-",
+        ),
+        ("batches / tensor[index]", ours.over(tensors), "1"),
+        ("batches / Ray Data iter_batches", ours.over(batches["Ray Data iter_batches"]), "5"),
+        (
+            "batches / Ray Data iter_batches, Arrow",
+            ours.over(batches["Ray Data iter_batches, Arrow"]),
+            "-",
+        ),
+        (
+            "batches / Ray Data random_shuffle, Arrow",
+            ours.over(batches["Ray Data random_shuffle, Arrow"]),
+            "-",
+        ),
+    ]
+    table = Table("ratio", "measured", "at least", title="targets")
+    for name, ratios, target in lines:
+        table.add_row(name, spread(ratios), target)
+    CONSOLE.print(table)
+    CONSOLE.print(
+        f"memory for data per additional worker: {grown / MiB:.0f} MiB "
+        "(batch buffers and page tables; the rows are shared)"
+    )
+
+
+def spread(ratios: list[float]) -> str:
+    """Return the median of ratios, and their range."""
+    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,238 @@
+"""Films, subtitles and scans to a data set: check, make what is missing, describe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from giblet_ray.cluster import connect
+from giblet_ray.config import PrecomputeJob
+from giblet_ray.dataset import resume
+from giblet_ray.dataset.plan import Plan, make_plan
+from giblet_ray.dataset.progress import Progress
+from giblet_ray.dataset.provenance import build_manifest
+from giblet_ray.dataset.reader import Dataset
+from giblet_ray.dataset.schema import Manifest
+from giblet_ray.dataset.sound import (
+    FilmCodes,
+    PreparedCodec,
+    find_prepared_codec,
+    prepare_codec,
+)
+from giblet_ray.dataset.storage import Storage
+from giblet_ray.dataset.units import Record
+from giblet_ray.dataset.writer import write_manifest
+
+_MOST_LOSSES = 3
+"""How often the work goes on by itself after a worker was lost."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a data set holds, and what it took to make.
+
+    Attributes
+    ----------
+    dataset : Dataset
+        The finished data set.
+    n_made, n_kept : int
+        Shards that were made now, and that were found finished.
+    seconds : float
+        Time that it took (s).
+    """
+
+    dataset: Dataset
+    n_made: int
+    n_kept: int
+    seconds: float
+
+    def rows(self) -> dict[str, str]:
+        """Return names and values for the user."""
+        manifest = self.dataset.manifest
+        n_trs = sum(stimulus.n_trs for stimulus in manifest.stimuli)
+        silent = sum(stimulus.silent_trs for stimulus in manifest.stimuli)
+        parts = ", ".join(
+            f"{part} {kind.dtype}({' x '.join(map(str, kind.shape))})"
+            for part, kind in manifest.values.items()
+        )
+        rows = {
+            "data set": self.dataset.storage.location,
+            "stimuli": f"{len(manifest.stimuli)}: {n_trs} TRs of {manifest.tr_seconds:g} s, "
+            f"{n_trs * manifest.tr_seconds / 3600:.2f} h",
+            "one TR": parts,
+        }
+        if "text" in manifest.values:
+            rows["silent TRs"] = f"{silent} of {n_trs}"
+        if manifest.scans:
+            rows["BOLD"] = (
+                f"{len(self.dataset.subjects)} subjects, {len(manifest.scans)} runs, "
+                f"{self.dataset.n_voxels} voxels"
+            )
+        size = sum(shard.bytes for shard in self.dataset.shards)
+        rows["size"] = f"{size / 1e6:,.1f} MB in {len(self.dataset.shards)} files"
+        rows["made"] = f"{self.n_made} shards, {self.n_kept} kept, in {self.seconds:.1f} s"
+        return rows
+
+
+def precompute(job: PrecomputeJob, show: Callable[[str], None]) -> Summary:
+    """Make a data set, or what is missing of one.
+
+    Everything that needs no decoding is checked first. Then the shards are made, in parallel, by
+    the cluster that is connected to (one on this machine, where there is none); each is whole or
+    not there. The manifest comes last: without it there is no data set.
+
+    Started again after an interruption, it keeps the shards that were made of the same files
+    with the same settings and whose checksums are right. A finished data set is left as it is,
+    but for shards that are damaged or gone.
+
+    Parameters
+    ----------
+    job : PrecomputeJob
+        Films, texts, scans and settings.
+    show : callable
+        Takes the lines that a user should see.
+
+    Raises
+    ------
+    InputError
+        For anything that the user gave and that cannot be used.
+    """
+    storage = Storage.at(job.out)
+    with Progress(show) as progress:
+        progress.doing = "checking the files"
+        before = resume.existing(storage)
+        plan = make_plan(job)
+        progress.doing = "verifying what is finished"
+        kept = resume.finished(storage, plan.units, before)
+        n_units = len(plan.units)
+        if before is not None and len(kept) == n_units:
+            resume.delete_work(storage)
+            show(f"nothing to do: {storage.location} is finished, and its checksums are right")
+            return Summary(Dataset.open(job.out), 0, n_units, progress.seconds)
+        resume.begin(storage)
+        if before is not None:
+            show(f"{n_units - len(kept)} of {n_units} shards are damaged or gone: made again")
+            resume.reopen(storage, kept)
+        elif kept:
+            show(f"kept {len(kept)} of {n_units} shards, finished before and verified")
+        resume.check_space(storage, [unit for unit in plan.units if unit.path not in kept])
+
+        records = _make_missing(job, storage, plan, kept, show, progress)
+        resume.delete_leftovers(storage, records)
+        manifest = build_manifest(job, plan, records)
+        write_manifest(storage, manifest)
+        resume.delete_work(storage)
+    for note in _notes(manifest):
+        show(note)
+    return Summary(Dataset.open(job.out), n_units - len(kept), len(kept), progress.seconds)
+
+
+def _make_missing(
+    job: PrecomputeJob,
+    storage: Storage,
+    plan: Plan,
+    kept: dict[str, Record],
+    show: Callable[[str], None],
+    progress: Progress,
+) -> dict[str, Record]:
+    """Make the units that are not kept; return the records of all."""
+    from ray.exceptions import RayActorError
+
+    progress.doing = "starting"
+    connect()
+    records = dict(kept)
+    codec = None
+    if any(unit.part == "codes" and unit.path not in kept for unit in plan.units):
+        progress.doing = "preparing the codec"
+        codec = _prepared_codec(job, storage, plan)
+        for path, record in kept.items():
+            weights = record.made_with.get("weights_sha256")
+            if path.startswith("codes/") and weights != codec.weights_sha256:
+                show(f"{path}: made with other codec weights; made again")
+                del records[path]
+    for losses in range(_MOST_LOSSES + 1):
+        try:
+            _run_once(job, storage, plan, records, codec, progress)
+            break
+        except RayActorError:
+            if losses == _MOST_LOSSES:
+                raise
+            show("a worker was lost; going on with what it left undone")
+    return {unit.path: records[unit.path] for unit in plan.units}
+
+
+def _run_once(
+    job: PrecomputeJob,
+    storage: Storage,
+    plan: Plan,
+    records: dict[str, Record],
+    codec: PreparedCodec | None,
+    progress: Progress,
+) -> None:
+    """Make the units that have no record, and add theirs."""
+    from giblet_ray.dataset.pipeline import run
+
+    missing = [unit for unit in plan.units if unit.path not in records]
+    sounds = {
+        unit.stimulus: FilmCodes(unit, codec)
+        for unit in missing
+        if unit.part == "codes" and codec is not None
+    }
+    pieces = [piece for sound in sounds.values() for piece in sound.pieces]
+    seconds = sum(sound.seconds for sound in sounds.values())
+
+    def tell() -> None:
+        encoded = sum(sound.encoded_seconds for sound in sounds.values())
+        of_sound = f", {encoded:.0f} of {seconds:.0f} s of sound encoded" if sounds else ""
+        progress.doing = f"{len(records)} of {len(plan.units)} shards{of_sound}"
+
+    tell()
+    others = [unit for unit in missing if unit.part != "codes"]
+    for done in run(storage, others, pieces, job.embedding.model):
+        if isinstance(done, Record):
+            records[done.shard.path] = done
+        else:
+            piece, values = done
+            sound = sounds[piece.stimulus]
+            sound.add(piece, values)
+            if sound.is_complete:
+                record = sound.finish(storage)
+                records[record.shard.path] = record
+        tell()
+
+
+def _prepared_codec(job: PrecomputeJob, storage: Storage, plan: Plan) -> PreparedCodec:
+    """Return the codec that all workers load; it is made by one of them, where it must be."""
+    found = find_prepared_codec(storage, plan.codec)
+    if found is not None:
+        return found
+    import ray
+
+    from giblet_ray.dataset.pipeline import attempt, raise_error
+
+    films = [(film.path, film.n_trs * job.tr_seconds) for film in plan.films]
+    weights, recipe = job.codes.weights, plan.codec
+
+    def prepare() -> tuple[str, bytes]:
+        return prepare_codec(storage, weights, recipe, films).model_dump_json(), b""
+
+    answer = ray.get(ray.remote(attempt).remote(prepare))
+    raise_error(answer)
+    return PreparedCodec.model_validate_json(answer["answer"])
+
+
+def _notes(manifest: Manifest) -> list[str]:
+    """What a user should know of a data set that is right and yet not perfect."""
+    notes = [
+        f"note: sub {scan.subject}, {scan.stimulus}: {scan.nan_voxels} voxels have NaN or infinite "
+        f"values and {scan.constant_voxels} never change; training masks them"
+        for scan in manifest.scans
+        if scan.nan_voxels or scan.constant_voxels
+    ]
+    seen = {scan.stimulus for scan in manifest.scans}
+    unseen = [stimulus.name for stimulus in manifest.stimuli if stimulus.name not in seen]
+    if not manifest.scans:
+        notes.append("note: no scans: the data set serves for predicting, not for training")
+    elif unseen:
+        notes.append(f"note: no scan of {', '.join(unseen)}")
+    return notes

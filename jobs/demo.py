@@ -1,0 +1,53 @@
+"""Make a film with simulated scans, and run the main job on them.
+
+    python jobs/demo.py [--out demo]
+
+Takes nothing. Makes a film with subtitles and two subjects' scans whose noise ceiling is known,
+precomputes the data set, trains on it with two workers, and gives the same things as jobs/train.py,
+with the held-out Pearson r beside the ceiling. Started again, it goes on with what is there.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from giblet_ray.cli import parse_job, run_job
+from giblet_ray.cluster import connect
+from giblet_ray.config import CodesConfig, DemoJob, PrecomputeJob, TrainJob
+from giblet_ray.console import progress, show, show_table
+
+TRAINING = Path(__file__).with_suffix(".yaml")
+
+
+def main(job: DemoJob) -> None:
+    """Make the files, precompute, train, and compare with the ceiling."""
+    from giblet_ray.dataset.precompute import precompute
+    from giblet_ray.demo import make_demo
+    from giblet_ray.demo.ceiling import share_of_ceiling
+    from giblet_ray.training.trainer import fit
+
+    out = Path(job.out)
+    show(f"1/3  film and scans: {out / 'source'}")
+    files = make_demo(out / "source", n_trs=job.n_trs, seed=job.seed, progress=progress(show))
+    connect()
+    show(f"2/3  data set: {out / 'dataset'}")
+    sources = PrecomputeJob(
+        out=str(out / "dataset"),
+        film=(str(files.film),),
+        text=(str(files.subtitles),),
+        bold=tuple(map(str, files.scans)),
+        mask=str(files.mask),
+        tr_seconds=files.tr_seconds,
+        codes=CodesConfig(weights="untrained"),
+    )
+    precompute(sources, show)
+    show("3/3  training")
+    given = ["--config", str(TRAINING), "--dataset", sources.out, "--name", f"demo-{job.seed}"]
+    trained = fit(parse_job(TrainJob, [*given, "--storage.path", str(out / "runs")]), show)
+    reached, ceiling = share_of_ceiling(trained.best_checkpoint, files.ceiling_voxels)
+    verdict = f"{reached:.4f} of at most {ceiling:.4f}: {reached / ceiling:.0%}"
+    show_table("demo", {**trained.summary(), "mean r of noise ceiling": verdict})
+
+
+if __name__ == "__main__":
+    run_job(DemoJob, main)

@@ -1,0 +1,141 @@
+"""Z-scoring from training TRs alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from giblet_ray.dataset.normalise import (
+    Moments,
+    Normalisation,
+    fit_normalisation,
+    normalisation_from_moments,
+)
+from giblet_ray.dataset.reader import Dataset, Selection
+from giblet_ray.dataset.source import read_shards
+from giblet_ray.dataset.splits import Split, split_blocks, split_stimuli
+from giblet_ray.dataset.windows import Run
+from giblet_ray.dataset.writer import write_manifest, write_shard
+from giblet_ray.errors import InputError
+
+LAG = 3
+
+
+def fit(dataset: Dataset, split: Split) -> Normalisation:
+    selection = Selection(subjects=dataset.subjects)
+    runs = [Run(*key) for key in sorted(dataset.scans)]
+    rows = read_shards(dataset, selection)
+    return fit_normalisation(rows, dataset, selection, runs, split.train, LAG)
+
+
+def blocks(dataset: Dataset) -> Split:
+    usable = {name: s.n_trs - LAG for name, s in dataset.stimuli.items()}
+    return split_blocks(usable, 0.2, 1, 14)
+
+
+def training_bold(arrays: dict[str, np.ndarray], run: Run, split: Split) -> np.ndarray:
+    bold = arrays[f"bold/{run.subject}/{run.stimulus}.parquet"]
+    spans = [span for span in split.train if span.stimulus == run.stimulus]
+    return np.concatenate([bold[span.start + LAG : span.stop + LAG] for span in spans])
+
+
+def test_statistics_are_those_of_each_runs_training_trs(
+    cluster: None, arrays_and_dataset: tuple
+) -> None:
+    arrays, dataset = arrays_and_dataset
+    split = blocks(dataset)
+    found = fit(dataset, split)
+    for index, run in enumerate(found.runs):
+        expected = training_bold(arrays, run, split).astype(np.float64)
+        np.testing.assert_allclose(found.mean_RV[index], expected.mean(0), rtol=1e-6)
+        np.testing.assert_allclose(found.std_RV[index], expected.std(0), rtol=1e-6)
+    assert found.n_masked == 0
+
+
+def test_statistics_are_the_same_to_the_last_bit(cluster: None, arrays_and_dataset: tuple) -> None:
+    dataset = arrays_and_dataset[1]
+    first, second = (fit(dataset, blocks(dataset)) for _ in range(2))
+    np.testing.assert_array_equal(first.mean_RV, second.mean_RV)
+    np.testing.assert_array_equal(first.std_RV, second.std_RV)
+
+
+def test_held_out_run_takes_its_subjects_training_runs(
+    cluster: None, arrays_and_dataset: tuple
+) -> None:
+    arrays, dataset = arrays_and_dataset
+    usable = {name: s.n_trs - LAG for name, s in dataset.stimuli.items()}
+    split = split_stimuli(usable, ["two"])
+    found = fit(dataset, split)
+    held_out, train = found.runs.index(Run("02", "two")), found.runs.index(Run("02", "one"))
+    np.testing.assert_array_equal(found.mean_RV[held_out], found.mean_RV[train])
+    expected = training_bold(arrays, Run("02", "one"), split)
+    np.testing.assert_allclose(found.mean_RV[held_out], expected.mean(0), rtol=1e-5)
+
+
+def test_nothing_of_the_held_out_trs_enters(
+    cluster: None, tmp_path: Path, dataset_writer: Callable
+) -> None:
+    found = []
+    for name in ("as made", "changed"):
+        arrays = dataset_writer(tmp_path / name, {"one": 117}, ("01",))
+        dataset = Dataset.open(str(tmp_path / name))
+        split = blocks(dataset)
+        if name == "changed":
+            change = dict.fromkeys(range(117))
+            for span in split.train:
+                for tr in range(span.start + LAG, span.stop + LAG):
+                    change.pop(tr)
+            bold = arrays["bold/01/one.parquet"].copy()
+            bold[list(change)] += 1e4
+            rewrite_bold(dataset, bold)
+            dataset = Dataset.open(str(tmp_path / name))
+        found.append(fit(dataset, split))
+    np.testing.assert_array_equal(found[0].mean_RV, found[1].mean_RV)
+    np.testing.assert_array_equal(found[0].std_RV, found[1].std_RV)
+
+
+def rewrite_bold(dataset: Dataset, bold: np.ndarray) -> None:
+    """Replace the BOLD of the only run."""
+    labels = {"part": "bold", "stimulus": "one", "subject": "01"}
+    step = dataset.manifest.row_group_trs
+    shard = write_shard(dataset.storage, "bold/01/one.parquet", bold, step, labels)
+    (scan,) = dataset.manifest.scans
+    scans = (scan.model_copy(update={"shard": shard}),)
+    write_manifest(dataset.storage, dataset.manifest.model_copy(update={"scans": scans}))
+
+
+def test_constant_and_nan_voxels_are_masked_and_counted() -> None:
+    random = np.random.default_rng(0)
+    bold = random.normal(1000, 5, (40, 6)).astype(np.float32)
+    other = random.normal(1000, 5, (30, 6)).astype(np.float32)
+    bold[:, 1] = 993.7
+    other[7, 4] = np.nan
+    runs = [Run("01", "film"), Run("02", "film")]
+    moments = {runs[0]: Moments.of(bold), runs[1]: Moments.of(other)}
+    found = normalisation_from_moments(runs, moments, "here")
+    assert found.valid_V.tolist() == [True, False, True, True, False, True]
+    assert found.n_masked == 2
+    assert np.isfinite(found.mean_RV).all()
+    assert (found.std_RV > 0).all()
+
+
+@pytest.mark.parametrize("cuts", [(1,), (7, 8, 30), (20,)])
+def test_merged_moments_are_those_of_all_rows(cuts: Any) -> None:
+    bold = np.random.default_rng(1).normal(5000, 1, (40, 3))
+    merged = None
+    for piece in np.split(bold, cuts):
+        merged = merged.merge(Moments.of(piece)) if merged else Moments.of(piece)
+    assert merged is not None
+    np.testing.assert_allclose(merged.mean_V, bold.mean(0), rtol=1e-12)
+    np.testing.assert_allclose(merged.squares_V / 40, bold.var(0), rtol=1e-9)
+
+
+def test_subject_without_training_trs_is_refused() -> None:
+    runs = [Run("01", "one"), Run("02", "two")]
+    moments = {runs[0]: Moments.of(np.random.default_rng(0).normal(size=(9, 2)))}
+    with pytest.raises(InputError, match=r"subject 02 has no training TRs to z-score run two"):
+        normalisation_from_moments(runs, moments, "here")

@@ -1,0 +1,251 @@
+"""What is written comes back to the bit, and what is wrong is said."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as numpy_st
+
+from giblet_ray.dataset.reader import Dataset, Selection, Span, as_arrays, bold_column
+from giblet_ray.dataset.schema import Manifest, Scan, Source, Stimulus, ValueType
+from giblet_ray.dataset.storage import Storage
+from giblet_ray.dataset.writer import value_type, write_manifest, write_shard
+from giblet_ray.errors import InputError
+
+SOURCE = Source(name="made", sha256="0" * 64)
+
+
+def values_of(table: Any, column: str, kind: ValueType) -> np.ndarray:
+    return as_arrays(table[column].combine_chunks(), kind)
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    data=st.data(),
+    dtype=st.sampled_from(["uint8", "int16", "float16", "float32"]),
+    n_trs=st.integers(1, 40),
+    row_group=st.integers(1, 17),
+    shape=st.lists(st.integers(1, 4), min_size=1, max_size=3),
+)
+def test_written_arrays_come_back_bit_for_bit(
+    tmp_path_factory: pytest.TempPathFactory,
+    data: st.DataObject,
+    dtype: str,
+    n_trs: int,
+    row_group: int,
+    shape: list[int],
+) -> None:
+    values = data.draw(numpy_st.arrays(np.dtype(dtype), (n_trs, *shape)))
+    storage = Storage.at(str(tmp_path_factory.mktemp("written")))
+    labels = {"part": "text", "stimulus": "film"}
+    shard = write_shard(storage, "text/film.parquet", values, row_group, labels)
+    stimulus = Stimulus.model_validate(
+        {"name": "film", "n_trs": n_trs, "silent_trs": 0, "sources": {}, "shards": {"text": shard}}
+    )
+    manifest = Manifest(
+        tr_seconds=2,
+        row_group_trs=row_group,
+        values={"text": value_type(values)},
+        stimuli=(stimulus,),
+        scans=(),
+        provenance={},
+    )
+    write_manifest(storage, manifest)
+    dataset = Dataset.open(storage.location)
+    start = data.draw(st.integers(0, n_trs - 1))
+    stop = data.draw(st.integers(start + 1, n_trs))
+    table = dataset.read(Span("film", start, stop), Selection(parts=("text",)))
+    found = values_of(table, "text", value_type(values))
+    assert found.tobytes() == values[start:stop].tobytes()
+    assert table["tr"].to_pylist() == list(range(start, stop))
+
+
+@pytest.mark.parametrize("span", [Span("one", 0, 16), Span("one", 13, 70), Span("one", 110, 117)])
+@pytest.mark.parametrize("lag", [0, 3])
+def test_stimulus_meets_the_bold_of_lag_trs_later(
+    arrays_and_dataset: tuple, span: Span, lag: int
+) -> None:
+    arrays, dataset = arrays_and_dataset
+    table = dataset.read(span, Selection(("codes",), ("02",), lag_trs=lag))
+    bold = table[bold_column("02")].combine_chunks()
+    expected = arrays["bold/02/one.parquet"][span.start + lag : span.stop + lag]
+    found = as_arrays(bold, dataset.manifest.values["bold"])
+    np.testing.assert_array_equal(found[: len(expected)], expected)
+    assert bold.is_null().to_pylist() == [False] * len(expected) + [True] * (
+        len(span) - len(expected)
+    )
+
+
+def test_first_codebooks_and_chosen_voxels_are_read(arrays_and_dataset: tuple) -> None:
+    arrays, dataset = arrays_and_dataset
+    voxels = np.array([5, 0, 23])
+    selection = Selection(("codes",), ("01",), n_codebooks=2, voxels=voxels)
+    table = dataset.read(Span("two", 10, 50), selection)
+    codes = values_of(table, "codes", selection.value_type(dataset, "codes"))
+    np.testing.assert_array_equal(codes, arrays["codes/two.parquet"][10:50, :2])
+    bold = values_of(table, "bold/01", selection.value_type(dataset, "bold/01"))
+    np.testing.assert_array_equal(bold, arrays["bold/01/two.parquet"][10:50, voxels])
+    assert table.column_names == ["stimulus", "tr", "codes", "bold/01"]
+
+
+def test_row_groups_cover_every_stimulus(arrays_and_dataset: tuple) -> None:
+    spans = arrays_and_dataset[1].row_groups()
+    assert sum(len(span) for span in spans) == 117 + 83
+    assert max(len(span) for span in spans) == 16
+
+
+@pytest.fixture
+def copy(arrays_and_dataset: tuple, tmp_path: Path) -> Path:
+    """A copy of the data set, to be damaged."""
+    return Path(shutil.copytree(arrays_and_dataset[1].storage.location, tmp_path / "copy"))
+
+
+def read_all(folder: Path) -> None:
+    dataset = Dataset.open(str(folder))
+    selection = Selection(("frames", "codes", "text"), dataset.subjects)
+    for span in dataset.row_groups():
+        dataset.read(span, selection)
+
+
+def edit_manifest(folder: Path, **changes: Any) -> None:
+    path = folder / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def damage(folder: Path, how: str) -> None:
+    """Damage a data set in one way."""
+    frames, bold = folder / "frames/one.parquet", folder / "bold"
+    if how == "missing manifest":
+        (folder / "manifest.json").unlink()
+    elif how == "edited manifest":
+        edit_manifest(folder, tr_seconds=2.0)
+    elif how == "unknown version":
+        edit_manifest(folder, schema_version=99)
+    elif how == "not JSON":
+        (folder / "manifest.json").write_text("{")
+    elif how == "missing file":
+        frames.unlink()
+    elif how == "truncated file":
+        frames.write_bytes(frames.read_bytes()[:-100])
+    elif how == "flipped byte":
+        content = bytearray(frames.read_bytes())
+        content[len(content) // 2] ^= 1
+        frames.write_bytes(content)
+    elif how == "swapped files":
+        one, two = bold / "01/one.parquet", bold / "02/one.parquet"
+        kept = one.read_bytes()
+        one.write_bytes(two.read_bytes())
+        two.write_bytes(kept)
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("missing manifest", r"manifest.json: no such file"),
+        ("edited manifest", r"manifest.json: its content does not match its checksum"),
+        ("unknown version", r"manifest.json: schema version 99 is unknown"),
+        ("not JSON", r"manifest.json: not JSON"),
+        ("missing file", r"frames/one.parquet: no such file; the manifest says"),
+        ("truncated file", r"frames/one.parquet: [\d,]+ bytes; the manifest says"),
+        ("flipped byte", r"frames/one.parquet: damaged or unreadable"),
+        ("swapped files", r"bold/01/one.parquet: .*the manifest says"),
+    ],
+)
+def test_damaged_data_set_is_refused_in_one_line(copy: Path, how: str, message: str) -> None:
+    read_all(copy)
+    damage(copy, how)
+    with pytest.raises(InputError, match=message) as error:
+        read_all(copy)
+    assert "\n" not in str(error.value)
+
+
+def test_code_outside_the_codebook_is_refused(tmp_path: Path) -> None:
+    codes = np.full((5, 2, 112), 1023, np.int16)
+    codes[3, 1, 7] = 1024
+    storage = Storage.at(str(tmp_path))
+    labels = {"part": "codes", "stimulus": "film"}
+    shard = write_shard(storage, "codes/film.parquet", codes, 4, labels)
+    stimulus = Stimulus.model_validate(
+        {"name": "film", "n_trs": 5, "silent_trs": 0, "sources": {}, "shards": {"codes": shard}}
+    )
+    manifest = Manifest(
+        tr_seconds=1.5,
+        row_group_trs=4,
+        values={"codes": value_type(codes)},
+        stimuli=(stimulus,),
+        scans=(),
+        provenance={},
+    )
+    write_manifest(storage, manifest)
+    dataset = Dataset.open(str(tmp_path))
+    with pytest.raises(InputError, match=r"code 1024; 0 to 1023 are accepted"):
+        dataset.read(Span("film", 0, 5), Selection(("codes",)))
+
+
+def test_subject_without_a_scan_has_no_bold(tmp_path: Path) -> None:
+    bold = np.ones((6, 3), np.float32)
+    storage = Storage.at(str(tmp_path))
+    text = np.zeros((6, 4), np.float32)
+    stimuli, scans = [], []
+    for name in ("one", "two"):
+        labels = {"part": "text", "stimulus": name}
+        shard = write_shard(storage, f"text/{name}.parquet", text, 4, labels)
+        stimuli.append({"name": name, "n_trs": 6, "silent_trs": 6, "sources": {}})
+        stimuli[-1]["shards"] = {"text": shard}
+    labels = {"part": "bold", "stimulus": "one", "subject": "01"}
+    shard = write_shard(storage, "bold/01/one.parquet", bold, 4, labels)
+    scans.append(
+        Scan(
+            subject="01",
+            stimulus="one",
+            nan_voxels=0,
+            constant_voxels=3,
+            source=SOURCE,
+            shard=shard,
+        )
+    )
+    manifest = Manifest(
+        tr_seconds=1.5,
+        row_group_trs=4,
+        values={"text": value_type(text), "bold": value_type(bold)},
+        stimuli=tuple(Stimulus.model_validate(s) for s in stimuli),
+        scans=tuple(scans),
+        provenance={},
+    )
+    write_manifest(storage, manifest)
+    dataset = Dataset.open(str(tmp_path))
+    table = dataset.read(Span("two", 0, 6), Selection(("text",), ("01",)))
+    assert table["bold/01"].null_count == 6
+
+
+def test_interrupted_write_leaves_no_file(tmp_path: Path) -> None:
+    storage = Storage.at(str(tmp_path))
+
+    def write_half() -> None:
+        with storage.write("frames/film.parquet") as stream:
+            stream.write(b"half")
+            raise RuntimeError("interrupted")
+
+    with pytest.raises(RuntimeError, match="interrupted"):
+        write_half()
+    assert storage.names() == []
+
+
+def test_data_set_on_another_file_system(arrays_and_dataset: tuple) -> None:
+    arrays, local = arrays_and_dataset
+    import fsspec
+
+    remote = fsspec.filesystem("memory")
+    remote.put(f"{local.storage.location}/", "/lab/", recursive=True)
+    dataset = Dataset.open("memory://lab")
+    table = dataset.read(Span("one", 3, 33), Selection(("frames",)))
+    found = values_of(table, "frames", dataset.manifest.values["frames"])
+    np.testing.assert_array_equal(found, arrays["frames/one.parquet"][3:33])
+    assert dataset.manifest.checksum == local.manifest.checksum

@@ -1,0 +1,154 @@
+"""Every TR once per epoch, by one worker, in batches that do not depend on how many there are."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from giblet_ray.dataset.reader import Span
+from giblet_ray.dataset.windows import (
+    Run,
+    Windows,
+    cut_windows,
+    epoch_order,
+    epoch_steps,
+    equal_length_batches,
+    rank_part,
+    streamed_epoch_order,
+    streamed_epoch_steps,
+)
+
+RUNS = [Run("01", "one"), Run("01", "two"), Run("02", "one")]
+SPANS = [Span("one", 3, 50), Span("one", 64, 117), Span("two", 0, 31)]
+
+
+def trs_of(windows: Windows) -> Counter:
+    """Count (subject, stimulus, TR) of some windows."""
+    return Counter(
+        (RUNS[run].subject, RUNS[run].stimulus, tr)
+        for run, start, length in zip(windows.run, windows.start, windows.length, strict=True)
+        for tr in range(start, start + length)
+    )
+
+
+ALL_TRS = {
+    (run.subject, run.stimulus, tr)
+    for run in RUNS
+    for span in SPANS
+    if span.stimulus == run.stimulus
+    for tr in range(span.start, span.stop)
+}
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 5])
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("batch_size", [16, 23])
+def test_every_training_tr_is_seen_once_per_epoch_by_one_worker(
+    world_size: int, streamed: bool, batch_size: int
+) -> None:
+    windows = cut_windows(SPANS, RUNS, 1, keep_rest=False)
+    group = windows.start // 16 + 100 * windows.run
+    for epoch in range(3):
+        seen: Counter = Counter()
+        for rank in range(world_size):
+            if streamed:
+                order = streamed_epoch_order(group, 2, 7, epoch)
+                steps = streamed_epoch_steps(order, batch_size, 1, rank, world_size)
+            else:
+                order = epoch_order(len(windows), 7, epoch)
+                steps = epoch_steps(order, batch_size, 1, rank, world_size)
+            for step in steps:
+                seen += trs_of(windows[step.windows])
+        assert set(seen) == ALL_TRS
+        assert set(seen.values()) == {1}
+
+
+@given(n=st.integers(1, 300), batch=st.integers(1, 64), world=st.integers(1, 5))
+def test_global_batches_are_the_same_for_any_number_of_workers(
+    n: int, batch: int, world: int
+) -> None:
+    order = epoch_order(n, 3, 1)
+    alone = epoch_steps(order, batch, 1, 0, 1)
+    ranks = [epoch_steps(order, batch, 1, rank, world) for rank in range(world)]
+    for index, step in enumerate(alone):
+        together = np.concatenate([steps[index].windows for steps in ranks])
+        np.testing.assert_array_equal(together, step.windows)
+        assert {steps[index].n_global for steps in ranks} == {len(step.windows)}
+        sizes = [len(steps[index].windows) for steps in ranks]
+        assert max(sizes) - min(sizes) <= 1
+
+
+@given(n=st.integers(1, 300), batch=st.integers(1, 64), smallest=st.integers(1, 8))
+def test_last_batch_is_left_out_only_if_too_small(n: int, batch: int, smallest: int) -> None:
+    steps = epoch_steps(epoch_order(n, 0, 0), batch, smallest, 0, 1)
+    left_out = n - sum(step.n_global for step in steps)
+    expected = n % batch if n % batch < smallest else 0
+    if batch < smallest:
+        expected = n
+    assert left_out == expected
+
+
+@given(n=st.integers(1, 300), batch=st.integers(1, 64), world=st.integers(1, 5))
+def test_streamed_steps_have_the_sizes_of_the_others(n: int, batch: int, world: int) -> None:
+    order = np.arange(n)
+    for rank in range(world):
+        streamed = streamed_epoch_steps(order, batch, 2, rank, world)
+        held = epoch_steps(order, batch, 2, rank, world)
+        assert [(len(s.windows), s.n_global) for s in streamed] == [
+            (len(s.windows), s.n_global) for s in held
+        ]
+        mine = np.concatenate([s.windows for s in streamed]) if streamed else np.array([])
+        assert (np.diff(mine) == 1).all()
+
+
+def test_streamed_order_visits_few_row_groups_at_a_time() -> None:
+    group = np.repeat(np.arange(40), 16)
+    order = streamed_epoch_order(group, 4, 0, 0)
+    assert sorted(order) == list(range(640))
+    visits = group[order].reshape(10, 64)
+    assert [len(set(visit)) for visit in visits] == [4] * 10
+    assert not np.array_equal(order, streamed_epoch_order(group, 4, 0, 1))
+
+
+@pytest.mark.parametrize("length", [1, 4, 7])
+def test_windows_cross_no_edge_and_overlap_nowhere(length: int) -> None:
+    windows = cut_windows(SPANS, RUNS, length, keep_rest=False)
+    counts = trs_of(windows)
+    assert set(counts.values()) == {1}
+    assert set(counts) <= ALL_TRS
+    assert set(windows.length) == {length}
+    for run, start in zip(windows.run, windows.start, strict=True):
+        assert any(
+            span.stimulus == RUNS[run].stimulus
+            and span.start <= start
+            and start + length <= span.stop
+            for span in SPANS
+        )
+
+
+def test_rest_of_a_span_becomes_a_shorter_window() -> None:
+    windows = cut_windows(SPANS, RUNS, 4, keep_rest=True)
+    assert set(trs_of(windows)) == ALL_TRS
+    batches = equal_length_batches(windows, 8)
+    assert all(len(set(batch.length)) == 1 and len(batch) <= 8 for batch in batches)
+    assert sum(batch.n_trs for batch in batches) == len(ALL_TRS)
+
+
+def test_ranks_share_held_out_windows() -> None:
+    windows = cut_windows(SPANS, RUNS, 1, keep_rest=True)
+    seen: Counter = Counter()
+    for rank in range(3):
+        seen += trs_of(rank_part(windows, rank, 3))
+    assert set(seen) == ALL_TRS
+    assert set(seen.values()) == {1}
+
+
+def test_epochs_have_orders_of_their_own() -> None:
+    orders = [tuple(epoch_order(50, 0, epoch)) for epoch in range(4)]
+    assert len(set(orders)) == 4
+    assert tuple(epoch_order(50, 0, 2)) == orders[2]
+    assert tuple(epoch_order(50, 1, 2)) != orders[2]

@@ -1,0 +1,203 @@
+"""jobs/precompute.py as a user runs it: killed, started again, and given what it cannot use."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import av
+import nibabel
+import numpy as np
+import pytest
+
+from giblet_ray.dataset.schema import MANIFEST
+from giblet_ray.demo import make_demo
+
+ROOT = Path(__file__).parents[2]
+N_TRS = 10
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """A film of 10 TRs, subtitles, and two subjects' scans."""
+    return make_demo(tmp_path_factory.mktemp("demo"), n_trs=N_TRS, n_voxels=30)
+
+
+def arguments(demo, out, **changes):
+    settings = {
+        "film": [demo.film],
+        "text": [demo.subtitles],
+        "bold": demo.scans,
+        "mask": [demo.mask],
+        "codes.weights": ["untrained"],
+        "out": [out],
+        **changes,
+    }
+    return [word for name, words in settings.items() for word in (f"--{name}", *map(str, words))]
+
+
+def start(*words):
+    """Start the job in a process group of its own."""
+    command = [sys.executable, str(ROOT / "jobs/precompute.py"), *map(str, words)]
+    return subprocess.Popen(
+        command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+    )
+
+
+def run(*words):
+    process = start(*words)
+    stdout, stderr = process.communicate(timeout=240)
+    return process.returncode, stdout, stderr
+
+
+def refusal(*words):
+    """Run the job, which is to end with one line on standard error; return that line."""
+    code, stdout, stderr = run(*words)
+    assert code == 2
+    assert stdout == ""
+    assert stderr.startswith("error: ")
+    assert stderr.count("\n") == 1
+    return stderr
+
+
+def modified(out):
+    return {str(p.relative_to(out)): p.stat().st_mtime_ns for p in out.rglob("*.parquet")}
+
+
+def test_a_killed_job_leaves_no_data_set_and_goes_on_when_started_again(demo, tmp_path):
+    out = tmp_path / "dataset"
+    job = start(*arguments(demo, out))
+    finished = [
+        out / f"_work/{path}.json"
+        for path in ("bold/01/demo-film.parquet", "frames/demo-film.parquet")
+    ]
+    deadline = time.monotonic() + 200
+    while not all(path.exists() for path in finished):
+        assert job.poll() is None, job.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.kill(job.pid, signal.SIGKILL)
+    job.wait()
+    assert not (out / MANIFEST).exists()
+    assert "no such file; a finished data set has one" in refusal("--out", out, "--check")
+    kept = modified(out)
+
+    code, stdout, stderr = run(*arguments(demo, out))
+    assert (code, stderr) == (0, "")
+    assert "of 5 shards, finished before and verified" in stdout
+    after = modified(out)
+    assert len(after) == 5
+    for path in finished:
+        name = str(path.relative_to(out / "_work")).removesuffix(".json")
+        assert after[name] == kept[name]
+    assert not (out / "_work").exists()
+
+    code, stdout, stderr = run("--out", out, "--check")
+    assert (code, stderr) == (0, "")
+    for words in ("demo-film", "silent TRs", "voxels", "bytes", "are right"):
+        assert words in stdout
+
+    manifest = out / MANIFEST
+    manifest.write_text(manifest.read_text().replace('"silent_trs": ', '"silent_trs": 1'))
+    line = refusal("--out", out, "--check")
+    assert str(manifest) in line
+    assert "does not match its checksum" in line
+
+
+def test_check_lists_what_is_damaged(arrays_and_dataset, tmp_path):
+    out = shutil.copytree(arrays_and_dataset[1].storage.root, tmp_path / "dataset")
+    (out / "text/one.parquet").unlink()
+    (out / "bold/02/two.parquet").write_bytes(b"")
+    code, stdout, stderr = run("--out", out, "--check")
+    assert code == 2
+    assert stdout.count("problem: ") == 2
+    assert "2 problems" in stderr
+    assert stderr.count("\n") == 1
+
+
+# --- what is refused --------------------------------------------------------------------------
+
+
+def test_a_missing_film(demo, tmp_path):
+    line = refusal(*arguments(demo, tmp_path / "out", film=[tmp_path / "film.mp4"]))
+    assert f"{tmp_path / 'film.mp4'}: no such file" in line
+
+
+def test_no_film(tmp_path):
+    assert "--film is missing" in refusal("--out", tmp_path / "out")
+
+
+def test_a_film_without_audio(demo, tmp_path):
+    silent = tmp_path / "demo-film.mp4"
+    with av.open(str(demo.film)) as source, av.open(str(silent), "w") as target:
+        pictures = source.streams.video[0]
+        copy = target.add_stream_from_template(pictures)
+        for packet in source.demux(pictures):
+            if packet.dts is not None:
+                packet.stream = copy
+                target.mux(packet)
+    line = refusal(*arguments(demo, tmp_path / "out", film=[silent]))
+    assert str(silent) in line
+    assert "no audio" in line
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_a_truncated_film(demo, tmp_path, suffix):
+    whole, cut = tmp_path / f"whole{suffix}", tmp_path / f"demo-film{suffix}"
+    with av.open(str(demo.film)) as source, av.open(str(whole), "w") as target:
+        copies = {
+            stream.index: target.add_stream_from_template(stream)
+            for stream in (source.streams.video[0], source.streams.audio[0])
+        }
+        for packet in source.demux():
+            if packet.dts is not None:
+                packet.stream = copies[packet.stream_index]
+                target.mux(packet)
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    line = refusal(*arguments(demo, tmp_path / "out", film=[cut]))
+    assert str(cut) in line
+    assert "truncated" in line
+
+
+def test_subtitles_past_the_films_end(demo, tmp_path):
+    late = tmp_path / "late.srt"
+    late.write_text("1\n00:00:20,000 --> 00:00:21,000\nToo late\n")
+    line = refusal(*arguments(demo, tmp_path / "out", text=[late]))
+    assert f"{late}, cue 1: 20 s to 21 s lies past the film's end" in line
+
+
+def test_a_scan_of_another_length(demo, tmp_path):
+    scan = nibabel.load(demo.scans[0])
+    short = tmp_path / "sub-01_short.nii.gz"
+    nibabel.save(scan.slicer[..., :7], short)
+    line = refusal(*arguments(demo, tmp_path / "out", bold=[short]))
+    for words in (str(short), "7 TRs", str(demo.film), "10 TRs", "--scan.crop_start_trs"):
+        assert words in line
+
+
+def test_subjects_with_other_voxels(demo, tmp_path):
+    scans = [tmp_path / f"sub-{number}.npy" for number in (1, 2)]
+    for scan, n_voxels in zip(scans, (30, 31), strict=True):
+        np.save(scan, np.ones((N_TRS, n_voxels), np.float32))
+    words = arguments(demo, tmp_path / "out", bold=scans)
+    at = words.index("--mask")
+    line = refusal(*words[:at], *words[at + 2 :])
+    for found in (*map(str, scans), "30", "31"):
+        assert found in line
+
+
+def test_a_mask_of_another_shape(demo, tmp_path):
+    mask = tmp_path / "mask.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(np.ones((2, 3, 4), np.uint8), np.eye(4)), mask)
+    line = refusal(*arguments(demo, tmp_path / "out", mask=[mask]))
+    for words in (str(mask), "(2, 3, 4)", str(demo.scans[0])):
+        assert words in line
+
+
+def test_three_kbps_and_eight_codebooks(demo, tmp_path):
+    wrong = {"codes.bandwidth": ["3"], "codes.codebooks": ["8"]}
+    line = refusal(*arguments(demo, tmp_path / "out", **wrong))
+    assert "bandwidth 3 kbps holds 4 codebooks" in line

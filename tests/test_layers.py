@@ -1,0 +1,59 @@
+"""What runs wherever torch runs: the models, the loss, the metrics and the features."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+WITHOUT_RAY_AND_MLFLOW = [
+    "giblet_ray.config",
+    "giblet_ray.cli",
+    "giblet_ray.dataset.loader",
+    "giblet_ray.dataset.normalise",
+    "giblet_ray.dataset.reader",
+    "giblet_ray.dataset.splits",
+    "giblet_ray.dataset.windows",
+    "giblet_ray.dataset.writer",
+    "giblet_ray.demo",
+    "giblet_ray.evaluation.figures",
+    "giblet_ray.evaluation.metrics",
+    "giblet_ray.features.bold",
+    "giblet_ray.features.codec",
+    "giblet_ray.features.embedder",
+    "giblet_ray.features.mel",
+    "giblet_ray.features.video",
+    "giblet_ray.models.encoder",
+    "giblet_ray.models.trained",
+    "giblet_ray.training.checkpoint",
+    "giblet_ray.training.loop",
+    "giblet_ray.training.step",
+]
+
+
+def test_layers_below_the_cluster_import_neither_ray_nor_mlflow() -> None:
+    script = textwrap.dedent(
+        """
+        import importlib, sys
+        class Blocked:
+            def find_spec(self, name, path=None, target=None):
+                if name.partition(".")[0] in ("ray", "mlflow"):
+                    raise ImportError(f"{name} is blocked here")
+        sys.meta_path.insert(0, Blocked())
+        for name in sys.argv[1:]:
+            importlib.import_module(name)
+        """
+    )
+    command = [sys.executable, "-c", script, *WITHOUT_RAY_AND_MLFLOW]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("job", ["train", "precompute", "demo"])
+def test_jobs_are_thin(job: str) -> None:
+    from pathlib import Path
+
+    lines = (Path(__file__).parents[1] / "jobs" / f"{job}.py").read_text().splitlines()
+    assert len(lines) < 75

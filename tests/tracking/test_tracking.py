@@ -1,0 +1,97 @@
+"""A real MLflow store: what is written, and what happens when it cannot be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from giblet_ray.errors import InputError
+from giblet_ray.tracking.metric_log import MetricLog
+from giblet_ray.tracking.run import MlflowRun, absolute_uri, git_commit
+
+
+@pytest.fixture(scope="module")
+def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return f"sqlite:///{tmp_path_factory.mktemp('tracking')}/mlflow.db"
+
+
+def steps(run: MlflowRun, key: str) -> list[int]:
+    return [m.step for m in MlflowClient(run.uri).get_metric_history(run.id, key)]
+
+
+def test_points_arrive_in_order_and_none_is_missing(uri: str) -> None:
+    run = MlflowRun(uri, "points", "a", "points/a")
+    log = MetricLog(run.uri, run.id)
+    for step in range(1200):
+        log.log({"step/loss": 1 / (step + 1)}, step)
+    assert log.close(60) == []
+    assert steps(run, "step/loss") == list(range(1200))
+
+
+def test_steps_that_are_repeated_after_a_restart_are_logged_once(uri: str) -> None:
+    run = MlflowRun(uri, "restart", "a", "restart/a")
+    for first, last in ((0, 30), (20, 50)):
+        log = MetricLog(run.uri, run.id)
+        for step in range(first, last):
+            log.log({"step/loss": float(step)}, step)
+        assert log.close(60) == []
+    assert steps(run, "step/loss") == list(range(50))
+
+
+def test_points_that_cannot_be_written_are_given_back(tmp_path: Path) -> None:
+    log = MetricLog(f"sqlite:///{tmp_path}/mlflow.db", "no-such-run")
+    log.log({"step/loss": 0.5}, 7)
+    (left,) = log.close(0.5)
+    assert (left["key"], left["value"], left["step"]) == ("step/loss", 0.5, 7)
+
+
+def test_run_of_the_same_identity_is_continued(uri: str) -> None:
+    first = MlflowRun(uri, "names", "night", "/runs/night")
+    first.close("FAILED")
+    again = MlflowRun(uri, "names", "night", "/runs/night")
+    other = MlflowRun(uri, "names", "night", "/elsewhere/night")
+    assert again.id == first.id
+    assert other.id != first.id
+    assert MlflowClient(first.uri).get_run(first.id).info.status == "RUNNING"
+
+
+def test_settings_are_parameters_of_their_own(uri: str) -> None:
+    run = MlflowRun(uri, "settings", "a", "settings/a")
+    settings = {f"model.width_{i}": i for i in range(150)} | {"optimizer.lr": 3e-4}
+    run.describe(settings, "/data/film", "ab" * 32)
+    run.describe({**settings, "data.lag_trs": 3}, "/data/film", "ab" * 32)
+    recorded = MlflowClient(run.uri).get_run(run.id)
+    assert recorded.data.params["optimizer.lr"] == "0.0003"
+    assert recorded.data.params["data.lag_trs"] == "3"
+    assert len(recorded.data.params) == 152
+    assert len(recorded.inputs.dataset_inputs) == 1
+
+
+def test_artifacts_lie_beside_the_store(uri: str) -> None:
+    run = MlflowRun(uri, "artifacts", "a", "artifacts/a")
+    run.text("lag: 3", "config.yaml")
+    store = Path(run.uri.removeprefix("sqlite:///"))
+    (written,) = store.parent.glob(f"mlartifacts/artifacts/{run.id}/artifacts/config.yaml")
+    assert written.read_text() == "lag: 3"
+
+
+def test_relative_store_means_the_same_in_every_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert absolute_uri("sqlite:///mlflow.db") == f"sqlite:///{tmp_path}/mlflow.db"
+    assert absolute_uri("http://127.0.0.1:5000") == "http://127.0.0.1:5000"
+
+
+@pytest.mark.parametrize("bad", ["sqlite:////proc/no/mlflow.db", "nonsense://x"])
+def test_store_that_cannot_be_used_is_one_line(bad: str) -> None:
+    with pytest.raises(InputError, match=r"--tracking\.uri") as error:
+        MlflowRun(bad, "x", "x", "x")
+    assert "\n" not in str(error.value)
+
+
+def test_commit_is_that_of_the_code() -> None:
+    commit = git_commit()
+    assert commit is None or len(commit.removesuffix("-modified")) == 40

@@ -1,0 +1,230 @@
+"""Trainings on a real Ray cluster, with real worker processes and a real MLflow store."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+
+from giblet_ray.config import TrainJob
+from giblet_ray.dataset.reader import Dataset
+from giblet_ray.errors import InputError
+from giblet_ray.models.trained import Encoder
+from giblet_ray.training.trainer import Trained, fit
+
+MODEL = {
+    "embed_dim": 4,
+    "audio_codebooks": 2,
+    "kernel_sizes": (3, 5),
+    "video_features": 8,
+    "audio_features": 8,
+    "text_features": 8,
+    "trunk_dims": (16, 16),
+    "bottleneck_dim": 8,
+    "head_dim": 16,
+}
+SPLIT = {"val_blocks": 1}
+
+
+def make_job(dataset: Dataset, folder: Path, **settings: Any) -> TrainJob:
+    """A small job whose runs and MLflow store are below a folder."""
+    groups: dict[str, Any] = {
+        "name": "run",
+        "model": MODEL,
+        "data": {"split": SPLIT},
+        "train": {"epochs": 2, "batch_size": 16},
+        "scaling": {"num_workers": 2, "cpus_per_worker": 0.5},
+        "storage": {"path": str(folder / "runs")},
+        "tracking": {"uri": f"sqlite:///{folder}/mlflow.db", "log_model": False},
+    }
+    for key, value in settings.items():
+        groups[key] = {**groups.get(key, {}), **value} if isinstance(value, dict) else value
+    return TrainJob(dataset=dataset.storage.location, **groups)
+
+
+@pytest.fixture(scope="module")
+def trained(
+    cluster: None, arrays_and_dataset: tuple[Any, Dataset], tmp_path_factory: Any
+) -> tuple[Trained, TrainJob, list[str]]:
+    """A finished training of two workers, its job, and what it said."""
+    folder = tmp_path_factory.mktemp("trained")
+    tracking = {"log_model": True}
+    job = make_job(arrays_and_dataset[1], folder, tracking=tracking, train={"log_every_steps": 1})
+    lines: list[str] = []
+    return fit(job, lines.append), job, lines
+
+
+def history(trained: Trained, key: str) -> list[float]:
+    client = MlflowClient(trained.mlflow_run.uri)
+    return [m.value for m in client.get_metric_history(trained.mlflow_run.id, key)]
+
+
+def test_run_keeps_the_best_and_the_last_checkpoint(trained: tuple) -> None:
+    result, _, _ = trained
+    kept = [path.parent for path in Path(result.run_folder).glob("*/record.json")]
+    assert 1 <= len(kept) <= 2
+    assert result.best_checkpoint in kept
+    epochs = {json.loads((k / "record.json").read_text())["position"]["epoch"] for k in kept}
+    assert epochs == {result.position.best_epoch, 2}
+
+
+def test_mlflow_has_settings_curves_figures_and_data_set(trained: tuple) -> None:
+    result, job, _ = trained
+    client = MlflowClient(result.mlflow_run.uri)
+    run = client.get_run(result.mlflow_run.id)
+    assert run.info.status == "FINISHED"
+    assert run.data.params["model.embed_dim"] == "4"
+    assert run.data.params["train.batch_size"] == "16"
+    assert len(history(result, "val/pearson_mean")) == 2
+    assert len(history(result, "step/loss")) == result.position.step
+    assert {"train/rows_per_second", "train/data_wait_share", "best/val/pearson_mean"} <= set(
+        run.data.metrics
+    )
+    artifacts = {item.path for item in client.list_artifacts(run.info.run_id)}
+    assert {"config.yaml", "settings.json", "learning_curves.png", "voxel_pearson.png"} <= artifacts
+    (used,) = run.inputs.dataset_inputs
+    assert Dataset.open(job.dataset).manifest.checksum.startswith(used.dataset.digest)
+    assert "version.torch" in run.data.tags
+
+
+def test_logged_model_predicts_what_the_checkpoint_predicts(
+    trained: tuple, arrays_and_dataset: tuple
+) -> None:
+    result, _, _ = trained
+    arrays, dataset = arrays_and_dataset
+    inputs = {
+        "frames": arrays["frames/one.parquet"][:3],
+        "codes": arrays["codes/one.parquet"][:3, :2],
+        "text": arrays["text/one.parquet"][:3],
+    }
+    mlflow.set_tracking_uri(result.mlflow_run.uri)
+    logged = mlflow.search_logged_models(
+        experiment_ids=[result.mlflow_run.experiment_id], output_format="list"
+    )
+    (model,) = [m for m in logged if m.source_run_id == result.mlflow_run.id]
+    served = mlflow.pyfunc.load_model(model.model_uri)
+    expected = Encoder.load(result.best_checkpoint, dataset).predict(**inputs)
+    np.testing.assert_array_equal(served.predict(inputs), expected)
+
+
+def test_finished_run_is_not_trained_again(trained: tuple) -> None:
+    result, job, _ = trained
+    lines: list[str] = []
+    again = fit(job, lines.append)
+    assert again.already_finished
+    assert "finished already" in lines[0]
+    assert again.mlflow_run.id == result.mlflow_run.id
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"train": {"epochs": 3}}, r"--train.epochs is 3, but run run was started with 2"),
+        ({"optimizer": {"lr": 0.5}}, r"--optimizer.lr is 0.5"),
+        ({"data": {"lag_trs": 2}}, r"--data.lag_trs is 2"),
+    ],
+)
+def test_run_is_not_continued_with_other_settings(
+    trained: tuple, change: dict[str, Any], message: str
+) -> None:
+    _, job, _ = trained
+    settings = job.model_dump()
+    for group, values in change.items():
+        settings[group].update(values)
+    with pytest.raises(InputError, match=message):
+        fit(TrainJob(**settings), print)
+
+
+def test_run_says_what_it_reads_and_trains_on(trained: tuple) -> None:
+    _, _, lines = trained
+    assert any("memory" in line and "object store" in line for line in lines)
+    assert any("training and" in line and "held-out TRs of 2 subjects" in line for line in lines)
+    assert sum(line.startswith("epoch") and "val r" in line for line in lines) == 2
+
+
+def test_losses_are_the_same_for_one_two_and_three_workers(
+    cluster: None, arrays_and_dataset: tuple, tmp_path: Path
+) -> None:
+    losses = []
+    for workers in (1, 2, 3):
+        job = make_job(
+            arrays_and_dataset[1],
+            tmp_path,
+            name=f"workers-{workers}",
+            model={"dropout": 0.0, "batch_norm": "frozen"},
+            loss={"correlation_weight": 0.0},
+            train={"epochs": 1, "batch_size": 24, "log_every_steps": 1},
+            scaling={"num_workers": workers},
+        )
+        losses.append(history(fit(job, print), "step/loss"))
+    assert len(losses[0]) == 9
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-4)
+    np.testing.assert_allclose(losses[2], losses[0], rtol=1e-4)
+
+
+def test_streamed_windows_train(cluster: None, arrays_and_dataset: tuple, tmp_path: Path) -> None:
+    lines: list[str] = []
+    job = make_job(
+        arrays_and_dataset[1],
+        tmp_path,
+        data={"residence": "stream", "window": 3},
+        train={"epochs": 1},
+    )
+    result = fit(job, lines.append)
+    assert np.isfinite(result.position.best_score)
+    assert any("stream, as asked" in line for line in lines)
+    assert any("fill no window of 3 TRs" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"train": {"batch_size": 4000}}, r"--train.batch_size 4000 is larger than the training"),
+        ({"train": {"batch_size": 3}}, r"need at least 4 windows"),
+        ({"model": {"audio_codebooks": 8}}, r"--model.audio_codebooks 8: .* has 4 codebooks"),
+        ({"data": {"subjects": ("1",)}}, r"--data.subjects: '1' is not in .*it has 01, 02"),
+        ({"data": {"audio": "mel"}}, r"has no mel/"),
+        ({"data": {"residence": "device"}}, r"needs GPUs"),
+        ({"data": {"lag_trs": 200}}, r"--data.split"),
+        ({"data": {"voxels": "absent.npy"}}, r"--data.voxels absent.npy"),
+        ({"data": {"split": {"val_blocks": 40}}}, r"empty"),
+        ({"scaling": {"num_workers": 64}}, r"--scaling.num_workers 64 .* this machine has 4"),
+        ({"tracking": {"uri": "sqlite:////proc/no/mlflow.db"}}, r"--tracking.uri"),
+    ],
+)
+def test_settings_that_cannot_be_met_are_refused(
+    cluster: None, arrays_and_dataset: tuple, tmp_path: Path, change: Any, message: str
+) -> None:
+    job = make_job(arrays_and_dataset[1], tmp_path, **change)
+    with pytest.raises(InputError, match=message) as error:
+        fit(job, print)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_voxel_mask_of_another_shape_is_refused(
+    cluster: None, arrays_and_dataset: tuple, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "mask.npy", np.ones(25, bool))
+    job = make_job(arrays_and_dataset[1], tmp_path, data={"voxels": str(tmp_path / "mask.npy")})
+    with pytest.raises(InputError, match=r"a mask of shape \(25,\); .* have 24 voxels"):
+        fit(job, print)
+
+
+def test_chosen_voxels_and_subject_are_trained_on(
+    cluster: None, arrays_and_dataset: tuple, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "chosen.npy", np.array([3, 1, 20]))
+    job = make_job(
+        arrays_and_dataset[1],
+        tmp_path,
+        data={"voxels": str(tmp_path / "chosen.npy"), "subjects": ("02",)},
+        train={"epochs": 1, "batch_size": 16},
+    )
+    encoder = Encoder.load(fit(job, print).best_checkpoint)
+    assert encoder.model.n_voxels == 3
