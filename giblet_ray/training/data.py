@@ -18,7 +18,7 @@ from giblet_ray.dataset.normalise import Normalisation, fit_normalisation
 from giblet_ray.dataset.reader import Dataset, Selection
 from giblet_ray.dataset.rows import HeldRows
 from giblet_ray.dataset.schema import ValueType
-from giblet_ray.dataset.source import read_shards
+from giblet_ray.dataset.source import hold_shards, read_shards
 from giblet_ray.dataset.splits import Split, gap_trs, split_blocks, split_stimuli
 from giblet_ray.dataset.stream import StreamLoader
 from giblet_ray.dataset.windows import Run, Windows, cut_windows
@@ -114,16 +114,20 @@ class TrainingData:
         columns = {c: self.selection.value_type(self.dataset, c) for c in self.selection.columns}
         n_trs = {name: stimulus.n_trs for name, stimulus in self.dataset.stimuli.items()}
         held = HeldRows(ray.get(list(self.blocks)), columns, self.runs, n_trs)
-        to_device = device.type == "cuda" and self.may_move_to_device
-        if to_device and (self.residence == "device" or self._fits(device)):
-            return DeviceLoader(held, self.values, self.runs, n_trs, self.lag_trs, device)
+        if device.type == "cuda" and self.may_move_to_device:
+            free, _ = torch.cuda.mem_get_info(device)
+            if self.n_bytes < _GPU_SHARE * free:
+                return DeviceLoader(held, self.values, self.runs, n_trs, self.lag_trs, device)
+            if self.residence == "device":
+                raise InputError(
+                    f"--data.residence device: {self.n_bytes / 1e9:,.2f} GB of data against "
+                    f"{free / 1e9:,.2f} GB free on the GPU, half of which data may fill; use memory"
+                )
         return MemoryLoader(held, self.values, self.lag_trs, device)
 
-    def _fits(self, device: torch.device) -> bool:
-        free, _ = torch.cuda.mem_get_info(device)
-        return self._bytes() < _GPU_SHARE * free
-
-    def _bytes(self) -> int:
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of all rows."""
         rows = sum(len(span) for span in self.dataset.row_groups())
         return rows * self.selection.row_bytes(self.dataset)
 
@@ -160,7 +164,7 @@ def prepare_data(job: TrainJob, use_gpu: bool) -> TrainingData:
         may_move_to_device=use_gpu and job.data.residence in ("auto", "device"),
         reason="",
     )
-    residence, reason = _choose_residence(job.data.residence, use_gpu, data._bytes())
+    residence, reason = _choose_residence(job.data.residence, use_gpu, data.n_bytes)
     return replace(data, residence=residence, reason=reason)
 
 
@@ -168,7 +172,7 @@ def read_rows(data: TrainingData) -> ray.data.Dataset:
     """Return the rows that training needs: held in the object store, or BOLD alone to stream."""
     if data.residence == "stream":
         return read_shards(data.dataset, replace(data.selection, parts=()))
-    return read_shards(data.dataset, data.selection).materialize()
+    return hold_shards(data.dataset, data.selection)
 
 
 def hold_blocks(data: TrainingData, rows: ray.data.Dataset) -> TrainingData:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import statistics
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +23,6 @@ from giblet_ray.dataset.normalise import Normalisation
 from giblet_ray.dataset.storage import Storage, absolute
 from giblet_ray.errors import InputError
 from giblet_ray.models.trained import fetch_best_checkpoint
-from giblet_ray.tracking.metric_log import MetricLog
 from giblet_ray.tracking.report import report_best
 from giblet_ray.tracking.run import MlflowRun, absolute_uri
 from giblet_ray.training.board import shown_board
@@ -37,19 +34,14 @@ from giblet_ray.training.data import (
     prepare_data,
     read_rows,
 )
-from giblet_ray.training.loop import is_finished, smallest_batch, train
+from giblet_ray.training.loop import is_finished, smallest_batch
+from giblet_ray.training.worker import SCORE, train_worker
 
-SCORE = "val/pearson_mean"
-_UNSCORED = -2.0
-"""Score by which Ray ranks a checkpoint from within an epoch: less than any correlation. (It keeps
-scores as JSON, where NaN and infinity are lost.)"""
 _FREE_TO_CHANGE = {
     "data": {"residence"},
     "train": {"checkpoint_every_steps", "log_every_steps"},
 }
 """Settings that may differ when a run is continued: they change no number of it."""
-_MLFLOW_PATIENCE_SECONDS = 60.0
-_UNSENT = "mlflow-unsent.jsonl"
 
 
 @dataclass(frozen=True)
@@ -187,7 +179,7 @@ def _run_workers(
 ) -> None:
     with shown_board(show) as board:
         trainer = ray.train.torch.TorchTrainer(
-            _train_worker,
+            train_worker,
             train_loop_config={
                 "job": job,
                 "data": data,
@@ -225,78 +217,6 @@ def _run_workers(
             if fatal is not None:
                 raise InputError(fatal) from error
             raise
-
-
-def _train_worker(config: dict[str, Any]) -> None:
-    """Train as one of Ray Train's workers."""
-    job: TrainJob = config["job"]
-    data: TrainingData = config["data"]
-    board: Any = config["board"]
-    fatal: str | None = ray.get(board.fatal.remote())
-    if fatal is not None:
-        raise InputError(fatal)  # restarted after an error that will come again
-    link = _TrainLink(board, job, *config["mlflow"])
-    try:
-        train(
-            job,
-            config["record"],
-            data.samples(),
-            data.loader(link.device),
-            config["normalisation"],
-            link,
-        )
-    except InputError as error:
-        ray.get(board.give_up.remote(str(error)))
-        raise
-    finally:
-        link.close()
-
-
-class _TrainLink:
-    """A worker's :class:`giblet_ray.training.loop.Link` to Ray Train and MLflow."""
-
-    def __init__(self, board: Any, job: TrainJob, uri: str, run_id: str) -> None:
-        context = ray.train.get_context()
-        self.rank, self.world_size = context.get_world_rank(), context.get_world_size()
-        self.device = ray.train.torch.get_device()
-        self._board, self._job = board, job
-        self._metrics = MetricLog(uri, run_id) if self.rank == 0 else None
-
-    @contextmanager
-    def resume(self) -> Iterator[Path | None]:
-        """Give the folder of the latest checkpoint, if there is one."""
-        checkpoint = ray.train.get_checkpoint()
-        if checkpoint is None:
-            yield None
-            return
-        with checkpoint.as_directory() as folder:
-            yield Path(folder)
-
-    def report(self, metrics: dict[str, float], checkpoint: Path | None, name: str) -> None:
-        """Hand metrics and checkpoint to Ray Train; waits for all ranks."""
-        saved = None if checkpoint is None else ray.train.Checkpoint.from_directory(checkpoint)
-        metrics = {SCORE: _UNSCORED, **metrics}
-        ray.train.report(metrics, checkpoint=saved, checkpoint_dir_name=name)
-
-    def log(self, metrics: dict[str, float], step: int) -> None:
-        """Queue points for MLflow."""
-        if self._metrics is not None:
-            self._metrics.log(metrics, step)
-
-    def show(self, line: str) -> None:
-        """Send a line to the user's terminal."""
-        self._board.write.remote(line)
-
-    def close(self) -> None:
-        """Wait until MLflow has every point, within reason."""
-        if self._metrics is None:
-            return
-        unsent = self._metrics.close(_MLFLOW_PATIENCE_SECONDS)
-        if unsent:
-            storage, name = Storage.at(self._job.storage.path), f"{self._job.name}/{_UNSENT}"
-            with storage.write(name) as stream:
-                stream.writelines(json.dumps(point).encode() + b"\n" for point in unsent)
-            self.show(f"MLflow did not take {len(unsent)} points: kept in {storage.describe(name)}")
 
 
 def _use_gpu(job: TrainJob) -> bool:
