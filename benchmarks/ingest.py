@@ -30,7 +30,7 @@ import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -300,7 +300,9 @@ class Bench:
         size = self.plan.batch_size
         if whole_epoch:
             shuffled = self.rows.random_shuffle(seed=epoch)
-            batches = shuffled.iter_batches(batch_size=size, batch_format=batch_format)
+            batches: Iterable[Any] = shuffled.iter_batches(
+                batch_size=size, batch_format=batch_format
+            )
         else:
             batches = self.rows.randomize_block_order(seed=epoch).iter_batches(
                 batch_size=size,
@@ -309,20 +311,17 @@ class Bench:
                 local_shuffle_seed=epoch,
             )
         for batch in batches:
-            values = {}
-            for name, kind in kinds.items():
-                if isinstance(batch, pa.Table):
-                    array = as_arrays(batch[name].combine_chunks(), kind)
-                else:
-                    joined = b"".join(batch[name].tolist())
-                    array = np.frombuffer(joined, kind.numpy).reshape(-1, *kind.shape)
-                values[name.partition("/")[0]] = array
-            columns = (batch[key] for key in ("stimulus", "tr"))
-            names, trs = (
-                column.to_pylist() if isinstance(batch, pa.Table) else column.tolist()
-                for column in columns
-            )
-            yield values, np.array([self._first_row[name] for name in names]) + np.array(trs)
+            if isinstance(batch, pa.Table):
+                arrays = {n: as_arrays(batch[n].combine_chunks(), k) for n, k in kinds.items()}
+                names, trs = batch["stimulus"].to_pylist(), batch["tr"].to_numpy()
+            else:
+                arrays = {
+                    name: np.frombuffer(b"".join(batch[name]), kind.numpy).reshape(-1, *kind.shape)
+                    for name, kind in kinds.items()
+                }
+                names, trs = batch["stimulus"], batch["tr"]
+            values = {name.partition("/")[0]: array for name, array in arrays.items()}
+            yield values, np.array([self._first_row[name] for name in names]) + trs
 
     def _indexed(self, tensors: dict[str, torch.Tensor], n_threads: int, epoch: int) -> Batches:
         torch.set_num_threads(n_threads)

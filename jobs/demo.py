@@ -21,9 +21,9 @@ TRAINING = Path(__file__).with_suffix(".yaml")
 
 def main(job: DemoJob) -> None:
     """Make the files, precompute, train, and compare with the ceiling."""
-    from giblet_ray.dataset.precompute import precompute
     from giblet_ray.demo import make_demo
     from giblet_ray.demo.ceiling import share_of_ceiling
+    from giblet_ray.precompute.run import precompute
     from giblet_ray.training.trainer import fit
 
     out = Path(job.out)

@@ -23,7 +23,7 @@ def main(job: PrecomputeJob) -> None:
     if job.check:
         check(job.out)
         return
-    from giblet_ray.dataset.precompute import precompute
+    from giblet_ray.precompute.run import precompute
 
     show_table("precomputed", precompute(job, show).rows())
 

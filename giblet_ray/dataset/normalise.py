@@ -152,7 +152,15 @@ def fit_normalisation(
         Stimulus TRs that train the model.
     lag_trs : int
         Their BOLD lies this many TRs later.
+
+    Raises
+    ------
+    InputError
+        If a file is damaged, a subject has no training TRs, or no voxel is left.
     """
+    # Here, so that what is above runs without Ray, as models and metrics do.
+    from giblet_ray.dataset.source import plain_errors
+
     chosen = {
         name: np.zeros(stimulus.n_trs, dtype=bool) for name, stimulus in dataset.stimuli.items()
     }
@@ -184,9 +192,10 @@ def fit_normalisation(
 
     partial: list[tuple[int, int, Moments]] = []
     results = rows.map_batches(partial_moments, batch_format="pyarrow", batch_size=None)
-    for row in results.iter_rows():
-        moments = Moments(row["n"], np.frombuffer(row["mean"]), np.frombuffer(row["squares"]))
-        partial.append((row["run"], row["first"], moments))
+    with plain_errors():
+        for row in results.iter_rows():
+            moments = Moments(row["n"], np.frombuffer(row["mean"]), np.frombuffer(row["squares"]))
+            partial.append((row["run"], row["first"], moments))
     merged: dict[Run, Moments] = {}
     # In the order of TRs, so that the sums are the same to the last bit whoever finished first.
     for index, _, moments in sorted(partial, key=lambda item: item[:2]):

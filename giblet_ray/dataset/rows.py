@@ -31,7 +31,7 @@ class HeldRows:
     Parameters
     ----------
     blocks : iterable of Table
-        What :func:`giblet_ray.dataset.source.read_shards` gave, in any order and size.
+        What :func:`giblet_ray.dataset.source.hold_shards` holds, in any order and size.
     kinds : mapping of str to ValueType
         The value columns.
     runs : sequence of Run

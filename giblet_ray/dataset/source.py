@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import pyarrow as pa
 import ray
@@ -13,8 +15,10 @@ from ray.data import DataContext, Datasource
 from ray.data.block import BlockMetadata
 from ray.data.dataset import MaterializedDataset
 from ray.data.datasource import ReadTask
+from ray.exceptions import RayTaskError
 
 from giblet_ray.dataset.reader import Dataset, Selection, Span
+from giblet_ray.errors import InputError
 
 READ_BYTES = 64 * 2**20
 """Adjacent spans are read together up to this size: every read opens its files anew, and every
@@ -124,10 +128,35 @@ def hold_shards(dataset: Dataset, selection: Selection) -> MaterializedDataset:
     """Read all rows into the object store, once, for all workers of all nodes.
 
     They stay there for as long as the result is referenced.
+
+    Raises
+    ------
+    InputError
+        If a file is not what the manifest says, or damaged.
     """
     context = DataContext.get_current().copy()
     # What is read is kept whole, so a memory budget for what waits to be consumed has no meaning;
     # and in the first second of a stream that budget is zero, which allows one task at a time.
     context.op_resource_reservation_enabled = False
-    with DataContext.current(context):
+    with DataContext.current(context), plain_errors():
         return read_shards(dataset, selection).materialize()
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """Raise what a read task has to say about a file as it said it, in one line.
+
+    Ray wraps it in the task's traceback, and Ray Data logs that traceback twice.
+    """
+    logger = logging.getLogger("ray.data")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    except RayTaskError as error:
+        if isinstance(error.cause, InputError):
+            # Ray Data appends lines about its retries to the message.
+            raise InputError(str(error.cause).partition("\n")[0]) from error
+        raise
+    finally:
+        logger.setLevel(level)

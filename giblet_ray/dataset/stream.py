@@ -23,7 +23,7 @@ from giblet_ray.dataset.loader import Batch, Gathered, Prefetching
 from giblet_ray.dataset.reader import Dataset, Selection, Span
 from giblet_ray.dataset.rows import StreamedRows
 from giblet_ray.dataset.schema import ValueType
-from giblet_ray.dataset.source import ShardSource
+from giblet_ray.dataset.source import ShardSource, plain_errors
 from giblet_ray.dataset.windows import Run, Windows
 
 _READ_TASKS = 2
@@ -150,7 +150,8 @@ class StreamLoader(Prefetching):
             pending: list[pa.Table] = []
             for span in spans:
                 while sum(map(len, pending)) < len(span):
-                    pending.append(next(blocks))
+                    with plain_errors():
+                        pending.append(next(blocks))
                 joined = pa.concat_tables(pending)
                 yield joined.slice(0, len(span))
                 pending = [joined.slice(len(span))]
@@ -158,7 +159,8 @@ class StreamLoader(Prefetching):
     def _blocks(self, spans: list[Span]) -> Generator[pa.Table]:
         """Start reading; the blocks of the spans, in order."""
         source = ShardSource(self._dataset, self._selection, spans)
-        n_tasks = math.ceil(source.estimate_inmemory_data_size() / _TASK_BYTES)
+        by_size = math.ceil(source.estimate_inmemory_data_size() / _TASK_BYTES)
+        n_tasks = min(by_size, len(spans))
         span_bytes = max(map(len, spans)) * self._selection.row_bytes(self._dataset)
         context = DataContext.get_current().copy()
         context.enable_progress_bars = False
@@ -166,14 +168,15 @@ class StreamLoader(Prefetching):
         context.execution_options.resource_limits = ExecutionResources.for_limits(
             object_store_memory=_AHEAD_TASKS * max(_TASK_BYTES, span_bytes)
         )
-        # Ray Data tells of every execution; here that is one for each epoch of each worker.
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        # Ray Data tells of every execution, here one for each epoch of each worker, and of errors
+        # that are raised as well.
+        logging.getLogger("ray.data").setLevel(logging.CRITICAL)
         here = ray.get_runtime_context().get_node_id()
         with DataContext.current(context):
             stream = ray.data.read_datasource(
                 source,
-                override_num_blocks=min(n_tasks, len(spans)),
-                concurrency=_READ_TASKS,
+                override_num_blocks=n_tasks,
+                concurrency=min(_READ_TASKS, n_tasks),
                 # Training workers may hold every CPU of the cluster: reads ask for none, and run
                 # on the node that needs the rows.
                 num_cpus=0,

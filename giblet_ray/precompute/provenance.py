@@ -7,11 +7,11 @@ from importlib.metadata import version
 from typing import Any
 
 from giblet_ray.config import PrecomputeJob
-from giblet_ray.dataset.plan import Plan
 from giblet_ray.dataset.schema import Manifest, Scan, Stimulus, ValueType
 from giblet_ray.dataset.storage import absolute
-from giblet_ray.dataset.units import Record, Unit, libraries
 from giblet_ray.errors import InputError
+from giblet_ray.precompute.plan import Plan
+from giblet_ray.precompute.units import Record, Unit, libraries
 
 
 def build_manifest(job: PrecomputeJob, plan: Plan, records: Mapping[str, Record]) -> Manifest:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from giblet_ray.dataset.storage import Storage
-from giblet_ray.dataset.units import Record, Unit, finish
 from giblet_ray.errors import InputError
+from giblet_ray.precompute.units import Record, Unit, finish
 
 if TYPE_CHECKING:
     from giblet_ray.features.bold import ScanOptions

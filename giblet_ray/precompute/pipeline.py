@@ -27,12 +27,12 @@ import ray.data
 from ray.data import ActorPoolStrategy
 
 from giblet_ray.cluster import cluster_totals
-from giblet_ray.dataset.makers import MAKERS, make_text
-from giblet_ray.dataset.sound import Piece, encode_piece, load_prepared_codec
 from giblet_ray.dataset.storage import Storage
-from giblet_ray.dataset.units import Record, Unit
 from giblet_ray.errors import InputError
 from giblet_ray.features.embedder import load_embedder
+from giblet_ray.precompute.makers import MAKERS, make_text
+from giblet_ray.precompute.sound import Piece, encode_piece, load_prepared_codec
+from giblet_ray.precompute.units import Record, Unit
 
 _LEAST_SLOTS = 8
 _WORKING_BYTES = 512 * 2**20

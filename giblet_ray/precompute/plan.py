@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,8 @@ from typing import Any
 import numpy as np
 
 from giblet_ray.config import PrecomputeJob
-from giblet_ray.dataset.makers import MEL_BANDS, MEL_FRAMES_PER_TR, scan_options
 from giblet_ray.dataset.schema import Source, checked_name
-from giblet_ray.dataset.sound import codec_recipe
 from giblet_ray.dataset.storage import absolute, sha256_of_file
-from giblet_ray.dataset.units import Part, Unit, new_unit
 from giblet_ray.errors import InputError, nearest
 from giblet_ray.features.bold import scan_name, scan_shape
 from giblet_ray.features.codes import frames_per_tr, resolve_codebooks
@@ -29,6 +27,9 @@ from giblet_ray.features.embedder import TEXT_DIM, load_embedder
 from giblet_ray.features.media import probe_film, tr_count
 from giblet_ray.features.source import split_source
 from giblet_ray.features.text import read_utterances
+from giblet_ray.precompute.makers import MEL_BANDS, MEL_FRAMES_PER_TR, scan_options
+from giblet_ray.precompute.sound import codec_recipe
+from giblet_ray.precompute.units import Part, Unit, new_unit
 
 _READERS = 8
 """Files that are read at a time for their checksums."""
@@ -154,7 +155,12 @@ def _film_settings(
     if job.codes.mel:
         settings["mel"] = {}
     if film.text is not None:
-        settings["text"] = {"model": job.embedding.model, "film_seconds": film.seconds}
+        is_hash = job.embedding.model == "hashing"
+        settings["text"] = {
+            "model": job.embedding.model,
+            "embedder_version": version("scikit-learn" if is_hash else "sentence-transformers"),
+            "film_seconds": film.seconds,
+        }
     return settings
 
 

@@ -22,13 +22,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pydantic import ValidationError
 
 from giblet_ray.config import Group
 from giblet_ray.dataset.storage import Storage, sha256_of_file
-from giblet_ray.dataset.units import WORK, Record, Unit, finish
 from giblet_ray.errors import InputError
 from giblet_ray.features.codes import FRAME_RATE, cut_codes
 from giblet_ray.features.media import exact_seconds
+from giblet_ray.precompute.units import WORK, Record, Unit, finish
 
 if TYPE_CHECKING:
     from giblet_ray.features.codec import Codec
@@ -225,6 +226,8 @@ def prepare_codec(
     films : sequence of (str, float)
         Path and length (s) of each film.
     """
+    import torch
+
     from giblet_ray.features.audio import read_audio
     from giblet_ray.features.codec import (
         AGREEMENT_SECONDS,
@@ -241,7 +244,12 @@ def prepare_codec(
             for film, seconds in films
             for block in _stretch(read_audio(film, SAMPLE_RATE, duration_seconds=seconds), 0, each)
         )
-        codec = seed_untrained_codec(np.concatenate(list(blocks)))
+        samples_N = np.concatenate(list(blocks))
+        # Sums are rounded otherwise by another number of threads, and other codes are the nearest.
+        n_threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        codec = seed_untrained_codec(samples_N)
+        torch.set_num_threads(n_threads)
     else:
         codec = load_codec(weights)
     with tempfile.TemporaryDirectory() as folder:
@@ -264,7 +272,10 @@ def find_prepared_codec(storage: Storage, recipe: dict[str, Any]) -> PreparedCod
     """Return the codec that an interrupted run has prepared, if it is of this recipe and whole."""
     if storage.size(CODEC) is None or storage.size(CODEC_RECORD) is None:
         return None
-    prepared = PreparedCodec.model_validate_json(storage.read(CODEC_RECORD))
+    try:
+        prepared = PreparedCodec.model_validate_json(storage.read(CODEC_RECORD))
+    except ValidationError:  # Another release's: the codec is prepared again.
+        return None
     whole = prepared.recipe == recipe and prepared.file_sha256 == storage.sha256(CODEC)
     return prepared if whole else None
 

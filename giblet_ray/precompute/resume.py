@@ -9,11 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pyarrow import fs as pafs
 from pydantic import ValidationError
 
-from giblet_ray.dataset.provenance import records_of
 from giblet_ray.dataset.schema import MANIFEST, STIMULUS_PARTS, Manifest
 from giblet_ray.dataset.storage import Storage
-from giblet_ray.dataset.units import WORK, Record, Unit, record_path, write_record
 from giblet_ray.errors import InputError
+from giblet_ray.precompute.provenance import records_of
+from giblet_ray.precompute.units import WORK, Record, Unit, record_path, write_record
 
 _READERS = 8
 """Shards that are verified at a time."""

@@ -7,21 +7,21 @@ from dataclasses import dataclass
 
 from giblet_ray.cluster import connect
 from giblet_ray.config import PrecomputeJob
-from giblet_ray.dataset import resume
-from giblet_ray.dataset.plan import Plan, make_plan
-from giblet_ray.dataset.progress import Progress
-from giblet_ray.dataset.provenance import build_manifest
 from giblet_ray.dataset.reader import Dataset
 from giblet_ray.dataset.schema import Manifest
-from giblet_ray.dataset.sound import (
+from giblet_ray.dataset.storage import Storage
+from giblet_ray.dataset.writer import write_manifest
+from giblet_ray.precompute import resume
+from giblet_ray.precompute.plan import Plan, make_plan
+from giblet_ray.precompute.progress import Progress
+from giblet_ray.precompute.provenance import build_manifest
+from giblet_ray.precompute.sound import (
     FilmCodes,
     PreparedCodec,
     find_prepared_codec,
     prepare_codec,
 )
-from giblet_ray.dataset.storage import Storage
-from giblet_ray.dataset.units import Record
-from giblet_ray.dataset.writer import write_manifest
+from giblet_ray.precompute.units import Record
 
 _MOST_LOSSES = 3
 """How often the work goes on by itself after a worker was lost."""
@@ -124,7 +124,8 @@ def precompute(job: PrecomputeJob, show: Callable[[str], None]) -> Summary:
         resume.delete_work(storage)
     for note in _notes(manifest):
         show(note)
-    return Summary(Dataset.open(job.out), n_units - len(kept), len(kept), progress.seconds)
+    n_kept = sum(kept.get(path) is record for path, record in records.items())
+    return Summary(Dataset.open(job.out), n_units - n_kept, n_kept, progress.seconds)
 
 
 def _make_missing(
@@ -170,7 +171,7 @@ def _run_once(
     progress: Progress,
 ) -> None:
     """Make the units that have no record, and add theirs."""
-    from giblet_ray.dataset.pipeline import run
+    from giblet_ray.precompute.pipeline import run
 
     missing = [unit for unit in plan.units if unit.path not in records]
     sounds = {
@@ -208,7 +209,7 @@ def _prepared_codec(job: PrecomputeJob, storage: Storage, plan: Plan) -> Prepare
         return found
     import ray
 
-    from giblet_ray.dataset.pipeline import attempt, raise_error
+    from giblet_ray.precompute.pipeline import attempt, raise_error
 
     films = [(film.path, film.n_trs * job.tr_seconds) for film in plan.films]
     weights, recipe = job.codes.weights, plan.codec

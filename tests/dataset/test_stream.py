@@ -1,0 +1,139 @@
+"""Reading from disk while training holds every CPU, in bounded memory, and stopping in time."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import ray
+import torch
+
+from giblet_ray.dataset import stream
+from giblet_ray.dataset.reader import Dataset, Selection, Span
+from giblet_ray.dataset.stream import StreamLoader
+from giblet_ray.dataset.windows import Run, Windows, cut_windows
+from giblet_ray.errors import InputError
+
+N_TRS = 640
+ROW_GROUPS = 40
+
+
+def in_order(dataset: Dataset, batch_size: int) -> list[Windows]:
+    """Every TR of the film, from the first to the last."""
+    windows = cut_windows([Span("film", 0, N_TRS)], [Run("01", "film")], 1, keep_rest=False)
+    return [windows[start : start + batch_size] for start in range(0, N_TRS, batch_size)]
+
+
+def make_loader(dataset: Dataset) -> StreamLoader:
+    selection = Selection(("codes", "text"), ("01",))
+    kinds = {part: dataset.manifest.values[part] for part in ("codes", "text", "bold")}
+    return StreamLoader(dataset, selection, kinds, [Run("01", "film")], 1, torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def film(
+    tmp_path_factory: pytest.TempPathFactory, dataset_writer: Callable
+) -> tuple[dict[str, np.ndarray], Dataset]:
+    folder = tmp_path_factory.mktemp("film")
+    arrays = dataset_writer(folder, {"film": N_TRS}, ("01",))
+    return arrays, Dataset.open(str(folder))
+
+
+def counted(dataset: Dataset, folder: Path) -> Dataset:
+    """Return the data set, leaving a file in `folder` for each row group that is read."""
+
+    # Within the function, so that it travels to the read tasks by value.
+    class Counted(Dataset):
+        def read(self, span: Span, selection: Selection) -> pa.Table:
+            for start in range(span.start, span.stop, 16):
+                (folder / f"{start}-{time.time_ns()}").touch()
+            return super().read(span, selection)
+
+    return Counted(dataset.storage, dataset.manifest, dataset.stimuli, dataset.scans)
+
+
+def wait_until_quiet(folder: Path) -> int:
+    """Return the row groups read when no more are being read."""
+    before, now = -1, 0
+    while before != now:
+        before = now
+        time.sleep(1.5)
+        now = len(list(folder.iterdir()))
+    return now
+
+
+def test_streams_where_workers_hold_every_cpu(cluster: None, film: tuple) -> None:
+    arrays, dataset = film
+
+    @ray.remote
+    class Worker:
+        def epoch(self, dataset: Dataset, order: list[Windows], loader: object) -> np.ndarray:
+            made = loader(dataset)  # type: ignore[operator]
+            return np.concatenate([b.values["bold"].numpy().copy() for b in made.batches(order)])
+
+    n_cpus = int(ray.cluster_resources()["CPU"])
+    workers = [Worker.options(num_cpus=n_cpus / 2).remote() for _ in range(2)]  # type: ignore[attr-defined]
+
+    order = in_order(dataset, 100)
+    for found in ray.get([w.epoch.remote(dataset, order, make_loader) for w in workers]):
+        np.testing.assert_array_equal(found[:, 0], arrays["bold/01/film.parquet"])
+    for worker in workers:
+        ray.kill(worker)
+
+
+@pytest.fixture
+def small_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One row group per read task, and room for three of them."""
+    monkeypatch.setattr(stream, "_TASK_BYTES", 1)
+    monkeypatch.setattr(stream, "_AHEAD_TASKS", 3)
+
+
+def test_each_row_group_is_read_once(
+    cluster: None, film: tuple, tmp_path: Path, small_tasks: None
+) -> None:
+    dataset = counted(film[1], tmp_path)
+    n_rows = sum(len(b.windows) for b in make_loader(dataset).batches(in_order(dataset, 33)))
+    assert n_rows == N_TRS
+    starts = sorted(int(path.name.partition("-")[0]) for path in tmp_path.iterdir())
+    assert starts == list(range(0, N_TRS, 16))
+
+
+def test_reads_a_few_row_groups_ahead_and_stops_when_closed(
+    cluster: None, film: tuple, tmp_path: Path, small_tasks: None
+) -> None:
+    dataset = counted(film[1], tmp_path)
+    batches = make_loader(dataset).batches(in_order(dataset, 4))
+    next(batches)
+    while_open = wait_until_quiet(tmp_path)
+    assert while_open <= ROW_GROUPS / 2
+    batches.close()  # type: ignore[attr-defined]
+    assert wait_until_quiet(tmp_path) <= while_open + 1
+    gc.collect()
+    assert "batches" not in {thread.name for thread in threading.enumerate()}
+    assert not [t for t in threading.enumerate() if t.name.startswith("StreamingExecutor")]
+
+
+def test_damage_met_while_streaming_reaches_the_user(
+    cluster: None, film: tuple, tmp_path: Path
+) -> None:
+    _, dataset = film
+    elsewhere = Dataset(
+        replace(dataset.storage, root=str(tmp_path)),
+        dataset.manifest,
+        dataset.stimuli,
+        dataset.scans,
+    )
+    with pytest.raises(InputError, match=r"codes/film.parquet: damaged or unreadable") as error:
+        list(make_loader(elsewhere).batches(in_order(elsewhere, 64)))
+    assert "\n" not in str(error.value)
+
+
+def test_empty_epoch_reads_nothing(cluster: None, film: tuple) -> None:
+    assert list(make_loader(film[1]).batches([])) == []

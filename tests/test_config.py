@@ -1,0 +1,56 @@
+"""Defaults, documentation and limits of the settings."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from giblet_ray import config
+from giblet_ray.cli import _fields
+from giblet_ray.config import HRF_SECONDS, DemoJob, Job, PrecomputeJob, SplitConfig, TrainJob
+
+
+@pytest.mark.parametrize("job", [TrainJob, PrecomputeJob, DemoJob])
+def test_every_setting_is_documented(job: type[Job]) -> None:
+    undocumented = [name for name, field in _fields(job) if not field.description]
+    assert not undocumented
+
+
+def test_settings_refuse_unknown_names_and_changes() -> None:
+    groups = [
+        value
+        for value in vars(config).values()
+        if isinstance(value, type)
+        and issubclass(value, BaseModel)
+        and value.__module__ == config.__name__
+    ]
+    assert len(groups) > 10
+    for group in groups:
+        assert group.model_config.get("extra") == "forbid", group
+        assert group.model_config.get("frozen"), group
+
+
+def test_saved_settings_make_the_same_job() -> None:
+    job = TrainJob.model_validate({"dataset": "d", "model": {"kernel_sizes": [3, 9]}})
+    assert TrainJob.model_validate(job.model_dump(mode="json")) == job
+
+
+def test_one_value_is_a_list_of_one() -> None:
+    job = TrainJob.model_validate(
+        {"dataset": "d", "data": {"subjects": "01", "modalities": "text"}}
+    )
+    assert job.data.subjects == ("01",)
+    assert job.data.modalities == ("text",)
+
+
+def test_gap_is_never_shorter_than_the_response() -> None:
+    assert SplitConfig().gap_seconds == HRF_SECONDS
+    with pytest.raises(ValidationError, match="greater than or equal to 20"):
+        SplitConfig(gap_seconds=HRF_SECONDS - 0.1)
+
+
+def test_environment_does_not_reach_a_job_that_is_made_in_code(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("GIBLET_RAY_TRAIN__EPOCHS", "99")
+    assert TrainJob(dataset="d").train.epochs == TrainJob.model_fields["train"].default.epochs
