@@ -347,7 +347,7 @@ class DemoJob(Job):
 
     out: str = "demo"
     """Folder for the film, its scans, the data set and the runs."""
-    n_trs: int = Field(400, ge=120)
+    n_trs: int = Field(360, ge=120)
     """Length of the film (TRs of 1.5 s)."""
     seed: int = Field(0, ge=0)
     """Seed of the film and of the noise."""
