@@ -12,7 +12,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from giblet_ray.cli import parse_job, run_job
-from giblet_ray.cluster import connect
 from giblet_ray.config import CodesConfig, DemoJob, PrecomputeJob, TrainJob
 from giblet_ray.console import progress, show, show_table
 
@@ -29,7 +28,6 @@ def main(job: DemoJob) -> None:
     out = Path(job.out)
     show(f"1/3  film and scans: {out / 'source'}")
     files = make_demo(out / "source", n_trs=job.n_trs, seed=job.seed, progress=progress(show))
-    connect()
     show(f"2/3  data set: {out / 'dataset'}")
     sources = PrecomputeJob(
         out=str(out / "dataset"),

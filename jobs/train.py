@@ -10,7 +10,6 @@ continues when it is started again under its name. --help lists every setting.
 from __future__ import annotations
 
 from giblet_ray.cli import run_job
-from giblet_ray.cluster import connect
 from giblet_ray.config import TrainJob
 from giblet_ray.console import show, show_table
 
@@ -20,7 +19,6 @@ def main(job: TrainJob) -> None:
     from giblet_ray.training.trainer import fit
 
     show(f"run {job.name}")
-    connect()
     show_table("trained", fit(job, show).summary())
 
 

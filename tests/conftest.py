@@ -31,10 +31,12 @@ def write_dataset(
     n_codebooks: int = 4,
     seed: int = 0,
     unseen: tuple[tuple[str, str], ...] = (),
+    first_code: int | None = None,
 ) -> dict[str, np.ndarray]:
     """Write a data set of random numbers; BOLD follows the stimulus, so that it can be learned.
 
-    Returns the arrays by shard path. `unseen` lists (subject, stimulus) pairs without a scan.
+    Returns the arrays by shard path. `unseen` lists (subject, stimulus) pairs without a scan;
+    `first_code` replaces the first code of each stimulus.
     """
     random = np.random.default_rng(seed)
     storage = Storage.at(str(folder))
@@ -46,6 +48,8 @@ def write_dataset(
         states = random.integers(0, 2, size=(n, 4))
         frames = random.integers(0, 80, (n, 3, 18, 32)) + 100 * states[:, :1, None, None]
         codes = random.integers(0, 512, (n, n_codebooks, 112)) + 512 * states[:, 1:2, None]
+        if first_code is not None:
+            codes[0, 0, 0] = first_code
         text = random.normal(size=(n, 1024)) + 2 * states[:, 2:3]
         parts = {
             "frames": frames.astype(np.uint8),

@@ -15,7 +15,6 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from giblet_ray.dataset.normalise import Normalisation
 from giblet_ray.dataset.storage import Storage
-from giblet_ray.dataset.windows import Run
 from giblet_ray.errors import InputError
 from giblet_ray.evaluation.metrics import VoxelMetrics
 from giblet_ray.models.encoder import MultimodalEncoder
@@ -130,18 +129,6 @@ def latest_record(storage: Storage, run: str) -> dict[str, Any] | None:
     """Return the record of a run's latest checkpoint, or None if it has none."""
     records = checkpoint_records(storage, run).values()
     return max(records, key=lambda record: record["position"]["step"], default=None)
-
-
-def load_normalisation(folder: Path) -> Normalisation:
-    """Return the z-scoring that a checkpoint was trained with."""
-    tensors = load_file(folder / NORMALISATION)
-    runs = json.loads((folder / RECORD).read_text())["runs"]
-    return Normalisation(
-        tuple(Run(*run) for run in runs),
-        tensors["mean_RV"].numpy(),
-        tensors["std_RV"].numpy(),
-        tensors["valid_V"].numpy(),
-    )
 
 
 def load_voxel_pearson(folder: Path) -> np.ndarray:

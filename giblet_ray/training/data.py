@@ -51,7 +51,9 @@ class TrainingData:
     lag_trs, window : int
         BOLD's delay, and TRs per sample.
     residence : {'memory', 'device', 'stream'}
-        Where the rows lie; with `reason`, as told to the user.
+        Where the rows lie; with `reason`, as told to the user. See :func:`place_data`.
+    may_move_to_device : bool
+        Workers whose GPU has room take the rows from the object store to it.
     blocks : tuple of ObjectRef
         Rows in the object store, unless streamed.
     """
@@ -64,9 +66,9 @@ class TrainingData:
     val: Windows
     lag_trs: int
     window: int
-    residence: Residence
-    may_move_to_device: bool
-    reason: str
+    residence: Residence = "stream"
+    may_move_to_device: bool = False
+    reason: str = ""
     blocks: tuple[ray.ObjectRef, ...] = ()
 
     @property
@@ -132,8 +134,8 @@ class TrainingData:
         return rows * self.selection.row_bytes(self.dataset)
 
 
-def prepare_data(job: TrainJob, use_gpu: bool) -> TrainingData:
-    """Check the data settings against the data set, and read it unless it is streamed.
+def plan_data(job: TrainJob) -> TrainingData:
+    """Decide what is read, from the settings and the manifest alone; starts nothing.
 
     Raises
     ------
@@ -151,21 +153,22 @@ def prepare_data(job: TrainJob, use_gpu: bool) -> TrainingData:
     split = _split(job.data, dataset, runs)
     train = cut_windows(split.train, runs, job.data.window, keep_rest=False)
     val = cut_windows(split.val, runs, job.data.window, keep_rest=True)
-    data = TrainingData(
-        dataset,
-        selection,
-        runs,
-        split,
-        train,
-        val,
-        job.data.lag_trs,
-        job.data.window,
-        residence="stream",
-        may_move_to_device=use_gpu and job.data.residence in ("auto", "device"),
-        reason="",
+    return TrainingData(
+        dataset, selection, runs, split, train, val, job.data.lag_trs, job.data.window
     )
-    residence, reason = _choose_residence(job.data.residence, use_gpu, data.n_bytes)
-    return replace(data, residence=residence, reason=reason)
+
+
+def place_data(data: TrainingData, residence: str, use_gpu: bool) -> TrainingData:
+    """Decide where the rows lie on the cluster that is connected to.
+
+    Raises
+    ------
+    InputError
+        If they cannot lie where the user wants them.
+    """
+    chosen, reason = _choose_residence(residence, use_gpu, data.n_bytes)
+    may_move = use_gpu and residence in ("auto", "device")
+    return replace(data, residence=chosen, reason=reason, may_move_to_device=may_move)
 
 
 def read_rows(data: TrainingData) -> ray.data.Dataset:

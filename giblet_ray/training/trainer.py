@@ -6,6 +6,7 @@ import os
 import statistics
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import yaml
 from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.v2.api.exceptions import TrainingFailedError
 
-from giblet_ray.cluster import cluster_totals
+from giblet_ray.cluster import cluster_totals, connect
 from giblet_ray.config import TrainJob
 from giblet_ray.dataset.normalise import Normalisation
 from giblet_ray.dataset.storage import Storage, absolute
@@ -31,7 +32,8 @@ from giblet_ray.training.data import (
     TrainingData,
     hold_blocks,
     normalise,
-    prepare_data,
+    place_data,
+    plan_data,
     read_rows,
 )
 from giblet_ray.training.loop import is_finished, smallest_batch
@@ -97,6 +99,9 @@ class Trained:
 def fit(job: TrainJob, show: Callable[[str], None]) -> Trained:
     """Train as a job says, or continue the run of that name.
 
+    Runs on the cluster that is connected to, else on the one that RAY_ADDRESS names, else on one
+    started on this machine.
+
     Parameters
     ----------
     job : TrainJob
@@ -109,8 +114,7 @@ def fit(job: TrainJob, show: Callable[[str], None]) -> Trained:
     InputError
         For settings that the data set, the cluster or an earlier run of this name do not allow.
     """
-    use_gpu = _use_gpu(job)
-    data = prepare_data(job, use_gpu)
+    data = plan_data(job)
     _check_batch(job, data)
     record = {"config": _saved_config(job), "dataset": data.describe()}
     storage = Storage.at(job.storage.path)
@@ -118,23 +122,41 @@ def fit(job: TrainJob, show: Callable[[str], None]) -> Trained:
     if before is not None:
         _check_same_run(job.name, before, record)
     finished = before is not None and is_finished(Position(**before["position"]), job.train)
+    # Until here, nothing has been started or written: mistakes are told within seconds.
+    connect()
+    use_gpu = _use_gpu(job)
+    data = place_data(data, job.data.residence, use_gpu)
     run_folder = storage.describe(job.name)
     mlflow_run = MlflowRun(job.tracking.uri, job.tracking.experiment, job.name, run_folder)
-    if finished:
-        show(f"run {job.name} is finished already; another --name trains anew")
-    else:
-        _train_on_workers(job, use_gpu, data, record, mlflow_run, show)
-    best = fetch_best_checkpoint(storage, job.name)
-    after = latest_record(storage, job.name)
-    if best is None or after is None:
-        raise InputError(f"{run_folder}: the run's checkpoints are gone")
-    position = Position(**after["position"])
-    if not finished:
-        show("logging the best model to MLflow")
-        report_best(mlflow_run, best, position.history, job.tracking.log_model)
-        mlflow_run.close("FINISHED")
+    with _closing(mlflow_run):
+        if finished:
+            show(f"run {job.name} is finished already; another --name trains anew")
+        else:
+            _train_on_workers(job, use_gpu, data, record, mlflow_run, show)
+        best = fetch_best_checkpoint(storage, job.name)
+        after = latest_record(storage, job.name)
+        if best is None or after is None:
+            raise InputError(f"{run_folder}: the run's checkpoints are gone")
+        position = Position(**after["position"])
+        if not finished:
+            show("logging the best model to MLflow")
+            report_best(mlflow_run, best, position.history, job.tracking.log_model)
     where = data.dataset.storage.location
     return Trained(where, run_folder, best, mlflow_run, position, finished)
+
+
+@contextmanager
+def _closing(mlflow_run: MlflowRun) -> Iterator[None]:
+    """End the MLflow run with what became of it."""
+    status = "FAILED"
+    try:
+        yield
+        status = "FINISHED"
+    except KeyboardInterrupt:
+        status = "KILLED"
+        raise
+    finally:
+        mlflow_run.close(status)
 
 
 def _train_on_workers(
@@ -145,27 +167,17 @@ def _train_on_workers(
     mlflow_run: MlflowRun,
     show: Callable[[str], None],
 ) -> None:
-    """Read the data, and let the workers train; an MLflow run that fails is closed as such."""
-    status = "FAILED"
-    try:
-        mlflow_run.describe(
-            _flat(record["config"]), data.dataset.storage.location, record["dataset"]["checksum"]
-        )
-        mlflow_run.text(yaml.safe_dump(record["config"], sort_keys=False), "config.yaml")
-        show(f"reading {data.dataset.storage.location}: {data.residence}, {data.reason}")
-        rows = read_rows(data)
-        data = hold_blocks(data, rows)
-        normalisation = normalise(data, rows)
-        for line in _describe_data(job, data, normalisation):
-            show(line)
-        _run_workers(job, use_gpu, data, record, normalisation, mlflow_run, show)
-        status = "FINISHED"
-    except KeyboardInterrupt:
-        status = "KILLED"
-        raise
-    finally:
-        if status != "FINISHED":
-            mlflow_run.close(status)
+    """Record what is trained on what, read the data, and let the workers train."""
+    where, checksum = data.dataset.storage.location, record["dataset"]["checksum"]
+    mlflow_run.describe(_flat(record["config"]), where, checksum)
+    mlflow_run.text(yaml.safe_dump(record["config"], sort_keys=False), "config.yaml")
+    show(f"reading {where}: {data.residence}, {data.reason}")
+    rows = read_rows(data)  # owns the blocks: kept until the workers are done
+    data = hold_blocks(data, rows)
+    normalisation = normalise(data, rows)
+    for line in _describe_data(job, data, normalisation):
+        show(line)
+    _run_workers(job, use_gpu, data, record, normalisation, mlflow_run, show)
 
 
 def _run_workers(
@@ -210,13 +222,16 @@ def _run_workers(
                 ),
             ),
         )
+        failure: TrainingFailedError | None = None
         try:
             trainer.fit()
         except TrainingFailedError as error:
-            fatal: str | None = ray.get(board.fatal.remote())
-            if fatal is not None:
-                raise InputError(fatal) from error
-            raise
+            failure = error
+        fatal: str | None = ray.get(board.fatal.remote())
+        if fatal is not None:
+            raise InputError(fatal) from failure
+        if failure is not None:
+            raise failure
 
 
 def _use_gpu(job: TrainJob) -> bool:

@@ -33,9 +33,8 @@ def train_worker(config: dict[str, Any]) -> None:
     job: TrainJob = config["job"]
     data: TrainingData = config["data"]
     board: Any = config["board"]
-    fatal: str | None = ray.get(board.fatal.remote())
-    if fatal is not None:
-        raise InputError(fatal)  # restarted after an error that will come again
+    if ray.get(board.fatal.remote()) is not None:
+        return  # started again after an error that would only come again: the driver raises it
     link = TrainLink(board, job, *config["mlflow"])
     try:
         loader = data.loader(link.device)

@@ -71,16 +71,13 @@ def test_each_modality_alone_reaches_less_than_the_three_together(
     together = mean_pearson(folder / "demo/runs/demo-0")
     for name in ("video", "audio", "text"):
         given = ["--config", str(ROOT / "jobs/demo.yaml"), "--name", name]
-        given += [
-            "--dataset",
-            str(folder / "demo/dataset"),
-            "--storage.path",
-            str(folder / "alone"),
-        ]
+        given += ["--dataset", str(folder / "demo/dataset")]
+        # One modality has levelled off after half of the epochs.
+        given += ["--storage.path", str(folder / "alone"), "--train.epochs", "10"]
         given += ["--tracking.uri", f"sqlite:///{folder}/alone.db", "--tracking.log_model", "false"]
         job = parse_job(TrainJob, [*given, "--data.modalities", name])
         fit(job, print)
-        assert 0.05 < mean_pearson(folder / "alone" / name) < 0.9 * together, name
+        assert 0.05 < mean_pearson(folder / "alone" / name) < 0.85 * together, name
 
 
 def mean_pearson(run: Path) -> float:

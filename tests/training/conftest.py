@@ -40,10 +40,12 @@ class DeathError(Exception):
 class LocalLink:
     """One rank, whose checkpoints go to a folder and whose curves go to lists."""
 
-    rank, world_size, device = 0, 1, torch.device("cpu")
+    rank, world_size = 0, 1
 
-    def __init__(self, folder: Path, die_at: Callable[[dict[str, float]], bool]) -> None:
-        self.folder, self._die_at = folder, die_at
+    def __init__(
+        self, folder: Path, die_at: Callable[[dict[str, float]], bool], device: torch.device
+    ) -> None:
+        self.folder, self._die_at, self.device = folder, die_at, device
         self.points: list[tuple[int, dict[str, float]]] = []
         self.reports: list[dict[str, float]] = []
         self.lines: list[str] = []
@@ -91,8 +93,7 @@ class LocalTraining:
         columns = {c: selection.value_type(dataset, c) for c in selection.columns}
         self.values = {p: columns[p] for p in selection.parts}
         self.values["bold"] = dataset.manifest.values["bold"]
-        held = HeldRows(tables, columns, self.runs, n_trs)
-        self.loader = MemoryLoader(held, self.values, lag, torch.device("cpu"))
+        self.held = HeldRows(tables, columns, self.runs, n_trs)
         self.normalisation = self._normalisation(dataset, selection, lag)
         self.record = {
             "config": job.model_dump(mode="json"),
@@ -118,12 +119,15 @@ class LocalTraining:
         return normalisation_from_moments(self.runs, moments, "here")
 
     def train(
-        self, folder: Path, die_at: Callable[[dict[str, float]], bool] = lambda metrics: False
+        self,
+        folder: Path,
+        die_at: Callable[[dict[str, float]], bool] = lambda metrics: False,
+        device: str = "cpu",
     ) -> LocalLink:
         """Train, or go on from the latest checkpoint in the folder."""
-        link = LocalLink(folder, die_at)
-        arguments = (self.job, self.record, self.samples, self.loader, self.normalisation, link)
-        train(*arguments)
+        link = LocalLink(folder, die_at, torch.device(device))
+        loader = MemoryLoader(self.held, self.values, self.job.data.lag_trs, link.device)
+        train(self.job, self.record, self.samples, loader, self.normalisation, link)
         return link
 
 

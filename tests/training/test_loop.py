@@ -113,6 +113,22 @@ def test_early_stopping_waits_for_patience() -> None:
     assert not is_finished(Position(epoch=9, best_epoch=1), Settings)
 
 
+def test_training_stops_when_nothing_gets_better(local_training: Callable, tmp_path: Path) -> None:
+    settings = {"epochs": 6, "batch_size": 16, "patience": 2}
+    exact = {"model": {"dropout": 0.0, "batch_norm": "frozen"}}
+    link = local_training(**exact, optimizer={"lr": 1e-30}, train=settings).train(tmp_path)
+    assert [m["epoch"] for m in link.reports] == [1, 2, 3]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_training_on_a_gpu_learns(local_training: Callable, tmp_path: Path) -> None:
+    training = local_training(
+        train={"epochs": 12, "batch_size": 16}, optimizer={"lr": 3e-3}, model={"dropout": 0.0}
+    )
+    epochs = training.train(tmp_path, device="cuda").reports
+    assert epochs[-1]["train/loss"] < 0.8 * epochs[0]["train/loss"]
+
+
 def test_a_loss_that_is_not_finite_stops_the_training(
     local_training: Callable, tmp_path: Path
 ) -> None:

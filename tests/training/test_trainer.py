@@ -119,6 +119,8 @@ def test_finished_run_is_not_trained_again(trained: tuple) -> None:
     assert again.already_finished
     assert "finished already" in lines[0]
     assert again.mlflow_run.id == result.mlflow_run.id
+    run = MlflowClient(result.mlflow_run.uri).get_run(result.mlflow_run.id)
+    assert run.info.status == "FINISHED"
 
 
 @pytest.mark.parametrize(
@@ -167,6 +169,20 @@ def test_losses_are_the_same_for_one_two_and_three_workers(
     np.testing.assert_allclose(losses[2], losses[0], rtol=1e-4)
 
 
+def test_diverged_run_is_one_line_and_closed_as_failed(
+    cluster: None, arrays_and_dataset: tuple, tmp_path: Path
+) -> None:
+    optimizer = {"lr": 1e18, "max_grad_norm": 1e18, "warmup_fraction": 0.0}
+    job = make_job(arrays_and_dataset[1], tmp_path, optimizer=optimizer)
+    with pytest.raises(InputError, match=r"diverged; use a lower --optimizer\.lr") as error:
+        fit(job, print)
+    assert "\n" not in str(error.value)
+    client = MlflowClient(job.tracking.uri)
+    experiment = client.get_experiment_by_name(job.tracking.experiment)
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert run.info.status == "FAILED"
+
+
 def test_streamed_windows_train(cluster: None, arrays_and_dataset: tuple, tmp_path: Path) -> None:
     lines: list[str] = []
     job = make_job(
@@ -193,7 +209,10 @@ def test_streamed_windows_train(cluster: None, arrays_and_dataset: tuple, tmp_pa
         ({"data": {"lag_trs": 200}}, r"--data.split"),
         ({"data": {"voxels": "absent.npy"}}, r"--data.voxels absent.npy"),
         ({"data": {"split": {"val_blocks": 40}}}, r"empty"),
-        ({"scaling": {"num_workers": 64}}, r"--scaling.num_workers 64 .* this machine has 4"),
+        (
+            {"scaling": {"num_workers": 64}, "train": {"batch_size": 150}},
+            r"--scaling.num_workers 64 .* this machine has 4",
+        ),
         ({"tracking": {"uri": "sqlite:////proc/no/mlflow.db"}}, r"--tracking.uri"),
     ],
 )
