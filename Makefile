@@ -22,7 +22,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 .PHONY: demo
-demo: setup  ## Make a film and scans, train on them, and show where everything is (4 to 6 minutes)
+demo: setup  ## Make a film and scans, train on them, and show where everything is (about 3 minutes)
 	@$(BIN)/python jobs/demo.py
 
 .PHONY: test
