@@ -219,7 +219,7 @@ class Plan:
 
     def hold(self, blocks: Sequence[pa.Table]) -> MemoryLoader:
         """Return the loader over blocks in the object store."""
-        columns = {c: self.selection.value_type(self.dataset, c) for c in self.selection.columns}
+        columns = self.selection.value_types(self.dataset)
         held = HeldRows(blocks, columns, self.runs, self.n_trs)
         return MemoryLoader(held, self.kinds, 0, torch.device("cpu"))
 

@@ -62,12 +62,16 @@ class Selection:
 
     def row_bytes(self, dataset: Dataset) -> int:
         """Return the bytes of one row, its identity aside."""
-        return sum(self.value_type(dataset, name).nbytes for name in self.columns)
+        return sum(kind.nbytes for kind in self.value_types(dataset).values())
 
     @property
     def columns(self) -> tuple[str, ...]:
         """Names of the value columns: the parts, and ``bold/SUBJECT`` for each subject."""
         return (*self.parts, *map(bold_column, self.subjects))
+
+    def value_types(self, dataset: Dataset) -> dict[str, ValueType]:
+        """Return the shape and dtype of every value column's arrays, as selected."""
+        return {column: self.value_type(dataset, column) for column in self.columns}
 
     def value_type(self, dataset: Dataset, column: str) -> ValueType:
         """Return the shape and dtype of a column's arrays, as selected."""

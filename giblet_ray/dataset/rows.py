@@ -132,9 +132,6 @@ class StreamedRows:
         self._parts = [name for name in kinds if "/" not in name]
         self._held: dict[Span, Views] = {}
 
-    def __contains__(self, span: Span) -> bool:
-        return span in self._held
-
     def add(self, span: Span, block: pa.Table) -> None:
         """Hold the rows of a span."""
         (batch,) = block.combine_chunks().to_batches()

@@ -109,8 +109,7 @@ class StreamLoader(Prefetching):
         return self._prefetch(self._gathered(order))
 
     def _gathered(self, order: Sequence[Windows]) -> Generator[Gathered]:
-        columns = {c: self._selection.value_type(self._dataset, c) for c in self._selection.columns}
-        rows = StreamedRows(columns, self._runs)
+        rows = StreamedRows(self._selection.value_types(self._dataset), self._runs)
         needs = [self._spans(windows) for windows in order]
         visits = plan_visits(needs)
         # Closed with this generator, so that no reading goes on for a user who left early.

@@ -79,7 +79,7 @@ class TrainingData:
     @property
     def values(self) -> dict[str, ValueType]:
         """What one row of a batch holds, by part."""
-        kinds = {c: self.selection.value_type(self.dataset, c) for c in self.selection.columns}
+        kinds = self.selection.value_types(self.dataset)
         bold = kinds[self.selection.columns[-1]]
         return {name: kinds[name] for name in self.selection.parts} | {"bold": bold}
 
@@ -113,7 +113,7 @@ class TrainingData:
         if self.residence == "stream":
             shifted = replace(self.selection, lag_trs=self.lag_trs)
             return StreamLoader(self.dataset, shifted, self.values, self.runs, self.window, device)
-        columns = {c: self.selection.value_type(self.dataset, c) for c in self.selection.columns}
+        columns = self.selection.value_types(self.dataset)
         n_trs = {name: stimulus.n_trs for name, stimulus in self.dataset.stimuli.items()}
         held = HeldRows(ray.get(list(self.blocks)), columns, self.runs, n_trs)
         if device.type == "cuda" and self.may_move_to_device:

@@ -31,7 +31,7 @@ class Pieces:
     def __init__(self, dataset: Dataset, lag: int, window: int, device: str) -> None:
         self.device, self.lag, self.dataset = torch.device(device), lag, dataset
         self.selection = Selection(("frames", "codes", "text"), dataset.subjects)
-        self.columns = {c: self.selection.value_type(dataset, c) for c in self.selection.columns}
+        self.columns = self.selection.value_types(dataset)
         self.kinds = {p: self.columns[p] for p in self.selection.parts}
         self.kinds["bold"] = dataset.manifest.values["bold"]
         self.runs = [Run(*key) for key in dataset.scans]

@@ -90,7 +90,7 @@ class LocalTraining:
             None,
         )
         tables = [dataset.read(span, selection) for span in dataset.row_groups()]
-        columns = {c: selection.value_type(dataset, c) for c in selection.columns}
+        columns = selection.value_types(dataset)
         self.values = {p: columns[p] for p in selection.parts}
         self.values["bold"] = dataset.manifest.values["bold"]
         self.held = HeldRows(tables, columns, self.runs, n_trs)
