@@ -26,8 +26,8 @@ demo: setup  ## Make a film and scans, train on them, and show where everything 
 	@$(BIN)/python jobs/demo.py
 
 .PHONY: test
-test: setup  ## Run every test
-	@$(BIN)/pytest
+test: setup  ## Run every test, two files at a time
+	@$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: check
 check: setup  ## Run the linter, the format check and the type checker
@@ -36,8 +36,9 @@ check: setup  ## Run the linter, the format check and the type checker
 	@$(BIN)/mypy
 
 .PHONY: bench
-bench: setup  ## Measure the data's way: rows/s and memory, beside the alternatives
+bench: setup  ## Measure the data's way and a sweep's cost, beside the alternatives
 	@$(BIN)/python benchmarks/ingest.py
+	@$(BIN)/python benchmarks/sweep.py
 
 .PHONY: clean
 clean:  ## Remove .venv and what the demo made

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_origin
+from typing import Any, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -23,10 +24,17 @@ JobT = TypeVar("JobT", bound=Job)
 def run_job(job_class: type[JobT], run: Callable[[JobT], None]) -> None:
     """Read the command line, run the job, and turn an error of the user's into one line.
 
-    Exits with code 2 after bad input, which is said on standard error without a traceback
+    ``--help`` prints the docstring of the file that `run` is in, and every setting. Exits with
+    code 2 after bad input, which is said on standard error without a traceback
     unless ``--debug`` is given, and with 130 after Ctrl-C.
     """
     arguments = sys.argv[1:]
+    if {"-h", "--help"} & set(arguments):
+        from giblet_ray.command_help import help_text
+
+        about = sys.modules[run.__module__].__doc__ or ""
+        print(help_text(job_class, about, width=min(100, shutil.get_terminal_size().columns)))
+        return
     try:
         run(parse_job(job_class, arguments))
     except InputError as error:
@@ -97,12 +105,14 @@ def _from_command_line(
 def _plain_arguments(arguments: Sequence[str], fields: dict[str, FieldInfo]) -> list[str]:
     """Spell lists and switches as the parser knows them.
 
-    ``--bold a b c`` becomes ``--bold '["a", "b", "c"]'``, and ``--check false`` ``--no-check``.
+    ``--bold a b c`` becomes ``--bold '["a", "b", "c"]'``, ``--sweep.space x=1,2 y=3``
+    ``--sweep.space '{"x": "1,2", "y": "3"}'``, ``--check false`` ``--no-check``, and ``--best-of``
+    ``--best_of``.
     """
     plain: list[str] = []
     rest = list(arguments)
     while rest:
-        flag = rest.pop(0)
+        flag = _with_underscores(rest.pop(0), fields)
         field = fields.get(flag.removeprefix("--"))
         values: list[str] = []
         if field is not None:
@@ -111,11 +121,24 @@ def _plain_arguments(arguments: Sequence[str], fields: dict[str, FieldInfo]) -> 
         kind = field.annotation if field is not None else None
         if get_origin(kind) is tuple and len(values) > 1:
             values = [json.dumps(values)]
+        elif _is_mapping(kind) and not any(value.startswith("{") for value in values):
+            pairs = [value.partition("=") for value in values]
+            values = [json.dumps({name: text for name, _, text in pairs})]
         elif kind in (bool, bool | None) and values in (["true"], ["false"]):
             flag = flag if values == ["true"] else f"--no-{flag[2:]}"
             values = []
         plain += [flag, *values]
     return plain
+
+
+def _is_mapping(kind: Any) -> bool:
+    return any(get_origin(each) is dict for each in (kind, *get_args(kind)))
+
+
+def _with_underscores(flag: str, fields: dict[str, FieldInfo]) -> str:
+    name, equals, value = flag.removeprefix("--").partition("=")
+    known = name.replace("-", "_")
+    return f"--{known}{equals}{value}" if flag.startswith("--") and known in fields else flag
 
 
 def _from_yaml(path: Path) -> dict[str, Any]:
@@ -149,7 +172,9 @@ def _unknown_argument(message: str, fields: dict[str, FieldInfo]) -> str:
     if unknown and unknown[0].startswith("--"):
         name = unknown[0].removeprefix("--").partition("=")[0]
         return f"--{name}: no such setting{nearest(name, list(fields))}; --help lists all"
-    return message
+    if unknown:
+        return f"{unknown[0]!r} follows no setting's name, such as --config; --help lists all"
+    return message.removeprefix("argument ").replace("expected one argument", "a value is missing")
 
 
 def _one_line(error: ValidationError, fields: dict[str, FieldInfo]) -> str:
@@ -163,6 +188,7 @@ def _one_line(error: ValidationError, fields: dict[str, FieldInfo]) -> str:
     if first["type"] == "extra_forbidden":
         return f"--{name}: no such setting{nearest(name, list(fields))}; --help lists all{more}"
     if first["type"] == "value_error":
-        return f"--{name}: {first['ctx']['error']}{more}"
+        # What several settings together do not allow names them itself.
+        return f"{f'--{name}: ' if name else ''}{first['ctx']['error']}{more}"
     reason = first["msg"].removeprefix("Input ")
     return f"--{name} is {first['input']!r}: {reason}{more}"

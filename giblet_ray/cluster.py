@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from typing import Any
 
 
 def connect(num_cpus: int | None = None) -> None:
@@ -22,11 +23,17 @@ def connect(num_cpus: int | None = None) -> None:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     # A worker group that cannot be placed is an error after a while, not a silent wait.
     os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "180")
+    # A worker that reports waits until the controller looks for reports. At Ray's interval no
+    # epoch, and no checkpoint within one, could take less than 2 s.
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
     import ray
     import ray.data
 
     if not ray.is_initialized():
         joins = bool(os.environ.get("RAY_ADDRESS"))
+        if not joins:
+            # Nobody takes this machine away from us: no process has to watch for that.
+            os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
         ray.init(
             num_cpus=None if joins else num_cpus,
             include_dashboard=None if joins else False,
@@ -43,6 +50,15 @@ def cluster_totals() -> dict[str, float]:
     import ray
 
     return dict(ray.cluster_resources())
+
+
+def never_restart() -> dict[str, Any]:
+    """Return options of an actor that a Ray Data job holds.
+
+    Ray writes a warning to the terminal about each actor that it may restart; jobs go on by
+    themselves with what a lost actor left undone.
+    """
+    return {"max_restarts": 0, "max_task_retries": 0}
 
 
 def smallest_object_store() -> int:

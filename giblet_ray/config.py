@@ -8,6 +8,7 @@ configuration.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
@@ -25,7 +26,15 @@ def _tuple_of_one(value: Any) -> Any:
     return (value,) if isinstance(value, str | int | float) else value
 
 
-Paths = Annotated[tuple[str, ...], BeforeValidator(_tuple_of_one)]
+@dataclass(frozen=True)
+class Spelling:
+    """How a setting is typed on a command line, where its type does not tell."""
+
+    text: str
+
+
+# File names may hold commas, so that files are told apart by spaces.
+Paths = Annotated[tuple[str, ...], BeforeValidator(_tuple_of_one), Spelling("FILE FILE ...")]
 Names = Annotated[tuple[str, ...], BeforeValidator(_tuple_of_one)]
 Modalities = Annotated[tuple[Modality, ...], BeforeValidator(_tuple_of_one), Field(min_length=1)]
 
@@ -201,6 +210,43 @@ class TrackingConfig(Group):
     """Log the best model, with its signature, when training ends."""
 
 
+# --- sweep ----------------------------------------------------------------------------------
+
+
+class SweepConfig(Group):
+    """Which trainings to try, how many, and when to give one up."""
+
+    space: dict[str, Any] | None = None
+    """Settings to search, by dotted name. Choices: model.embed_dim=16,32,64 or
+    model.kernel_sizes=[3,5,7],[3,7,15]; a range: optimizer.lr=1e-4..1e-2:log. In YAML, a list or
+    {min: 1e-4, max: 1e-2, log: true}. Default: embed_dim, audio_codebooks and kernel_sizes."""
+    search: Literal["tpe", "random", "grid"] = "tpe"
+    """tpe: learn from the trials that are done (Optuna); random; grid: every combination."""
+    grid_points: int = Field(4, ge=2)
+    """Values that a grid takes from a range, both ends included."""
+    scheduler: Literal["asha", "median", "none"] = "asha"
+    """Stop trials early that are not among the best 1/reduction_factor at epochs grace_epochs,
+    grace_epochs * reduction_factor, ... (asha), or that are worse than the median (median)."""
+    grace_epochs: int = Field(2, ge=1)
+    """Epochs that every trial is given."""
+    reduction_factor: int = Field(3, ge=2)
+    """Of so many trials, asha lets one go on."""
+    num_samples: int | None = Field(None, ge=1)
+    """Budget in trials (default: 16; with grid, all combinations)."""
+    max_epochs: int | None = Field(None, ge=1)
+    """Budget in epochs of all trials together (default: none)."""
+    max_minutes: float | None = Field(None, gt=0)
+    """Budget in minutes of wall time, after which running trials are stopped (default: none)."""
+    max_concurrent: int | None = Field(None, ge=1)
+    """Trials that run at the same time (default: as many as fit)."""
+    gpus_per_trial: float = Field(1, gt=0, le=1)
+    """GPU of a trial with one worker; less than 1 lets trials share a GPU."""
+    seed: int = Field(0, ge=0)
+    """Seed of the search; train.seed is that of each training."""
+    resume: str | None = None
+    """Name of a sweep to continue: its settings are taken, what is given besides wins."""
+
+
 # --- precompute -----------------------------------------------------------------------------
 
 
@@ -310,6 +356,108 @@ class TrainJob(Job):
     train: TrainConfig = TrainConfig()
     scaling: ScalingConfig = ScalingConfig()
     storage: StorageConfig = StorageConfig()
+    tracking: TrackingConfig = TrackingConfig()
+
+
+def sweep_and_time() -> str:
+    """Return a name for a sweep that was not given one: ``sweep-20261122-182801``."""
+    return f"sweep-{datetime.now():%Y%m%d-%H%M%S}"
+
+
+class TuneJob(TrainJob):
+    """Search settings: train many encoding models on one data set, and find the best."""
+
+    dataset: str = ""
+    """Folder or URI of the data set (needed, but to resume)."""
+    name: str = Field(default_factory=sweep_and_time)
+    """Name of the sweep."""
+    sweep: SweepConfig = SweepConfig()
+
+    @model_validator(mode="after")
+    def _dataset_is_given(self) -> Self:
+        if not self.dataset and self.sweep.resume is None:
+            raise ValueError("--dataset is missing: folder or URI of the data set")
+        return self
+
+
+class CompareJob(Job):
+    """Compare the trainings of an experiment: which is best, by how much, and why."""
+
+    experiment: str | None = None
+    """Experiment whose trainings are compared (default: tracking.experiment)."""
+    metric: str = "val/pearson_mean"
+    """Metric by which runs are ranked, taken at each run's best epoch."""
+    runs: Names = ()
+    """Names or ids of the runs (default: all trainings, sweeps' trials among them)."""
+    sweep: str | None = None
+    """Name of a sweep: only its trials are compared (default: none)."""
+    pair: Annotated[Names, Spelling("NAME,NAME")] = ()
+    """Two runs whose paired difference is shown (default: the best against the second best)."""
+    dataset: str | None = None
+    """Folder or URI of the data set, if it is not where the runs were trained on it."""
+    permutations: int = Field(2000, ge=99)
+    """Random permutations of the paired test; where the blocks allow no more different ones, each
+    is taken once."""
+    block_seconds: float = Field(HRF_SECONDS, ge=HRF_SECONDS)
+    """Seconds of BOLD that are permuted together; at least the haemodynamic response."""
+    seed: int = Field(0, ge=0)
+    """Seed of permutations, bootstrap and importance."""
+    out: str | None = None
+    """Folder for the page, figures and tables (default: comparison/EXPERIMENT)."""
+    tracking: TrackingConfig = TrackingConfig()
+
+    @model_validator(mode="after")
+    def _pair_is_two(self) -> Self:
+        if len(self.pair) not in (0, 2) or len(set(self.pair)) < len(self.pair):
+            found = ",".join(self.pair)
+            raise ValueError(f"--pair is {found}; two different runs are accepted")
+        return self
+
+
+class PromoteJob(Job):
+    """Make a run's best model the one that others use: an alias in MLflow's model registry."""
+
+    run: str | None = None
+    """Name or id of the run whose model is promoted (or else give best_of)."""
+    best_of: str | None = None
+    """Name or id of the sweep whose best trial is promoted."""
+    alias: str = Field("champion", pattern=r"^[A-Za-z0-9_-]+$")
+    """What the model is called from now on: models:/MODEL_NAME@ALIAS."""
+    model_name: str = Field("giblet-encoder", pattern=r"^[A-Za-z0-9_.-]+$")
+    """Registered model that the run's becomes a version of."""
+    force: bool = False
+    """Promote a model that is worse than the present one, or cannot be compared with it."""
+    tracking: TrackingConfig = TrackingConfig()
+
+    @model_validator(mode="after")
+    def _one_is_chosen(self) -> Self:
+        if (self.run is None) == (self.best_of is None):
+            raise ValueError("one of --run RUN and --best-of SWEEP is needed")
+        if self.alias.lower() == "latest" or self.alias.lower().removeprefix("v").isdigit():
+            raise ValueError(f"--alias {self.alias}: MLflow keeps latest, 1, v1, ... for itself")
+        return self
+
+
+class PredictJob(Job):
+    """Predict the BOLD response to any films with shards, scans or not."""
+
+    model: str
+    """models:/NAME@ALIAS or models:/NAME/VERSION of MLflow's registry, or the folder or URI of a
+    run or checkpoint."""
+    dataset: str
+    """Folder or URI of the data set."""
+    out: str
+    """Folder or URI for the predictions: one parquet file per stimulus, and predictions.json."""
+    mask: str | None = None
+    """Brain mask (3-D NIfTI) of the scans that the model was trained on: write 4-D NIfTI too."""
+    stimuli: Names = ()
+    """Stimuli to predict the response to (default: all in the data set)."""
+    batch_trs: int = Field(64, ge=1)
+    """TRs that are predicted at a time."""
+    use_gpu: bool | None = None
+    """Predict on GPUs (default: where the cluster has any)."""
+    overwrite: bool = False
+    """Replace other predictions in the folder."""
     tracking: TrackingConfig = TrackingConfig()
 
 

@@ -1,6 +1,6 @@
 """Make a film with simulated scans, and run the main job on them.
 
-    python jobs/demo.py [--out demo]
+    python jobs/demo.py
 
 Takes nothing. Makes a film with subtitles and two subjects' scans whose noise ceiling is known,
 precomputes the data set, trains on it with two workers, and gives the same things as jobs/train.py,

@@ -1,11 +1,12 @@
-"""Turn films, subtitles and scans into a data set, or verify one.
+r"""Turn films, subtitles and scans into a data set, or verify one.
 
-    python jobs/precompute.py --out DATASET --film F ... --text T ... --bold B ... --mask M
-    python jobs/precompute.py --out DATASET --check
+    python jobs/precompute.py --out data/film --film film.mp4 --text film.srt \
+        --bold sub-01.nii.gz sub-02.nii.gz --mask mask.nii.gz
+    python jobs/precompute.py --out data/film --check
 
-Takes films with sound, a text and any number of scans for each. Gives the folder DATASET: frames,
+Takes films with sound, a text and any number of scans for each. Gives the folder --out: frames,
 audio codes, text embeddings and BOLD, one row per TR, and a manifest. Interrupted and started
-again, it keeps what is finished. --help lists every setting.
+again, it keeps what is finished.
 """
 
 from __future__ import annotations

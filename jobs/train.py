@@ -1,10 +1,10 @@
 """Train an encoding model on a data set.
 
-    python jobs/train.py --dataset DATASET [--name RUN] [--model.embed_dim 32] ...
+    python jobs/train.py --dataset data/film --name first --model.kernel_sizes 3,7,15
 
 Takes a data set that jobs/precompute.py wrote. Gives a run: checkpoints (best and latest) below
 --storage.path, and an MLflow run with its settings, curves and model. A run that was interrupted
-continues when it is started again under its name. --help lists every setting.
+continues when it is started again under its name.
 """
 
 from __future__ import annotations

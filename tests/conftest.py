@@ -1,14 +1,21 @@
-"""What all tests share: one Ray cluster, one small data set."""
+"""What all tests share: one Ray cluster, one small data set, trainings within this process."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+from giblet_ray.config import TrainJob
+from giblet_ray.dataset.loader import MemoryLoader
 from giblet_ray.dataset.reader import Dataset
+from giblet_ray.dataset.rows import HeldRows
 from giblet_ray.dataset.schema import (
     Manifest,
     Scan,
@@ -19,6 +26,8 @@ from giblet_ray.dataset.schema import (
 )
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.dataset.writer import value_type, write_manifest, write_shard
+from giblet_ray.training.data import normalise_here, plan_data
+from giblet_ray.training.loop import Samples, train
 
 ROW_GROUP_TRS = 16
 
@@ -105,6 +114,95 @@ def write_dataset(
     return arrays
 
 
+class DeathError(Exception):
+    """Stands for the death of the process."""
+
+
+class LocalLink:
+    """One rank, whose checkpoints go to a folder and whose curves go to lists."""
+
+    rank, world_size = 0, 1
+
+    def __init__(
+        self, folder: Path, die_at: Callable[[dict[str, float]], bool], device: torch.device
+    ) -> None:
+        self.folder, self._die_at, self.device = folder, die_at, device
+        self.points: list[tuple[int, dict[str, float]]] = []
+        self.reports: list[dict[str, float]] = []
+        self.lines: list[str] = []
+
+    @contextmanager
+    def resume(self) -> Iterator[Path | None]:
+        saved = sorted(self.folder.glob("epoch-*"))
+        yield saved[-1] if saved else None
+
+    def report(self, metrics: dict[str, float], checkpoint: Path | None, name: str) -> None:
+        assert checkpoint is not None
+        shutil.copytree(checkpoint, self.folder / name, dirs_exist_ok=True)
+        self.reports.append(metrics)
+        if self._die_at(metrics):
+            raise DeathError("killed here")
+
+    def log(self, metrics: dict[str, float], step: int) -> None:
+        self.points.append((step, metrics))
+
+    def show(self, line: str) -> None:
+        self.lines.append(line)
+
+
+class LocalTraining:
+    """A training without Ray: one rank in this process, over rows read directly."""
+
+    def __init__(self, job: TrainJob) -> None:
+        self.job, self.data = job, plan_data(job)
+        dataset, selection = self.data.dataset, self.data.selection
+        self._held = HeldRows(
+            [dataset.read(span, selection) for span in dataset.row_groups()],
+            selection.value_types(dataset),
+            self.data.runs,
+            {name: stimulus.n_trs for name, stimulus in dataset.stimuli.items()},
+        )
+        self._normalisation = normalise_here(self.data)
+        self._record = {"config": job.model_dump(mode="json"), "dataset": self.data.describe()}
+
+    def train(
+        self,
+        folder: Path,
+        die_at: Callable[[dict[str, float]], bool] = lambda metrics: False,
+        device: str = "cpu",
+    ) -> LocalLink:
+        """Train, or go on from the latest checkpoint in the folder."""
+        link = LocalLink(folder, die_at, torch.device(device))
+        loader = MemoryLoader(self._held, self.data.values, self.data.lag_trs, link.device)
+        samples = Samples(self.data.train, self.data.val, None)
+        train(self.job, self._record, samples, loader, self._normalisation, link)
+        return link
+
+
+@pytest.fixture(scope="session")
+def train_locally() -> Callable[[TrainJob, Path], LocalLink]:
+    """Train any job in this process, into a folder."""
+    return lambda job, folder: LocalTraining(job).train(folder)
+
+
+@pytest.fixture(scope="session")
+def local_training(
+    arrays_and_dataset: tuple[Any, Dataset], tiny_model: dict[str, Any]
+) -> Callable[..., LocalTraining]:
+    """Make a training of the small data set, with settings by group."""
+
+    def make(**groups: Any) -> LocalTraining:
+        settings = {
+            "data": {"split": {"val_blocks": 1}, **groups.pop("data", {})},
+            "model": {**tiny_model, **groups.pop("model", {})},
+            "train": {"epochs": 4, "batch_size": 16},
+            **groups,
+        }
+        return LocalTraining(TrainJob(dataset=arrays_and_dataset[1].storage.location, **settings))
+
+    return make
+
+
 @pytest.fixture(scope="session")
 def arrays_and_dataset(
     tmp_path_factory: pytest.TempPathFactory,
@@ -119,6 +217,28 @@ def arrays_and_dataset(
 def dataset_writer() -> Callable[..., dict[str, np.ndarray]]:
     """Give tests :func:`write_dataset`, for data sets of their own."""
     return write_dataset
+
+
+@pytest.fixture(scope="session")
+def tiny_model() -> dict[str, Any]:
+    """Settings of the smallest model that the small data set can train, as YAML would give them."""
+    return {
+        "embed_dim": 4,
+        "audio_codebooks": 2,
+        "kernel_sizes": [3, 5],
+        "video_features": 8,
+        "audio_features": 8,
+        "text_features": 8,
+        "trunk_dims": [16, 16],
+        "bottleneck_dim": 8,
+        "head_dim": 16,
+    }
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Compute on one thread: the models are tiny, and threads that wait for a core spin."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,8 @@ import pytest
 WITHOUT_RAY_AND_MLFLOW = [
     "giblet_ray.config",
     "giblet_ray.cli",
+    "giblet_ray.comparison.importance",
+    "giblet_ray.comparison.write",
     "giblet_ray.dataset.loader",
     "giblet_ray.dataset.normalise",
     "giblet_ray.dataset.reader",
@@ -18,8 +20,10 @@ WITHOUT_RAY_AND_MLFLOW = [
     "giblet_ray.dataset.windows",
     "giblet_ray.dataset.writer",
     "giblet_ray.demo",
+    "giblet_ray.evaluation.bootstrap",
     "giblet_ray.evaluation.figures",
     "giblet_ray.evaluation.metrics",
+    "giblet_ray.evaluation.paired",
     "giblet_ray.features.bold",
     "giblet_ray.features.codec",
     "giblet_ray.features.embedder",
@@ -27,6 +31,8 @@ WITHOUT_RAY_AND_MLFLOW = [
     "giblet_ray.features.video",
     "giblet_ray.models.encoder",
     "giblet_ray.models.trained",
+    "giblet_ray.prediction.plan",
+    "giblet_ray.prediction.run",
     "giblet_ray.training.checkpoint",
     "giblet_ray.training.loop",
     "giblet_ray.training.step",
@@ -51,7 +57,7 @@ def test_layers_below_the_cluster_import_neither_ray_nor_mlflow() -> None:
     assert result.returncode == 0, result.stderr
 
 
-@pytest.mark.parametrize("job", ["train", "precompute", "demo"])
+@pytest.mark.parametrize("job", ["train", "precompute", "demo", "compare", "promote", "predict"])
 def test_jobs_are_thin(job: str) -> None:
     from pathlib import Path
 

@@ -161,44 +161,130 @@ def fit_normalisation(
     # Here, so that what is above runs without Ray, as models and metrics do.
     from giblet_ray.dataset.source import plain_errors
 
-    chosen = {
-        name: np.zeros(stimulus.n_trs, dtype=bool) for name, stimulus in dataset.stimuli.items()
-    }
-    for span in train:
-        chosen[span.stimulus][span.start + lag_trs : span.stop + lag_trs] = True
-    kinds = {s: selection.value_type(dataset, bold_column(s)) for s in selection.subjects}
+    take = TrainingRows(dataset, selection, runs, train, lag_trs)
 
     def partial_moments(block: pa.Table) -> pa.Table:
-        found: dict[str, list] = {k: [] for k in ("run", "first", "n", "mean", "squares")}
-        for batch in block.to_batches():
-            names = np.asarray(batch.column("stimulus").cast(pa.string()).to_pylist())
-            trs = batch.column("tr").to_numpy()
-            for index, run in enumerate(runs):
-                is_run = names == run.stimulus
-                take = is_run.copy()
-                take[is_run] = chosen[run.stimulus][trs[is_run]]
-                if take.any():
-                    column = batch.column(bold_column(run.subject))
-                    moments = Moments.of(as_arrays(column, kinds[run.subject])[take])
-                    found["run"].append(index)
-                    found["first"].append(int(trs[take][0]))
-                    found["n"].append(moments.n)
-                    found["mean"].append(moments.mean_V.tobytes())
-                    found["squares"].append(moments.squares_V.tobytes())
+        found = take.moments(block)
         types = (pa.int32(), pa.int32(), pa.int64(), pa.binary(), pa.binary())
+        columns = zip(*map(_as_row, found), strict=True) if found else ([] for _ in types)
+        names = ("run", "first", "n", "mean", "squares")
         return pa.table(
-            {key: pa.array(found[key], kind) for key, kind in zip(found, types, strict=True)}
+            {
+                name: pa.array(values, kind)
+                for name, values, kind in zip(names, columns, types, strict=True)
+            }
         )
 
-    partial: list[tuple[int, int, Moments]] = []
+    partial: list[PartialMoments] = []
     results = rows.map_batches(partial_moments, batch_format="pyarrow", batch_size=None)
     with plain_errors():
         for row in results.iter_rows():
             moments = Moments(row["n"], np.frombuffer(row["mean"]), np.frombuffer(row["squares"]))
-            partial.append((row["run"], row["first"], moments))
+            partial.append(PartialMoments(row["run"], row["first"], moments))
+    return _normalisation(runs, partial, dataset)
+
+
+def fit_normalisation_here(
+    blocks: Iterable[pa.Table],
+    dataset: Dataset,
+    selection: Selection,
+    runs: Sequence[Run],
+    train: Iterable[Span],
+    lag_trs: int,
+) -> Normalisation:
+    """Compute in this process what :func:`fit_normalisation` does on all nodes.
+
+    Over the same blocks the result is the same to the last bit.
+
+    Parameters
+    ----------
+    blocks : iterable of Table
+        Rows with BOLD as stored, without lag.
+    dataset, selection, runs, train, lag_trs
+        As for :func:`fit_normalisation`.
+
+    Raises
+    ------
+    InputError
+        If a subject has no training TRs, or no voxel is left.
+    """
+    take = TrainingRows(dataset, selection, runs, train, lag_trs)
+    partial = [found for block in blocks for found in take.moments(block)]
+    return _normalisation(runs, partial, dataset)
+
+
+@dataclass(frozen=True)
+class PartialMoments:
+    """Moments of one run's training TRs in one block.
+
+    Attributes
+    ----------
+    run : int
+        Index of the run.
+    first : int
+        First of the TRs.
+    moments : Moments
+        Of their BOLD.
+    """
+
+    run: int
+    first: int
+    moments: Moments
+
+
+class TrainingRows:
+    """Finds the BOLD of training TRs in blocks of rows; for the parameters, see
+    :func:`fit_normalisation`.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        selection: Selection,
+        runs: Sequence[Run],
+        train: Iterable[Span],
+        lag_trs: int,
+    ) -> None:
+        self._runs = list(runs)
+        self._chosen = {
+            name: np.zeros(stimulus.n_trs, dtype=bool) for name, stimulus in dataset.stimuli.items()
+        }
+        for span in train:
+            self._chosen[span.stimulus][span.start + lag_trs : span.stop + lag_trs] = True
+        self._kinds = {
+            subject: selection.value_type(dataset, bold_column(subject))
+            for subject in selection.subjects
+        }
+
+    def moments(self, block: pa.Table) -> list[PartialMoments]:
+        """Return the moments of a block's training TRs, run by run."""
+        found = []
+        for batch in block.to_batches():
+            names = np.asarray(batch.column("stimulus").cast(pa.string()).to_pylist())
+            trs = batch.column("tr").to_numpy()
+            for index, run in enumerate(self._runs):
+                is_run = names == run.stimulus
+                take = is_run.copy()
+                take[is_run] = self._chosen[run.stimulus][trs[is_run]]
+                if take.any():
+                    column = batch.column(bold_column(run.subject))
+                    bold_TV = as_arrays(column, self._kinds[run.subject])[take]
+                    found.append(PartialMoments(index, int(trs[take][0]), Moments.of(bold_TV)))
+        return found
+
+
+def _as_row(found: PartialMoments) -> tuple[int, int, int, bytes, bytes]:
+    moments = found.moments
+    mean, squares = moments.mean_V.tobytes(), moments.squares_V.tobytes()
+    return found.run, found.first, moments.n, mean, squares
+
+
+def _normalisation(
+    runs: Sequence[Run], partial: Iterable[PartialMoments], dataset: Dataset
+) -> Normalisation:
     merged: dict[Run, Moments] = {}
     # In the order of TRs, so that the sums are the same to the last bit whoever finished first.
-    for index, _, moments in sorted(partial, key=lambda item: item[:2]):
-        run = runs[index]
-        merged[run] = merged[run].merge(moments) if run in merged else moments
+    for found in sorted(partial, key=lambda each: (each.run, each.first)):
+        run = runs[found.run]
+        merged[run] = merged[run].merge(found.moments) if run in merged else found.moments
     return normalisation_from_moments(runs, merged, dataset.storage.location)

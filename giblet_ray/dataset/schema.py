@@ -49,7 +49,8 @@ def checked_name(name: str, what: str) -> str:
     """
     if not _NAME.fullmatch(name):
         raise InputError(
-            f"{what} {name!r}: letters, digits, '.', '_' and '-' are accepted in a name"
+            f"{what} {name!r}: letters, digits, '.', '_' and '-' are accepted in a name; "
+            "rename the file"
         )
     return name
 

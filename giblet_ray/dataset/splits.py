@@ -70,7 +70,8 @@ def split_blocks(
             val.append(Span(stimulus, start, start + length))
             edge = start + length + gap_trs
         _append(train, stimulus, edge, n_trs)
-    return _checked(train, val, f"gaps of {gap_trs} TRs around {val_blocks} held-out blocks")
+    cause = f"gaps of {gap_trs} TRs around {val_blocks} held-out blocks; use fewer val_blocks"
+    return _checked(train, val, cause)
 
 
 def split_stimuli(usable_trs: Mapping[str, int], val_stimuli: Sequence[str]) -> Split:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import posixpath
+import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from pyarrow import fs as pafs
 from giblet_ray.errors import InputError
 
 _HASH_BLOCK_BYTES = 4 * 2**20
+_COPY_BYTES = 4 * 2**20
 
 
 def is_uri(location: str) -> bool:
@@ -35,7 +37,8 @@ def absolute(location: str) -> str:
 class Storage:
     """A root folder on some file system; every path below is relative to it.
 
-    Pickles, so that a read task can carry it.
+    Bytes are read and written as they are: pyarrow, left to itself, would (un)pack a file whose
+    name ends in .gz. Pickles, so that a read task can carry it.
     """
 
     location: str
@@ -88,7 +91,7 @@ class Storage:
 
     def read(self, name: str) -> bytes:
         """Return a whole small file; FileNotFoundError where there is none."""
-        with self.filesystem.open_input_stream(self.path(name)) as stream:
+        with self.filesystem.open_input_stream(self.path(name), compression=None) as stream:
             return stream.read()
 
     def open(self, name: str) -> pa.NativeFile:
@@ -103,14 +106,25 @@ class Storage:
         pafs.copy_files(self.path(folder), str(copy), self.filesystem, pafs.LocalFileSystem())
         return copy
 
+    def store(self, source: Path, folder: str, last: str) -> None:
+        """Copy the files of a local folder to `folder`; the one named `last` after all others."""
+        names = sorted((path.name for path in source.iterdir()), key=lambda name: name == last)
+        for name in names:
+            with (source / name).open("rb") as content, self.write(f"{folder}/{name}") as stream:
+                shutil.copyfileobj(content, stream, _COPY_BYTES)
+
     def delete(self, name: str) -> None:
         """Delete a file if it is there."""
         if self.size(name) is not None:
             self.filesystem.delete_file(self.path(name))
 
+    def delete_folder(self, folder: str) -> None:
+        """Delete a folder and all in it."""
+        self.filesystem.delete_dir(self.path(folder))
+
     def sha256(self, name: str) -> str:
         """Return the SHA-256 of a file's content, in hexadecimal."""
-        with self.filesystem.open_input_stream(self.path(name)) as stream:
+        with self.filesystem.open_input_stream(self.path(name), compression=None) as stream:
             return sha256_of_stream(stream)
 
     @contextmanager
@@ -125,7 +139,7 @@ class Storage:
         renames = isinstance(self.filesystem, pafs.LocalFileSystem)
         target = f"{final}.{uuid.uuid4().hex[:8]}.part" if renames else final
         try:
-            with self.filesystem.open_output_stream(target) as stream:
+            with self.filesystem.open_output_stream(target, compression=None) as stream:
                 yield stream
             if renames:
                 self.filesystem.move(target, final)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -10,8 +11,9 @@ import av
 import av.error
 import numpy as np
 
-from giblet_ray.demo import pictures, sound, words
-from giblet_ray.demo.script import draw_scenes
+from giblet_ray.demo import pictures, planted, sound, words
+from giblet_ray.demo.script import Scene, draw_scenes
+from giblet_ray.features.codes import FRAME_RATE
 
 
 def make_film(
@@ -20,6 +22,7 @@ def make_film(
     duration_seconds: float,
     *,
     seed: int,
+    signal: planted.Planted | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> None:
     """Draw, encode and write the film, a second at a time, so that memory does not grow with it.
@@ -36,13 +39,19 @@ def make_film(
         Length of the film.
     seed : int
         What order, shapes, phases, noise and sentences are drawn from.
+    signal : Planted, optional
+        The sound is the planted one, of eight tones, instead of chords.
     progress : callable, optional
         Called after each second of film with the fraction made, in (0, 1].
     """
     rng_script, rng_pictures, rng_sound, rng_words = np.random.default_rng(seed).spawn(4)
     picture_scenes, sound_scenes, word_scenes = (
         draw_scenes(duration_seconds, n_kinds, rng_script)
-        for n_kinds in (len(pictures.KINDS), len(sound.KINDS), words.N_KINDS)
+        for n_kinds in (
+            len(pictures.KINDS),
+            len(sound.KINDS) if signal is None else planted.N_KINDS,
+            words.N_KINDS,
+        )
     )
     words.write_subtitles(subtitles_path, word_scenes, rng_words)
 
@@ -52,7 +61,7 @@ def make_film(
     frames_sent = samples_sent = 0
     with av.open(str(film_path), "w", format="mp4") as container:
         video, audio = _add_video(container), _add_audio(container)
-        for block in sound.draw_sound(sound_scenes, n_samples, rng_sound):
+        for block in _draw_sound(sound_scenes, n_samples, signal, rng_sound):
             chunk = av.AudioFrame.from_ndarray(block, format="fltp", layout="stereo")
             chunk.sample_rate = sound.SAMPLE_RATE
             chunk.pts = samples_sent
@@ -72,6 +81,16 @@ def make_film(
                 progress(samples_sent / n_samples)
         container.mux(video.encode(None))
         container.mux(audio.encode(None))
+
+
+def _draw_sound(
+    scenes: list[Scene], n_samples: int, signal: planted.Planted | None, rng: np.random.Generator
+) -> Iterator[np.ndarray]:
+    if signal is None:
+        return sound.draw_sound(scenes, n_samples, rng)
+    n_frames = math.ceil(n_samples * FRAME_RATE / sound.SAMPLE_RATE)
+    gates_ST = planted.draw_gates(scenes, n_frames, signal, rng)
+    return planted.draw_sound(gates_ST, n_samples, rng)
 
 
 def _add_video(container: av.container.OutputContainer) -> av.VideoStream:

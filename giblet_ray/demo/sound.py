@@ -13,6 +13,7 @@ from giblet_ray.demo.script import Scene, balanced_pairs
 
 SAMPLE_RATE = 44_100
 CHANNELS = 2
+CHANNEL_GAINS = np.array([[1.0], [0.8]])
 
 LEVELS_DBFS = (-42.0, -32.0, -22.0, -12.0)
 FUNDAMENTALS_HZ = (110, 320, 900, 2400)
@@ -21,7 +22,6 @@ KINDS = balanced_pairs()
 _HIGHEST_PARTIAL_HZ = 9_000
 _NOISE_DB = -26.0  # beside the chord
 _TREMOLO_DB, _TREMOLO_SECONDS = 1.5, 5.0
-_CHANNEL_GAINS = np.array([[1.0], [0.8]])
 
 
 def draw_sound(
@@ -59,7 +59,7 @@ def draw_sound(
             block[now] += gain * 10 ** (_NOISE_DB / 20) * rng.standard_normal(now.sum())
         phase = 2 * np.pi * sample / (_TREMOLO_SECONDS * SAMPLE_RATE)
         block *= 10 ** (_TREMOLO_DB * np.sin(phase) / 20)
-        yield np.clip(_CHANNEL_GAINS * block, -1.0, 1.0).astype(np.float32)
+        yield np.clip(CHANNEL_GAINS * block, -1.0, 1.0).astype(np.float32)
 
 
 def _chord_loop(fundamental_hz: int, rng: np.random.Generator) -> np.ndarray:

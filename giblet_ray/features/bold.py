@@ -186,8 +186,8 @@ def scan_name(path: str | Path, pattern: str = DEFAULT_SCAN_PATTERN) -> dict[str
     match = re.search(expression, tail)
     if match is None:
         raise InputError(
-            f"{path}: pattern {pattern!r} is not in {tail!r}; {{subject}} and {{stimulus}} stand "
-            "for letters and digits"
+            f"{path}: --scan.pattern {pattern!r} is not in {tail!r}; {{subject}} and {{stimulus}} "
+            "stand for letters and digits"
         )
     return match.groupdict()
 
@@ -233,7 +233,7 @@ def _checked_request(
 def _required(chosen: Mask | None, file: Path) -> Mask:
     if chosen is None:
         raise InputError(
-            f"{file}: a NIfTI scan needs a mask, a 3-D NIfTI file of the voxels to take"
+            f"{file}: a NIfTI scan needs a --mask, a 3-D NIfTI file of the voxels to take"
         )
     return chosen
 

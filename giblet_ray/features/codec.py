@@ -189,8 +189,8 @@ def load_codec(weights: str, device: str | torch.device = "cpu") -> Codec:
         reason = str(error).splitlines()[0]
         if folder is None:
             raise InputError(
-                f"EnCodec's weights cannot be downloaded ({reason}); give a folder that holds "
-                "encodec_24khz-d7cc33bc.th, or untrained to work without them"
+                f"--codes.weights pretrained: EnCodec's weights cannot be downloaded ({reason}); "
+                "give a folder that holds encodec_24khz-d7cc33bc.th, or untrained to do without"
             ) from error
         raise InputError(
             f"{folder}: no usable EnCodec weights ({reason}); encodec_24khz-d7cc33bc.th is expected"

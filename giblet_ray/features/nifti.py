@@ -107,7 +107,7 @@ def open_scan(file: Path, mask: Mask, tr_seconds: float) -> Any:
     if stated and not abs(header_seconds - tr_seconds) <= _TR_TOLERANCE_SECONDS:
         raise InputError(
             f"{file}: the header's TR is {step:g} (unit: {unit}), where {tr_seconds:g} s is set; "
-            "set that TR, or mend the header"
+            "give that as --tr_seconds, or mend the header"
         )
     return image
 

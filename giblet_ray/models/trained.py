@@ -17,7 +17,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import Tensor
 
 from giblet_ray.config import DataConfig, ModelConfig
 from giblet_ray.dataset.reader import CODEBOOK_SIZE, Dataset
@@ -110,30 +112,47 @@ class Encoder:
         InputError
             If there is no complete checkpoint, or it does not fit the data set.
         """
-        folder = fetch_best_checkpoint(Storage.at(str(path)), "")
-        if folder is None:
+        folder = local_checkpoint(str(path))
+        try:
+            encoder = cls.build(read_record(folder), load_file(folder / WEIGHTS), device)
+        except (OSError, RuntimeError, SafetensorError) as error:
+            reason = " ".join(str(error).split())
             raise InputError(
-                f"{path}: no checkpoint; a folder with {RECORD}, or a run's folder, is accepted"
-            )
-        record = json.loads((folder / RECORD).read_text())
+                f"{folder / WEIGHTS}: not the weights of this run: {reason}"
+            ) from error
+        if dataset is not None:
+            encoder.check(dataset)
+        return encoder
+
+    @classmethod
+    def build(cls, record: dict[str, Any], weights: Mapping[str, Tensor], device: str) -> Encoder:
+        """Build the model that a record describes around its weights.
+
+        Parameters
+        ----------
+        record : dict
+            A checkpoint's; see :func:`read_record`.
+        weights : mapping of str to Tensor
+            By name in the model. They are taken as they are, not copied, unless they have to move
+            to the device: processes that share them share their memory.
+        device : str
+            Where the model goes.
+
+        Raises
+        ------
+        RuntimeError
+            If a weight is missing, unknown, or of another shape.
+        """
         values = {
             name: ValueType.model_validate(kind)
             for name, kind in record["dataset"]["values"].items()
         }
         data = DataConfig.model_validate(record["config"]["data"])
         settings = ModelConfig.model_validate(record["config"]["model"])
-        model = build_encoder(settings, data, values, record["dataset"]["n_voxels"])
-        try:
-            model.load_state_dict(load_file(folder / WEIGHTS))
-        except (OSError, RuntimeError, ValueError) as error:
-            reason = " ".join(str(error).split())
-            raise InputError(
-                f"{folder / WEIGHTS}: not the weights of this run: {reason}"
-            ) from error
-        encoder = cls(model.to(device).eval(), record)
-        if dataset is not None:
-            encoder.check(dataset)
-        return encoder
+        with torch.device("meta"):  # no memory, and no random numbers, for what is replaced below
+            model = build_encoder(settings, data, values, record["dataset"]["n_voxels"])
+        model.load_state_dict(weights, assign=True)
+        return cls(model.to(device).eval(), record)
 
     def check(self, dataset: Dataset) -> None:
         """Make sure that a data set's rows mean what those meant that the model was trained on.
@@ -191,20 +210,54 @@ class Encoder:
         return voxels.float().cpu().numpy()
 
 
+def read_record(folder: Path) -> dict[str, Any]:
+    """Return the record of a checkpoint's folder: ``config``, ``dataset``, ``position``, ``score``.
+
+    Raises
+    ------
+    InputError
+        If it has none, or a damaged one.
+    """
+    return _record(Storage.at(str(folder)), RECORD)
+
+
+def local_checkpoint(location: str) -> Path:
+    """Return a local folder with the checkpoint at a path or URI, or the best one of a run there.
+
+    Raises
+    ------
+    InputError
+        If there is no complete checkpoint.
+    """
+    folder = fetch_best_checkpoint(Storage.at(location), "")
+    if folder is None:
+        raise InputError(
+            f"{location}: no checkpoint; a folder with {RECORD}, or a run's folder, is accepted"
+        )
+    return folder
+
+
 def checkpoint_records(storage: Storage, run: str) -> dict[str, dict[str, Any]]:
     """Return the record of every checkpoint below a run's folder, by the checkpoint's path."""
     return {
-        posixpath.dirname(name): json.loads(storage.read(name))
+        posixpath.dirname(name): _record(storage, name)
         for name in storage.names(run)
         if posixpath.basename(name) == RECORD
     }
 
 
-def fetch_best_checkpoint(storage: Storage, run: str) -> Path | None:
-    """Return a local folder with a run's best checkpoint, or None if the run has none.
+def _record(storage: Storage, name: str) -> dict[str, Any]:
+    try:
+        return json.loads(storage.read(name))
+    except (OSError, ValueError) as error:
+        where = storage.describe(name)
+        raise InputError(f"{where}: damaged, or no checkpoint's record: {error}") from error
 
-    A checkpoint on another file system is copied to a temporary folder. One from within an epoch,
-    which has no score, counts only if there is no other.
+
+def best_checkpoint(storage: Storage, run: str) -> tuple[str, dict[str, Any]] | None:
+    """Return the path and the record of a run's best checkpoint, or None if the run has none.
+
+    One from within an epoch, which has no score, counts only if there is no other.
     """
     records = checkpoint_records(storage, run)
     if not records:
@@ -214,7 +267,17 @@ def fetch_best_checkpoint(storage: Storage, run: str) -> Path | None:
         score = records[name]["score"]
         return score is not None, score or 0.0, records[name]["position"]["step"]
 
-    return storage.fetch(max(records, key=merit))
+    best = max(records, key=merit)
+    return best, records[best]
+
+
+def fetch_best_checkpoint(storage: Storage, run: str) -> Path | None:
+    """Return a local folder with a run's best checkpoint, or None if the run has none.
+
+    A checkpoint on another file system is copied to a temporary folder.
+    """
+    best = best_checkpoint(storage, run)
+    return None if best is None else storage.fetch(best[0])
 
 
 def _holds(found: ValueType, wanted: ValueType, name: str) -> bool:

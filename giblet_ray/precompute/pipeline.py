@@ -26,7 +26,7 @@ import ray
 import ray.data
 from ray.data import ActorPoolStrategy
 
-from giblet_ray.cluster import cluster_totals
+from giblet_ray.cluster import cluster_totals, never_restart
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
 from giblet_ray.features.embedder import load_embedder
@@ -141,7 +141,7 @@ def _on_actors(
 ) -> ray.data.Dataset:
     """Do work on a pool of actors, each of which is made with what it holds."""
     with warnings.catch_warnings():
-        # Ray has no other way of setting what _never_restart sets.
+        # Ray has no other way of setting what never_restart sets.
         warnings.filterwarnings("ignore", message=".*ray_remote_args_fn")
         return _rows(work).map(
             worker,
@@ -149,17 +149,8 @@ def _on_actors(
             compute=ActorPoolStrategy(size=pool.size, max_tasks_in_flight_per_actor=1),
             num_cpus=num_cpus,
             num_gpus=pool.gpus or None,
-            ray_remote_args_fn=_never_restart,
+            ray_remote_args_fn=never_restart,
         )
-
-
-def _never_restart() -> dict[str, Any]:
-    """Return options of an actor.
-
-    Ray writes a warning to the terminal about each actor that it may restart; precompute() goes on
-    by itself with what a lost actor left undone.
-    """
-    return {"max_restarts": 0, "max_task_retries": 0}
 
 
 def _task_memory(units: Sequence[Unit]) -> int:

@@ -260,6 +260,11 @@ def _plan_scan(job: PrecomputeJob, path: str, subject: str, film: FilmPlan) -> S
     n_trs, n_voxels = scan_shape(path, job.mask, tr_seconds=job.tr_seconds, options=options)
     crop = (job.scan.crop_start_trs, job.scan.crop_stop_trs)
     if n_trs != film.n_trs:
+        if n_voxels == film.n_trs:
+            raise InputError(
+                f"{path} has {n_trs} TRs of {n_voxels} voxels, and {film.path} covers {film.n_trs} "
+                "TRs: it seems transposed; (TRs, voxels) is expected"
+            )
         cropped = f" after cropping {crop[0]} at the start and {crop[1]} at the end" * any(crop)
         raise InputError(
             f"{path} has {n_trs} TRs{cropped} and {film.path} covers {film.n_trs} TRs of "

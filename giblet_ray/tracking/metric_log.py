@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import queue
 import threading
 import time
+from operator import itemgetter
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric
@@ -18,7 +20,9 @@ _RETRY_SECONDS = 5.0
 
 
 class MetricLog:
-    """Queues metrics and writes them in the background; rank 0 alone has one.
+    """Queues metrics of one or more runs and writes them in the background.
+
+    One process alone logs a training, or a sweep: rank 0, or the sweep's driver.
 
     A training that is resumed repeats steps that were logged before it was interrupted; points up
     to the last logged step of a metric are therefore skipped.
@@ -27,25 +31,28 @@ class MetricLog:
     ----------
     uri : str
         Tracking store.
-    run_id : str
-        MLflow run to write to.
     """
 
-    def __init__(self, uri: str, run_id: str) -> None:
+    def __init__(self, uri: str) -> None:
         quiet_mlflow()
         self._client = MlflowClient(uri)
-        self._run_id = run_id
-        self._last_step: dict[str, int] | None = None
-        self._points: queue.Queue[Metric | None] = queue.Queue()
-        self._unsent: list[Metric] = []
+        self._last_step: dict[str, dict[str, int]] = {}
+        self._points: queue.Queue[tuple[str, Metric] | threading.Event | None] = queue.Queue()
+        self._unsent: list[tuple[str, Metric]] = []
         self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
         self._thread.start()
 
-    def log(self, metrics: dict[str, float], step: int) -> None:
-        """Queue points; returns at once."""
+    def log(self, run_id: str, metrics: dict[str, float], step: int) -> None:
+        """Queue points of an MLflow run; returns at once."""
         now = int(time.time() * 1000)
         for key, value in metrics.items():
-            self._points.put(Metric(key, float(value), now, step))
+            self._points.put((run_id, Metric(key, float(value), now, step)))
+
+    def flush(self, patience_seconds: float) -> None:
+        """Wait until what is queued has been written, but not longer than asked."""
+        written = threading.Event()
+        self._points.put(written)
+        written.wait(patience_seconds)
 
     def close(self, patience_seconds: float) -> list[dict[str, float | str]]:
         """Write what is queued; return the points that the server did not take in time.
@@ -61,50 +68,59 @@ class MetricLog:
             return []
         left = list(self._unsent)
         while not self._points.empty():
-            if (point := self._points.get_nowait()) is not None:
+            if isinstance(point := self._points.get_nowait(), tuple):
                 left.append(point)
         return [
-            {"key": m.key, "value": m.value, "timestamp": m.timestamp, "step": m.step} for m in left
+            {
+                "run": run_id,
+                "key": m.key,
+                "value": m.value,
+                "timestamp": m.timestamp,
+                "step": m.step,
+            }
+            for run_id, m in left
         ]
 
     def _work(self) -> None:
+        """Collect points for a while, write them, and again, until None says that it is over."""
         while True:
-            point = self._points.get()
-            if point is not None:
-                self._unsent.append(point)
+            item = self._points.get()
             deadline = time.monotonic() + _FLUSH_SECONDS
-            ended = point is None
-            while not ended and len(self._unsent) < _BATCH:
+            while isinstance(item, tuple):
+                self._unsent.append(item)
+                if len(self._unsent) >= _BATCH:
+                    break
                 try:
-                    point = self._points.get(timeout=max(0.0, deadline - time.monotonic()))
+                    item = self._points.get(timeout=max(0.0, deadline - time.monotonic()))
                 except queue.Empty:
                     break
-                ended = point is None
-                if point is not None:
-                    self._unsent.append(point)
             self._send()
-            if ended:
+            if isinstance(item, threading.Event):
+                item.set()
+            if item is None:
                 return
 
     def _send(self) -> None:
         """Write the unsent points, however long the server is away."""
         while self._unsent:
             try:
-                if self._last_step is None:
-                    self._last_step = self._logged_steps()
-                last = self._last_step
-                batch = self._unsent[:_BATCH]
+                same_run = itertools.groupby(self._unsent[:_BATCH], key=itemgetter(0))
+                run_id, points = next(same_run)
+                batch = [metric for _, metric in points]
+                if run_id not in self._last_step:
+                    self._last_step[run_id] = self._logged_steps(run_id)
+                last = self._last_step[run_id]
                 new = [m for m in batch if m.step > last.get(m.key, -1)]
                 if new:
-                    self._client.log_batch(self._run_id, metrics=new)
+                    self._client.log_batch(run_id, metrics=new)
                 del self._unsent[: len(batch)]
             except (MlflowException, OSError):
                 time.sleep(_RETRY_SECONDS)
 
-    def _logged_steps(self) -> dict[str, int]:
-        """Return the last step of every metric of the run."""
-        run = self._client.get_run(self._run_id)
+    def _logged_steps(self, run_id: str) -> dict[str, int]:
+        """Return the last step of every metric of a run."""
+        run = self._client.get_run(run_id)
         return {
-            key: max(m.step for m in self._client.get_metric_history(self._run_id, key))
+            key: max(m.step for m in self._client.get_metric_history(run_id, key))
             for key in run.data.metrics
         }

@@ -5,18 +5,22 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import mlflow
 import numpy as np
-from mlflow.models import ModelSignature
+from mlflow import MlflowClient
+from mlflow.entities import LoggedModelOutput, LoggedModelStatus
+from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, Schema, TensorSpec
 
 from giblet_ray.evaluation.figures import learning_curves, voxel_histogram
-from giblet_ray.models.trained import Encoder
+from giblet_ray.models.trained import NORMALISATION, RECORD, VOXELS, WEIGHTS, Encoder
 from giblet_ray.tracking.quiet import quiet_mlflow
 from giblet_ray.tracking.run import PACKAGES, MlflowRun, package_version
 from giblet_ray.training.checkpoint import load_voxel_pearson
 
+MODEL_NAME = "encoder"
 _MODEL_CODE = Path(__file__).with_name("served_encoder.py")
 
 
@@ -50,13 +54,72 @@ def report_best(
     best = max(history, key=lambda metrics: metrics["val/pearson_mean"])
     run.metrics({f"best/{name}": value for name, value in best.items() if "val/" in name})
     if log_model:
-        _log_model(run, checkpoint)
+        log_checkpoint(run.uri, run.id, checkpoint)
 
 
-def _log_model(run: MlflowRun, checkpoint: Path) -> None:
-    """Store the checkpoint as an MLflow model: code and safetensors, nothing pickled."""
+def log_checkpoint(uri: str, run_id: str, checkpoint: Path) -> str:
+    """Store a checkpoint as the MLflow model of a run: code and safetensors, nothing pickled.
+
+    The run itself stays as it is, so that one that has ended does not seem to run again.
+
+    Parameters
+    ----------
+    uri : str
+        Tracking store.
+    run_id : str
+        The MLflow run that the checkpoint is of.
+    checkpoint : Path
+        Local folder. What only training needs of it (the optimizer) is left out.
+
+    Returns
+    -------
+    str
+        Id of the logged model; its files lie below its ``artifacts/``.
+
+    Raises
+    ------
+    InputError
+        If the checkpoint cannot be loaded.
+    """
     quiet_mlflow()
     encoder = Encoder.load(checkpoint)
+    client = MlflowClient(uri)
+    run = client.get_run(run_id)
+    logged = client.create_logged_model(
+        run.info.experiment_id, MODEL_NAME, run_id, params=run.data.params
+    )
+    status = LoggedModelStatus.FAILED
+    try:
+        with TemporaryDirectory() as folder, warnings.catch_warnings():
+            # It advises an input example to infer the signature from, which is given here.
+            warnings.filterwarnings("ignore", category=UserWarning, module="mlflow")
+            mlflow.pyfunc.save_model(
+                path=f"{folder}/model",
+                mlflow_model=Model(
+                    artifact_path=logged.artifact_location,
+                    model_uuid=logged.model_id,
+                    model_id=logged.model_id,
+                    run_id=run_id,
+                ),
+                python_model=str(_MODEL_CODE),
+                artifacts={
+                    name: str(checkpoint / name)
+                    for name in (RECORD, WEIGHTS, NORMALISATION, VOXELS)
+                    if (checkpoint / name).exists()
+                },
+                signature=_signature(encoder),
+                # Named here, so that MLflow need not load the model to guess them.
+                pip_requirements=[f"{name}=={package_version(name)}" for name in PACKAGES],
+            )
+            client.log_model_artifacts(logged.model_id, f"{folder}/model")
+        client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
+        status = LoggedModelStatus.READY
+    finally:
+        client.finalize_logged_model(logged.model_id, status)
+    return logged.model_id
+
+
+def _signature(encoder: Encoder) -> ModelSignature:
     kinds = encoder.record["dataset"]["values"]
     inputs: list[ColSpec | TensorSpec] = [
         TensorSpec(np.dtype(kind["dtype"]), (-1, *kind["shape"]), name)
@@ -64,15 +127,4 @@ def _log_model(run: MlflowRun, checkpoint: Path) -> None:
         if name != "bold"
     ]
     voxels = TensorSpec(np.dtype("float32"), (-1, encoder.model.n_voxels), "bold")
-    mlflow.set_tracking_uri(run.uri)
-    with mlflow.start_run(run_id=run.id), warnings.catch_warnings():
-        # It advises an input example to infer the signature from, which is given here.
-        warnings.filterwarnings("ignore", category=UserWarning, module="mlflow")
-        mlflow.pyfunc.log_model(
-            name="encoder",
-            python_model=str(_MODEL_CODE),
-            artifacts={"checkpoint": str(checkpoint)},
-            signature=ModelSignature(Schema(inputs), Schema([voxels])),
-            # Named here, so that MLflow need not load the model to guess them.
-            pip_requirements=[f"{name}=={package_version(name)}" for name in PACKAGES],
-        )
+    return ModelSignature(Schema(inputs), Schema([voxels]))

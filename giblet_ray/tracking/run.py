@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,9 @@ from giblet_ray.errors import InputError
 from giblet_ray.tracking.quiet import quiet_mlflow
 
 RUN_TAG = "giblet_ray.run"
+"""Folder of the run, which holds its checkpoints."""
+DATASET_TAG = "giblet_ray.dataset"
+"""Checksum of the data set's manifest."""
 PACKAGES = ("giblet_ray", "ray", "torch", "mlflow", "pyarrow", "numpy", "encodec")
 _SQLITE = "sqlite:///"
 _MAX_PARAMS_PER_BATCH = 100
@@ -42,6 +46,8 @@ class MlflowRun:
         Name of the run.
     identity : str
         What tells this training from others of the same name: a run with it is continued.
+    tags : mapping of str to str, optional
+        More that a new run is tagged with.
 
     Raises
     ------
@@ -49,7 +55,14 @@ class MlflowRun:
         If the store cannot be used.
     """
 
-    def __init__(self, uri: str, experiment: str, name: str, identity: str) -> None:
+    def __init__(
+        self,
+        uri: str,
+        experiment: str,
+        name: str,
+        identity: str,
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
         quiet_mlflow()
         self.uri = absolute_uri(uri)
         try:
@@ -57,7 +70,7 @@ class MlflowRun:
                 Path(self.uri.removeprefix(_SQLITE)).parent.mkdir(parents=True, exist_ok=True)
             self._client = MlflowClient(self.uri)
             self.experiment_id = self._experiment(experiment)
-            self.id = self._find(identity) or self._create(name, identity)
+            self.id = self._find(identity) or self._create(name, identity, tags or {})
         except (MlflowException, OSError) as error:
             reason = " ".join(str(error).split())
             raise InputError(f"--tracking.uri {uri}: cannot be used: {reason}") from error
@@ -81,10 +94,9 @@ class MlflowRun:
         self._client.update_run(runs[0].info.run_id, status="RUNNING")
         return runs[0].info.run_id
 
-    def _create(self, name: str, identity: str) -> str:
-        run = self._client.create_run(
-            self.experiment_id, run_name=name, tags={RUN_TAG: identity, **_provenance()}
-        )
+    def _create(self, name: str, identity: str, tags: Mapping[str, str]) -> str:
+        tags = {RUN_TAG: identity, **_provenance(), **tags}
+        run = self._client.create_run(self.experiment_id, run_name=name, tags=tags)
         return run.info.run_id
 
     def describe(self, settings: Mapping[str, Any], dataset: str, checksum: str) -> None:
@@ -97,12 +109,17 @@ class MlflowRun:
             self._client.log_batch(self.id, params=batch)
         table = {"setting": list(settings), "value": [str(v) for v in settings.values()]}
         if not recorded:
+            self._client.set_tag(self.id, DATASET_TAG, checksum)
             self._client.log_table(self.id, table, "settings.json")
             source = Dataset(
                 name=Path(dataset).name, digest=checksum[:32], source_type="local", source=dataset
             )
             tags = [InputTag("mlflow.data.context", "training")]
             self._client.log_inputs(self.id, [DatasetInput(source, tags)])
+
+    def tag(self, key: str, value: str) -> None:
+        """Tag the run."""
+        self._client.set_tag(self.id, key, value)
 
     def metrics(self, metrics: Mapping[str, float]) -> None:
         """Record numbers that sum up the whole run."""
@@ -122,6 +139,7 @@ class MlflowRun:
         self._client.set_terminated(self.id, status)
 
 
+@cache
 def _provenance() -> dict[str, str]:
     """Tags that say which code ran."""
     tags = {f"version.{package}": package_version(package) for package in PACKAGES}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel
 
-from giblet_ray.models.trained import Encoder
+from giblet_ray.models.trained import RECORD, Encoder
 
 
 class ServedEncoder(PythonModel):
@@ -19,7 +20,7 @@ class ServedEncoder(PythonModel):
 
     def load_context(self, context: Any) -> None:
         """Load the checkpoint that the model was logged with."""
-        self._encoder = Encoder.load(context.artifacts["checkpoint"])
+        self._encoder = Encoder.load(Path(context.artifacts[RECORD]).parent)
 
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
         """Return (n, voxels) from arrays (n, ...) by part; see :meth:`Encoder.predict`."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -24,6 +25,7 @@ from giblet_ray.models.trained import (
     STATE,
     VOXELS,
     WEIGHTS,
+    best_checkpoint,
     checkpoint_records,
 )
 
@@ -125,12 +127,55 @@ def restore_checkpoint(
     return Position(**json.loads((folder / RECORD).read_text())["position"])
 
 
+def keep_checkpoint(storage: Storage, run: str, folder: Path, name: str) -> None:
+    """Store a checkpoint below a run's folder; of those before it, keep the best alone."""
+    storage.store(folder, f"{run}/{name}", last=RECORD)
+    drop_checkpoints(storage, run, keep=f"{run}/{name}")
+
+
+def drop_checkpoints(storage: Storage, run: str, keep: str | None = None) -> None:
+    """Delete a run's checkpoints but for the best, and the one to `keep`."""
+    best = best_checkpoint(storage, run)
+    kept = {keep} if best is None else {keep, best[0]}
+    for name in checkpoint_records(storage, run).keys() - kept:
+        storage.delete(f"{name}/{RECORD}")  # first: a folder without it is no checkpoint
+        storage.delete_folder(name)
+
+
+def latest_checkpoint(storage: Storage, run: str) -> Path | None:
+    """Return a local folder with a run's latest checkpoint, or None if it has none."""
+    records = checkpoint_records(storage, run)
+    latest = max(records, key=lambda name: records[name]["position"]["step"], default=None)
+    return None if latest is None else storage.fetch(latest)
+
+
 def latest_record(storage: Storage, run: str) -> dict[str, Any] | None:
     """Return the record of a run's latest checkpoint, or None if it has none."""
     records = checkpoint_records(storage, run).values()
     return max(records, key=lambda record: record["position"]["step"], default=None)
 
 
+def epoch_history(storage: Storage, run: str) -> list[dict[str, float]]:
+    """Return the metrics of every epoch of a run, as its latest checkpoint has them."""
+    record = latest_record(storage, run)
+    return [] if record is None else Position(**record["position"]).history
+
+
 def load_voxel_pearson(folder: Path) -> np.ndarray:
     """Return held-out Pearson r per voxel, shape (voxels,), NaN where not scored."""
     return load_file(folder / VOXELS)["pearson_V"].numpy()
+
+
+def load_valid_voxels(folder: Path) -> np.ndarray:
+    """Return which voxels took part in training, bool (voxels,).
+
+    Raises
+    ------
+    InputError
+        If the file that says so is gone or damaged.
+    """
+    try:
+        return load_file(folder / NORMALISATION)["valid_V"].numpy()
+    except (OSError, KeyError, SafetensorError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{folder / NORMALISATION}: cannot be read: {reason}") from error

@@ -14,7 +14,11 @@ import torch
 from giblet_ray.cluster import smallest_object_store
 from giblet_ray.config import DataConfig, TrainJob
 from giblet_ray.dataset.loader import DeviceLoader, Loader, MemoryLoader
-from giblet_ray.dataset.normalise import Normalisation, fit_normalisation
+from giblet_ray.dataset.normalise import (
+    Normalisation,
+    fit_normalisation,
+    fit_normalisation_here,
+)
 from giblet_ray.dataset.reader import Dataset, Selection
 from giblet_ray.dataset.rows import HeldRows
 from giblet_ray.dataset.schema import ValueType
@@ -56,6 +60,8 @@ class TrainingData:
         Workers whose GPU has room take the rows from the object store to it.
     blocks : tuple of ObjectRef
         Rows in the object store, unless streamed.
+    held : Selection
+        What the blocks hold: the selection, or more.
     """
 
     dataset: Dataset
@@ -70,6 +76,7 @@ class TrainingData:
     may_move_to_device: bool = False
     reason: str = ""
     blocks: tuple[ray.ObjectRef, ...] = ()
+    held: Selection | None = None
 
     @property
     def n_voxels(self) -> int:
@@ -113,7 +120,8 @@ class TrainingData:
         if self.residence == "stream":
             shifted = replace(self.selection, lag_trs=self.lag_trs)
             return StreamLoader(self.dataset, shifted, self.values, self.runs, self.window, device)
-        columns = self.selection.value_types(self.dataset)
+        in_blocks = (self.held or self.selection).value_types(self.dataset)
+        columns = {name: in_blocks[name] for name in self.selection.columns}
         n_trs = {name: stimulus.n_trs for name, stimulus in self.dataset.stimuli.items()}
         held = HeldRows(ray.get(list(self.blocks)), columns, self.runs, n_trs)
         if device.type == "cuda" and self.may_move_to_device:
@@ -134,15 +142,22 @@ class TrainingData:
         return rows * self.selection.row_bytes(self.dataset)
 
 
-def plan_data(job: TrainJob) -> TrainingData:
+def plan_data(job: TrainJob, dataset: Dataset | None = None) -> TrainingData:
     """Decide what is read, from the settings and the manifest alone; starts nothing.
+
+    Parameters
+    ----------
+    job : TrainJob
+        Validated settings.
+    dataset : Dataset, optional
+        The job's data set, if it is open already.
 
     Raises
     ------
     InputError
         If the data set lacks what is asked for, or the split leaves too little.
     """
-    dataset = Dataset.open(job.dataset)
+    dataset = dataset or Dataset.open(job.dataset)
     selection = _selection(job, dataset)
     runs = tuple(
         Run(subject, stimulus)
@@ -189,6 +204,18 @@ def normalise(data: TrainingData, rows: ray.data.Dataset) -> Normalisation:
     """Compute the z-scoring of all runs from the training TRs."""
     return fit_normalisation(
         rows, data.dataset, data.selection, data.runs, data.split.train, data.lag_trs
+    )
+
+
+def normalise_here(data: TrainingData) -> Normalisation:
+    """Compute in this process what :func:`normalise` does on the cluster."""
+    if data.residence == "stream":
+        bold = replace(data.selection, parts=())
+        blocks = (data.dataset.read(span, bold) for span in data.dataset.row_groups())
+    else:
+        blocks = (ray.get(block) for block in data.blocks)
+    return fit_normalisation_here(
+        blocks, data.dataset, data.selection, data.runs, data.split.train, data.lag_trs
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import statistics
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ import ray
 import ray.train
 import ray.train.torch
 import yaml
-from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, UserCallback
 from ray.train.v2.api.exceptions import TrainingFailedError
 
 from giblet_ray.cluster import cluster_totals, connect
@@ -115,8 +115,8 @@ def fit(job: TrainJob, show: Callable[[str], None]) -> Trained:
         For settings that the data set, the cluster or an earlier run of this name do not allow.
     """
     data = plan_data(job)
-    _check_batch(job, data)
-    record = {"config": _saved_config(job), "dataset": data.describe()}
+    check_batch(job, data)
+    record = {"config": saved_config(job), "dataset": data.describe()}
     storage = Storage.at(job.storage.path)
     before = latest_record(storage, job.name)
     if before is not None:
@@ -124,7 +124,7 @@ def fit(job: TrainJob, show: Callable[[str], None]) -> Trained:
     finished = before is not None and is_finished(Position(**before["position"]), job.train)
     # Until here, nothing has been started or written: mistakes are told within seconds.
     connect()
-    use_gpu = _use_gpu(job)
+    use_gpu = choose_gpu(job)
     data = place_data(data, job.data.residence, use_gpu)
     run_folder = storage.describe(job.name)
     mlflow_run = MlflowRun(job.tracking.uri, job.tracking.experiment, job.name, run_folder)
@@ -169,7 +169,7 @@ def _train_on_workers(
 ) -> None:
     """Record what is trained on what, read the data, and let the workers train."""
     where, checksum = data.dataset.storage.location, record["dataset"]["checksum"]
-    mlflow_run.describe(_flat(record["config"]), where, checksum)
+    mlflow_run.describe(flat_settings(record["config"]), where, checksum)
     mlflow_run.text(yaml.safe_dump(record["config"], sort_keys=False), "config.yaml")
     show(f"reading {where}: {data.residence}, {data.reason}")
     rows = read_rows(data)  # owns the blocks: kept until the workers are done
@@ -177,18 +177,44 @@ def _train_on_workers(
     normalisation = normalise(data, rows)
     for line in _describe_data(job, data, normalisation):
         show(line)
-    _run_workers(job, use_gpu, data, record, normalisation, mlflow_run, show)
+    run_workers(job, use_gpu, data, record, normalisation, (mlflow_run.uri, mlflow_run.id), show)
 
 
-def _run_workers(
+def run_workers(
     job: TrainJob,
     use_gpu: bool,
     data: TrainingData,
     record: dict[str, Any],
     normalisation: Normalisation,
-    mlflow_run: MlflowRun,
+    mlflow: tuple[str, str] | None,
     show: Callable[[str], None],
+    callbacks: Sequence[UserCallback] = (),
 ) -> None:
+    """Train with Ray Train's workers, from the run's latest checkpoint if it has one.
+
+    Parameters
+    ----------
+    job : TrainJob
+        Settings of the run.
+    use_gpu : bool
+        One GPU for each worker, or CPUs.
+    data, record, normalisation
+        What :func:`giblet_ray.training.worker.train_worker` is given.
+    mlflow : (str, str) or None
+        Tracking store and run that rank 0 logs to. Without one, the points of the curves are
+        reported with the metrics of their epoch, as ``points``.
+    show : callable
+        Is given each line that the user should see.
+    callbacks : sequence of UserCallback
+        Are told of every report.
+
+    Raises
+    ------
+    InputError
+        If training cannot go on for a reason that lies in settings or data.
+    TrainingFailedError
+        If workers died more often than the settings allow.
+    """
     with shown_board(show) as board:
         trainer = ray.train.torch.TorchTrainer(
             train_worker,
@@ -197,7 +223,7 @@ def _run_workers(
                 "data": data,
                 "record": record,
                 "normalisation": normalisation,
-                "mlflow": (mlflow_run.uri, mlflow_run.id),
+                "mlflow": mlflow,
                 "board": board,
             },
             scaling_config=ScalingConfig(
@@ -220,6 +246,7 @@ def _run_workers(
                     max_failures=job.scaling.max_failures,
                     controller_failure_limit=job.scaling.max_failures,
                 ),
+                callbacks=list(callbacks),  # type: ignore[arg-type]  # typed as its first version
             ),
         )
         failure: TrainingFailedError | None = None
@@ -234,8 +261,14 @@ def _run_workers(
             raise failure
 
 
-def _use_gpu(job: TrainJob) -> bool:
-    """Decide whether to train on GPUs, and refuse what this machine can never place."""
+def choose_gpu(job: TrainJob) -> bool:
+    """Decide whether to train on GPUs.
+
+    Raises
+    ------
+    InputError
+        If this machine can never place the workers.
+    """
     totals = cluster_totals()
     gpus, cpus = totals.get("GPU", 0), totals.get("CPU", 0)
     use_gpu = gpus > 0 if job.scaling.use_gpu is None else job.scaling.use_gpu
@@ -254,7 +287,14 @@ def _use_gpu(job: TrainJob) -> bool:
     return use_gpu
 
 
-def _check_batch(job: TrainJob, data: TrainingData) -> None:
+def check_batch(job: TrainJob, data: TrainingData) -> None:
+    """Make sure that every batch can be cut into parts for all workers.
+
+    Raises
+    ------
+    InputError
+        If it is too small, or larger than the training split.
+    """
     smallest = smallest_batch(job, job.scaling.num_workers)
     if job.train.batch_size < smallest:
         raise InputError(
@@ -268,7 +308,7 @@ def _check_batch(job: TrainJob, data: TrainingData) -> None:
         )
 
 
-def _saved_config(job: TrainJob) -> dict[str, Any]:
+def saved_config(job: TrainJob) -> dict[str, Any]:
     """Return the settings as they are saved with the run."""
     config = job.model_dump(mode="json")
     config["dataset"] = absolute(job.dataset)
@@ -279,7 +319,7 @@ def _saved_config(job: TrainJob) -> dict[str, Any]:
 
 def _check_same_run(name: str, before: dict[str, Any], record: dict[str, Any]) -> None:
     """Refuse to continue a run with other settings or data: its numbers would mean nothing."""
-    found, wanted = (_flat(_deciding(r["config"])) for r in (record, before))
+    found, wanted = (flat_settings(_deciding(r["config"])) for r in (record, before))
     for key in {**wanted, **found}:
         if found.get(key) != wanted.get(key):
             raise InputError(
@@ -303,12 +343,12 @@ def _deciding(config: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat_settings(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return nested settings by dotted name."""
     flat: dict[str, Any] = {}
     for key, value in settings.items():
         if isinstance(value, dict):
-            flat.update(_flat(value, f"{prefix}{key}."))
+            flat.update(flat_settings(value, f"{prefix}{key}."))
         else:
             flat[f"{prefix}{key}"] = value
     return flat

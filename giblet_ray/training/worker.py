@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 import ray.train
@@ -19,6 +19,9 @@ from giblet_ray.errors import InputError
 from giblet_ray.training.data import TrainingData
 from giblet_ray.training.loop import train
 
+if TYPE_CHECKING:
+    from giblet_ray.tracking.metric_log import MetricLog
+
 SCORE = "val/pearson_mean"
 """Metric by which checkpoints are ranked."""
 _UNSCORED = -2.0
@@ -28,6 +31,10 @@ _MLFLOW_PATIENCE_SECONDS = 60.0
 _UNSENT = "mlflow-unsent.jsonl"
 
 
+Point = tuple[int, dict[str, float]]
+"""Step, and metrics."""
+
+
 def train_worker(config: dict[str, Any]) -> None:
     """Train as one of Ray Train's workers."""
     job: TrainJob = config["job"]
@@ -35,7 +42,7 @@ def train_worker(config: dict[str, Any]) -> None:
     board: Any = config["board"]
     if ray.get(board.fatal.remote()) is not None:
         return  # started again after an error that would only come again: the driver raises it
-    link = TrainLink(board, job, *config["mlflow"])
+    link = TrainLink(board, job, config["mlflow"])
     try:
         loader = data.loader(link.device)
         if link.rank == 0 and isinstance(loader, DeviceLoader):
@@ -51,17 +58,19 @@ def train_worker(config: dict[str, Any]) -> None:
 class TrainLink:
     """A worker's :class:`giblet_ray.training.loop.Link` to Ray Train and MLflow."""
 
-    def __init__(self, board: Any, job: TrainJob, uri: str, run_id: str) -> None:
+    def __init__(self, board: Any, job: TrainJob, mlflow: tuple[str, str] | None) -> None:
         context = ray.train.get_context()
         self.rank, self.world_size = context.get_world_rank(), context.get_world_size()
         self.device = ray.train.torch.get_device()
         self._board, self._job = board, job
-        self._metrics = None
-        if self.rank == 0:
+        self._metrics: MetricLog | None = None
+        self._points: list[Point] = []
+        if self.rank == 0 and mlflow is not None:
             # Imported by one worker alone: MLflow takes seconds, and ranks wait for one another.
             from giblet_ray.tracking.metric_log import MetricLog
 
-            self._metrics = MetricLog(uri, run_id)
+            uri, self._run_id = mlflow
+            self._metrics = MetricLog(uri)
 
     @contextmanager
     def resume(self) -> Iterator[Path | None]:
@@ -73,16 +82,20 @@ class TrainLink:
         with checkpoint.as_directory() as folder:
             yield Path(folder)
 
-    def report(self, metrics: dict[str, float], checkpoint: Path | None, name: str) -> None:
+    def report(self, metrics: dict[str, Any], checkpoint: Path | None, name: str) -> None:
         """Hand metrics and checkpoint to Ray Train; waits for all ranks."""
         saved = None if checkpoint is None else ray.train.Checkpoint.from_directory(checkpoint)
         metrics = {SCORE: _UNSCORED, **metrics}
+        if self._points:
+            metrics["points"], self._points = self._points, []
         ray.train.report(metrics, checkpoint=saved, checkpoint_dir_name=name)
 
     def log(self, metrics: dict[str, float], step: int) -> None:
-        """Queue points for MLflow."""
+        """Queue points for MLflow, or for the next report."""
         if self._metrics is not None:
-            self._metrics.log(metrics, step)
+            self._metrics.log(self._run_id, metrics, step)
+        else:
+            self._points.append((step, metrics))
 
     def show(self, line: str) -> None:
         """Send a line to the user's terminal."""

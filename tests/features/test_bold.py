@@ -251,7 +251,7 @@ def test_damaged_gzip_is_refused(tmp_path, volumes, mask):
 
 
 def test_nifti_that_is_no_scan_is_refused(tmp_path, scan, volumes, mask):
-    assert "a NIfTI scan needs a mask" in refusal(scan)
+    assert "a NIfTI scan needs a --mask" in refusal(scan)
     assert "names a data set of an HDF5" in refusal(f"{scan}::bold", mask)
     flat = save(tmp_path / "flat.nii", volumes[..., 0])
     assert "4 dimensions (x, y, z, TR), this file has shape (7, 5, 4)" in refusal(flat, mask)

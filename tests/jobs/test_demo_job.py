@@ -6,7 +6,9 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +17,6 @@ from giblet_ray.config import TrainJob
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.models.trained import fetch_best_checkpoint
 from giblet_ray.training.checkpoint import load_voxel_pearson
-from giblet_ray.training.trainer import fit
 
 ROOT = Path(__file__).parents[2]
 
@@ -64,20 +65,20 @@ def test_demo_says_where_everything_is_and_nothing_else(demo: tuple[Path, str]) 
     assert re.search(r"epoch 1/\d+ .* left", output)
 
 
+@pytest.mark.parametrize("modality", ["video", "audio", "text"])
 def test_each_modality_alone_reaches_less_than_the_three_together(
-    cluster: None, demo: tuple[Path, str]
+    demo: tuple[Path, str],
+    train_locally: Callable[[TrainJob, Path], Any],
+    tmp_path: Path,
+    modality: str,
 ) -> None:
     folder, _ = demo
+    given = ["--config", str(ROOT / "jobs/demo.yaml"), "--dataset", str(folder / "demo/dataset")]
+    given += ["--data.modalities", modality, "--train.patience", "5"]
+    train_locally(parse_job(TrainJob, given), tmp_path)
     together = mean_pearson(folder / "demo/runs/demo-0")
-    for name in ("video", "audio", "text"):
-        given = ["--config", str(ROOT / "jobs/demo.yaml"), "--name", name]
-        given += ["--dataset", str(folder / "demo/dataset")]
-        # One modality has levelled off after half of the epochs.
-        given += ["--storage.path", str(folder / "alone"), "--train.epochs", "10"]
-        given += ["--tracking.uri", f"sqlite:///{folder}/alone.db", "--tracking.log_model", "false"]
-        job = parse_job(TrainJob, [*given, "--data.modalities", name])
-        fit(job, print)
-        assert 0.05 < mean_pearson(folder / "alone" / name) < 0.85 * together, name
+    # 0.21 of video, 0.21 of audio and 0.26 of text, beside 0.50.
+    assert 0.1 < mean_pearson(tmp_path) < 0.7 * together
 
 
 def mean_pearson(run: Path) -> float:

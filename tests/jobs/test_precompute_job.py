@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import av
@@ -53,21 +54,17 @@ def run(*words):
     return process.returncode, stdout, stderr
 
 
-def refusal(*words):
-    """Run the job, which is to end with one line on standard error; return that line."""
-    code, stdout, stderr = run(*words)
-    assert code == 2
-    assert stdout == ""
-    assert stderr.startswith("error: ")
-    assert stderr.count("\n") == 1
-    return stderr
+@pytest.fixture
+def refused(refusal):
+    """Run the job in this process, which is to refuse what it is given; return its line."""
+    return partial(refusal, "precompute.py")
 
 
 def modified(out):
     return {str(p.relative_to(out)): p.stat().st_mtime_ns for p in out.rglob("*.parquet")}
 
 
-def test_a_killed_job_leaves_no_data_set_and_goes_on_when_started_again(demo, tmp_path):
+def test_a_killed_job_leaves_no_data_set_and_goes_on_when_started_again(refused, demo, tmp_path):
     out = tmp_path / "dataset"
     job = start(*arguments(demo, out))
     finished = [
@@ -82,7 +79,7 @@ def test_a_killed_job_leaves_no_data_set_and_goes_on_when_started_again(demo, tm
     os.kill(job.pid, signal.SIGKILL)
     job.wait()
     assert not (out / MANIFEST).exists()
-    assert "no such file; a finished data set has one" in refusal("--out", out, "--check")
+    assert "no such file; a finished data set has one" in refused("--out", out, "--check")
     kept = modified(out)
 
     code, stdout, stderr = run(*arguments(demo, out))
@@ -102,7 +99,7 @@ def test_a_killed_job_leaves_no_data_set_and_goes_on_when_started_again(demo, tm
 
     manifest = out / MANIFEST
     manifest.write_text(manifest.read_text().replace('"silent_trs": ', '"silent_trs": 1'))
-    line = refusal("--out", out, "--check")
+    line = refused("--out", out, "--check")
     assert str(manifest) in line
     assert "does not match its checksum" in line
 
@@ -122,15 +119,18 @@ def test_check_lists_what_is_damaged(arrays_and_dataset, tmp_path):
 
 
 def test_a_missing_film(demo, tmp_path):
-    line = refusal(*arguments(demo, tmp_path / "out", film=[tmp_path / "film.mp4"]))
-    assert f"{tmp_path / 'film.mp4'}: no such file" in line
+    """In a process of its own, as a user does it."""
+    code, stdout, stderr = run(*arguments(demo, tmp_path / "out", film=[tmp_path / "film.mp4"]))
+    assert (code, stdout) == (2, "")
+    assert stderr.startswith(f"error: {tmp_path / 'film.mp4'}: no such file")
+    assert stderr.count("\n") == 1
 
 
-def test_no_film(tmp_path):
-    assert "--film is missing" in refusal("--out", tmp_path / "out")
+def test_no_film(refused, tmp_path):
+    assert "--film is missing" in refused("--out", tmp_path / "out")
 
 
-def test_a_film_without_audio(demo, tmp_path):
+def test_a_film_without_audio(refused, demo, tmp_path):
     silent = tmp_path / "demo-film.mp4"
     with av.open(str(demo.film)) as source, av.open(str(silent), "w") as target:
         pictures = source.streams.video[0]
@@ -139,13 +139,13 @@ def test_a_film_without_audio(demo, tmp_path):
             if packet.dts is not None:
                 packet.stream = copy
                 target.mux(packet)
-    line = refusal(*arguments(demo, tmp_path / "out", film=[silent]))
+    line = refused(*arguments(demo, tmp_path / "out", film=[silent]))
     assert str(silent) in line
     assert "no audio" in line
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
-def test_a_truncated_film(demo, tmp_path, suffix):
+def test_a_truncated_film(refused, demo, tmp_path, suffix):
     whole, cut = tmp_path / f"whole{suffix}", tmp_path / f"demo-film{suffix}"
     with av.open(str(demo.film)) as source, av.open(str(whole), "w") as target:
         copies = {
@@ -157,47 +157,57 @@ def test_a_truncated_film(demo, tmp_path, suffix):
                 packet.stream = copies[packet.stream_index]
                 target.mux(packet)
     cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
-    line = refusal(*arguments(demo, tmp_path / "out", film=[cut]))
+    line = refused(*arguments(demo, tmp_path / "out", film=[cut]))
     assert str(cut) in line
     assert "truncated" in line
 
 
-def test_subtitles_past_the_films_end(demo, tmp_path):
+def test_subtitles_past_the_films_end(refused, demo, tmp_path):
     late = tmp_path / "late.srt"
     late.write_text("1\n00:00:20,000 --> 00:00:21,000\nToo late\n")
-    line = refusal(*arguments(demo, tmp_path / "out", text=[late]))
+    line = refused(*arguments(demo, tmp_path / "out", text=[late]))
     assert f"{late}, cue 1: 20 s to 21 s lies past the film's end" in line
 
 
-def test_a_scan_of_another_length(demo, tmp_path):
+def test_a_scan_of_another_length(refused, demo, tmp_path):
     scan = nibabel.load(demo.scans[0])
     short = tmp_path / "sub-01_short.nii.gz"
     nibabel.save(scan.slicer[..., :7], short)
-    line = refusal(*arguments(demo, tmp_path / "out", bold=[short]))
+    line = refused(*arguments(demo, tmp_path / "out", bold=[short]))
     for words in (str(short), "7 TRs", str(demo.film), "10 TRs", "--scan.crop_start_trs"):
         assert words in line
 
 
-def test_subjects_with_other_voxels(demo, tmp_path):
+def test_a_transposed_scan(refused, demo, tmp_path):
+    scan = tmp_path / "sub-01.npy"
+    np.save(scan, np.ones((30, N_TRS), np.float32))
+    words = arguments(demo, tmp_path / "out", bold=[scan])
+    at = words.index("--mask")
+    line = refused(*words[:at], *words[at + 2 :])
+    assert f"{scan} has 30 TRs of 10 voxels" in line
+    assert "transposed; (TRs, voxels) is expected" in line
+
+
+def test_subjects_with_other_voxels(refused, demo, tmp_path):
     scans = [tmp_path / f"sub-{number}.npy" for number in (1, 2)]
     for scan, n_voxels in zip(scans, (30, 31), strict=True):
         np.save(scan, np.ones((N_TRS, n_voxels), np.float32))
     words = arguments(demo, tmp_path / "out", bold=scans)
     at = words.index("--mask")
-    line = refusal(*words[:at], *words[at + 2 :])
+    line = refused(*words[:at], *words[at + 2 :])
     for found in (*map(str, scans), "30", "31"):
         assert found in line
 
 
-def test_a_mask_of_another_shape(demo, tmp_path):
+def test_a_mask_of_another_shape(refused, demo, tmp_path):
     mask = tmp_path / "mask.nii.gz"
     nibabel.save(nibabel.Nifti1Image(np.ones((2, 3, 4), np.uint8), np.eye(4)), mask)
-    line = refusal(*arguments(demo, tmp_path / "out", mask=[mask]))
+    line = refused(*arguments(demo, tmp_path / "out", mask=[mask]))
     for words in (str(mask), "(2, 3, 4)", str(demo.scans[0])):
         assert words in line
 
 
-def test_three_kbps_and_eight_codebooks(demo, tmp_path):
+def test_three_kbps_and_eight_codebooks(refused, demo, tmp_path):
     wrong = {"codes.bandwidth": ["3"], "codes.codebooks": ["8"]}
-    line = refusal(*arguments(demo, tmp_path / "out", **wrong))
+    line = refused(*arguments(demo, tmp_path / "out", **wrong))
     assert "bandwidth 3 kbps holds 4 codebooks" in line

@@ -9,54 +9,66 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
+from giblet_ray.cli import parse_job
+from giblet_ray.config import TrainJob
 from giblet_ray.dataset.reader import Dataset
+from giblet_ray.training.trainer import fit
 
 ROOT = Path(__file__).parents[2]
-SETTINGS = """
-name: run
-data: {split: {val_blocks: 1}}
-model:
-  embed_dim: 4
-  audio_codebooks: 2
-  kernel_sizes: [3]
-  video_features: 8
-  audio_features: 8
-  text_features: 8
-  trunk_dims: [16, 16]
-  bottleneck_dim: 8
-  head_dim: 16
-train: {epochs: 4, batch_size: 16, checkpoint_every_steps: 5}
-scaling: {num_workers: 2, cpus_per_worker: 0.5}
-tracking: {log_model: false}
-"""
 STEPS_PER_EPOCH = 13
 
 
-def start(dataset: str | Path, folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    """Start the job in a folder of its own, as the leader of a process group."""
-    folder.mkdir(exist_ok=True)
-    (folder / "settings.yaml").write_text(SETTINGS)
-    command = [sys.executable, str(ROOT / "jobs/train.py"), "--config", "settings.yaml"]
-    command += ["--dataset", str(dataset), *arguments]
-    environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
-    return subprocess.Popen(
-        command,
-        cwd=folder,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory, tiny_model: dict[str, Any]) -> Path:
+    """A YAML file of what the jobs here are given."""
+    path = tmp_path_factory.mktemp("settings") / "settings.yaml"
+    groups = {
+        "name": "run",
+        "data": {"split": {"val_blocks": 1}},
+        "model": tiny_model,
+        "train": {"epochs": 4, "batch_size": 16, "checkpoint_every_steps": 5},
+        "scaling": {"num_workers": 2, "cpus_per_worker": 0.5},
+        "tracking": {"log_model": False},
+    }
+    path.write_text(yaml.safe_dump(groups))
+    return path
+
+
+@pytest.fixture
+def start(settings: Path) -> Iterator[Callable[[Path, str | Path], subprocess.Popen[str]]]:
+    """Start jobs in folders of their own, as leaders of process groups; none outlives the test."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start_one(folder: Path, dataset: str | Path) -> subprocess.Popen[str]:
+        folder.mkdir(exist_ok=True)
+        command = [sys.executable, str(ROOT / "jobs/train.py"), "--config", str(settings)]
+        started.append(
+            subprocess.Popen(
+                [*command, "--dataset", str(dataset)],
+                cwd=folder,
+                env={k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                start_new_session=True,
+            )
+        )
+        return started[-1]
+
+    yield start_one
+    for process in started:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def finish(process: subprocess.Popen[str]) -> str:
@@ -89,30 +101,72 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(arrays_and_dataset: tuple[Any, Dataset], tmp_path_factory: Any) -> Path:
+def undisturbed(
+    cluster: None,
+    settings: Path,
+    arrays_and_dataset: tuple[Any, Dataset],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """Folder of the same training, never interrupted."""
     folder = tmp_path_factory.mktemp("undisturbed")
-    output = finish(start(arrays_and_dataset[1].storage.location, folder))
-    assert "epoch 4/4" in output
-    assert "Warning" not in output
-    assert "Traceback" not in output
+    given = ["--config", str(settings), "--dataset", arrays_and_dataset[1].storage.location]
+    given += ["--storage.path", str(folder / "runs")]
+    given += ["--tracking.uri", f"sqlite:///{folder}/mlflow.db"]
+    fit(parse_job(TrainJob, given), print)
     return folder
 
 
 def test_job_killed_twice_and_started_again_ends_with_the_same_weights(
-    arrays_and_dataset: tuple, undisturbed: Path, tmp_path: Path
+    start: Callable, arrays_and_dataset: tuple, undisturbed: Path, tmp_path: Path
 ) -> None:
     """Killed after epoch 2, and again in the middle of epoch 3."""
     dataset = arrays_and_dataset[1].storage.location
     for killed_at in (2 * STEPS_PER_EPOCH, 2 * STEPS_PER_EPOCH + 4):
-        process = start(dataset, tmp_path)
+        process = start(tmp_path, dataset)
         kill_when(process, lambda step=killed_at: last_step(tmp_path) >= step)
         assert last_step(tmp_path) < 4 * STEPS_PER_EPOCH
-    output = finish(start(dataset, tmp_path))
-    assert "continuing after epoch" in output
+    output = finish(start(tmp_path, dataset))
+    for words in ("run run", "continuing after epoch", "epoch 4/4", "held-out Pearson r"):
+        assert words in output
+    for words in ("Warning", "Traceback"):
+        assert words not in output
     expected, found = weights(undisturbed), weights(tmp_path)
     assert expected.keys() == found.keys()
     for name, value in expected.items():
         assert torch.equal(value, found[name]), name
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda folder, write: None, "manifest.json: no such file"),
+        (
+            lambda folder, write: write(folder, {"one": 90}, ("01",), first_code=3000),
+            "codes/one.parquet: code 3000; 0 to 1023 are accepted",
+        ),
+    ],
+    ids=["no data set", "a code outside the codebook"],
+)
+def test_unusable_data_set_is_one_line_and_exit_code_2(
+    tmp_path: Path,
+    start: Callable,
+    dataset_writer: Callable,
+    make: Callable[[Path, Callable], Any],
+    message: str,
+) -> None:
+    """In a process of its own; the second is found by a task on the cluster that reads."""
+    make(tmp_path / "bad", dataset_writer)
+    process = start(tmp_path / "job", tmp_path / "bad")
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 2, output
+    *before, last = output.splitlines()
+    assert last.startswith("error: ")
+    assert message in last
+    assert "Traceback" not in output
+    assert len(before) <= 2
+
+
+# --- what is refused before anything is started -----------------------------------------------
 
 
 def edit_manifest(dataset: Path, **changes: Any) -> None:
@@ -129,20 +183,17 @@ def edit_manifest(dataset: Path, **changes: Any) -> None:
         (lambda d: os.truncate(d / "bold/01/one.parquet", 999), r"999 bytes; the manifest says"),
     ],
 )
-def test_damaged_data_set_is_one_line_and_exit_code_2(
-    arrays_and_dataset: tuple, tmp_path: Path, damage: Callable[[Path], Any], message: str
+def test_damaged_data_set_is_refused(
+    arrays_and_dataset: tuple,
+    tmp_path: Path,
+    settings: Path,
+    refusal: Callable[..., str],
+    damage: Callable[[Path], Any],
+    message: str,
 ) -> None:
     copy = Path(shutil.copytree(arrays_and_dataset[1].storage.location, tmp_path / "copy"))
     damage(copy)
-    assert_refused(copy, tmp_path / "job", [], message)
-
-
-def test_codes_outside_the_codebook_are_one_line_and_exit_code_2(
-    tmp_path: Path, dataset_writer: Callable
-) -> None:
-    dataset_writer(tmp_path / "bad", {"one": 90}, ("01",), first_code=3000)
-    message = "codes/one.parquet: code 3000; 0 to 1023 are accepted"
-    assert_refused(tmp_path / "bad", tmp_path / "job", [], message)
+    assert message in refusal("train.py", "--config", settings, "--dataset", copy)
 
 
 @pytest.mark.parametrize(
@@ -157,21 +208,18 @@ def test_codes_outside_the_codebook_are_one_line_and_exit_code_2(
         (["--model.embd_dim", "4"], "did you mean model.embed_dim?"),
     ],
 )
-def test_bad_input_is_one_line_and_exit_code_2(
-    arrays_and_dataset: tuple, tmp_path: Path, arguments: list[str], message: str
+def test_bad_settings_are_refused_and_leave_nothing(
+    arrays_and_dataset: tuple,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    settings: Path,
+    refusal: Callable[..., str],
+    arguments: list[str],
+    message: str,
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     np.save(tmp_path / "mask.npy", np.ones(25, bool))
-    assert_refused(arrays_and_dataset[1].storage.location, tmp_path, arguments, message)
-    assert {path.name for path in tmp_path.iterdir()} <= {"settings.yaml", "mask.npy"}
-
-
-def assert_refused(dataset: str | Path, folder: Path, arguments: list[str], message: str) -> None:
-    """Check that the job says what is wrong in its last line, and nothing that is not for users."""
-    process = start(dataset, folder, *arguments)
-    output, _ = process.communicate(timeout=120)
-    assert process.returncode == 2, output
-    *before, last = output.splitlines()
-    assert last.startswith("error: ")
-    assert message in last
-    assert "Traceback" not in output
-    assert len(before) <= 2
+    dataset = arrays_and_dataset[1].storage.location
+    given = ["--config", settings, "--dataset", dataset, *arguments]
+    assert message in refusal("train.py", *given)
+    assert [path.name for path in tmp_path.iterdir()] == ["mask.npy"]

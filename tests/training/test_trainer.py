@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,44 +18,43 @@ from giblet_ray.errors import InputError
 from giblet_ray.models.trained import Encoder
 from giblet_ray.training.trainer import Trained, fit
 
-MODEL = {
-    "embed_dim": 4,
-    "audio_codebooks": 2,
-    "kernel_sizes": (3, 5),
-    "video_features": 8,
-    "audio_features": 8,
-    "text_features": 8,
-    "trunk_dims": (16, 16),
-    "bottleneck_dim": 8,
-    "head_dim": 16,
+EXACT = {
+    "model": {"dropout": 0.0, "batch_norm": "frozen"},
+    "loss": {"correlation_weight": 0.0},
+    "train": {"batch_size": 24, "log_every_steps": 1},
 }
-SPLIT = {"val_blocks": 1}
+"""With these, a batch has the same loss however many workers share it."""
 
 
-def make_job(dataset: Dataset, folder: Path, **settings: Any) -> TrainJob:
-    """A small job whose runs and MLflow store are below a folder."""
-    groups: dict[str, Any] = {
-        "name": "run",
-        "model": MODEL,
-        "data": {"split": SPLIT},
-        "train": {"epochs": 2, "batch_size": 16},
-        "scaling": {"num_workers": 2, "cpus_per_worker": 0.5},
-        "storage": {"path": str(folder / "runs")},
-        "tracking": {"uri": f"sqlite:///{folder}/mlflow.db", "log_model": False},
-    }
-    for key, value in settings.items():
-        groups[key] = {**groups.get(key, {}), **value} if isinstance(value, dict) else value
-    return TrainJob(dataset=dataset.storage.location, **groups)
+@pytest.fixture(scope="module")
+def make_job(
+    arrays_and_dataset: tuple[Any, Dataset], tiny_model: dict[str, Any]
+) -> Callable[..., TrainJob]:
+    """Make a small job whose runs and MLflow store are below a folder, with settings by group."""
+
+    def make(folder: Path, **settings: Any) -> TrainJob:
+        groups: dict[str, Any] = {
+            "name": "run",
+            "model": tiny_model,
+            "data": {"split": {"val_blocks": 1}},
+            "train": {"epochs": 2, "batch_size": 16},
+            "scaling": {"num_workers": 2, "cpus_per_worker": 0.5},
+            "storage": {"path": str(folder / "runs")},
+            "tracking": {"uri": f"sqlite:///{folder}/mlflow.db", "log_model": False},
+        }
+        for key, value in settings.items():
+            groups[key] = {**groups.get(key, {}), **value} if isinstance(value, dict) else value
+        return TrainJob(dataset=arrays_and_dataset[1].storage.location, **groups)
+
+    return make
 
 
 @pytest.fixture(scope="module")
 def trained(
-    cluster: None, arrays_and_dataset: tuple[Any, Dataset], tmp_path_factory: Any
+    cluster: None, make_job: Callable[..., TrainJob], tmp_path_factory: Any
 ) -> tuple[Trained, TrainJob, list[str]]:
     """A finished training of two workers, its job, and what it said."""
-    folder = tmp_path_factory.mktemp("trained")
-    tracking = {"log_model": True}
-    job = make_job(arrays_and_dataset[1], folder, tracking=tracking, train={"log_every_steps": 1})
+    job = make_job(tmp_path_factory.mktemp("trained"), **EXACT, tracking={"log_model": True})
     lines: list[str] = []
     return fit(job, lines.append), job, lines
 
@@ -79,7 +79,7 @@ def test_mlflow_has_settings_curves_figures_and_data_set(trained: tuple) -> None
     run = client.get_run(result.mlflow_run.id)
     assert run.info.status == "FINISHED"
     assert run.data.params["model.embed_dim"] == "4"
-    assert run.data.params["train.batch_size"] == "16"
+    assert run.data.params["train.batch_size"] == "24"
     assert len(history(result, "val/pearson_mean")) == 2
     assert len(history(result, "step/loss")) == result.position.step
     assert {"train/rows_per_second", "train/data_wait_share", "best/val/pearson_mean"} <= set(
@@ -150,30 +150,22 @@ def test_run_says_what_it_reads_and_trains_on(trained: tuple) -> None:
 
 
 def test_losses_are_the_same_for_one_two_and_three_workers(
-    cluster: None, arrays_and_dataset: tuple, tmp_path: Path
+    trained: tuple, make_job: Callable[..., TrainJob], tmp_path: Path
 ) -> None:
-    losses = []
-    for workers in (1, 2, 3):
+    losses = history(trained[0], "step/loss")
+    assert len(losses) == 2 * 9
+    for workers in (1, 3):
         job = make_job(
-            arrays_and_dataset[1],
-            tmp_path,
-            name=f"workers-{workers}",
-            model={"dropout": 0.0, "batch_norm": "frozen"},
-            loss={"correlation_weight": 0.0},
-            train={"epochs": 1, "batch_size": 24, "log_every_steps": 1},
-            scaling={"num_workers": workers},
+            tmp_path, **EXACT, name=f"workers-{workers}", scaling={"num_workers": workers}
         )
-        losses.append(history(fit(job, print), "step/loss"))
-    assert len(losses[0]) == 9
-    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-4)
-    np.testing.assert_allclose(losses[2], losses[0], rtol=1e-4)
+        np.testing.assert_allclose(history(fit(job, print), "step/loss"), losses, rtol=1e-4)
 
 
 def test_diverged_run_is_one_line_and_closed_as_failed(
-    cluster: None, arrays_and_dataset: tuple, tmp_path: Path
+    cluster: None, make_job: Callable[..., TrainJob], tmp_path: Path
 ) -> None:
     optimizer = {"lr": 1e18, "max_grad_norm": 1e18, "warmup_fraction": 0.0}
-    job = make_job(arrays_and_dataset[1], tmp_path, optimizer=optimizer)
+    job = make_job(tmp_path, optimizer=optimizer)
     with pytest.raises(InputError, match=r"diverged; use a lower --optimizer\.lr") as error:
         fit(job, print)
     assert "\n" not in str(error.value)
@@ -183,18 +175,36 @@ def test_diverged_run_is_one_line_and_closed_as_failed(
     assert run.info.status == "FAILED"
 
 
-def test_streamed_windows_train(cluster: None, arrays_and_dataset: tuple, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def streamed(
+    cluster: None, make_job: Callable[..., TrainJob], tmp_path_factory: Any
+) -> tuple[Trained, list[str]]:
+    """A training on streamed windows of chosen voxels of one subject, and what it said."""
+    folder = tmp_path_factory.mktemp("streamed")
+    np.save(folder / "chosen.npy", np.array([3, 1, 20]))
+    data = {
+        "residence": "stream",
+        "window": 3,
+        "voxels": str(folder / "chosen.npy"),
+        "subjects": ("02",),
+    }
     lines: list[str] = []
-    job = make_job(
-        arrays_and_dataset[1],
-        tmp_path,
-        data={"residence": "stream", "window": 3},
-        train={"epochs": 1},
-    )
-    result = fit(job, lines.append)
+    return fit(make_job(folder, data=data, train={"epochs": 1}), lines.append), lines
+
+
+def test_streamed_windows_train(streamed: tuple) -> None:
+    result, lines = streamed
     assert np.isfinite(result.position.best_score)
     assert any("stream, as asked" in line for line in lines)
     assert any("fill no window of 3 TRs" in line for line in lines)
+
+
+def test_chosen_voxels_and_subject_are_trained_on(streamed: tuple) -> None:
+    result, lines = streamed
+    assert any("of 1 subject, 3 voxels" in line for line in lines)
+    record = json.loads((result.best_checkpoint / "record.json").read_text())
+    assert {subject for subject, _ in record["runs"]} == {"02"}
+    assert Encoder.load(result.best_checkpoint).model.n_voxels == 3
 
 
 @pytest.mark.parametrize(
@@ -217,9 +227,9 @@ def test_streamed_windows_train(cluster: None, arrays_and_dataset: tuple, tmp_pa
     ],
 )
 def test_settings_that_cannot_be_met_are_refused(
-    cluster: None, arrays_and_dataset: tuple, tmp_path: Path, change: Any, message: str
+    cluster: None, make_job: Callable[..., TrainJob], tmp_path: Path, change: Any, message: str
 ) -> None:
-    job = make_job(arrays_and_dataset[1], tmp_path, **change)
+    job = make_job(tmp_path, **change)
     with pytest.raises(InputError, match=message) as error:
         fit(job, print)
     assert "\n" not in str(error.value)
@@ -227,23 +237,9 @@ def test_settings_that_cannot_be_met_are_refused(
 
 
 def test_voxel_mask_of_another_shape_is_refused(
-    cluster: None, arrays_and_dataset: tuple, tmp_path: Path
+    cluster: None, make_job: Callable[..., TrainJob], tmp_path: Path
 ) -> None:
     np.save(tmp_path / "mask.npy", np.ones(25, bool))
-    job = make_job(arrays_and_dataset[1], tmp_path, data={"voxels": str(tmp_path / "mask.npy")})
+    job = make_job(tmp_path, data={"voxels": str(tmp_path / "mask.npy")})
     with pytest.raises(InputError, match=r"a mask of shape \(25,\); .* have 24 voxels"):
         fit(job, print)
-
-
-def test_chosen_voxels_and_subject_are_trained_on(
-    cluster: None, arrays_and_dataset: tuple, tmp_path: Path
-) -> None:
-    np.save(tmp_path / "chosen.npy", np.array([3, 1, 20]))
-    job = make_job(
-        arrays_and_dataset[1],
-        tmp_path,
-        data={"voxels": str(tmp_path / "chosen.npy"), "subjects": ("02",)},
-        train={"epochs": 1, "batch_size": 16},
-    )
-    encoder = Encoder.load(fit(job, print).best_checkpoint)
-    assert encoder.model.n_voxels == 3

@@ -1,0 +1,300 @@
+"""Held-out predictions of several runs, made again on the TRs that all of them hold out.
+
+Runs may differ in lag, so that "held out" is a matter of BOLD TRs: run a's split says which
+stimulus TRs it holds out, and the BOLD that answers to them lies lag TRs later::
+
+    BOLD TR          ...  40 41 42 43 44 45 46 47 48 49 50 51 ...
+    a, lag 3              |#####################|                  stimulus TRs 37 to 44
+    b, lag 5                    |#####################|            stimulus TRs 37 to 44
+    common                      |###############|                  where the two are compared
+    blocks                      |-------|-------|                  20 s each, or more
+
+All subjects see one stimulus, and the model predicts the same for each of them: a block is a
+stretch of a stimulus, with the BOLD of all subjects who saw it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from giblet_ray.comparison.runs import ComparedRun
+from giblet_ray.config import TrainJob
+from giblet_ray.dataset.reader import Dataset, Selection, Span, as_arrays, bold_column
+from giblet_ray.dataset.windows import Run
+from giblet_ray.errors import InputError
+from giblet_ray.evaluation.paired import BlockSums
+from giblet_ray.models.trained import NORMALISATION, Encoder, local_checkpoint, read_record
+from giblet_ray.training.data import TrainingData, plan_data
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A run whose best checkpoint and data set are at hand.
+
+    Attributes
+    ----------
+    run : ComparedRun
+        As MLflow has it.
+    checkpoint : Path
+        Local folder of the best checkpoint.
+    data : TrainingData
+        What it was trained on; its split says what was held out.
+    runs : tuple of Run
+        Rows of the normalisation.
+    mean_RV, std_RV, valid_V : ndarray
+        How its BOLD was z-scored.
+    """
+
+    run: ComparedRun
+    checkpoint: Path
+    data: TrainingData
+    runs: tuple[Run, ...]
+    mean_RV: NDArray[np.float32]
+    std_RV: NDArray[np.float32]
+    valid_V: NDArray[np.bool_]
+
+    @classmethod
+    def open(cls, run: ComparedRun, location: str | None = None) -> TrainedRun:
+        """Find a run's checkpoint and data set.
+
+        Parameters
+        ----------
+        run : ComparedRun
+            Which run.
+        location : str, optional
+            Where its data set is, if not where it was when the run was trained.
+
+        Raises
+        ------
+        InputError
+            If the checkpoint cannot be read, or the data set is not the one that it was trained on.
+        """
+        try:
+            checkpoint = local_checkpoint(run.folder)
+        except InputError:
+            raise
+        except (OSError, ValueError) as error:  # a record that is just being written, perhaps
+            raise InputError(f"{run.folder}: cannot be read: {error}") from error
+        record = read_record(checkpoint)
+        data = plan_data(_job(record, location, checkpoint))
+        found, trained = data.dataset.manifest.checksum, record["dataset"]["checksum"]
+        if found != trained:
+            raise InputError(
+                f"{data.dataset.storage.location}: not the data set that run {run.name} was "
+                f"trained on (checksum {found[:12]}, then {trained[:12]})"
+            )
+        try:
+            scales = load_file(checkpoint / NORMALISATION)
+        except (OSError, SafetensorError) as error:
+            raise InputError(f"{checkpoint / NORMALISATION}: cannot be read: {error}") from error
+        return cls(
+            run,
+            checkpoint,
+            data,
+            tuple(Run(subject, stimulus) for subject, stimulus in record["runs"]),
+            scales["mean_RV"],
+            scales["std_RV"],
+            scales["valid_V"].astype(bool),
+        )
+
+    @cached_property
+    def held_out(self) -> dict[str, NDArray[np.bool_]]:
+        """Whether each BOLD TR of a stimulus was held out, by stimulus."""
+        masks: dict[str, NDArray[np.bool_]] = {}
+        for span in self.data.split.val:
+            n_trs = self.data.dataset.stimuli[span.stimulus].n_trs
+            mask = masks.setdefault(span.stimulus, np.zeros(n_trs, bool))
+            mask[span.start + self.data.lag_trs : span.stop + self.data.lag_trs] = True
+        return masks
+
+
+def _job(record: dict[str, Any], location: str | None, checkpoint: Path) -> TrainJob:
+    config = {key: value for key, value in record["config"].items() if key in TrainJob.model_fields}
+    config["dataset"] = location or record["dataset"]["location"]
+    try:
+        return TrainJob(**config)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"]))
+        raise InputError(f"{checkpoint}: its setting {name}: {first['msg']}") from error
+
+
+@dataclass(frozen=True)
+class CommonTrs:
+    """BOLD TRs that several runs hold out, and how BOLD is z-scored for all of them.
+
+    Attributes
+    ----------
+    blocks : tuple of Span
+        Blocks of BOLD TRs, in ascending order within each stimulus.
+    runs : tuple of Run
+        Scanner runs: rows of the normalisation.
+    mean_RV, std_RV : ndarray
+        Means over the trainings of theirs: where their splits and lags are the same, these are
+        the numbers that each was trained with.
+    valid_V : ndarray
+        Voxels that are valid in each.
+    block_seconds : float
+        Least length of a block, unless a stretch of held-out TRs is shorter.
+    """
+
+    blocks: tuple[Span, ...]
+    runs: tuple[Run, ...]
+    mean_RV: NDArray[np.float32]
+    std_RV: NDArray[np.float32]
+    valid_V: NDArray[np.bool_]
+    block_seconds: float
+
+    @property
+    def n_trs(self) -> int:
+        """BOLD TRs of stimuli, counted once for all subjects."""
+        return sum(map(len, self.blocks))
+
+
+def common_trs(trained: Sequence[TrainedRun], block_seconds: float) -> CommonTrs:
+    """Find what several runs hold out, and cut it into blocks.
+
+    Raises
+    ------
+    InputError
+        If they were trained on different data sets, predict different voxels, or no TR is held out
+        by all of them.
+    """
+    first = trained[0]
+    for other in trained[1:]:
+        names = f"runs {first.run.name} and {other.run.name}"
+        if other.data.dataset.manifest.checksum != first.data.dataset.manifest.checksum:
+            raise InputError(f"{names} were trained on different data sets: no TR is common")
+        if not _same_voxels(first.data.selection, other.data.selection):
+            raise InputError(f"{names} predict different voxels (data.voxels): none can be paired")
+    runs = tuple(run for run in first.runs if all(run in each.runs for each in trained))
+    block_trs = math.ceil(block_seconds / first.data.dataset.manifest.tr_seconds - 1e-9)
+    blocks: list[Span] = []
+    for stimulus in dict.fromkeys(run.stimulus for run in runs):
+        masks = [each.held_out[stimulus] for each in trained if stimulus in each.held_out]
+        if len(masks) < len(trained):
+            continue
+        for start, stop in _stretches(np.logical_and.reduce(masks)):
+            blocks += _cut(stimulus, start, stop, block_trs)
+    runs = tuple(run for run in runs if any(run.stimulus == span.stimulus for span in blocks))
+    if not blocks or not runs:
+        names = ", ".join(each.run.name for each in trained)
+        raise InputError(f"runs {names}: no BOLD TR is held out by all of them")
+    rows = [[each.runs.index(run) for run in runs] for each in trained]
+    return CommonTrs(
+        tuple(blocks),
+        runs,
+        np.mean([t.mean_RV[r] for t, r in zip(trained, rows, strict=True)], axis=0, dtype="f8"),
+        np.mean([t.std_RV[r] for t, r in zip(trained, rows, strict=True)], axis=0, dtype="f8"),
+        np.logical_and.reduce([each.valid_V for each in trained]),
+        block_seconds,
+    )
+
+
+def block_sums(
+    trained: TrainedRun, common: CommonTrs, report: Callable[[float], None] = lambda done: None
+) -> BlockSums:
+    """Predict the common TRs from a run's best checkpoint, and add up each block.
+
+    Reads, predicts and adds up a row group of the data set at a time, for one subject after
+    another; what is held is one model, one row group of one subject, and the sums.
+
+    Raises
+    ------
+    InputError
+        If weights or data cannot be read.
+    """
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    encoder = Encoder.load(trained.checkpoint, device=device)
+    dataset, lag = trained.data.dataset, trained.data.lag_trs
+    selection = Selection(
+        parts=trained.data.selection.parts, n_codebooks=trained.data.selection.n_codebooks
+    )
+    sums = BlockSums(len(common.blocks), len(common.valid_V))
+    chunks = _chunks(common.blocks, dataset.manifest.row_group_trs)
+    for index, (bold_span, block_N) in enumerate(chunks):
+        shifted = Span(bold_span.stimulus, bold_span.start - lag, bold_span.stop - lag)
+        table = dataset.read(shifted, selection)
+        kinds = selection.value_types(dataset)
+        values = {
+            name: as_arrays(table[name].combine_chunks(), kind) for name, kind in kinds.items()
+        }
+        prediction_NV = encoder.predict(**values)
+        for row, run in enumerate(common.runs):
+            if run.stimulus == bold_span.stimulus:
+                target_NV = _z_scored(dataset, bold_span, run, row, common, trained)
+                sums.add(block_N, prediction_NV, target_NV)
+        report((index + 1) / len(chunks))
+    return sums
+
+
+def _z_scored(
+    dataset: Dataset, span: Span, run: Run, row: int, common: CommonTrs, trained: TrainedRun
+) -> NDArray[np.float64]:
+    """Read the BOLD of some TRs, (TRs, voxels), z-scored; 0 where not valid."""
+    column = bold_column(run.subject)
+    selection = Selection(subjects=(run.subject,), voxels=trained.data.selection.voxels)
+    kind = selection.value_type(dataset, column)
+    bold_NV = as_arrays(dataset.read(span, selection)[column].combine_chunks(), kind)
+    scored_NV = (bold_NV - common.mean_RV[row]) / common.std_RV[row]
+    return np.where(common.valid_V, scored_NV, 0.0)
+
+
+def _same_voxels(a: Selection, b: Selection) -> bool:
+    if a.voxels is None or b.voxels is None:
+        return a.voxels is b.voxels
+    return np.array_equal(a.voxels, b.voxels)
+
+
+def _stretches(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Return where a mask is true, as [start, stop)."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], mask.astype(np.int8), [0]])))
+    return [(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]
+
+
+def _cut(stimulus: str, start: int, stop: int, block_trs: int) -> list[Span]:
+    """Cut a stretch into as many blocks of at least `block_trs` TRs as there are, about equal.
+
+    A shorter stretch is one block: the gap around it parts it from the others.
+    """
+    n = max(1, (stop - start) // block_trs)
+    edges = [start + (stop - start) * index // n for index in range(n + 1)]
+    return [Span(stimulus, a, b) for a, b in itertools.pairwise(edges)]
+
+
+def _chunks(blocks: Sequence[Span], row_group_trs: int) -> list[tuple[Span, NDArray[np.int64]]]:
+    """Cut blocks at the edges of row groups, and join what lies side by side in one.
+
+    Returns spans of BOLD TRs, each with the block of every TR.
+    """
+    chunks: list[tuple[Span, NDArray[np.int64]]] = []
+    for block, span in enumerate(blocks):
+        start = span.start
+        while start < span.stop:
+            stop = min(span.stop, (start // row_group_trs + 1) * row_group_trs)
+            trs = np.full(stop - start, block)
+            last = chunks[-1][0] if chunks else None
+            if (
+                last is not None
+                and (last.stimulus, last.stop) == (span.stimulus, start)
+                and start % row_group_trs
+            ):
+                joined = np.concatenate([chunks[-1][1], trs])
+                chunks[-1] = (Span(span.stimulus, last.start, stop), joined)
+            else:
+                chunks.append((Span(span.stimulus, start, stop), trs))
+            start = stop
+    return chunks

@@ -1,0 +1,183 @@
+"""One self-contained HTML page of a comparison: open it anywhere, send it to anyone."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+from giblet_ray.comparison.columns import STATUS, Column, heading, number, run_columns
+from giblet_ray.comparison.page_style import SCRIPT, STYLE
+from giblet_ray.comparison.result import ComparedGroup, Comparison
+from giblet_ray.comparison.runs import ComparedRun, is_number, show_setting
+from giblet_ray.comparison.terminal import pair_line
+
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+_BAR_REM = 14
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure as it is written: its file's name, its PNG, and what it shows."""
+
+    name: str
+    png: bytes
+    caption: str
+
+
+def page(
+    comparison: Comparison,
+    of_groups: Sequence[Sequence[Picture]],
+    of_pair: Sequence[Picture],
+) -> str:
+    """Return the page.
+
+    Parameters
+    ----------
+    comparison : Comparison
+        What was found.
+    of_groups : sequence of sequence of Picture
+        Figures of each group.
+    of_pair : sequence of Picture
+        Figures of the paired difference.
+    """
+    many = len(comparison.groups) > 1
+    sections = []
+    for index, (compared, pictures) in enumerate(zip(comparison.groups, of_groups, strict=True), 1):
+        title = f"Group {index}: {heading(compared)}" if many else heading(compared)
+        sections += [
+            f"<section><h2>{escape(title)}</h2>",
+            _runs_table(comparison, compared),
+            _importance(compared),
+            *map(_figure, pictures),
+            "</section>",
+        ]
+    title = f"Comparison of {comparison.experiment}"
+    return "\n".join(
+        [
+            "<!doctype html>",
+            '<html lang="en"><head><meta charset="utf-8">',
+            f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            f"<title>{escape(title)}</title>",
+            f"<style>{STYLE}</style></head><body>",
+            f"<header><h1>{escape(title)}</h1>{_lead(comparison)}</header>",
+            _notes(comparison.notes),
+            *sections,
+            _pair_section(comparison, of_pair),
+            _reading(comparison),
+            f"<script>{SCRIPT}</script>",
+            "</body></html>",
+        ]
+    )
+
+
+def _lead(comparison: Comparison) -> str:
+    n_runs = sum(len(compared.group.runs) for compared in comparison.groups)
+    lines = [f'<p class="soft">{n_runs} runs in <code>{escape(comparison.uri)}</code></p>']
+    for index, compared in enumerate(comparison.groups, 1):
+        if compared.group.ranked:
+            best = compared.group.ranked[0]
+            where = f" of group {index}" if len(comparison.groups) > 1 else ""
+            label, value = comparison.labels[best.id], number(best.value(comparison.metric))
+            lines.append(
+                f'<p class="lead">Best run{where}: <b>{escape(label)}</b>, '
+                f"{escape(comparison.metric)} {value}</p>"
+            )
+    return "".join(lines)
+
+
+def _notes(notes: Sequence[str]) -> str:
+    if not notes:
+        return ""
+    return f'<ul class="notes">{"".join(f"<li>{escape(note)}</li>" for note in notes)}</ul>'
+
+
+def _runs_table(comparison: Comparison, compared: ComparedGroup) -> str:
+    columns = run_columns(comparison, compared)
+    heads = "".join(
+        f'<th scope="col"{_class(column)}>'
+        f'<button type="button">{escape(column.title)}</button></th>'
+        for column in columns
+    )
+    rows = []
+    for index, run in enumerate(compared.group.runs):
+        ranked = index < len(compared.group.ranked)
+        kind = "best" if ranked and index == 0 else "" if ranked else "unranked"
+        cells = "".join(_cell(column, run) for column in columns)
+        rows.append(f'<tr class="{kind}" title="{escape(run.id)}">{cells}</tr>')
+    return (
+        f'<div class="wide"><table class="sortable"><thead><tr>{heads}</tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table></div>"
+    )
+
+
+def _cell(column: Column, run: ComparedRun) -> str:
+    value = escape(_sort_key(column.value(run)))
+    return f'<td{_class(column)} data-value="{value}">{escape(column.text(run))}</td>'
+
+
+def _class(column: Column) -> str:
+    name = "number" if column.is_number else "cause" if column.title == STATUS else ""
+    return f' class="{name}"' if name else ""
+
+
+def _sort_key(value: Any) -> str:
+    if value is None:
+        return ""
+    return repr(value) if is_number(value) else show_setting(value)
+
+
+def _importance(compared: ComparedGroup) -> str:
+    found = compared.importance
+    if not found.shares:
+        return f'<p class="soft">Importance of settings: {escape(found.note)}.</p>'
+    rows = "".join(
+        f"<tr><td>{escape(name)}</td><td class=number>{share:.0%}</td>"
+        f'<td><span class="bar" style="width: {_BAR_REM * share + 0.1:.2f}rem"></span></td></tr>'
+        for name, share in found.shares.items()
+    )
+    return (
+        "<h3>Importance of settings</h3>"
+        f'<table class="importance"><tbody>{rows}</tbody></table>'
+        f'<p class="soft">Share of the variance of the score, by functional ANOVA, '
+        f"{escape(found.note)}.</p>"
+    )
+
+
+def _figure(picture: Picture) -> str:
+    data = base64.b64encode(picture.png).decode()
+    name, caption = escape(picture.name.removesuffix(".png")), escape(picture.caption)
+    return (
+        f'<figure id="{name}"><img alt="{caption}" src="data:image/png;base64,{data}">'
+        f"<figcaption>{caption}</figcaption></figure>"
+    )
+
+
+def _pair_section(comparison: Comparison, pictures: Sequence[Picture]) -> str:
+    pair = comparison.pair
+    if pair is None:
+        return ""
+    label_a, label_b = comparison.labels[pair.a.id], comparison.labels[pair.b.id]
+    warning = f"<p><b>{escape(pair.warning)}.</b></p>" if pair.warning else ""
+    return (
+        f"<section><h2>{escape(label_a)} against {escape(label_b)}</h2>"
+        f"<p>{escape(pair_line(pair, label_a, label_b))}.</p>{warning}"
+        f"{''.join(map(_figure, pictures))}</section>"
+    )
+
+
+def _reading(comparison: Comparison) -> str:
+    return f"""<section><h2>How to read this</h2>
+<p>{escape(comparison.metric)} and the other metrics are those of each run's best epoch, the one
+with the highest held-out r, whose checkpoint is kept. Time is from start to end of the run; rows/s
+is the median over epochs.</p>
+<p>Brackets behind the metric are 95&nbsp;% bootstrap intervals over voxels: they tell how much the
+choice of voxels matters. Voxels resemble their neighbours, and all of them share the held-out TRs:
+whether two intervals overlap says little about which run is better. The paired test says more: it
+swaps the two runs' predictions in blocks of TRs as long as the haemodynamic response, and asks how
+often the mean difference becomes as large as the one observed.</p>
+<p>Of many runs, the best is better than it will be on new data: it was chosen by the TRs that it
+is judged on.</p></section>"""

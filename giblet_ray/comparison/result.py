@@ -1,0 +1,106 @@
+"""What a comparison found, before anything is drawn or written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from giblet_ray.comparison.importance import Importance
+from giblet_ray.comparison.runs import ComparedRun, RunGroup
+from giblet_ray.evaluation.bootstrap import Interval
+from giblet_ray.evaluation.paired import PairedTest
+
+SIGNIFICANT = 0.05
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two runs on the TRs that both hold out.
+
+    Attributes
+    ----------
+    a, b : ComparedRun
+        The runs; differences are a - b.
+    test : PairedTest
+        Over scanner runs times TRs.
+    n_trs : int
+        BOLD TRs of stimuli, counted once for all subjects.
+    block_seconds : float
+        Least length of a block.
+    """
+
+    a: ComparedRun
+    b: ComparedRun
+    test: PairedTest
+    n_trs: int
+    block_seconds: float
+
+    @property
+    def warning(self) -> str:
+        """Why the test can tell little, if it can."""
+        if self.test.smallest_p < SIGNIFICANT:
+            return ""
+        return (
+            f"only {self.test.n_blocks} blocks of held-out TRs: p cannot fall below "
+            f"{self.test.smallest_p:.3g}, whatever the difference; hold out more or longer "
+            "stretches (data.split), or scan longer"
+        )
+
+
+@dataclass(frozen=True)
+class ComparedGroup:
+    """Runs that may be ranked together, with all that is known about them.
+
+    Attributes
+    ----------
+    group : RunGroup
+        Its runs, best first.
+    settings : sequence of str
+        Dotted names of settings that differ, the most important first.
+    importance : Importance
+        Of these settings.
+    intervals : mapping of str to Interval
+        Uncertainty of the metric over voxels, by run id, where it is known.
+    pearson : mapping of str to ndarray
+        (V,) r of each voxel, by run id, of the best few runs whose checkpoints could be read.
+    pairs : sequence of Pair
+        Each two of the best few runs, over TRs that all of these hold out; none where there are
+        no more than two.
+    """
+
+    group: RunGroup
+    settings: Sequence[str]
+    importance: Importance
+    intervals: Mapping[str, Interval]
+    pearson: Mapping[str, NDArray[np.float64]]
+    pairs: Sequence[Pair]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All runs that were compared.
+
+    Attributes
+    ----------
+    experiment, uri, metric : str
+        What was asked for.
+    groups : sequence of ComparedGroup
+        The largest first.
+    labels : mapping of str to str
+        What to call each run, by its id.
+    pair : Pair or None
+        The two runs that were chosen, or the best two.
+    notes : sequence of str
+        What a reader must know to read the numbers rightly.
+    """
+
+    experiment: str
+    uri: str
+    metric: str
+    groups: Sequence[ComparedGroup]
+    labels: Mapping[str, str]
+    pair: Pair | None
+    notes: Sequence[str]

@@ -1,0 +1,286 @@
+"""Trainings as they are compared: their settings, their scores, and who may be ranked with whom."""
+
+from __future__ import annotations
+
+import ast
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from giblet_ray.errors import InputError, nearest
+
+SCORE = "val/pearson_mean"
+"""What the best checkpoint is chosen by."""
+
+_GROUPING = ("data.split.", "data.subjects", "data.voxels", "data.window")
+"""With the data set, these decide which TRs and voxels a score is taken over."""
+_NO_SETTINGS = ("name", "dataset", "storage.", "tracking.", "sweep.")
+"""Where a run is kept and what it is called."""
+_FREE = ("data.residence", "train.checkpoint_every_steps", "train.log_every_steps")
+"""Settings that change no number of a training."""
+_LOWER_IS_BETTER = ("loss", "mse", "seconds", "wait_share")
+_SHORT = 12
+_MANY = 20
+
+
+@dataclass(frozen=True, eq=False)
+class ComparedRun:
+    """One training.
+
+    Attributes
+    ----------
+    id, name : str
+        In MLflow.
+    sweep : str or None
+        Name of the sweep that it is a trial of.
+    status, cause : str
+        FINISHED, RUNNING, KILLED or FAILED, and why (empty where unknown).
+    folder : str
+        Folder or URI with the run's checkpoints.
+    dataset, dataset_name : str
+        Checksum of the data set (empty where it was not recorded) and its folder's name.
+    commit : str
+        Git commit of the code (empty where unknown).
+    seconds : float
+        Wall time from start to end, or until now.
+    settings : dict
+        Values by dotted name.
+    curves : dict
+        For each metric of epochs, its values by epoch.
+    logged_best : dict
+        Held-out metrics of the best epoch, as far as they were logged when the training ended.
+    """
+
+    id: str
+    name: str
+    sweep: str | None
+    status: str
+    cause: str
+    folder: str
+    dataset: str
+    dataset_name: str
+    commit: str
+    seconds: float
+    settings: Mapping[str, Any]
+    curves: Mapping[str, Mapping[int, float]]
+    logged_best: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def best_epoch(self) -> int | None:
+        """The first epoch with the highest held-out r: the one whose checkpoint is kept."""
+        scores = {epoch: r for epoch, r in self.curves.get(SCORE, {}).items() if math.isfinite(r)}
+        return max(scores, key=lambda epoch: (scores[epoch], -epoch), default=None)
+
+    def value(self, metric: str) -> float | None:
+        """Return a metric at the best epoch, or None where it was not measured."""
+        value = self.logged_best.get(metric)
+        if value is None and self.best_epoch is not None:
+            value = self.curves.get(metric, {}).get(self.best_epoch)
+        return value if value is not None and math.isfinite(value) else None
+
+    @property
+    def epochs(self) -> int:
+        """Epochs that were completed."""
+        return max(self.curves.get(SCORE, {}), default=0)
+
+    @property
+    def rows_per_second(self) -> float | None:
+        """Median over epochs of the speed of training."""
+        speeds = sorted(self.curves.get("train/rows_per_second", {}).values())
+        return speeds[len(speeds) // 2] if speeds else None
+
+    @property
+    def grouping(self) -> dict[str, Any]:
+        """What must be equal for two runs' scores to be about the same thing."""
+        chosen = {k: v for k, v in self.settings.items() if k.startswith(_GROUPING)}
+        return {"data set": self.dataset[:32], **dict(sorted(chosen.items()))}
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it trained for as long as it was meant to."""
+        return self.status == "FINISHED"
+
+
+@dataclass(frozen=True)
+class RunGroup:
+    """Runs whose scores are about the same TRs and voxels.
+
+    Attributes
+    ----------
+    title : str
+        Data set, and whatever tells the group from the others.
+    ranked : tuple of ComparedRun
+        Best first.
+    unranked : tuple of ComparedRun
+        Those without a score.
+    """
+
+    title: str
+    ranked: tuple[ComparedRun, ...]
+    unranked: tuple[ComparedRun, ...]
+
+    @property
+    def runs(self) -> tuple[ComparedRun, ...]:
+        """All of them."""
+        return self.ranked + self.unranked
+
+
+def parse_setting(text: str) -> Any:
+    """Return the value of a setting from what MLflow keeps of it; lists become tuples."""
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+    return _frozen(value)
+
+
+def _frozen(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return tuple(map(_frozen, value))
+    return str(value) if isinstance(value, dict | set) else value
+
+
+def show_setting(value: Any) -> str:
+    """Return a setting's value as a user types it, numbers with four digits."""
+    if isinstance(value, tuple):
+        return ",".join(map(show_setting, value)) or "default"
+    if value is None:
+        return "default"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def is_number(value: Any) -> bool:
+    """Whether a setting's value lies on a scale."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def setting_order(values: Iterable[Any]) -> list[Any]:
+    """Return distinct values in the order that a reader expects: by size, sets by their members."""
+
+    def key(value: Any) -> tuple[int, Any, str]:
+        if is_number(value):
+            return 1, (value,), ""
+        if isinstance(value, tuple) and value and all(map(is_number, value)):
+            return 2, value, ""
+        return 0 if value is None else 3, (), show_setting(value)
+
+    return sorted(set(values), key=key)
+
+
+def settings_that_differ(runs: Sequence[ComparedRun]) -> list[str]:
+    """Return the dotted names of settings that are not the same in all runs.
+
+    Those that decide the group are left out, and those that change no number. A setting that some
+    run has no record of counts as another value.
+    """
+    names = sorted({name for run in runs for name in run.settings})
+    return [
+        name
+        for name in names
+        if not name.startswith(_GROUPING + _NO_SETTINGS)
+        and name not in _FREE
+        and len({run.settings.get(name, "") for run in runs}) > 1
+    ]
+
+
+def short_names(names: Sequence[str]) -> dict[str, str]:
+    """Return each setting's last part, or its whole dotted name where that would be ambiguous."""
+    last = [name.rpartition(".")[2] for name in names]
+    return {n: s if last.count(s) == 1 else n for n, s in zip(names, last, strict=True)}
+
+
+def run_labels(runs: Sequence[ComparedRun]) -> dict[str, str]:
+    """Return what to call each run, by its id: as little as tells it from the others."""
+    spelled = (
+        lambda run: run.name,
+        lambda run: f"{run.sweep}/{run.name}" if run.sweep else run.name,
+        lambda run: f"{run.name} {run.id[:8]}",
+    )
+    labels: dict[str, str] = {}
+    for spell in spelled:
+        texts = [spell(run) for run in runs]
+        for run, text in zip(runs, texts, strict=True):
+            if run.id not in labels and (texts.count(text) == 1 or spell is spelled[-1]):
+                labels[run.id] = text
+    return labels
+
+
+def find_run(names_by_id: Mapping[str, str], wanted: str, setting: str, where: str) -> str:
+    """Return the id of the run that is meant by a name, or by an id's first 8 characters or more.
+
+    Parameters
+    ----------
+    names_by_id : mapping of str to str
+        The runs that there are.
+    wanted : str
+        Name or id.
+    setting, where : str
+        For messages: the setting that `wanted` was given as, and what the runs are in.
+
+    Raises
+    ------
+    InputError
+        If there is none, or more than one.
+    """
+    by_name = [id for id, name in names_by_id.items() if name == wanted]
+    by_id = [id for id in names_by_id if len(wanted) >= 8 and id.startswith(wanted)]
+    found = by_name or by_id
+    if len(found) == 1:
+        return found[0]
+    if found:
+        ids = ", ".join(found)
+        raise InputError(f"{setting} {wanted}: {len(found)} have this name; give an id: {ids}")
+    names = sorted(set(names_by_id.values()))
+    has = ", ".join(names[:_MANY]) + (", ..." if len(names) > _MANY else "") or "none"
+    raise InputError(f"{setting} {wanted}: not in {where}{nearest(wanted, names)}; it has {has}")
+
+
+def higher_is_better(metric: str) -> bool:
+    """Whether more of a metric is better."""
+    return not metric.endswith(_LOWER_IS_BETTER)
+
+
+def group_runs(runs: Sequence[ComparedRun], metric: str) -> list[RunGroup]:
+    """Rank runs, apart where their scores are about other data; the largest group comes first."""
+    by_key: dict[tuple, list[ComparedRun]] = {}
+    for run in runs:
+        by_key.setdefault(tuple(run.grouping.items()), []).append(run)
+    sign = -1 if higher_is_better(metric) else 1
+    groups = []
+    differing = _differing_keys(by_key)
+    for members in by_key.values():
+        scores = {run.id: run.value(metric) for run in members}
+        order = {id: sign * score for id, score in scores.items() if score is not None}
+        ranked = [run for run in members if run.id in order]
+        ranked.sort(key=lambda run: (order[run.id], run.name))
+        unranked = tuple(run for run in members if run.id not in order)
+        groups.append(RunGroup(_title(members[0], differing), tuple(ranked), unranked))
+    return sorted(groups, key=lambda group: (-len(group.ranked), group.title))
+
+
+def differing_grouping(groups: Sequence[RunGroup]) -> list[str]:
+    """Return what tells groups apart: the data set, or settings of the split."""
+    return _differing_keys({tuple(group.runs[0].grouping.items()): [] for group in groups})
+
+
+def _differing_keys(by_key: Mapping[tuple, Any]) -> list[str]:
+    groupings = [dict(key) for key in by_key]
+    names = dict.fromkeys(name for grouping in groupings for name in grouping)
+    return [name for name in names if len({grouping.get(name, "") for grouping in groupings}) > 1]
+
+
+def _title(run: ComparedRun, differing: Sequence[str]) -> str:
+    checksum = run.dataset[:_SHORT] or "unknown"
+    parts = [f"data set {run.dataset_name} ({checksum})"]
+    parts += [
+        f"{name.removeprefix('data.')} {show_setting(run.settings.get(name, ''))}"
+        for name in differing
+        if name != "data set"
+    ]
+    return ", ".join(parts)
+
+
+def short_id(text: str) -> str:
+    """Return the first characters of a checksum, commit or id, which tell it from others."""
+    return text[:_SHORT] + ("-modified" if text.endswith("-modified") else "")

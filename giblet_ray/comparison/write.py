@@ -1,0 +1,160 @@
+"""The files of a comparison: page, figures, and tables for scripts."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from giblet_ray.comparison.figures import (
+    MAX_SETTINGS,
+    PALETTE,
+    curves_over_epochs,
+    is_better_above,
+    parallel_coordinates,
+    score_by_setting,
+    voxel_histograms,
+)
+from giblet_ray.comparison.page import Picture, page
+from giblet_ray.comparison.paired_figures import difference_matrix, paired_difference
+from giblet_ray.comparison.result import ComparedGroup, Comparison
+from giblet_ray.comparison.tables import comparison_json, runs_csv
+from giblet_ray.dataset.storage import Storage
+from giblet_ray.errors import InputError
+
+_DPI = 130
+
+
+@dataclass(frozen=True)
+class Written:
+    """Where a comparison was written to."""
+
+    page: Path
+    figures: tuple[Path, ...]
+    csv: Path
+    json: Path
+
+    def rows(self) -> dict[str, str]:
+        """Return what a user is shown."""
+        return {
+            "page": str(self.page),
+            "figures": f"{len(self.figures)} in {self.page.parent / 'figures'}",
+            "for scripts": f"{self.csv}, {self.json.name}",
+        }
+
+
+def write_comparison(comparison: Comparison, folder: Path) -> Written:
+    """Draw and write everything; files of the same names there are replaced.
+
+    Raises
+    ------
+    InputError
+        If the folder cannot be written to.
+    """
+    many = len(comparison.groups) > 1
+    of_groups = [
+        _group_pictures(comparison, compared, f"group-{number}-" if many else "")
+        for number, compared in enumerate(comparison.groups, 1)
+    ]
+    of_pair = _pair_pictures(comparison)
+    pictures = [picture for each in (*of_groups, of_pair) for picture in each]
+    written = Written(
+        folder / "comparison.html",
+        tuple(folder / "figures" / picture.name for picture in pictures),
+        folder / "runs.csv",
+        folder / "comparison.json",
+    )
+    files = {
+        **{f"figures/{picture.name}": picture.png for picture in pictures},
+        written.csv.name: runs_csv(comparison).encode(),
+        written.json.name: comparison_json(comparison).encode(),
+        written.page.name: page(comparison, of_groups, of_pair).encode(),
+    }
+    try:
+        storage = Storage.at(str(folder))
+        for name, content in files.items():
+            with storage.write(name) as stream:
+                stream.write(content)
+    except OSError as error:
+        raise InputError(f"--out {folder}: cannot be written to: {error}") from error
+    return written
+
+
+def _group_pictures(comparison: Comparison, compared: ComparedGroup, prefix: str) -> list[Picture]:
+    ranked, labels, metric = compared.group.ranked, comparison.labels, comparison.metric
+    if not ranked:
+        return []
+    pictures = []
+
+    def add(name: str, figure: Figure, caption: str) -> None:
+        pictures.append(Picture(f"{prefix}{name}.png", _png(figure), caption))
+
+    here = [
+        name
+        for name in compared.settings
+        if len({run.settings.get(name, "") for run in ranked}) > 1
+    ]
+    if here and len(ranked) > 1:
+        order = "in the order of their importance" if compared.importance.shares else "by name"
+        if len(here) > MAX_SETTINGS:
+            order += f", the first {MAX_SETTINGS} of {len(here)}"
+        add(
+            "parallel_coordinates",
+            parallel_coordinates(ranked, here, metric),
+            f"Each line is a run, from its settings to {metric} ({is_better_above(metric)}); the "
+            f"thick line is the best run. Settings stand {order}.",
+        )
+        add(
+            "settings",
+            score_by_setting(ranked, here, metric, compared.intervals, compared.importance),
+            f"{metric} against each setting that differs. Vertical lines: 95 % intervals over "
+            "voxels; hollow: not run to its end; dashes: means of the other runs of one value.",
+        )
+    add(
+        "learning_curves",
+        curves_over_epochs(ranked, labels, metric),
+        "Learning curves over one another, held-out on the left, training on the right.",
+    )
+    if compared.pearson:
+        scores = [(labels[id], r_V) for id, r_V in compared.pearson.items()][: len(PALETTE)]
+        add(
+            "voxels",
+            voxel_histograms(scores, len(ranked)),
+            "How many voxels each run predicts how well; dashed lines are means over voxels.",
+        )
+    if compared.pairs:
+        runs = list(dict.fromkeys(run for pair in compared.pairs for run in (pair.a, pair.b)))
+        place = {run.id: index for index, run in enumerate(runs)}
+        tests = {(place[pair.a.id], place[pair.b.id]): pair.test for pair in compared.pairs}
+        first = compared.pairs[0]
+        add(
+            "paired_matrix",
+            difference_matrix([labels[run.id] for run in runs], tests),
+            f"Difference in mean r, row minus column, between the best {len(runs)} runs, on the "
+            f"{first.n_trs:,} TRs that all of them hold out, with p of the block-permutation test "
+            f"({first.test.n_blocks} blocks); bold below 0.05, not corrected for the number of "
+            "pairs.",
+        )
+    return pictures
+
+
+def _pair_pictures(comparison: Comparison) -> list[Picture]:
+    pair = comparison.pair
+    if pair is None:
+        return []
+    labels = comparison.labels
+    figure = paired_difference(pair.test, labels[pair.a.id], labels[pair.b.id])
+    caption = (
+        "Left: r of each voxel under both runs. Middle: its difference. Right: the mean difference "
+        "(line; dashed: the same with the other sign) among those with the two runs' predictions "
+        "swapped in blocks of TRs."
+    )
+    return [Picture("paired_difference.png", _png(figure), caption)]
+
+
+def _png(figure: Figure) -> bytes:
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=_DPI)
+    return stream.getvalue()

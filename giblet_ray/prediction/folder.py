@@ -1,0 +1,220 @@
+"""What a folder of predictions holds, and what may be put into one.
+
+::
+
+    OUT/
+      predictions.json      what was predicted with what; written last: without it, unfinished
+      STIMULUS.parquet      one row per TR: its number, and the bytes of float32 (voxels,)
+      STIMULUS.nii.gz       given a mask: one volume per TR
+
+A row's TR is that of the BOLD, counted as in a scan that begins with its film. With a lag of 3::
+
+    stimulus TR     0   1   2   3   4   5  ...  n-1
+    BOLD TR         .   .   .   3   4   5  ...  n-1   n  n+1  n+2     first_bold_tr = 3
+    answers to      .   .   .   0   1   2  ...  n-4  n-3 n-2  n-1     (stimulus TR)
+    row, volume                 0   1   2  ...                n-1     toffset = 3 TRs
+
+The first TRs of a scan answer to what was before the film, and have no row; the last rows reach
+beyond the film's end. Values are BOLD z-scored per voxel as in training. A voxel that was masked
+in training (constant, or not finite) has no prediction: NaN, in both files. Outside the mask,
+volumes are 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Literal
+
+from pyarrow import fs as pafs
+from pydantic import Field, ValidationError
+
+from giblet_ray.config import Group
+from giblet_ray.dataset.schema import Shard, Source, ValueType
+from giblet_ray.dataset.storage import Storage
+from giblet_ray.errors import InputError
+
+RECORD = "predictions.json"
+_MARK = "UNFINISHED"
+_MARK_TEXT = "Unfinished: jobs/predict.py, started again, makes these files anew.\n"
+
+Format = Literal["parquet", "nifti"]
+ENDINGS: dict[Format, str] = {"parquet": ".parquet", "nifti": ".nii.gz"}
+
+
+class Model(Group):
+    """The model that predicted."""
+
+    asked: str
+    """What was asked for: a URI of the registry, or a folder."""
+    version: str | None
+    """Name and version in the registry, if it is from there."""
+    run_id: str | None
+    """MLflow run that trained it, if the registry says so."""
+    checkpoint: str
+    """Folder that it was loaded from."""
+    weights_sha256: str
+    """Checksum of its weights' file."""
+    score: float | None
+    """Its mean held-out Pearson r over voxels."""
+
+
+class Films(Group):
+    """The data set whose stimuli the response to was predicted."""
+
+    location: str
+    checksum: str
+    """That of the manifest."""
+
+
+class Predicted(Group):
+    """The predicted response to one stimulus."""
+
+    name: str
+    n_trs: int
+    """TRs of the stimulus, rows and volumes."""
+    first_bold_tr: int
+    """TR of the first row: the lag."""
+    files: dict[Format, Shard] = Field(default_factory=dict)
+
+
+class Predictions(Group):
+    """Everything about a folder of predictions but its numbers: predictions.json."""
+
+    schema_version: int = 1
+    model: Model
+    dataset: Films
+    tr_seconds: float
+    lag_trs: int
+    """BOLD at TR t answers to the stimulus at TR t - lag_trs."""
+    units: str = "BOLD, z-scored per voxel as in training"
+    value: ValueType
+    """What one row holds."""
+    masked_voxels: int
+    """Voxels without a prediction (NaN): they were masked in training."""
+    mask: Source | None
+    """Mask of the NIfTI files."""
+    stimuli: tuple[Predicted, ...]
+
+    @property
+    def paths(self) -> list[str]:
+        """Every file there is, or is to be, but this record."""
+        formats: list[Format] = ["parquet"] if self.mask is None else ["parquet", "nifti"]
+        return [stimulus.name + ENDINGS[kind] for stimulus in self.stimuli for kind in formats]
+
+    @property
+    def shards(self) -> list[Shard]:
+        """Every file that is written."""
+        return [shard for stimulus in self.stimuli for shard in stimulus.files.values()]
+
+    def difference(self, other: Predictions) -> str | None:
+        """Say what tells these from other predictions, the numbers being the same if nothing."""
+        names = [[stimulus.name for stimulus in each.stimuli] for each in (self, other)]
+        for what, one, another in (
+            ("model", self.model.weights_sha256[:12], other.model.weights_sha256[:12]),
+            ("data set", self.dataset.checksum[:12], other.dataset.checksum[:12]),
+            ("stimuli", *(", ".join(each) for each in names)),
+            ("mask", *(each.mask and each.mask.sha256[:12] for each in (self, other))),
+        ):
+            if one != another:
+                return f"its {what} is {one or 'none'}, not {another or 'none'}"
+        return None
+
+
+def finished_predictions(
+    storage: Storage, wanted: Predictions, overwrite: bool
+) -> Predictions | None:
+    """Return the predictions that a folder holds, if they are the wanted ones and whole.
+
+    Parameters
+    ----------
+    storage : Storage
+        The folder, which need not be there.
+    wanted : Predictions
+        What is to be in it.
+    overwrite : bool
+        Whether other predictions may be replaced.
+
+    Raises
+    ------
+    InputError
+        If it holds other predictions, or something else, or is a file.
+    """
+    if storage.filesystem.get_file_info(storage.root).type == pafs.FileType.File:
+        raise InputError(f"--out {storage.location}: is a file; a folder is expected")
+    selector = pafs.FileSelector(storage.root, allow_not_found=True)
+    found = {info.base_name for info in storage.filesystem.get_file_info(selector)}
+    if found and not found & {RECORD, _MARK}:
+        raise InputError(
+            f"--out {storage.location}: holds no predictions, and something else ({min(found)}); "
+            "give a new or empty folder"
+        )
+    there = _read(storage) if RECORD in found else None
+    if RECORD not in found or (there is None and overwrite):
+        return None
+    difference = there.difference(wanted) if there else f"its {RECORD} cannot be read"
+    if there is not None and difference is None:
+        whole = all(storage.size(shard.path) == shard.bytes for shard in there.shards)
+        return there if whole else None
+    if overwrite:
+        return None
+    raise InputError(
+        f"--out {storage.location}: holds other predictions: {difference}; give another --out, "
+        "or --overwrite"
+    )
+
+
+@contextmanager
+def whole_or_nothing(storage: Storage, paths: Sequence[str]) -> Iterator[None]:
+    """Mark a folder as unfinished while files are written; if that fails, leave none of them.
+
+    What was there of predictions before is deleted first: finished ones, or those that a job
+    left which was killed. The mark lists the files, so that nothing else is ever deleted.
+
+    Raises
+    ------
+    InputError
+        If the folder cannot be written.
+    """
+    before = _listed(storage)
+    try:
+        with storage.write(_MARK) as stream:
+            stream.write("\n".join([_MARK_TEXT, *paths, *before]).encode())
+    except OSError as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"--out {storage.location}: cannot be written: {reason}") from error
+    storage.delete(RECORD)
+    for name in storage.names():
+        if name in before or (name.endswith(".part") and name.startswith(tuple(before))):
+            storage.delete(name)
+    try:
+        yield
+    except BaseException:
+        for path in paths:
+            storage.delete(path)
+        raise
+    finally:
+        storage.delete(_MARK)
+
+
+def write_record(storage: Storage, predictions: Predictions) -> None:
+    """Turn finished files into predictions: the last thing that a job does."""
+    with storage.write(RECORD) as stream:
+        stream.write(predictions.model_dump_json(indent=1).encode())
+
+
+def _listed(storage: Storage) -> list[str]:
+    """Return the files of predictions that a folder holds, finished or not."""
+    listed = []
+    if storage.size(_MARK) is not None:
+        listed += storage.read(_MARK).decode().splitlines()[1:]
+    if storage.size(RECORD) is not None and (there := _read(storage)) is not None:
+        listed += [shard.path for shard in there.shards]
+    return [name for name in listed if name.endswith(tuple(ENDINGS.values()))]
+
+
+def _read(storage: Storage) -> Predictions | None:
+    try:
+        return Predictions.model_validate_json(storage.read(RECORD))
+    except ValidationError:
+        return None

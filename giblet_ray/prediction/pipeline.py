@@ -1,0 +1,185 @@
+"""The Ray Data job: rows of the films in, predicted rows out, in the same order.
+
+::
+
+    shards --read tasks--> blocks of rows --actors that hold the encoder--> predicted rows
+                                            (one per GPU, or per CPU)              |
+    weights --> object store, once per node ---^                                   v
+                                                                          driver, which writes
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import warnings
+from collections.abc import Iterator
+from typing import Any, cast
+
+import numpy as np
+import pyarrow as pa
+import ray
+import ray.data
+import torch
+from ray.data import ActorPoolStrategy, DataContext
+
+from giblet_ray.cluster import cluster_totals, never_restart
+from giblet_ray.dataset.reader import as_arrays, as_binary
+from giblet_ray.dataset.schema import ValueType
+from giblet_ray.dataset.source import ShardSource, plain_errors
+from giblet_ray.errors import InputError
+from giblet_ray.models.trained import Encoder
+from giblet_ray.prediction.plan import Plan
+
+_TASK_BYTES = 32 * 2**20
+"""A read task takes about so much, and an actor predicts as much at a time."""
+
+_ACTOR_TRS = 256
+"""For fewer TRs, starting another actor takes longer than it saves."""
+
+
+def predicted_blocks(
+    plan: Plan, batch_trs: int, use_gpu: bool | None
+) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """Predict on the cluster that is connected to; yield what is predicted, in order.
+
+    Memory is bounded by the blocks under way: Ray Data reads no further ahead than the actors
+    and the receiver of these blocks can follow.
+
+    Parameters
+    ----------
+    plan : Plan
+        What is predicted from what.
+    batch_trs : int
+        TRs that the model is given at a time.
+    use_gpu : bool or None
+        Whether actors take a GPU each (None: if there are any).
+
+    Yields
+    ------
+    stimulus : str
+        One stimulus; its blocks come one after another.
+    trs_T : ndarray of int
+        TRs of the stimulus, in order.
+    bold_TV : ndarray of float32, shape (TRs, voxels)
+        Predicted z-scored BOLD, lag TRs later; NaN where a voxel was masked in training.
+
+    Raises
+    ------
+    InputError
+        If a file is damaged, there is no GPU where one is wanted, or the model predicts a number
+        that is not finite.
+    """
+    source = ShardSource(plan.dataset, plan.selection, plan.spans)
+    by_size = math.ceil(source.estimate_inmemory_data_size() / _TASK_BYTES)
+    totals = cluster_totals()
+    n_tasks = min(max(by_size, int(totals.get("CPU", 1))), source.n_spans)
+    resources = _resources(use_gpu, totals)
+    n_places = max(1, int(totals.get("GPU" if "num_gpus" in resources else "CPU", 1)))
+    n_trs = sum(map(len, plan.spans))
+    n_actors = min(n_tasks, n_places, math.ceil(n_trs / _ACTOR_TRS))
+    # The nodes need not see the checkpoint's folder, and each has its weights once.
+    weights = {name: value.numpy() for name, value in plan.encoder.model.state_dict().items()}
+    context = DataContext.get_current().copy()
+    context.execution_options.preserve_order = True
+    with DataContext.current(context), warnings.catch_warnings():
+        # Ray has no other way of setting what never_restart sets.
+        warnings.filterwarnings("ignore", message=".*ray_remote_args_fn")
+        # Actors keep the CPUs that they claim: reads, which must go on beside them, claim none.
+        rows = ray.data.read_datasource(source, override_num_blocks=n_tasks, num_cpus=0)
+        predicted = rows.map_batches(
+            Predictor,
+            batch_format="pyarrow",
+            batch_size=batch_trs,
+            zero_copy_batch=True,
+            compute=ActorPoolStrategy(size=n_actors),
+            fn_constructor_kwargs={
+                "record": plan.encoder.record,
+                "weights": ray.put(weights),
+                "valid_V": plan.valid_V,
+                "kinds": plan.selection.value_types(plan.dataset),
+                "device": "cuda" if "num_gpus" in resources else "cpu",
+            },
+            ray_remote_args_fn=never_restart,
+            **resources,
+        )
+    with plain_errors():
+        for block in predicted.iter_batches(batch_size=None, batch_format="pyarrow"):
+            for stimulus, trs_T, bold_TV in _by_stimulus(
+                cast(pa.Table, block), plan.predictions.value
+            ):
+                _check_finite(stimulus, trs_T, bold_TV[:, plan.valid_V])
+                yield stimulus, trs_T, bold_TV
+
+
+class Predictor:
+    """An actor that holds the encoder.
+
+    Parameters
+    ----------
+    record : dict
+        The checkpoint's record.
+    weights : ObjectRef
+        Of a dict of arrays, by name in the model. On CPUs all actors of a node compute with the
+        very pages of the object store that they lie in.
+    valid_V : ndarray of bool, shape (voxels,)
+        Voxels that have a prediction.
+    kinds : dict of str to ValueType
+        The value columns of the rows.
+    device : str
+        Where the model goes.
+    """
+
+    def __init__(
+        self,
+        record: dict[str, Any],
+        weights: ray.ObjectRef,
+        valid_V: np.ndarray,
+        kinds: dict[str, ValueType],
+        device: str,
+    ) -> None:
+        self._valid_V, self._kinds = valid_V, kinds
+        with warnings.catch_warnings():
+            # Weights that are only read may lie in memory that is read-only.
+            warnings.filterwarnings("ignore", message=".*not writable")
+            tensors = {name: torch.from_numpy(value) for name, value in ray.get(weights).items()}
+        self._encoder = Encoder.build(record, tensors, device)
+
+    def __call__(self, rows: pa.Table) -> pa.Table:
+        """Return stimulus, TR and prediction of each row."""
+        whole = rows.combine_chunks()
+        bold_TV = self._encoder.predict(
+            **{part: as_arrays(whole[part].chunk(0), kind) for part, kind in self._kinds.items()}
+        )
+        bold_TV[:, ~self._valid_V] = np.nan
+        names = whole["stimulus"].cast(pa.string())
+        return pa.table({"stimulus": names, "tr": whole["tr"], "value": as_binary(bold_TV)})
+
+
+def _resources(use_gpu: bool | None, totals: dict[str, float]) -> dict[str, float]:
+    """Return what an actor claims: a CPU, and a GPU if it is to predict on one."""
+    has_gpu = totals.get("GPU", 0) >= 1
+    if use_gpu and not has_gpu and not os.environ.get("RAY_ADDRESS"):  # a cluster may grow
+        raise InputError("--use_gpu true needs a GPU; this machine has none")
+    return {"num_cpus": 1, **({"num_gpus": 1} if use_gpu or (use_gpu is None and has_gpu) else {})}
+
+
+def _check_finite(stimulus: str, trs_T: np.ndarray, bold_TV: np.ndarray) -> None:
+    finite_T = np.isfinite(bold_TV).all(axis=1)
+    if not finite_T.all():
+        raise InputError(
+            f"stimulus {stimulus}, TR {trs_T[np.argmin(finite_T)]}: the model predicts a number "
+            "that is not finite; its training diverged, or its weights are damaged"
+        )
+
+
+def _by_stimulus(block: pa.Table, kind: ValueType) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """Cut a block where one stimulus ends and the next begins."""
+    for batch in block.to_batches():
+        names = np.asarray(batch.column("stimulus").to_pylist())
+        trs_T = batch.column("tr").to_numpy()
+        bold_TV = as_arrays(batch.column("value"), kind)
+        cuts = np.flatnonzero(names[1:] != names[:-1]) + 1
+        for rows in np.split(np.arange(len(names)), cuts):
+            if len(rows):
+                yield str(names[rows[0]]), trs_T[rows], bold_TV[rows[0] : rows[-1] + 1]

@@ -1,0 +1,150 @@
+"""What is predicted from what: everything that can be known, and be wrong, before it starts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from giblet_ray.config import DataConfig, PredictJob
+from giblet_ray.dataset.reader import Dataset, Selection, Span
+from giblet_ray.dataset.schema import Source, ValueType
+from giblet_ray.dataset.storage import is_uri, sha256_of_file
+from giblet_ray.errors import InputError, nearest
+from giblet_ray.features.nifti import Mask, read_mask
+from giblet_ray.models.trained import WEIGHTS, Encoder, local_checkpoint, stimulus_parts
+from giblet_ray.prediction.folder import Films, Model, Predicted, Predictions
+from giblet_ray.training.checkpoint import load_valid_voxels
+
+_REGISTRY = "models:"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is predicted from what.
+
+    Attributes
+    ----------
+    encoder : Encoder
+        The model, on this machine's CPU.
+    valid_V : ndarray of bool, shape (voxels,)
+        Voxels that took part in training; the others have no prediction.
+    dataset, selection : Dataset, Selection
+        What is read of each row.
+    mask : Mask or None
+        Where the voxels lie, if NIfTI is wanted.
+    predictions : Predictions
+        What there will be, as yet without files.
+    """
+
+    encoder: Encoder
+    valid_V: np.ndarray
+    dataset: Dataset
+    selection: Selection
+    mask: Mask | None
+    predictions: Predictions
+
+    @property
+    def spans(self) -> list[Span]:
+        """Row groups of the chosen stimuli, in the order of the predictions."""
+        groups = self.dataset.row_groups()
+        names = [stimulus.name for stimulus in self.predictions.stimuli]
+        return [group for name in names for group in groups if group.stimulus == name]
+
+
+def make_plan(job: PredictJob) -> Plan:
+    """Find the model and the films, and make sure that they fit; starts nothing.
+
+    Raises
+    ------
+    InputError
+        If there is no such model or data set, they do not fit one another, or the mask does not
+        fit the model.
+    """
+    dataset = Dataset.open(job.dataset)
+    checkpoint, version, run_id = _find_model(job)
+    encoder = Encoder.load(checkpoint, dataset)
+    record = encoder.record
+    data = DataConfig.model_validate(record["config"]["data"])
+    parts = stimulus_parts(data)
+    n_codebooks = record["config"]["model"]["audio_codebooks"] if "codes" in parts else None
+    valid_V = load_valid_voxels(checkpoint)
+    mask = None if job.mask is None else _find_mask(job.mask, record, dataset)
+    lag_trs = data.lag_trs
+    predictions = Predictions(
+        model=Model(
+            asked=job.model,
+            version=version,
+            run_id=run_id,
+            checkpoint=str(checkpoint),
+            weights_sha256=sha256_of_file(checkpoint / WEIGHTS),
+            score=record["score"],
+        ),
+        dataset=Films(location=dataset.storage.location, checksum=dataset.manifest.checksum),
+        tr_seconds=dataset.manifest.tr_seconds,
+        lag_trs=lag_trs,
+        value=ValueType(dtype="float32", shape=(record["dataset"]["n_voxels"],)),
+        masked_voxels=int((~valid_V).sum()),
+        mask=mask and Source(name=mask.file.name, sha256=sha256_of_file(mask.file)),
+        stimuli=tuple(
+            Predicted(name=name, n_trs=dataset.stimuli[name].n_trs, first_bold_tr=lag_trs)
+            for name in _checked_stimuli(dataset, job.stimuli)
+        ),
+    )
+    selection = Selection(parts, n_codebooks=n_codebooks)
+    return Plan(encoder, valid_V, dataset, selection, mask, predictions)
+
+
+def _find_model(job: PredictJob) -> tuple[Path, str | None, str | None]:
+    """Return a local folder with the checkpoint, and its version and run in the registry."""
+    if job.model.startswith(_REGISTRY):
+        # Imported for models of the registry alone: MLflow takes seconds.
+        from giblet_ray.tracking.registry import fetch_registered
+
+        folder, found = fetch_registered(job.model, job.tracking.uri)
+        return folder, f"{found.name}/{found.version}", found.run_id
+    try:
+        return local_checkpoint(job.model), None, None
+    except InputError as error:
+        hint = "" if is_uri(job.model) else "; models:/NAME@ALIAS takes a registered one"
+        raise InputError(f"--model {error}{hint}") from error
+
+
+def _checked_stimuli(dataset: Dataset, chosen: Sequence[str]) -> tuple[str, ...]:
+    names = list(dataset.stimuli)
+    for name in chosen:
+        if name not in names:
+            raise InputError(
+                f"--stimuli: {name!r} is not in {dataset.storage.location}{nearest(name, names)}; "
+                f"it has {', '.join(names)}"
+            )
+    return tuple(dict.fromkeys(chosen)) or tuple(names)
+
+
+def _find_mask(file: str, record: dict[str, Any], dataset: Dataset) -> Mask:
+    """Read the mask, and make sure that its voxels are those that the model predicts."""
+    mask, n_voxels = read_mask(file), record["dataset"]["n_voxels"]
+    chosen = record["config"]["data"]["voxels"]
+    if chosen is not None:
+        raise InputError(
+            f"--mask {file}: the model predicts the {n_voxels} voxels that data.voxels {chosen} "
+            "chose, and its checkpoint does not hold which of the mask's those are; predict "
+            "without --mask, and place them with that file"
+        )
+    if mask.n_voxels != n_voxels:
+        raise InputError(
+            f"--mask {file}: has {mask.n_voxels} voxels, where the model predicts {n_voxels}; the "
+            "mask of the scans that it was trained on is accepted"
+        )
+    used = dataset.manifest.provenance.get("bold", {}).get("mask", [])
+    if used and record["dataset"]["checksum"] == dataset.manifest.checksum:
+        found = sha256_of_file(mask.file)
+        if found != used[0]["sha256"]:
+            raise InputError(
+                f"--mask {file}: not the file that the scans were read with, {used[0]['name']} "
+                f"(checksum {found[:12]}, then {used[0]['sha256'][:12]})"
+            )
+    return mask

@@ -1,0 +1,145 @@
+"""Predicted BOLD for films with shards: check, predict on the cluster, write."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import groupby
+
+from giblet_ray.cluster import connect
+from giblet_ray.config import PredictJob
+from giblet_ray.dataset.storage import Storage
+from giblet_ray.precompute.progress import Progress
+from giblet_ray.prediction.folder import (
+    RECORD,
+    Predicted,
+    Predictions,
+    finished_predictions,
+    whole_or_nothing,
+    write_record,
+)
+from giblet_ray.prediction.plan import Plan, make_plan
+from giblet_ray.prediction.writer import open_writer, written
+
+_MOST_LOSSES = 3
+"""How often predicting begins anew by itself after a worker was lost."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Finished predictions, and what they took.
+
+    Attributes
+    ----------
+    out : str
+        Their folder.
+    predictions : Predictions
+        What was predicted with what.
+    seconds : float
+        Time that predicting took (s), starting aside.
+    already_finished : bool
+        They were there before.
+    """
+
+    out: str
+    predictions: Predictions
+    seconds: float
+    already_finished: bool
+
+    def rows(self) -> dict[str, str]:
+        """Return names and values for the user."""
+        made = self.predictions
+        n_trs = sum(stimulus.n_trs for stimulus in made.stimuli)
+        version = f" ({made.model.version})" if made.model.version else ""
+        masked = f", {made.masked_voxels:,} of them NaN" if made.masked_voxels else ""
+        size = sum(shard.bytes for shard in made.shards)
+        rows = {
+            "model": f"{made.model.asked}{version}",
+            "data set": made.dataset.location,
+            "predictions": self.out,
+            "TRs": f"{n_trs:,} of {len(made.stimuli)} stimuli, BOLD from TR {made.lag_trs} on",
+            "voxels": f"{made.value.shape[0]:,}{masked}; {made.units}",
+            "files": f"{len(made.shards)} and {RECORD}, {size / 1e6:,.2f} MB",
+        }
+        if not self.already_finished:
+            rows["speed"] = f"{n_trs / self.seconds:,.0f} TRs/s"
+        return rows
+
+
+def predict(job: PredictJob, show: Callable[[str], None]) -> Summary:
+    """Predict the BOLD response to the stimuli of a data set.
+
+    Everything that can be wrong is told first. Then the rows are read and predicted on the
+    cluster that is connected to (one on this machine, where there is none), and written here, in
+    order, as they come; each file is whole or not there, and so is the folder.
+
+    Parameters
+    ----------
+    job : PredictJob
+        Model, data set, and where to.
+    show : callable
+        Takes the lines that a user should see.
+
+    Raises
+    ------
+    InputError
+        For anything that the user gave and that cannot be used.
+    """
+    storage = Storage.at(job.out)
+    with Progress(show) as progress:
+        progress.doing = "checking model and data set"
+        plan = make_plan(job)
+        there = finished_predictions(storage, plan.predictions, job.overwrite)
+        if there is not None:
+            show(f"{storage.location}: finished already, of the same model and data")
+            return Summary(storage.location, there, 0.0, already_finished=True)
+        progress.doing = "starting"
+        connect()
+        started = progress.seconds
+        made = _make(plan, job, storage, show, progress)
+        return Summary(storage.location, made, progress.seconds - started, already_finished=False)
+
+
+def _make(
+    plan: Plan,
+    job: PredictJob,
+    storage: Storage,
+    show: Callable[[str], None],
+    progress: Progress,
+) -> Predictions:
+    """Predict and write everything, anew if a worker is lost."""
+    from ray.exceptions import RayActorError
+
+    losses = 0
+    while True:
+        try:
+            with whole_or_nothing(storage, plan.predictions.paths):
+                stimuli = tuple(_predicted(plan, job, storage, progress))
+                made = plan.predictions.model_copy(update={"stimuli": stimuli})
+                write_record(storage, made)
+            return made
+        except RayActorError:
+            losses += 1
+            if losses > _MOST_LOSSES:
+                raise
+            show("a worker was lost; predicting anew")
+
+
+def _predicted(
+    plan: Plan, job: PredictJob, storage: Storage, progress: Progress
+) -> Iterator[Predicted]:
+    """Predict and write one stimulus after the other."""
+    from giblet_ray.prediction.pipeline import predicted_blocks
+
+    stimuli = {stimulus.name: stimulus for stimulus in plan.predictions.stimuli}
+    n_trs, done = sum(stimulus.n_trs for stimulus in stimuli.values()), 0
+    blocks = predicted_blocks(plan, job.batch_trs, job.use_gpu)
+    for name, of_stimulus in groupby(blocks, key=lambda block: block[0]):
+        with open_writer(storage, plan.predictions, stimuli[name], plan.mask) as writer:
+            for _, trs_T, bold_TV in of_stimulus:
+                writer.add(trs_T, bold_TV)
+                done += len(trs_T)
+                progress.doing = f"{done:,} of {n_trs:,} TRs predicted"
+        yield written(storage, stimuli.pop(name))
+    if stimuli:
+        raise RuntimeError(f"no rows came of {', '.join(stimuli)}")

@@ -1,0 +1,231 @@
+"""The best model so far, under a name that stays: ``models:/giblet-encoder@champion``.
+
+A model becomes the champion if it is at least as good as the present one, judged on the same
+held-out TRs of the same data. Any other comparison would mean nothing, and is refused.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.entities import LoggedModelStatus, Run
+from mlflow.exceptions import MlflowException
+
+from giblet_ray.config import PromoteJob
+from giblet_ray.dataset.storage import Storage
+from giblet_ray.errors import InputError
+from giblet_ray.models.trained import best_checkpoint
+from giblet_ray.tracking.choice import best_trial, find_run
+from giblet_ray.tracking.registry import (
+    Registered,
+    fetch_record,
+    find_alias,
+    model_files,
+    register,
+)
+from giblet_ray.tracking.report import log_checkpoint
+from giblet_ray.tracking.run import DATASET_TAG, RUN_TAG
+from giblet_ray.tracking.store import open_store
+
+_SCORE_TAG = "giblet_ray.score"
+"""On a version: the ``val/pearson_mean`` that it was promoted with."""
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """What an alias names now, and what it named before.
+
+    Attributes
+    ----------
+    uri : str
+        ``models:/NAME@ALIAS``.
+    version : str
+        Version of the registered model.
+    run : Run
+        The MLflow run that it is of.
+    record : dict
+        Of its checkpoint: settings, data set, score.
+    replaced : str or None
+        The model that the alias named before, in words.
+    changed : bool
+        The alias named another model before, or none.
+    """
+
+    uri: str
+    version: str
+    run: Run
+    record: dict[str, Any]
+    replaced: str | None
+    changed: bool
+
+    def summary(self) -> dict[str, str]:
+        """Return what became of it, for the user to read."""
+        replaced = self.replaced or "nothing: it is the first"
+        return {
+            "model": self.uri,
+            "version": f"{self.version}, of run {self.run.info.run_name}",
+            "MLflow run": self.run.info.run_id,
+            "held-out Pearson r": f"mean {_r(self.record)} over voxels",
+            "data set": (
+                f"{self.record['dataset']['location']}, "
+                f"checksum {self.record['dataset']['checksum'][:12]}"
+            ),
+            "replaced": replaced if self.changed else "nothing: it was there already",
+        }
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A run's best model: its record, and where it is kept, as a logged model or a checkpoint."""
+
+    run: Run
+    record: dict[str, Any]
+    model_id: str | None
+    storage: Storage
+    checkpoint: str
+
+
+def promote(job: PromoteJob, show: Callable[[str], None]) -> Promotion:
+    """Make a run's best model the one that an alias names.
+
+    A run whose model is not in MLflow yet has it logged from its best checkpoint first. What is
+    promoted already stays as it is.
+
+    Parameters
+    ----------
+    job : PromoteJob
+        Which run, or the best of which sweep; model name and alias.
+    show : callable
+        Takes the lines that a user should see.
+
+    Raises
+    ------
+    InputError
+        If there is no such run, or no scored checkpoint of it; or, unless forced, if the model is
+        worse than the present one, cannot be compared with it, or is still being trained.
+    """
+    client = open_store(job.tracking.uri)
+    try:
+        if job.run is not None:
+            candidate = _candidate(client, find_run(client, job.run))
+        else:
+            candidate = _candidate(client, best_trial(client, str(job.best_of)))
+            run = candidate.run.info.run_name
+            show(f"best of {job.best_of}: {run}, mean held-out r {_r(candidate.record)}")
+        return _promote(client, job, candidate, show)
+    except (MlflowException, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"--tracking.uri {job.tracking.uri}: {reason}") from error
+
+
+def _promote(
+    client: MlflowClient, job: PromoteJob, candidate: _Candidate, show: Callable[[str], None]
+) -> Promotion:
+    run, uri = candidate.run, f"models:/{job.model_name}@{job.alias}"
+    present = find_alias(client, job.model_name, job.alias)
+    champion = fetch_record(client, present.files) if present else None
+    if present and present.run_id == run.info.run_id and _equal(champion, candidate.record):
+        return Promotion(uri, present.version, run, candidate.record, None, changed=False)
+    replaced = _in_words(client, present, champion) if present else None
+    doubt = _unfinished(run)
+    if doubt is None and replaced is not None:
+        doubt = _not_better(candidate, champion, replaced)
+    if doubt is not None and not job.force:
+        raise InputError(f"run {run.info.run_name} {doubt}; --force promotes it all the same")
+    if doubt is not None:
+        show(f"forced: run {run.info.run_name} {doubt}")
+    model_id = candidate.model_id
+    if model_id is None:
+        show(f"logging the model of run {run.info.run_name} to MLflow")
+        checkpoint = candidate.storage.fetch(candidate.checkpoint)
+        model_id = log_checkpoint(client.tracking_uri, run.info.run_id, checkpoint)
+    version = register(client, job.model_name, model_id, _tags(candidate))
+    client.set_registered_model_alias(job.model_name, job.alias, version)
+    return Promotion(uri, version, run, candidate.record, replaced, changed=True)
+
+
+def _candidate(client: MlflowClient, found: Run) -> _Candidate:
+    run = client.get_run(found.info.run_id)  # with its logged models, which a search leaves out
+    storage = Storage.at(run.data.tags[RUN_TAG])
+    checkpoint, record = best_checkpoint(storage, "") or ("", None)
+    model_id = None
+    for output in run.outputs.model_outputs if run.outputs else []:
+        if client.get_logged_model(output.model_id).status != LoggedModelStatus.READY:
+            continue
+        held = fetch_record(client, model_files(client, output.model_id))
+        # A run's logged model serves without its folder; beside it, if it is its best checkpoint.
+        if held is not None and (record is None or _equal(held, record)):
+            record, model_id = held, output.model_id
+            break
+    if record is None or record["score"] is None:
+        raise InputError(
+            f"run {run.info.run_name}: no checkpoint that was scored, neither in "
+            f"{storage.location} nor in MLflow"
+        )
+    return _Candidate(run, record, model_id, storage, checkpoint)
+
+
+def _unfinished(run: Run) -> str | None:
+    if run.info.status != "RUNNING":
+        return None
+    return "is still running, or was killed: let it end (started again, it continues)"
+
+
+def _not_better(candidate: _Candidate, champion: dict[str, Any] | None, present: str) -> str | None:
+    """Say why a candidate should not replace the present model, if it should not."""
+    if champion is None:
+        return f"cannot be compared with {present}: what that was judged on is out of reach"
+    ours, theirs = _judged_on(candidate.record), _judged_on(champion)
+    for name, value in ours.items():
+        if value != theirs[name]:
+            return f"cannot be compared with {present}: {name} is {value}, there {theirs[name]}"
+    # Written so that a score that is not a number is no better than any.
+    if not candidate.record["score"] >= champion["score"]:
+        return f"is worse (r {_r(candidate.record)}) than {present}"
+    return None
+
+
+def _judged_on(record: dict[str, Any]) -> dict[str, str]:
+    """Return what decides which numbers a score was computed from, by setting."""
+    data, dataset = record["config"]["data"], record["dataset"]
+    return {
+        "the data set's checksum": dataset["checksum"][:12],
+        **{f"data.split.{key}": str(value) for key, value in data["split"].items()},
+        "data.subjects": ",".join(sorted({subject for subject, _ in record["runs"]})),
+        "data.voxels": data["voxels"] or "all",
+        "the number of voxels": str(dataset["n_voxels"]),
+    }
+
+
+def _in_words(client: MlflowClient, present: Registered, record: dict[str, Any] | None) -> str:
+    try:
+        run = client.get_run(present.run_id).info.run_name
+    except MlflowException:
+        run = present.run_id or "unknown"
+    score = f", r {_r(record)}" if record else ""
+    return f"version {present.version} (run {run}{score})"
+
+
+def _tags(candidate: _Candidate) -> dict[str, str]:
+    """Return what the registry's page shows of a version."""
+    record = candidate.record
+    best = record["position"]["history"][-1]
+    return {
+        RUN_TAG: candidate.run.data.tags[RUN_TAG],
+        DATASET_TAG: record["dataset"]["checksum"],
+        _SCORE_TAG: repr(record["score"]),
+        **{f"best/{name}": repr(value) for name, value in best.items() if "val/" in name},
+    }
+
+
+def _equal(one: dict[str, Any] | None, other: dict[str, Any] | None) -> bool:
+    """Compare records as they are written, in which not-a-number equals itself."""
+    return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
+
+
+def _r(record: dict[str, Any]) -> str:
+    return f"{record['score']:.5f}"

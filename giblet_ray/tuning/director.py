@@ -1,0 +1,205 @@
+"""The course of a sweep: asks the search, hears the trials, keeps journal and MLflow up to date."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from giblet_ray.config import SweepConfig, TrainJob
+from giblet_ray.dataset.storage import Storage
+from giblet_ray.tracking.sweep import SweepRuns
+from giblet_ray.training.checkpoint import drop_checkpoints, epoch_history
+from giblet_ray.training.trainer import flat_settings, saved_config
+from giblet_ray.training.worker import SCORE
+from giblet_ray.tuning.journal import Journal, TrialRecord
+from giblet_ray.tuning.search import Search
+from giblet_ray.tuning.table import SweepDisplay
+from giblet_ray.tuning.trial import TrialConfig, trial_job
+
+
+class SweepDirector:
+    """The :class:`giblet_ray.tuning.tuner.Director` of a sweep.
+
+    Parameters
+    ----------
+    base : TrainJob
+        Settings of all trials; its storage path is the sweep's folder.
+    settings : SweepConfig
+        Budget of the sweep.
+    search : Search
+        What to try, and when to stop.
+    journal, runs : Journal, SweepRuns
+        Where everything is recorded.
+    where, checksum : str
+        The data set.
+    at_a_time : int
+        Trials that run at the same time.
+    show : callable
+        Is given each line that the user should see.
+    """
+
+    def __init__(
+        self,
+        base: TrainJob,
+        settings: SweepConfig,
+        search: Search,
+        journal: Journal,
+        runs: SweepRuns,
+        where: str,
+        checksum: str,
+        at_a_time: int,
+        show: Callable[[str], None],
+    ) -> None:
+        self.trials: dict[int, TrialRecord] = {}
+        self.n_trials = search.n_trials
+        self.display = SweepDisplay(show, self.n_trials)
+        self._base, self._settings, self._search = base, settings, search
+        self._journal, self._runs = journal, runs
+        self._where, self._checksum, self._at_a_time = where, checksum, at_a_time
+        self._storage = Storage.at(base.storage.path)
+        self._started = time.monotonic()
+        self._clock: dict[int, float] = {}
+        self._tracebacks: dict[int, str] = {}
+        self._waiting: list[TrialRecord] = []
+        self._running: set[int] = set()
+
+    def recall(self, before: list[TrialRecord]) -> None:
+        """Learn what an earlier session of the sweep did; what it left undone comes first."""
+        for trial in before:
+            self.trials[trial.number] = trial
+            self._search.replay(trial.number, trial.settings, trial.scores)
+            if trial.state == "running":
+                self._waiting.append(trial)
+            else:
+                self._tell_search(trial)
+
+    def is_done(self) -> bool:
+        """Whether no trial will start any more."""
+        all_begun = len(self.trials) >= self.n_trials and not self._waiting
+        return all_begun or bool(self._spent())
+
+    def next_trial(self) -> TrialConfig | None:
+        """Return the next trial, or None while no other may start."""
+        if len(self._running) >= self._at_a_time or self._spent():
+            return None
+        if self._waiting:
+            trial = self._waiting.pop(0)
+        else:
+            number = len(self.trials)
+            settings = self._search.ask(number)
+            epochs = settings.get("train.epochs", self._base.train.epochs)
+            trial = TrialRecord(number, settings, epochs)
+            self.trials[number] = trial
+            self._journal.save(trial)
+        self._open_run(trial)
+        self._journal.save(trial)
+        self._running.add(trial.number)
+        return TrialConfig(trial.number, trial.settings, trial.epoch)
+
+    def started(self, number: int) -> None:
+        """Start a trial's clock."""
+        self._clock[number] = time.monotonic()
+
+    def result(self, number: int, metrics: dict[str, Any]) -> bool:
+        """Record what a trial reports; return whether to stop it."""
+        trial = self.trials[number]
+        if "failed" in metrics:
+            trial.state, trial.cause = "failed", metrics["failed"]
+            self._tracebacks[number] = metrics["traceback"]
+            return True
+        for step, points in metrics.get("points", ()):
+            self._runs.log(number, points, step)
+        epoch = int(metrics["epoch"])
+        if epoch in trial.scores:
+            return False  # a trial that was started again repeats what it had reported
+        score = metrics[SCORE]
+        trial.scores[epoch] = score
+        trial.seconds += self._elapsed(number)
+        stop = self._search.report(number, epoch, score) and epoch < trial.epochs
+        if stop:
+            trial.state = "stopped"
+            trial.cause = f"{self._settings.scheduler}: r {score:.4f} at epoch {epoch} is too low"
+        elif reason := self._spent():
+            stop = epoch < trial.epochs
+            trial.state, trial.cause = ("stopped", reason) if stop else ("running", "")
+        self._journal.save(trial)
+        return stop
+
+    def ended(self, number: int, error: str | None) -> None:
+        """Close the books of a trial."""
+        trial = self.trials[number]
+        if error is not None:
+            trial.state, trial.cause = "failed", _cause_of_death(error)
+            self._tracebacks[number] = error
+        elif trial.state == "running":
+            trial.state = "finished"
+        self._running.discard(number)
+        self._tell_search(trial)
+        history = epoch_history(self._storage, trial.folder)
+        best = max(history, key=lambda metrics: metrics[SCORE], default={})
+        drop_checkpoints(self._storage, trial.folder)
+        traceback = self._tracebacks.get(number, "")
+        self._runs.end(number, trial.state, trial.cause, best, traceback)
+        # Last: what the journal calls ended needs nothing more, should the sweep be killed here.
+        self._journal.save(trial)
+        self.display.ended(trial, list(self.trials.values()), self._seconds_left())
+
+    def close(self) -> None:
+        """Close the MLflow runs of trials of an earlier session that no budget is left for."""
+        for trial in self._waiting:
+            self._open_run(trial)
+            self._runs.end(trial.number, trial.state, self._spent(), {}, "")
+
+    def tick(self) -> None:
+        """Show how far everything is."""
+        self.display.update(list(self.trials.values()), self._seconds_left())
+
+    def _open_run(self, trial: TrialRecord) -> None:
+        job = trial_job(self._base, trial.number, trial.settings)
+        settings = flat_settings(saved_config(job))
+        trial.mlflow_run = self._runs.begin(
+            trial.number, trial.folder, settings, self._where, self._checksum
+        )
+
+    def _tell_search(self, trial: TrialRecord) -> None:
+        score = None if trial.state == "failed" else trial.best
+        self._search.finish(trial.number, score, trial.state == "stopped")
+
+    def _elapsed(self, number: int) -> float:
+        """Return the seconds since this was asked last."""
+        now = time.monotonic()
+        then = self._clock.get(number, now)
+        self._clock[number] = now
+        return now - then
+
+    def _spent(self) -> str:
+        """Say which budget is used up, if one is."""
+        epochs = sum(len(trial.scores) for trial in self.trials.values())
+        most, minutes = self._settings.max_epochs, self._settings.max_minutes
+        if most is not None and epochs >= most:
+            return f"the budget of {most} epochs is used up"
+        if minutes is not None and time.monotonic() - self._started > 60 * minutes:
+            return f"the budget of {minutes:g} minutes is used up"
+        return ""
+
+    def _seconds_left(self) -> float | None:
+        """Return how long the sweep may still take; None before any trial has ended."""
+        ended = [trial for trial in self.trials.values() if trial.state != "running"]
+        if not ended:
+            return None
+        each = sum(trial.seconds for trial in ended) / len(ended)
+        left = each * (self.n_trials - len(ended)) / self._at_a_time
+        if self._settings.max_minutes is not None:
+            left = min(left, self._started + 60 * self._settings.max_minutes - time.monotonic())
+        return left
+
+
+def _cause_of_death(error: str) -> str:
+    """Say in one line why a trial's process was lost."""
+    if "OutOfMemory" in error or "out of memory" in error.lower():
+        return "out of memory: Ray or the system killed the trial's process"
+    if "actor died" in error or "ActorDied" in error or "worker process has died" in error:
+        return "the trial's process died: killed, crashed, or out of memory"
+    lines = [line for line in error.strip().splitlines() if line.strip()]
+    return lines[-1] if lines else "the trial's process was lost"

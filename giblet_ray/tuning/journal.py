@@ -1,0 +1,144 @@
+"""The records of a sweep, from which it goes on after being killed; JSON, nothing pickled.
+
+Below the sweep's folder::
+
+    sweep.json         settings of the sweep and of all its trainings, and the data set's checksum
+    0000/trial.json    one trial: settings, state, scores by epoch
+    0000/epoch-...     its checkpoints, the best and the latest
+    best.yaml          the best settings, for jobs/train.py --config
+"""
+
+from __future__ import annotations
+
+import json
+import posixpath
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from giblet_ray.dataset.storage import Storage
+from giblet_ray.errors import InputError
+from giblet_ray.tuning.space import Settings
+
+SWEEP = "sweep.json"
+_TRIAL = "trial.json"
+_VERSION = 1
+
+State = Literal["running", "finished", "stopped", "failed"]
+
+
+@dataclass
+class TrialRecord:
+    """What is known of a trial.
+
+    Attributes
+    ----------
+    number : int
+        From 0, in the order of their start.
+    settings : dict
+        Value of each searched setting.
+    epochs : int
+        Epochs that it trains if it is not stopped.
+    state : {'running', 'finished', 'stopped', 'failed'}
+        Running, also when it was under way as its sweep was killed; finished as planned; stopped by
+        scheduler or budget; failed.
+    cause : str
+        Why it was stopped or has failed.
+    scores : dict of int to float
+        val/pearson_mean by epoch, from 1.
+    seconds : float
+        Time that it ran.
+    mlflow_run : str
+        Id of its MLflow run.
+    """
+
+    number: int
+    settings: Settings
+    epochs: int
+    state: State = "running"
+    cause: str = ""
+    scores: dict[int, float] = field(default_factory=dict)
+    seconds: float = 0.0
+    mlflow_run: str = ""
+
+    @property
+    def best(self) -> float | None:
+        """Highest score, or None before the first epoch."""
+        return max(self.scores.values(), default=None)
+
+    @property
+    def epoch(self) -> int:
+        """Last epoch that was scored; 0 before the first."""
+        return max(self.scores, default=0)
+
+    @property
+    def folder(self) -> str:
+        """Folder of its checkpoints, below the sweep's."""
+        return trial_folder(self.number)
+
+
+def trial_folder(number: int) -> str:
+    """Return the name of a trial's folder: ``0007``."""
+    return f"{number:04d}"
+
+
+class Journal:
+    """Reads and writes the records of one sweep.
+
+    Parameters
+    ----------
+    storage : Storage
+        Folder of the sweep.
+    """
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+
+    def begin(self, config: dict[str, Any], checksum: str) -> None:
+        """Record what the sweep is."""
+        content = {"version": _VERSION, "config": config, "dataset_checksum": checksum}
+        self._write(SWEEP, content)
+
+    def load(self) -> dict[str, Any]:
+        """Return what :meth:`begin` recorded.
+
+        Raises
+        ------
+        InputError
+            If there is no such sweep, or its record is not readable.
+        """
+        where = self._storage.describe(SWEEP)
+        try:
+            content = json.loads(self._storage.read(SWEEP))
+        except FileNotFoundError as error:
+            raise InputError(
+                f"{where}: no such sweep; --storage.path says where to look"
+            ) from error
+        except ValueError as error:
+            raise InputError(f"{where}: not the record of a sweep: {error}") from error
+        if content.get("version") != _VERSION:
+            raise InputError(
+                f"{where}: version {content.get('version')} is unknown; {_VERSION} is accepted"
+            )
+        return content
+
+    def exists(self) -> bool:
+        """Whether a sweep was begun here."""
+        return self._storage.size(SWEEP) is not None
+
+    def save(self, trial: TrialRecord) -> None:
+        """Record a trial as it is now."""
+        self._write(f"{trial.folder}/{_TRIAL}", asdict(trial))
+
+    def trials(self) -> list[TrialRecord]:
+        """Return all trials, by number."""
+        records = []
+        for name in self._storage.names():
+            if posixpath.basename(name) == _TRIAL:
+                content = json.loads(self._storage.read(name))
+                scores = {int(epoch): score for epoch, score in content.pop("scores").items()}
+                records.append(TrialRecord(**content, scores=scores))
+        return sorted(records, key=lambda record: record.number)
+
+    def _write(self, name: str, content: dict[str, Any]) -> None:
+        with self._storage.write(name) as stream:
+            stream.write(json.dumps(content, indent=1).encode())

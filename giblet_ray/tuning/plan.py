@@ -1,0 +1,130 @@
+"""What a sweep reads and how many of its trials fit, decided before anything is trained."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import ray
+
+from giblet_ray.config import TuneJob
+from giblet_ray.dataset.reader import Dataset
+from giblet_ray.errors import InputError
+from giblet_ray.training.data import TrainingData, plan_data
+from giblet_ray.training.trainer import check_batch
+from giblet_ray.tuning.space import Settings, Space, grid, with_settings
+
+DEFAULT_SPACE: dict[str, list[Any]] = {
+    "model.embed_dim": [16, 32, 64, 128],
+    "model.audio_codebooks": [2, 4, 8],
+    "model.kernel_sizes": [[3, 5, 7], [3, 7, 15], [5, 11, 21], [7, 15, 31]],
+}
+"""What a sweep searches unless told: how finely, in how much detail and at which time scales the
+model hears."""
+_SHAPING = ("data.modalities", "data.audio", "model.audio_codebooks")
+"""Settings on which it depends what is read."""
+
+
+def with_space(job: TuneJob, dataset: Dataset) -> TuneJob:
+    """Return a job that says what it searches: by default, what the data set allows.
+
+    Raises
+    ------
+    InputError
+        If the job has no space, and the model does not hear the EnCodec codes that the default
+        space is about.
+    """
+    if job.sweep.space is not None:
+        return job
+    if "audio" not in job.data.modalities or job.data.audio != "encodec":
+        raise InputError(
+            "--sweep.space is missing: the default searches how EnCodec codes are heard, which are "
+            "not among --data.modalities; name settings, such as optimizer.lr=1e-4..1e-2:log"
+        )
+    held = dataset.manifest.values["codes"].shape[0] if "codes" in dataset.manifest.values else 0
+    codebooks = [k for k in DEFAULT_SPACE["model.audio_codebooks"] if k <= held]
+    space = {**DEFAULT_SPACE, "model.audio_codebooks": codebooks or [job.model.audio_codebooks]}
+    return job.model_copy(update={"sweep": job.sweep.model_copy(update={"space": space})})
+
+
+def plan_sweep(job: TuneJob, space: Space, dataset: Dataset) -> TrainingData:
+    """Return what all trials read, together; starts nothing.
+
+    Raises
+    ------
+    InputError
+        If the data set lacks what some value of the space asks for, or the split leaves too little.
+    """
+    plans = []
+    for settings in _variants(space):
+        trial = with_settings(job, settings)
+        try:
+            plan = plan_data(trial, dataset)
+            check_batch(trial, plan)
+        except InputError as error:
+            shown = ", ".join(f"{name}={value}" for name, value in settings.items())
+            raise InputError(f"{error} (for {shown})" if settings else str(error)) from error
+        plans.append(plan)
+    parts = dict.fromkeys(part for plan in plans for part in plan.selection.parts)
+    codebooks = [plan.selection.n_codebooks or 0 for plan in plans]
+    widest = replace(
+        plans[0].selection, parts=tuple(parts), n_codebooks=max(codebooks, default=0) or None
+    )
+    return replace(plans[0], selection=widest)
+
+
+def _variants(space: Space) -> Iterator[Settings]:
+    """Yield settings that together show all that trials may read, and each value once."""
+    shaping = {name: domain for name, domain in space.items() if name in _SHAPING}
+    yield from grid(shaping, 2)
+    for name, domain in space.items():
+        if name not in shaping:
+            for value in domain.points(2):
+                yield {name: value}
+
+
+def trial_resources(job: TuneJob, use_gpu: bool) -> list[dict[str, float]]:
+    """Return what Ray Tune reserves for a trial's process.
+
+    With several workers that process only waits for them: it reserves nothing that they need, and
+    Ray Train reserves for the workers, of which the number of trials at a time leaves room for all.
+    """
+    if job.scaling.num_workers > 1:
+        return [{"memory": 1}]  # a byte: Ray Tune does not accept nothing
+    gpu = {"GPU": job.sweep.gpus_per_trial} if use_gpu else {}
+    return [{"CPU": job.scaling.cpus_per_worker, **gpu}]
+
+
+def fitting_trials(job: TuneJob, use_gpu: bool) -> int:
+    """Return how many trials run at the same time on the cluster that is connected to.
+
+    Raises
+    ------
+    InputError
+        If not even one fits, or fewer than asked for; a cluster that may grow is believed.
+    """
+    workers, cpus = job.scaling.num_workers, job.scaling.cpus_per_worker
+    gpus = (job.sweep.gpus_per_trial if workers == 1 else 1) if use_gpu else 0
+    places = 0
+    for node in ray.nodes():
+        if node["Alive"]:
+            has = node["Resources"]
+            fit = math.floor(has.get("CPU", 0) / cpus)
+            places += min(fit, math.floor(has.get("GPU", 0) / gpus)) if gpus else fit
+    fitting = places // workers
+    asked = job.sweep.max_concurrent
+    if os.environ.get("RAY_ADDRESS"):
+        return asked or max(1, fitting)
+    if fitting < (asked or 1):
+        totals = ray.cluster_resources()
+        needs = f"{workers} worker{'s' if workers > 1 else ''} of {cpus:g} CPUs"
+        needs += f" and {gpus:g} GPUs" if gpus else ""
+        raise InputError(
+            f"--sweep.max_concurrent {asked or 1}: a trial needs {needs}; this machine has "
+            f"{totals.get('CPU', 0):g} CPUs and {totals.get('GPU', 0):g} GPUs, room for {fitting} "
+            "trials at a time: use fewer, or a smaller --scaling.cpus_per_worker"
+        )
+    return asked or fitting

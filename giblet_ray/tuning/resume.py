@@ -1,0 +1,82 @@
+"""Beginning a sweep, or going on with one that was interrupted, under the same settings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from giblet_ray.config import TuneJob
+from giblet_ray.dataset.storage import Storage, absolute
+from giblet_ray.errors import InputError
+from giblet_ray.training.checkpoint import latest_record
+from giblet_ray.training.trainer import flat_settings, saved_config
+from giblet_ray.tuning.journal import Journal, TrialRecord
+
+_FREE_TO_CHANGE = ("resume", "num_samples", "max_epochs", "max_minutes", "max_concurrent")
+"""What may differ when a sweep is continued: its budget and its pace."""
+
+
+def sweep_folder(job: TuneJob) -> str:
+    """Return the folder of a sweep's records and trials."""
+    return f"{absolute(job.storage.path)}/{job.name}"
+
+
+def open_sweep(job: TuneJob) -> tuple[TuneJob, Journal]:
+    """Return the job, with the settings of the sweep that it resumes, and the sweep's journal."""
+    if job.sweep.resume is None:
+        return job, Journal(Storage.at(sweep_folder(job)))
+    name = job.sweep.resume
+    journal = Journal(Storage.at(f"{absolute(job.storage.path)}/{name}"))
+    saved = journal.load()["config"]
+    given = job.model_dump(mode="json", exclude_unset=True)
+    if "name" in given and given["name"] != name:
+        raise InputError(f"--name {given['name']}: a sweep is resumed under its name, {name}")
+    resumed = TuneJob(**_merged(saved, given))
+    for key, value in flat_settings(_decisive(saved)).items():
+        now = flat_settings(_decisive(sweep_config(resumed))).get(key)
+        if now != value:
+            raise InputError(
+                f"--{key} is {now!r}, but sweep {name} was started with {value!r}: leave it out, "
+                "or start another sweep"
+            )
+    return resumed, journal
+
+
+def earlier_trials(job: TuneJob, journal: Journal, checksum: str) -> list[TrialRecord]:
+    """Return the trials of the sweep that is resumed; refuse a name or a data set that is wrong."""
+    if job.sweep.resume is None:
+        if journal.exists():
+            raise InputError(
+                f"--name {job.name}: {sweep_folder(job)} is a sweep already; continue it with "
+                f"--sweep.resume {job.name}, or give another --name"
+            )
+        if latest_record(Storage.at(job.storage.path), job.name) is not None:
+            raise InputError(f"--name {job.name}: is a run already; give another --name")
+        return []
+    found = journal.load()["dataset_checksum"]
+    if found != checksum:
+        raise InputError(
+            f"{job.dataset}: not the data set that sweep {job.name} was started on (checksum "
+            f"{checksum[:12]}, then {found[:12]}): start another sweep"
+        )
+    return journal.trials()
+
+
+def _merged(saved: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """Return saved settings, replaced by the given ones."""
+    merged = dict(saved)
+    for key, value in given.items():
+        both = isinstance(value, dict) and isinstance(saved.get(key), dict) and key != "space"
+        merged[key] = _merged(saved[key], value) if both else value
+    return merged
+
+
+def _decisive(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings that the trials of a sweep have in common, and how they are chosen."""
+    searched = {k: v for k, v in config["sweep"].items() if k not in _FREE_TO_CHANGE}
+    groups = {k: config[k] for k in ("data", "model", "loss", "optimizer", "train")}
+    return {"dataset": config["dataset"], **groups, "sweep": searched}
+
+
+def sweep_config(job: TuneJob) -> dict[str, Any]:
+    """Return the settings of the sweep as they are saved with it."""
+    return {**saved_config(job), "sweep": job.sweep.model_dump(mode="json", exclude={"resume"})}

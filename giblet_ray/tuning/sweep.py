@@ -1,0 +1,218 @@
+"""A sweep from start to end: planned, read once, run by Ray Tune, recorded, and its best shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from giblet_ray.cluster import connect
+from giblet_ray.config import TrainJob, TuneJob
+from giblet_ray.dataset.reader import Dataset
+from giblet_ray.dataset.storage import Storage
+from giblet_ray.errors import InputError
+from giblet_ray.models.trained import fetch_best_checkpoint
+from giblet_ray.tracking.report import report_best
+from giblet_ray.tracking.run import MlflowRun
+from giblet_ray.tracking.sweep import SweepRuns
+from giblet_ray.training.checkpoint import epoch_history
+from giblet_ray.training.data import hold_blocks, place_data, read_rows
+from giblet_ray.training.trainer import choose_gpu, flat_settings, saved_config
+from giblet_ray.training.worker import SCORE
+from giblet_ray.tuning.director import SweepDirector
+from giblet_ray.tuning.journal import TrialRecord
+from giblet_ray.tuning.plan import fitting_trials, plan_sweep, trial_resources, with_space
+from giblet_ray.tuning.resume import earlier_trials, open_sweep, sweep_config, sweep_folder
+from giblet_ray.tuning.search import Search
+from giblet_ray.tuning.space import parse_space, show_value, with_settings
+from giblet_ray.tuning.table import by_score, table_console, trials_table
+from giblet_ray.tuning.trial import Shared
+from giblet_ray.tuning.tuner import run_trials
+
+BEST = "best.yaml"
+
+
+@dataclass(frozen=True)
+class Swept:
+    """A finished sweep.
+
+    Attributes
+    ----------
+    name : str
+        Of the sweep.
+    trials : list of TrialRecord
+        All trials, the best first.
+    best_settings : str
+        The YAML file that jobs/train.py --config takes.
+    mlflow_run : str
+        Id of the parent run.
+    tracking_uri, experiment : str
+        Where MLflow has it.
+    """
+
+    name: str
+    trials: list[TrialRecord]
+    best_settings: str
+    mlflow_run: str
+    tracking_uri: str
+    experiment: str
+
+    def print_table(self) -> None:
+        """Print the trials, the best first, and why some have failed."""
+        table_console().print(trials_table(self.trials, f"sweep {self.name}"))
+        for trial in self.trials:
+            if trial.state == "failed":
+                table_console().print(f"{trial.folder} failed: {trial.cause}", markup=False)
+
+    def summary(self) -> dict[str, str]:
+        """Return what came out of it and where it is, for the user to read."""
+        best = self.trials[0]
+        states = [trial.state for trial in self.trials]
+        counts = {state: states.count(state) for state in ("finished", "stopped", "failed")}
+        return {
+            "best trial": f"{best.folder}, held-out Pearson r {best.best:.4f} (mean over voxels)",
+            "its settings": " ".join(f"{k}={show_value(v)}" for k, v in best.settings.items()),
+            "trials": ", ".join(f"{n} {state}" for state, n in counts.items() if n),
+            "epochs": f"{sum(len(trial.scores) for trial in self.trials)}",
+            "MLflow run": f"{self.mlflow_run} in {self.tracking_uri}",
+            "train it": f"python jobs/train.py --config {self.best_settings}",
+            "compare": f"python jobs/compare.py --experiment {self.experiment}",
+        }
+
+
+def sweep(job: TuneJob, show: Callable[[str], None]) -> Swept:
+    """Run the sweep that a job describes, or go on with one that was interrupted.
+
+    Parameters
+    ----------
+    job : TuneJob
+        Validated settings.
+    show : callable
+        Is given each line that the user should see.
+
+    Raises
+    ------
+    InputError
+        For a space or settings that the data set or the cluster do not allow, a name that is
+        taken, a sweep to resume that is not there or was another, or if every trial failed.
+    """
+    job, journal = open_sweep(job)
+    dataset = Dataset.open(job.dataset)
+    job = with_space(job, dataset)
+    space = parse_space(job.sweep.space or {}, job)
+    data = plan_sweep(job, space, dataset)
+    checksum = data.dataset.manifest.checksum
+    before = earlier_trials(job, journal, checksum)
+    # Until here, nothing has been started or written: mistakes are told within seconds.
+    connect()
+    use_gpu = choose_gpu(job)
+    at_a_time = fitting_trials(job, use_gpu)
+    folder = sweep_folder(job)
+    runs = SweepRuns(job.tracking.uri, job.tracking.experiment, job.name, folder)
+    with _closing(runs, Storage.at(folder), job.name, show):
+        config = sweep_config(job)
+        if not journal.exists():
+            journal.begin(config, checksum)
+        where = data.dataset.storage.location
+        text = yaml.safe_dump(config, sort_keys=False)
+        runs.describe(flat_settings(_told(config)), where, checksum, text)
+        data = place_data(data, job.data.residence, use_gpu)
+        show(f"reading {where}: {data.residence}, {data.reason}")
+        # Owns the blocks: kept until all trials are done. A trial that streams reads for itself.
+        rows = None if data.residence == "stream" else read_rows(data)
+        if rows is not None:
+            data = hold_blocks(data, rows)
+        base = _trials_base(job)
+        search = Search(space, job.sweep)
+        director = SweepDirector(
+            base, job.sweep, search, journal, runs, where, checksum, at_a_time, show
+        )
+        director.recall(before)
+        show(
+            f"{director.n_trials} trials of {job.train.epochs} epochs, {at_a_time} at a time: "
+            f"{job.sweep.search} over {', '.join(space)}; scheduler {job.sweep.scheduler}"
+        )
+        with director.display:
+            resources = trial_resources(job, use_gpu)
+            run_trials(director, Shared(base, data, use_gpu), resources, at_a_time)
+        director.close()
+        trials = by_score(list(director.trials.values()))
+        if not trials or trials[0].best is None:
+            causes = "; ".join(dict.fromkeys(t.cause for t in trials)) or "none was started"
+            raise InputError(f"sweep {job.name}: no trial was scored: {causes}")
+        best_settings = _crown(job, base, trials[0], runs, show)
+    return Swept(
+        job.name,
+        trials,
+        best_settings,
+        runs.parent.id,
+        runs.parent.uri,
+        job.tracking.experiment,
+    )
+
+
+def _told(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings as MLflow's parent run has them: the space by name, as it is written."""
+    told = {key: value for key, value in config.items() if key != "sweep"}
+    searched = {k: v for k, v in config["sweep"].items() if k != "space"}
+    space = {f"space.{name}": str(domain) for name, domain in config["sweep"]["space"].items()}
+    return {**told, "sweep": {**searched, **space}}
+
+
+def _trials_base(job: TuneJob) -> TrainJob:
+    """Return the settings of all trials, whose runs lie below the sweep's folder."""
+    base = with_settings(job, {})
+    return with_settings(base, {"storage.path": sweep_folder(job)})
+
+
+def _crown(
+    job: TuneJob,
+    base: TrainJob,
+    best: TrialRecord,
+    runs: SweepRuns,
+    show: Callable[[str], None],
+) -> str:
+    """Record the best trial, and write its settings for jobs/train.py; return where they are."""
+    storage = Storage.at(base.storage.path)
+    trained = with_settings(job, best.settings)
+    config = saved_config(trained)
+    del config["name"]
+    header = (
+        f"# Best of sweep {job.name}: trial {best.folder}, held-out Pearson r {best.best:.4f}\n"
+    )
+    with storage.write(BEST) as stream:
+        stream.write((header + yaml.safe_dump(config, sort_keys=False)).encode())
+    checkpoint = fetch_best_checkpoint(storage, best.folder)
+    history = epoch_history(storage, best.folder)
+    if checkpoint is None:
+        raise InputError(f"{storage.describe(best.folder)}: the best trial's checkpoints are gone")
+    metrics = max(history, key=lambda metrics: metrics[SCORE])
+    runs.crown(best.mlflow_run, best.number, metrics)
+    show("drawing the best trial")
+    child = MlflowRun(
+        job.tracking.uri, job.tracking.experiment, best.folder, storage.describe(best.folder)
+    )
+    report_best(child, checkpoint, history, log_model=job.tracking.log_model)
+    child.close("FINISHED" if best.state == "finished" else "KILLED")
+    return storage.describe(BEST)
+
+
+@contextmanager
+def _closing(
+    runs: SweepRuns, storage: Storage, name: str, show: Callable[[str], None]
+) -> Iterator[None]:
+    """End the parent run with what became of the sweep, and say how to go on with it."""
+    status = "FAILED"
+    try:
+        yield
+        status = "FINISHED"
+    except KeyboardInterrupt:
+        status = "KILLED"
+        show(f"interrupted: python jobs/tune.py --sweep.resume {name} goes on")
+        raise
+    finally:
+        if said := runs.close(status, storage):
+            show(said)

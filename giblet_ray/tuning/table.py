@@ -1,0 +1,136 @@
+"""What a user sees of a sweep: a table that lives on a terminal, or a line per event in a log."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from rich import box
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from giblet_ray.tuning.journal import TrialRecord
+from giblet_ray.tuning.space import show_value
+
+_MOST_ROWS = 24
+_LOG_WIDTH = 160
+_LINE_SECONDS = 15.0
+"""Time between lines on the progress of running trials, where there is no terminal."""
+
+
+def time_left(seconds: float | None) -> str:
+    """Return a time to wait, as people say it."""
+    if seconds is None:
+        return ""
+    if seconds < 90:
+        return f"{max(seconds, 0):.0f} s"
+    minutes = seconds / 60
+    return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"
+
+
+def trials_table(trials: Sequence[TrialRecord], title: str) -> Table:
+    """Return trials as a table, in the order given.
+
+    Parameters
+    ----------
+    trials : sequence of TrialRecord
+        At least one.
+    title : str
+        Heading.
+    """
+    names = list(trials[0].settings)
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    for heading in ("trial", *(name.partition(".")[2] for name in names), "epoch", "best r"):
+        table.add_column(heading, overflow="fold")
+    for heading in ("state", "time"):
+        table.add_column(heading, no_wrap=True)
+    for trial in trials:
+        score = "" if trial.best is None else f"{trial.best:.4f}"
+        seconds: float | None = trial.seconds
+        if trial.state == "running":
+            left_epochs = trial.epochs - trial.epoch
+            seconds = trial.seconds / trial.epoch * left_epochs if trial.epoch else None
+        left = " left" if trial.state == "running" and seconds is not None else ""
+        table.add_row(
+            trial.folder,
+            *(show_value(trial.settings[name]) for name in names),
+            f"{trial.epoch}/{trial.epochs}",
+            score,
+            trial.state,
+            time_left(seconds) + left,
+        )
+    return table
+
+
+def table_console() -> Console:
+    """Return a console that does not fold tables where no terminal limits their width."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=_LOG_WIDTH)
+
+
+def by_score(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """Return trials from best to worst; those without a score last."""
+    return sorted(trials, key=lambda trial: (trial.best is None, -(trial.best or 0), trial.number))
+
+
+class SweepDisplay:
+    """Shows how far a sweep is.
+
+    Parameters
+    ----------
+    show : callable
+        Is given each line, where there is no terminal.
+    n_trials : int
+        Trials of the sweep.
+    """
+
+    def __init__(self, show: Callable[[str], None], n_trials: int) -> None:
+        self._show, self._n_trials = show, n_trials
+        console = Console()
+        self._live = Live(console=console, auto_refresh=False) if console.is_terminal else None
+        self._said = time.monotonic()
+
+    def __enter__(self) -> SweepDisplay:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def update(self, trials: Sequence[TrialRecord], left: float | None) -> None:
+        """Show the present state; cheap to call often."""
+        now = time.monotonic()
+        running = [trial for trial in trials if trial.state == "running"]
+        if self._live is not None:
+            if now - self._said > 0.5 and trials:
+                self._said = now
+                shown = [*running, *by_score([t for t in trials if t.state != "running"])]
+                title = self._heading(trials, left)
+                table = trials_table(shown[:_MOST_ROWS], title)
+                self._live.update(table, refresh=True)
+        elif now - self._said > _LINE_SECONDS:
+            self._said = now
+            for trial in running:
+                score = "" if trial.best is None else f", best r {trial.best:.4f}"
+                self._show(f"     {trial.folder}  epoch {trial.epoch}/{trial.epochs}{score}")
+
+    def ended(self, trial: TrialRecord, trials: Sequence[TrialRecord], left: float | None) -> None:
+        """Say that a trial has ended."""
+        if self._live is not None:
+            return
+        self._said = time.monotonic()
+        settings = " ".join(f"{name}={show_value(v)}" for name, v in trial.settings.items())
+        line = f"{trial.folder}  {settings}  {trial.state} after epoch {trial.epoch}"
+        line += "" if trial.best is None else f", best r {trial.best:.4f}"
+        line += f" ({trial.cause})" if trial.cause else ""
+        self._show(f"{line}  [{self._heading(trials, left)}]")
+
+    def _heading(self, trials: Sequence[TrialRecord], left: float | None) -> str:
+        done = sum(trial.state != "running" for trial in trials)
+        best = next((t for t in by_score(trials) if t.best is not None), None)
+        heading = f"{done} of {self._n_trials} trials"
+        heading += f", best r {best.best:.4f} ({best.folder})" if best is not None else ""
+        return heading + (f", {time_left(left)} left" if left is not None else "")

@@ -1,0 +1,197 @@
+"""One trial, in a process of Ray Tune's: the training loop over blocks that all trials share.
+
+With one worker the trial trains right here; a process that has trained one goes on with the next.
+With more, it starts Ray Train's workers and hands on what they report::
+
+    object store blocks, one copy a node
+        |            |            |
+     trial 0      trial 1      trial 2 ── worker 0
+                                       └─ worker 1
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from ray import tune
+from ray.exceptions import RayError
+from ray.tune.integration.ray_train import TuneReportCallback
+
+from giblet_ray.config import TrainJob
+from giblet_ray.dataset.normalise import Normalisation
+from giblet_ray.dataset.storage import Storage
+from giblet_ray.errors import InputError
+from giblet_ray.training.checkpoint import epoch_history, keep_checkpoint, latest_checkpoint
+from giblet_ray.training.data import TrainingData, normalise_here, plan_data
+from giblet_ray.training.loop import train
+from giblet_ray.training.trainer import check_batch, run_workers, saved_config
+from giblet_ray.training.worker import Point
+from giblet_ray.tuning.journal import trial_folder
+from giblet_ray.tuning.space import Settings, with_settings
+
+
+@dataclass(frozen=True)
+class TrialConfig:
+    """What one trial is told.
+
+    Attributes
+    ----------
+    number : int
+        Its number.
+    settings : dict
+        Values of the searched settings.
+    known_epochs : int
+        Epochs whose metrics the sweep has, from before it was killed.
+    """
+
+    number: int
+    settings: Settings
+    known_epochs: int
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What is the same for all trials.
+
+    Attributes
+    ----------
+    job : TrainJob
+        Settings, of which each trial replaces some; its storage path is the sweep's folder.
+    data : TrainingData
+        The blocks, with all that any trial reads.
+    use_gpu : bool
+        Train on GPUs.
+    """
+
+    job: TrainJob
+    data: TrainingData
+    use_gpu: bool
+
+
+def trial_job(base: TrainJob, number: int, settings: Settings) -> TrainJob:
+    """Return the training that a trial is: its folder is below the sweep's."""
+    return with_settings(base, {**settings, "name": trial_folder(number)})
+
+
+def run_trial(config: dict[str, Any], shared: Shared) -> None:
+    """Train as one of the trials, and report to Ray Tune.
+
+    A report has the metrics of an epoch (``epoch``, ``val/pearson_mean``, ...) and the points of
+    the training curves since the last (``points``). An error is reported as well, in one line
+    (``failed``) and with its ``traceback``: it would only come again, and is no reason to lose
+    the process.
+    """
+    trial: TrialConfig = config["trial"]
+    try:
+        job = trial_job(shared.job, trial.number, trial.settings)
+        data = trial_data(shared, job)
+        _report_history(job, trial.known_epochs)
+        normalisation = normalise_here(data)
+        record = {"config": saved_config(job), "dataset": data.describe()}
+        if job.scaling.num_workers == 1:
+            _train_here(job, shared, data, record, normalisation)
+        else:
+            _train_on_workers(job, shared, data, record, normalisation)
+    except RayError:
+        raise  # a process or node is lost: Ray Tune tries again
+    except Exception as error:  # noqa: BLE001 - told to the sweep, which goes on with other trials
+        tune.report({"failed": cause_of(error), "traceback": traceback.format_exc()})
+
+
+def trial_data(shared: Shared, job: TrainJob) -> TrainingData:
+    """Return what a trial reads of the blocks that all share."""
+    data = plan_data(job, shared.data.dataset)
+    check_batch(job, data)
+    return replace(
+        data,
+        residence=shared.data.residence,
+        may_move_to_device=shared.data.may_move_to_device,
+        blocks=shared.data.blocks,
+        held=shared.data.selection,
+    )
+
+
+def cause_of(error: BaseException) -> str:
+    """Say in one line why a trial has failed."""
+    lines = str(error).strip().splitlines()
+    first = lines[0] if lines else ""
+    if isinstance(error, InputError):
+        return first
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in first:
+        return f"out of memory: {first}"
+    return f"{type(error).__name__}: {first}"
+
+
+def _report_history(job: TrainJob, known_epochs: int) -> None:
+    """Report what the trial's checkpoints know of, and the sweep did not live to hear."""
+    history = epoch_history(Storage.at(job.storage.path), job.name)
+    for metrics in history[known_epochs:]:
+        tune.report(dict(metrics))
+
+
+def _train_here(
+    job: TrainJob,
+    shared: Shared,
+    data: TrainingData,
+    record: dict[str, Any],
+    normalisation: Normalisation,
+) -> None:
+    torch.set_num_threads(max(1, int(job.scaling.cpus_per_worker)))
+    link = TrialLink(job, torch.device("cuda" if shared.use_gpu else "cpu"))
+    loader = data.loader(link.device)
+    train(job, record, data.samples(), loader, normalisation, link)
+
+
+def _train_on_workers(
+    job: TrainJob,
+    shared: Shared,
+    data: TrainingData,
+    record: dict[str, Any],
+    normalisation: Normalisation,
+) -> None:
+    # Made here, and not in the driver: it reports to the trial that it is made in.
+    callbacks = [TuneReportCallback()]
+
+    def keep_quiet(line: str) -> None:
+        """The sweep's table says what there is to say."""
+
+    run_workers(
+        job, shared.use_gpu, data, record, normalisation, None, keep_quiet, callbacks=callbacks
+    )
+
+
+class TrialLink:
+    """The :class:`giblet_ray.training.loop.Link` of a trial that trains in its own process."""
+
+    rank, world_size = 0, 1
+
+    def __init__(self, job: TrainJob, device: torch.device) -> None:
+        self.device = device
+        self._storage, self._run = Storage.at(job.storage.path), job.name
+        self._points: list[Point] = []
+
+    @contextmanager
+    def resume(self) -> Iterator[Path | None]:
+        """Give the folder of the latest checkpoint, if there is one."""
+        yield latest_checkpoint(self._storage, self._run)
+
+    def report(self, metrics: dict[str, float], checkpoint: Path | None, name: str) -> None:
+        """Keep the checkpoint; report an epoch to Ray Tune, which may end the trial here."""
+        if checkpoint is not None:
+            keep_checkpoint(self._storage, self._run, checkpoint, name)
+        if "epoch" in metrics:
+            points, self._points = self._points, []
+            tune.report({**metrics, "points": points})
+
+    def log(self, metrics: dict[str, float], step: int) -> None:
+        """Keep points for the next report."""
+        self._points.append((step, metrics))
+
+    def show(self, line: str) -> None:
+        """Say nothing: the sweep's table does."""

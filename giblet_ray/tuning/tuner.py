@@ -1,0 +1,185 @@
+"""Ray Tune, told by a sweep what to run next and what to stop."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from pathlib import Path
+from typing import Any, Protocol
+
+from ray import tune
+from ray.tune import Callback, FailureConfig, PlacementGroupFactory, RunConfig, TuneConfig
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+
+from giblet_ray.tuning.trial import Shared, TrialConfig, run_trial
+
+_RESTARTS = 1
+"""Times that a trial whose process or node was lost is started again, from its checkpoint."""
+
+
+class Director(Protocol):
+    """Decides what is run."""
+
+    def next_trial(self) -> TrialConfig | None:
+        """Return the next trial, or None while no other may start."""
+
+    def is_done(self) -> bool:
+        """Whether no trial will start any more."""
+
+    def started(self, number: int) -> None:
+        """Learn that a trial has a process."""
+
+    def result(self, number: int, metrics: dict[str, Any]) -> bool:
+        """Take what a trial reports; return whether to stop it."""
+
+    def ended(self, number: int, error: str | None) -> None:
+        """Learn that a trial has ended, or that its process was lost, with Ray's words for it."""
+
+    def tick(self) -> None:
+        """Do what is to be done from time to time."""
+
+
+def run_trials(
+    director: Director, shared: Shared, resources: list[dict[str, float]], at_a_time: int
+) -> None:
+    """Run trials until the director has no more.
+
+    Parameters
+    ----------
+    director : Director
+        Asked and told in this process.
+    shared : Shared
+        What all trials have in common.
+    resources : list of dict
+        What a trial's process reserves.
+    at_a_time : int
+        Trials that the director lets run at the same time.
+    """
+    _calm_ray_tune()
+    # All processes start together; by default one is waited for before the next is asked for.
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(at_a_time)
+    in_process = shared.job.scaling.num_workers == 1
+    trainable = tune.with_resources(
+        tune.with_parameters(run_trial, shared=shared), PlacementGroupFactory(resources)
+    )
+    with tempfile.TemporaryDirectory(prefix="giblet_ray-sweep-") as folder:
+        tuner = tune.Tuner(
+            trainable,
+            tune_config=TuneConfig(
+                num_samples=-1,  # until the searcher says that it has finished
+                search_alg=_Suggestions(director),
+                scheduler=_Decisions(director),
+                # A process that waits for its workers cannot be told to train another trial.
+                reuse_actors=in_process,
+                trial_dirname_creator=lambda trial: trial.trial_id,
+            ),
+            run_config=RunConfig(
+                name="trials",
+                storage_path=folder,  # Ray Tune's own records, which nothing is read from
+                callbacks=[_Events(director)],
+                failure_config=FailureConfig(max_failures=_RESTARTS),
+                verbose=0,
+            ),
+        )
+        tuner.fit()
+
+
+class _NotSaved:
+    """Ray Tune pickles what drives it, to restore a run; sweeps go on from their own journal."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class _Suggestions(_NotSaved, Searcher):
+    """Gives Ray Tune the director's trials."""
+
+    def __init__(self, director: Director) -> None:
+        super().__init__()
+        self._director = director
+
+    def set_search_properties(
+        self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any
+    ) -> bool:
+        """Accept that Ray Tune has neither metric nor space: the director has."""
+        return True
+
+    def suggest(self, trial_id: str) -> Any:
+        """Return a trial's configuration, None to be asked later, or that there are no more."""
+        if self._director.is_done():
+            return Searcher.FINISHED
+        trial = self._director.next_trial()
+        return None if trial is None else {"trial": trial}
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Leave it to the events."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Save nothing: the sweep has its own journal."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Restore nothing."""
+
+
+class _Decisions(_NotSaved, FIFOScheduler):
+    """Asks the director after each report whether the trial goes on."""
+
+    def __init__(self, director: Director) -> None:
+        super().__init__()
+        self._director = director
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        """Return whether the trial goes on."""
+        stop = not result.get("done") and self._director.result(_number(trial), result)
+        return TrialScheduler.STOP if stop else TrialScheduler.CONTINUE
+
+
+class _Events(_NotSaved, Callback):
+    """Tells the director when trials start and end."""
+
+    def __init__(self, director: Director) -> None:
+        self._director = director
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        """Let time pass."""
+        self._director.tick()
+
+    def on_trial_start(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        """Tell of a trial's start."""
+        self._director.started(_number(trial))
+
+    def on_trial_complete(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        """Tell of a trial's end, whether it was stopped or not."""
+        self._director.ended(_number(trial), None)
+
+    def on_trial_error(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        """Tell of the loss of a trial's process."""
+        told = trial.error_file
+        self._director.ended(_number(trial), Path(told).read_text() if told else "")
+
+
+def _number(trial: Trial) -> int:
+    return trial.config["trial"].number
+
+
+def _calm_ray_tune() -> None:
+    """Leave to the sweep what Ray Tune would do a second time, or say in many lines."""
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # MLflow records
+    os.environ.setdefault("TUNE_PRINT_ALL_TRIAL_ERRORS", "0")  # causes are in the table
+    os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # Ctrl-C closes the sweep
+    # A trial that is waiting for its workers to be killed has nothing to clean up.
+    os.environ.setdefault("TUNE_FORCE_TRIAL_CLEANUP_S", "10")
+    os.environ.setdefault("TUNE_WARN_THRESHOLD_S", "30")
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the old output can be silent

@@ -1,0 +1,26 @@
+"""Predict the BOLD response to films with shards.
+
+    python jobs/predict.py --model models:/giblet-encoder@champion --dataset data/new \\
+        --out predicted/new --mask mask.nii.gz
+
+Takes a trained model, and a data set that jobs/precompute.py wrote, with scans or without. Gives
+a folder: one parquet file per stimulus, one row per TR, and predictions.json; with the mask of the
+scans that the model was trained on, a 4-D NIfTI file per stimulus too.
+"""
+
+from __future__ import annotations
+
+from giblet_ray.cli import run_job
+from giblet_ray.config import PredictJob
+from giblet_ray.console import show, show_table
+
+
+def main(job: PredictJob) -> None:
+    """Predict, and say what is where."""
+    from giblet_ray.prediction.run import predict
+
+    show_table("predicted", predict(job, show).rows())
+
+
+if __name__ == "__main__":
+    run_job(PredictJob, main)

@@ -1,0 +1,28 @@
+"""Make a run's best model the one that others use: an alias in MLflow's model registry.
+
+    python jobs/promote.py --run first
+    python jobs/promote.py --best-of sweep-20261122-182801
+
+Takes a run or a sweep. Registers its best model as models:/giblet-encoder@champion, with its
+scores, unless the present champion is better, or was judged on other data. --force does it
+all the same.
+"""
+
+from __future__ import annotations
+
+from giblet_ray.cli import run_job
+from giblet_ray.config import PromoteJob
+from giblet_ray.console import show, show_table
+
+
+def main(job: PromoteJob) -> None:
+    """Promote, and say what replaced what."""
+    from giblet_ray.tracking.promotion import promote
+
+    promoted = promote(job, show)
+    title = "promoted" if promoted.changed else "promoted already"
+    show_table(title, promoted.summary())
+
+
+if __name__ == "__main__":
+    run_job(PromoteJob, main)

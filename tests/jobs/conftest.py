@@ -1,0 +1,45 @@
+"""A job's whole command line, read and answered in this process."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def refusal(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., str]:
+    """Run a job that is to end with one line on standard error and exit code 2; return the line.
+
+    The job's file runs as a script does, with the words of its command line, but without the
+    seconds that another process spends on imports. No cluster may be joined or started, and no
+    more be said before the error than the name of a run.
+    """
+
+    def start(num_cpus: int | None = None) -> None:
+        pytest.fail("the job started a cluster before it told what is wrong")
+
+    def run(job: str, *words: object) -> str:
+        monkeypatch.setattr("giblet_ray.cluster.connect", start)
+        for user in ("training.trainer", "precompute.run", "prediction.run", "tuning.sweep"):
+            monkeypatch.setattr(f"giblet_ray.{user}.connect", start)
+        monkeypatch.setattr(sys, "argv", [f"jobs/{job}", *map(str, words)])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as end:
+            runpy.run_path(str(ROOT / "jobs" / job), run_name="__main__")
+        said, line = capfd.readouterr()
+        assert end.value.code == 2
+        assert said in ("", "run run\n", "sweep sweep\n", "sweep yesterday\n")
+        assert line.startswith("error: ")
+        assert line.endswith("\n")
+        assert line.count("\n") == 1
+        return line
+
+    return run

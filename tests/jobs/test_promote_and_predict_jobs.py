@@ -1,0 +1,132 @@
+"""jobs/promote.py and jobs/predict.py as a user runs them, one after the other."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pytest
+
+from giblet_ray.dataset.reader import Dataset
+from giblet_ray.tracking.run import MlflowRun
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def lab(local_training: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with one finished run, the store that it was recorded in, and a mask."""
+    folder = tmp_path_factory.mktemp("lab")
+    run = folder / "runs/night"
+    run.mkdir(parents=True)
+    local_training(train={"epochs": 1, "batch_size": 16}).train(run)
+    MlflowRun(f"sqlite:///{folder}/mlflow.db", "giblet_ray", "night", str(run)).close("FINISHED")
+    inside = np.zeros((3, 4, 5), np.uint8)
+    inside.flat[:24] = 1
+    nibabel.save(nibabel.Nifti1Image(inside, np.eye(4)), folder / "mask.nii.gz")
+    inside.flat[:30] = 1
+    nibabel.save(nibabel.Nifti1Image(inside, np.eye(4)), folder / "large.nii.gz")
+    return folder
+
+
+def run_job(folder: Path, job: str, *words: str) -> str:
+    """Run a job in a folder; return what it printed, which is to hold no traceback or warning."""
+    environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
+    result = subprocess.run(
+        [sys.executable, str(ROOT / "jobs" / job), *words],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert result.stderr == ""
+    return result.stdout
+
+
+def test_promoted_run_predicts_a_data_set(
+    lab: Path, arrays_and_dataset: tuple[dict[str, np.ndarray], Dataset]
+) -> None:
+    said = run_job(lab, "promote.py", "--run", "night")
+    assert "models:/giblet-encoder@champion" in said
+    assert "nothing: it is the first" in said
+    dataset = arrays_and_dataset[1].storage.location
+    words = ["--model", "models:/giblet-encoder@champion", "--dataset", dataset]
+    said = run_job(lab, "predict.py", *words, "--out", "predicted", "--mask", "mask.nii.gz")
+    assert "200 of 2 stimuli" in said
+    assert "TRs/s" in said
+    record = json.loads((lab / "predicted/predictions.json").read_text())
+    assert record["model"]["version"] == "giblet-encoder/1"
+    for stimulus, n_trs in (("one", 117), ("two", 83)):
+        assert (lab / f"predicted/{stimulus}.parquet").exists()
+        assert nibabel.load(lab / f"predicted/{stimulus}.nii.gz").shape == (3, 4, 5, n_trs)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "one of --run RUN and --best-of SWEEP is needed"),
+        (
+            ["--run", "nihgt"],
+            "--run nihgt: no such training (did you mean night?); there are night",
+        ),
+        (["--best-of", "night"], "--best-of night: no such sweep; there are none"),
+        (["--run", "night", "--alias", "latest"], "--alias latest: MLflow keeps latest"),
+        (["--run", "night", "--model_name", "a/b"], "--model_name is 'a/b'"),
+        (["--run", "night", "--tracking.uri", "sqlite:///absent.db"], "absent.db; the store that"),
+        (["--rnu", "night"], "--rnu: no such setting (did you mean run?)"),
+    ],
+)
+def test_what_cannot_be_promoted_is_one_line_and_exit_code_2(
+    lab: Path,
+    refusal: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(lab)
+    assert message in refusal("promote.py", *words)
+    assert not (lab / "absent.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--model", "nowhere"], "--model nowhere: no checkpoint; a folder with record.json"),
+        (["--model", "models:/absent@champion"], "no registered model absent"),
+        (["--model", "models:/giblet-encoder"], "models:/NAME@ALIAS and models:/NAME/VERSION are"),
+        (["--dataset", "nowhere"], "nowhere/manifest.json: no such file"),
+        (["--stimuli", "one,tow"], "--stimuli: 'tow' is not in"),
+        (["--mask", "large.nii.gz"], "has 30 voxels, where the model predicts 24"),
+        (["--out", "runs"], "runs: holds no predictions, and something else (night)"),
+        (["--out", "mask.nii.gz"], "mask.nii.gz: is a file; a folder is expected"),
+        (["--batch_trs", "0"], "--batch_trs is '0': should be greater than or equal to 1"),
+    ],
+)
+def test_what_cannot_be_predicted_is_one_line_and_exit_code_2(
+    lab: Path,
+    arrays_and_dataset: tuple[dict[str, np.ndarray], Dataset],
+    refusal: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(lab)
+    given = {
+        "--model": "runs/night",
+        "--dataset": arrays_and_dataset[1].storage.location,
+        "--out": "unused",
+    }
+    given.update(dict(zip(words[::2], words[1::2], strict=True)))
+    flat = [word for setting in given.items() for word in setting]
+    assert message in refusal("predict.py", *flat)
+    assert not (lab / "unused").exists()

@@ -1,0 +1,152 @@
+"""jobs/tune.py as a user runs it: killed and resumed, and given what it cannot use."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from mlflow import MlflowClient
+
+from giblet_ray.dataset.reader import Dataset
+
+ROOT = Path(__file__).parents[2]
+SETTINGS = {
+    "name": "sweep",
+    "data": {"split": {"val_blocks": 1}},
+    "train": {"epochs": 4, "batch_size": 16},
+    "tracking": {"log_model": False},
+    "sweep": {
+        "space": {
+            "model.embed_dim": [2, 4],
+            "optimizer.lr": {"min": 1e-3, "max": 1e-1, "log": True},
+            "model.kernel_sizes": [[3], [3, 5]],
+        },
+        "num_samples": 6,
+        "scheduler": "none",
+        "max_concurrent": 2,
+    },
+}
+
+
+def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    """Start the job in a folder of its own, as the leader of a process group."""
+    environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / "jobs/tune.py"), *arguments],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def records(folder: Path) -> dict[str, dict[str, Any]]:
+    found = {}
+    for path in sorted((folder / "runs/sweep").glob("*/trial.json")):
+        found[path.parent.name] = json.loads(path.read_text())
+    return found
+
+
+@pytest.mark.timeout(900)
+def test_killed_sweep_is_resumed_without_losing_or_repeating_a_trial(
+    arrays_and_dataset: tuple[Any, Dataset], tiny_model: dict[str, Any], tmp_path: Path
+) -> None:
+    settings = yaml.safe_dump({**SETTINGS, "model": tiny_model})
+    (tmp_path / "sweep.yaml").write_text(settings)
+    dataset = arrays_and_dataset[1].storage.location
+    process = start(tmp_path, "--config", "sweep.yaml", "--dataset", dataset)
+    deadline = time.monotonic() + 240
+    while sum(record["state"] == "finished" for record in records(tmp_path).values()) < 2:
+        assert process.poll() is None, process.stdout.read() if process.stdout else ""
+        assert time.monotonic() < deadline, "never got there"
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    before = records(tmp_path)
+    finished = {name for name, record in before.items() if record["state"] == "finished"}
+    assert 2 <= len(finished) < 6
+    weights = {
+        path: path.stat().st_mtime_ns
+        for name in finished
+        for path in (tmp_path / "runs/sweep" / name).glob("epoch-*/model.safetensors")
+    }
+
+    process = start(tmp_path, "--sweep.resume", "sweep")
+    output, _ = process.communicate(timeout=280)
+    assert process.returncode == 0, output
+    assert "Warning" not in output
+    assert "Traceback" not in output
+    after = records(tmp_path)
+    assert sorted(after) == [f"{number:04d}" for number in range(6)]
+    for name, record in after.items():
+        assert record["state"] == "finished"
+        assert sorted(record["scores"]) == ["1", "2", "3", "4"]
+        if name in finished:
+            assert record == before[name]
+    best = {path for path in weights if path.exists()}
+    assert {path.parts[-3] for path in best} == finished
+    assert all(path.stat().st_mtime_ns == weights[path] for path in best)
+    # Each trial once in the table, whose rows begin with the trial's number.
+    rows = [line.split()[0] for line in output.splitlines() if "  finished  " in line]
+    assert sorted(rows) == sorted(after)
+
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    experiment = client.get_experiment_by_name("giblet_ray")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    assert len(runs) == 7
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    for run in runs:
+        if "giblet_ray.trial" in run.data.tags:
+            for key in ("val/pearson_mean", "step/loss"):
+                steps = [m.step for m in client.get_metric_history(run.info.run_id, key)]
+                assert len(steps) == len(set(steps)), key
+            assert run.data.tags["giblet_ray.trial"] == str(int(run.info.run_name[-4:]))
+
+    again = start(tmp_path, "--sweep.resume", "sweep", "--sweep.scheduler", "median")
+    output, _ = again.communicate(timeout=120)
+    assert again.returncode == 2
+    assert "--sweep.scheduler is 'median', but sweep sweep was started with 'none'" in output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "--dataset is missing"),
+        (["--sweep.resume", "yesterday"], "yesterday/sweep.json: no such sweep"),
+        (["--dataset", "nowhere"], "nowhere/manifest.json: no such file"),
+        (["--sweep.space"], "--sweep.space is empty"),
+        (["--sweep.space", "model.embd_dim=3,4"], "(did you mean model.embed_dim?)"),
+        (["--sweep.space", "model.audio_codebooks=4,8"], "has 4 codebooks; use at most 4"),
+        (["--sweep.space", "model.kernel_sizes=[3,4]"], "odd positive widths are accepted"),
+        (["--sweep.space", "model.kernel_sizes=3,7,15"], "each choice is a list in brackets"),
+        (["--sweep.space", "data.lag_trs=2..116"], "--data.split"),
+        (["--sweep.space", "train.batch_size=16,5000"], "is larger than the training split"),
+        (["--sweep.scheduler", "hyperband"], "--sweep.scheduler is 'hyperband'"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(
+    arrays_and_dataset: tuple[Any, Dataset],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    refusal: Callable[..., str],
+    arguments: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = ["--dataset", arrays_and_dataset[1].storage.location] if arguments else []
+    if "--sweep.resume" in arguments or "--dataset" in arguments:
+        given = []
+    assert message in refusal("tune.py", "--name", "sweep", *given, *arguments)
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,141 @@
+"""What cannot be predicted is told before anything starts."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from giblet_ray.errors import InputError
+from giblet_ray.prediction.plan import make_plan
+
+
+def changed(checkpoint: Path, copy: Path, change: Callable[[dict[str, Any]], object]) -> str:
+    """Copy a checkpoint, and change its record."""
+    shutil.copytree(checkpoint, copy)
+    record = json.loads((copy / "record.json").read_text())
+    change(record)
+    (copy / "record.json").write_text(json.dumps(record))
+    return str(copy)
+
+
+def test_chosen_stimuli_are_read_in_the_order_asked_for(job: Callable) -> None:
+    plan = make_plan(job(stimuli=("two", "one", "two")))
+    assert [s.name for s in plan.predictions.stimuli] == ["two", "one"]
+    assert [s.n_trs for s in plan.predictions.stimuli] == [83, 117]
+    starts = [(span.stimulus, span.start, span.stop) for span in plan.spans]
+    assert starts[:2] == [("two", 0, 16), ("two", 16, 32)]
+    assert starts[-1] == ("one", 112, 117)
+    assert plan.selection.parts == ("frames", "codes", "text")
+    assert plan.selection.n_codebooks == 2
+
+
+def test_run_folder_gives_its_best_checkpoint(job: Callable, checkpoint: Path) -> None:
+    plan = make_plan(job(model=str(checkpoint.parent)))
+    assert plan.predictions.model.checkpoint == str(checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"dataset": "nowhere"}, r"nowhere/manifest.json: no such file"),
+        ({"model": "nowhere"}, r"--model nowhere: no checkpoint; .*models:/NAME@ALIAS takes a"),
+        ({"stimuli": ("on",)}, r"--stimuli: 'on' is not in .* \(did you mean one\?\); it has one,"),
+        ({"mask": "absent.nii.gz"}, r"absent.nii.gz: no such file"),
+        ({"mask": "mask.npy"}, r"mask.npy: a mask is a 3-D NIfTI file"),
+    ],
+)
+def test_what_is_not_there_is_named(
+    job: Callable, settings: dict, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.save(tmp_path / "mask.npy", np.ones(24, bool))
+    with pytest.raises(InputError, match=message) as error:
+        make_plan(job(**settings))
+    assert "\n" not in str(error.value)
+
+
+def test_mask_of_other_size_is_refused_with_both_counts(job: Callable, tmp_path: Path) -> None:
+    inside = np.zeros((3, 3, 3), np.uint8)
+    inside.flat[:20] = 1
+    nibabel.save(nibabel.Nifti1Image(inside, np.eye(4)), tmp_path / "small.nii.gz")
+    with pytest.raises(InputError, match=r"has 20 voxels, where the model predicts 24"):
+        make_plan(job(mask=str(tmp_path / "small.nii.gz")))
+
+
+def test_chosen_voxels_cannot_be_placed_in_a_mask(
+    job: Callable, checkpoint: Path, mask: Path, tmp_path: Path
+) -> None:
+    def choose(record: dict[str, Any]) -> None:
+        record["config"]["data"]["voxels"] = "auditory.npy"
+
+    model = changed(checkpoint, tmp_path / "chosen", choose)
+    make_plan(job(model=model))
+    with pytest.raises(InputError, match=r"data.voxels auditory.npy chose, and its checkpoint doe"):
+        make_plan(job(model=model, mask=str(mask)))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda r: r["dataset"].update(tr_seconds=2.0), r"TR is 1.5 s; the model was trained at 2"),
+        (lambda r: r["dataset"]["values"]["text"].update(dtype="float16"), r"text/ holds"),
+        (lambda r: r["dataset"]["made_with"].update(codes={"codec": "x"}), r"codes/ was made with"),
+    ],
+    ids=["TR", "dtype", "codec"],
+)
+def test_data_that_mean_something_else_are_refused(
+    job: Callable, checkpoint: Path, tmp_path: Path, change: Callable, message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        make_plan(job(model=changed(checkpoint, tmp_path / "other", change)))
+
+
+def test_damaged_record_is_one_line(job: Callable, checkpoint: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(checkpoint, tmp_path / "damaged"))
+    (copy / "record.json").write_text("{")
+    with pytest.raises(
+        InputError, match=r"record.json: damaged, or no checkpoint.s record: "
+    ) as error:
+        make_plan(job(model=str(copy)))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda file: os.truncate(file, file.stat().st_size - 1), r"not the weights of this run: "),
+        (lambda file: file.unlink(), r"model.safetensors: not the weights of this run: "),
+        (
+            lambda file: save_file({"a": np.zeros(1)}, file),
+            r"not the weights of this run: .*Missing",
+        ),
+    ],
+    ids=["truncated", "gone", "another model's"],
+)
+def test_damaged_weights_are_one_line(
+    job: Callable, checkpoint: Path, tmp_path: Path, damage: Callable, message: str
+) -> None:
+    copy = Path(shutil.copytree(checkpoint, tmp_path / "damaged"))
+    damage(copy / "model.safetensors")
+    with pytest.raises(InputError, match=message) as error:
+        make_plan(job(model=str(copy)))
+    assert "\n" not in str(error.value)
+
+
+def test_checkpoint_without_its_normalisation_is_one_line(
+    job: Callable, checkpoint: Path, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(checkpoint, tmp_path / "damaged"))
+    (copy / "normalisation.safetensors").unlink()
+    with pytest.raises(InputError, match=r"normalisation.safetensors: cannot be read: ") as error:
+        make_plan(job(model=str(copy)))
+    assert "\n" not in str(error.value)

@@ -1,0 +1,197 @@
+"""Predictions on a real Ray cluster, beside the encoder's own on rows that were never stored."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from giblet_ray.config import PredictJob
+from giblet_ray.dataset.reader import Dataset
+from giblet_ray.errors import InputError
+from giblet_ray.features.nifti import open_scan, read_mask, read_masked
+from giblet_ray.models.trained import Encoder
+from giblet_ray.prediction.run import Summary, predict
+
+MASKED = [3, 17]
+VALID = np.setdiff1d(np.arange(24), MASKED)
+LAG = 3
+
+
+def expected(checkpoint: Path, arrays: dict[str, np.ndarray], stimulus: str) -> np.ndarray:
+    """What the encoder makes of the arrays that were written, all at once."""
+    parts = {part: arrays[f"{part}/{stimulus}.parquet"] for part in ("frames", "codes", "text")}
+    bold_TV = Encoder.load(checkpoint).predict(**parts)
+    bold_TV[:, MASKED] = np.nan
+    return bold_TV
+
+
+def read(file: Path) -> tuple[np.ndarray, np.ndarray]:
+    """TRs and predictions, with plain pyarrow and numpy."""
+    table = pq.read_table(file)
+    field = table.schema.field("value")
+    kind, shape = field.metadata[b"dtype"].decode(), json.loads(field.metadata[b"shape"])
+    rows = [np.frombuffer(value.as_py(), kind).reshape(shape) for value in table["value"]]
+    return table["tr"].to_numpy(), np.stack(rows)
+
+
+@pytest.fixture(scope="module")
+def finished(
+    cluster: None,
+    checkpoint: Path,
+    mask: Path,
+    arrays_and_dataset: tuple[dict[str, np.ndarray], Dataset],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[Summary, PredictJob]:
+    """The response to both stimuli, predicted 10 TRs at a time: the last batches are ragged."""
+    job = PredictJob(
+        model=str(checkpoint.parent),
+        dataset=arrays_and_dataset[1].storage.location,
+        out=str(tmp_path_factory.mktemp("predicted") / "out"),
+        mask=str(mask),
+        batch_trs=10,
+    )
+    return predict(job, print), job
+
+
+@pytest.mark.parametrize(("stimulus", "n_trs"), [("one", 117), ("two", 83)])
+def test_every_tr_is_predicted_once_as_by_the_encoder_itself(
+    finished: tuple[Summary, PredictJob],
+    checkpoint: Path,
+    arrays_and_dataset: tuple[dict[str, np.ndarray], Dataset],
+    stimulus: str,
+    n_trs: int,
+) -> None:
+    trs, bold_TV = read(Path(finished[0].out) / f"{stimulus}.parquet")
+    np.testing.assert_array_equal(trs, np.arange(LAG, n_trs + LAG))
+    wanted = expected(checkpoint, arrays_and_dataset[0], stimulus)
+    assert bold_TV.dtype == np.float32
+    np.testing.assert_allclose(bold_TV, wanted, rtol=1e-5, atol=1e-6)
+    assert np.isfinite(bold_TV[:, VALID]).all()
+    assert bold_TV[:, VALID].std() > 0
+
+
+def test_volumes_hold_the_rows_where_the_mask_has_its_voxels(
+    finished: tuple[Summary, PredictJob], mask: Path
+) -> None:
+    file = Path(finished[0].out) / "one.nii.gz"
+    _, bold_TV = read(file.with_name("one.parquet"))
+    # As precompute reads scans.
+    space = read_mask(mask)
+    read_back = read_masked(open_scan(file, space, 1.5), file, space, slice(0, 117), None)
+    np.testing.assert_array_equal(read_back, bold_TV)
+    # As anyone does: voxel by voxel, in the order in which a mask is scanned.
+    image = nibabel.load(file)
+    volumes = np.asarray(image.dataobj)
+    inside = np.asarray(nibabel.load(mask).dataobj) > 0
+    places = [(x, y, z) for x in range(4) for y in range(5) for z in range(3) if inside[x, y, z]]
+    for voxel, (x, y, z) in enumerate(places):
+        np.testing.assert_array_equal(volumes[x, y, z], bold_TV[:, voxel])
+    assert not volumes[~inside].any()
+
+
+def test_volumes_lie_in_the_masks_space_and_begin_at_the_lag(
+    finished: tuple[Summary, PredictJob], mask: Path
+) -> None:
+    image, space = nibabel.load(Path(finished[0].out) / "two.nii.gz"), nibabel.load(mask)
+    assert image.shape == (4, 5, 3, 83)
+    assert image.get_data_dtype() == np.float32
+    np.testing.assert_array_equal(image.affine, space.affine)
+    assert int(image.header["sform_code"]) == 4
+    assert image.header.get_zooms() == (2.0, 2.0, 2.5, 1.5)
+    assert image.header.get_xyzt_units() == ("mm", "sec")
+    assert float(image.header["toffset"]) == LAG * 1.5
+
+
+def test_record_says_what_was_predicted_with_what(
+    finished: tuple[Summary, PredictJob], checkpoint: Path, mask: Path
+) -> None:
+    summary, job = finished
+    out = Path(summary.out)
+    record = json.loads((out / "predictions.json").read_text())
+    weights = hashlib.sha256((checkpoint / "model.safetensors").read_bytes()).hexdigest()
+    assert record["model"]["weights_sha256"] == weights
+    assert record["model"]["checkpoint"] == str(checkpoint)
+    assert record["dataset"]["checksum"] == Dataset.open(job.dataset).manifest.checksum
+    assert (record["lag_trs"], record["tr_seconds"], record["masked_voxels"]) == (LAG, 1.5, 2)
+    assert record["mask"]["sha256"] == hashlib.sha256(mask.read_bytes()).hexdigest()
+    assert "z-scored" in record["units"]
+    listed = [file for stimulus in record["stimuli"] for file in stimulus["files"].values()]
+    assert {file["path"] for file in listed} | {"predictions.json"} == {
+        path.name for path in out.iterdir()
+    }
+    for file in listed:
+        content = (out / file["path"]).read_bytes()
+        assert (len(content), hashlib.sha256(content).hexdigest()) == (
+            file["bytes"],
+            file["sha256"],
+        )
+    rows = summary.rows()
+    assert rows["TRs"] == "200 of 2 stimuli, BOLD from TR 3 on"
+    assert rows["voxels"].startswith("24, 2 of them NaN")
+
+
+def test_finished_predictions_are_left_as_they_are(finished: tuple[Summary, PredictJob]) -> None:
+    summary, job = finished
+    before = {path: path.stat().st_mtime_ns for path in Path(summary.out).iterdir()}
+    lines: list[str] = []
+    again = predict(job, lines.append)
+    assert again.already_finished
+    assert "finished already" in lines[0]
+    assert again.predictions == summary.predictions
+    assert {path: path.stat().st_mtime_ns for path in Path(summary.out).iterdir()} == before
+
+
+def test_films_without_scans_are_predicted_in_place_of_others(
+    finished: tuple[Summary, PredictJob],
+    checkpoint: Path,
+    dataset_writer: Callable[..., dict[str, np.ndarray]],
+    tmp_path: Path,
+) -> None:
+    """Another data set, of two films of which one is asked for; without a mask."""
+    out = Path(shutil.copytree(finished[0].out, tmp_path / "out"))
+    arrays = dataset_writer(tmp_path / "new", {"three": 41, "four": 33}, (), seed=5)
+    settings = {"dataset": str(tmp_path / "new"), "out": str(out), "stimuli": ("three",)}
+    with pytest.raises(InputError, match=r"holds other predictions: its data set is"):
+        predict(PredictJob(model=str(checkpoint), **settings), print)
+    predict(PredictJob(model=str(checkpoint), overwrite=True, **settings), print)
+    assert {path.name for path in out.iterdir()} == {"three.parquet", "predictions.json"}
+    trs, bold_TV = read(out / "three.parquet")
+    np.testing.assert_array_equal(trs, np.arange(LAG, 41 + LAG))
+    wanted = expected(checkpoint, arrays, "three")
+    np.testing.assert_allclose(bold_TV, wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_damaged_film_leaves_nothing_and_is_named(
+    cluster: None, job: Callable, arrays_and_dataset: tuple[Any, Dataset], tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(arrays_and_dataset[1].storage.location, tmp_path / "data"))
+    shard = copy / "frames/two.parquet"
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(content)
+    with pytest.raises(InputError, match=r"frames/two.parquet: damaged or unreadable") as error:
+        predict(job(dataset=str(copy)), print)
+    assert "\n" not in str(error.value)
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_model_that_predicts_no_number_is_refused(
+    cluster: None, job: Callable, checkpoint: Path, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(checkpoint, tmp_path / "diverged"))
+    weights = load_file(copy / "model.safetensors")
+    weights["bottleneck_to_voxels.4.bias"][5] = np.nan
+    save_file(weights, copy / "model.safetensors")
+    with pytest.raises(InputError, match=r"stimulus one, TR 0: the model predicts a number that i"):
+        predict(job(model=str(copy)), print)
+    assert not list((tmp_path / "out").iterdir())

@@ -1,0 +1,234 @@
+"""Whole sweeps on a real cluster, with a real MLflow store: what is shared, recorded, survived."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import ray
+import yaml
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from giblet_ray.cli import parse_job
+from giblet_ray.config import TrainJob, TuneJob
+from giblet_ray.dataset.reader import Dataset
+from giblet_ray.errors import InputError
+from giblet_ray.models.trained import Encoder
+from giblet_ray.tuning.plan import DEFAULT_SPACE, with_space
+from giblet_ray.tuning.sweep import Swept, sweep
+
+MakeJob = Callable[..., TuneJob]
+pytestmark = pytest.mark.usefixtures("cluster")
+
+
+def mlflow_runs(swept: Swept) -> tuple[Run, dict[int, Run]]:
+    """Return the parent, and the children by trial number, as another client finds them."""
+    client = MlflowClient(swept.tracking_uri)
+    parent = client.get_run(swept.mlflow_run)
+    where = f"tags.mlflow.parentRunId = '{parent.info.run_id}'"
+    children = client.search_runs([parent.info.experiment_id], where)
+    return parent, {int(child.data.tags["giblet_ray.trial"]): child for child in children}
+
+
+def test_eight_trials_read_the_data_once_and_all_are_recorded(
+    tune_job: MakeJob, tmp_path: Path
+) -> None:
+    """The shards are gone before the first trial starts: every row comes from the shared blocks,
+    whatever the codebooks, the modalities and the lag."""
+    dataset = Path(shutil.copytree(tune_job({}).dataset, tmp_path / "film"))
+    lines: list[str] = []
+
+    def show(line: str) -> None:
+        lines.append(line)
+        if "trials of 3 epochs" in line:
+            for shard in dataset.rglob("*.parquet"):
+                shard.unlink()
+
+    space = {
+        "model.audio_codebooks": [1, 2, 4],
+        "model.kernel_sizes": [[3], [3, 5]],
+        "data.modalities": [["audio"], ["video", "audio", "text"]],
+        "data.lag_trs": {"min": 2, "max": 4},
+        "optimizer.lr": {"min": 1e-3, "max": 1e-1, "log": True},
+    }
+    settings = {"space": space, "num_samples": 8, "search": "random", "scheduler": "none"}
+    job = tune_job(settings).model_copy(update={"dataset": str(dataset)})
+    swept = sweep(job, show)
+
+    assert [trial.state for trial in swept.trials] == ["finished"] * 8
+    assert sorted(trial.number for trial in swept.trials) == list(range(8))
+    scores = [trial.best or 0.0 for trial in swept.trials]
+    assert scores == sorted(scores, reverse=True)
+    parent, children = mlflow_runs(swept)
+    assert parent.info.status == "FINISHED"
+    assert parent.data.params["sweep.space.model.audio_codebooks"] == "[1, 2, 4]"
+    assert parent.data.params["sweep.search"] == "random"
+    assert parent.data.params["sweep.seed"] == "0"
+    assert parent.data.tags["giblet_ray.kind"] == "sweep"
+    best = swept.trials[0]
+    assert parent.data.tags["giblet_ray.best"] == children[best.number].info.run_id
+    assert children.keys() == set(range(8))
+    for trial in swept.trials:
+        child = children[trial.number]
+        assert child.info.status == "FINISHED"
+        assert float(child.data.params["optimizer.lr"]) == trial.settings["optimizer.lr"]
+        assert child.data.params["data.lag_trs"] == str(trial.settings["data.lag_trs"])
+        assert child.data.metrics["best/val/pearson_mean"] == trial.best
+        history = MlflowClient(swept.tracking_uri).get_metric_history(
+            child.info.run_id, "val/pearson_mean"
+        )
+        assert {m.step: m.value for m in history} == trial.scores
+        assert trial.mlflow_run == child.info.run_id
+
+
+def test_the_best_settings_train_to_the_score_of_the_best_trial(
+    tune_job: MakeJob, tmp_path: Path
+) -> None:
+    from giblet_ray.training.trainer import fit
+
+    space = {"model.embed_dim": [2, 8], "data.lag_trs": [3]}
+    swept = sweep(tune_job({"space": space, "search": "grid"}), lambda _: None)
+    best = swept.trials[0]
+    encoder = Encoder.load(tmp_path / "runs/sweep" / best.folder)
+    assert encoder.model.audio_encoder.embed_dim == best.settings["model.embed_dim"]
+    job = parse_job(TrainJob, ["--config", swept.best_settings, "--name", "again"])
+    assert job.model.embed_dim == best.settings["model.embed_dim"]
+    trained = fit(job, lambda _: None)
+    assert trained.position.best_score == best.best
+    with pytest.raises(InputError, match=r"is a sweep already; continue it with --sweep\.resume"):
+        sweep(tune_job({"space": space}), lambda _: None)
+
+
+def test_a_sweep_goes_on_when_trials_fail_and_says_why(tune_job: MakeJob) -> None:
+    """Two diverge, two contradict themselves in a way that no setting shows alone."""
+    space = {
+        "train.batch_size": [64, 16],
+        "train.accumulation": [1, 16],
+        "optimizer.lr": [1e-2, 1e30],
+    }
+    settings = {"space": space, "search": "grid", "scheduler": "none"}
+    job = tune_job(settings, optimizer={"max_grad_norm": 1e30}, train={"batch_size": 64})
+    swept = sweep(job, lambda _: None)
+    _, children = mlflow_runs(swept)
+    assert len(swept.trials) == 8
+    for trial in swept.trials:
+        child = children[trial.number]
+        batch_size, accumulation, lr = trial.settings.values()
+        if (batch_size, accumulation) != (16, 16) and lr == 1e-2:
+            assert (trial.state, child.info.status) == ("finished", "FINISHED")
+            continue
+        assert (trial.state, child.info.status) == ("failed", "FAILED")
+        assert child.data.tags["giblet_ray.cause"] == trial.cause
+        if (batch_size, accumulation) == (16, 16):
+            assert "--train.batch_size 16: 1 workers with 16 accumulated parts" in trial.cause
+        else:
+            assert "the loss became nan" in trial.cause
+
+
+def test_a_killed_process_and_one_out_of_memory_do_not_end_a_sweep(
+    tune_job: MakeJob, tmp_path: Path
+) -> None:
+    """The killed trial goes on from its checkpoint; the other has its cause."""
+    killed: list[int] = []
+
+    def kill_one() -> None:
+        """Kill the process that trains the second trial, after its first epoch."""
+        record = tmp_path / "runs/sweep/0001/trial.json"
+        while not (record.exists() and json.loads(record.read_text())["scores"]):
+            time.sleep(0.02)
+        for process in psutil.Process().children(recursive=True):
+            if process.name().startswith("ray::ImplicitFunc"):
+                killed.append(process.pid)
+                process.kill()
+
+    threading.Thread(target=kill_one, daemon=True).start()
+    space = {"model.head_dim": [16, 17, 10**11]}
+    settings = {"space": space, "search": "grid", "scheduler": "none", "max_concurrent": 1}
+    swept = sweep(tune_job(settings, train={"epochs": 6}), lambda _: None)
+    assert killed
+    by_number = sorted(swept.trials, key=lambda trial: trial.number)
+    causes = [trial.cause for trial in by_number]
+    assert [trial.state for trial in by_number] == ["finished", "finished", "failed"], causes
+    assert [len(trial.scores) for trial in by_number] == [6, 6, 0]
+    assert by_number[2].cause.startswith("out of memory: ")
+    _, children = mlflow_runs(swept)
+    assert children[2].info.status == "FAILED"
+
+
+def test_budgets_end_a_sweep(tune_job: MakeJob) -> None:
+    space = {"model.embed_dim": [2, 3, 4, 5, 6, 7]}
+    settings = {"space": space, "scheduler": "none", "max_epochs": 7, "max_concurrent": 1}
+    swept = sweep(tune_job(settings), lambda _: None)
+    assert sum(len(trial.scores) for trial in swept.trials) == 7
+    (stopped,) = [trial for trial in swept.trials if trial.state == "stopped"]
+    assert stopped.cause == "the budget of 7 epochs is used up"
+    _, children = mlflow_runs(swept)
+    assert children[stopped.number].info.status == "KILLED"
+    # With more to spend, it goes on where it ended.
+    more = tune_job({"resume": "sweep", "max_epochs": 9})
+    swept = sweep(TuneJob(**more.model_dump(exclude_unset=True)), lambda _: None)
+    assert sum(len(trial.scores) for trial in swept.trials) == 9
+
+
+def test_trials_of_two_workers_run_and_are_stopped(tune_job: MakeJob) -> None:
+    """Stopped by ASHA at the first epoch of two, with nothing left running."""
+    space = {"optimizer.lr": [1e-2, 1e-9]}
+    settings = {
+        "space": space,
+        "search": "grid",
+        "grace_epochs": 1,
+        "reduction_factor": 2,
+        "max_concurrent": 1,
+    }
+    job = tune_job(settings, scaling={"num_workers": 2}, train={"epochs": 2})
+    swept = sweep(job, lambda _: None)
+    assert {trial.state for trial in swept.trials} == {"finished", "stopped"}
+    _, children = mlflow_runs(swept)
+    for trial in swept.trials:
+        metrics = children[trial.number].data.metrics
+        assert metrics["val/pearson_mean"] == trial.scores[trial.epoch]
+        assert "train/lr" in metrics or job.train.log_every_steps > 1
+    assert yaml.safe_load(Path(swept.best_settings).read_text())["scaling"]["num_workers"] == 2
+    assert ray.cluster_resources()["CPU"] == pytest.approx(4)
+
+
+@pytest.mark.parametrize(
+    ("sweep_settings", "num_workers", "message"),
+    [
+        ({}, 5, r"num_workers 5 of 1 CPUs each; this machine has 4"),
+        ({"max_concurrent": 5}, 1, r"max_concurrent 5: a trial needs 1 worker of 1 CPUs; .*for 4"),
+        ({"max_concurrent": 3}, 2, r"a trial needs 2 workers of 1 CPUs; .* room for 2 trials"),
+    ],
+)
+def test_what_cannot_fit_is_refused_with_the_numbers(
+    tune_job: MakeJob,
+    tmp_path: Path,
+    sweep_settings: dict[str, Any],
+    num_workers: int,
+    message: str,
+) -> None:
+    job = tune_job(
+        {"space": {"model.embed_dim": [2]}, **sweep_settings}, scaling={"num_workers": num_workers}
+    )
+    with pytest.raises(InputError, match=message):
+        sweep(job, print)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_default_space_is_what_the_data_set_allows(tune_job: MakeJob) -> None:
+    dataset = Dataset.open(tune_job({}).dataset)
+    assert with_space(tune_job({}), dataset).sweep.space == {
+        **DEFAULT_SPACE,
+        "model.audio_codebooks": [2, 4],
+    }
+    silent = tune_job({}, data={"modalities": ["video"]})
+    with pytest.raises(InputError, match=r"--sweep\.space is missing"):
+        with_space(silent, dataset)
