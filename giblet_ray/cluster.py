@@ -6,6 +6,8 @@ import logging
 import os
 from typing import Any
 
+from giblet_ray.errors import InputError
+
 
 def connect(num_cpus: int | None = None) -> None:
     """Connect to the cluster that RAY_ADDRESS names, or start one on this machine.
@@ -34,15 +36,33 @@ def connect(num_cpus: int | None = None) -> None:
         if not joins:
             # Nobody takes this machine away from us: no process has to watch for that.
             os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
-        ray.init(
-            num_cpus=None if joins else num_cpus,
-            include_dashboard=None if joins else False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
+        _init(None if joins else num_cpus, None if joins else False)
     for name in ("ray.data", "ray.train", "ray.tune"):
         logging.getLogger(name).setLevel(logging.ERROR)
     ray.data.DataContext.get_current().enable_progress_bars = False
+
+
+def _init(num_cpus: int | None, include_dashboard: bool | None) -> None:
+    """Start or join Ray; a machine that was too busy to start it in time gets a second chance."""
+    import ray
+
+    for last in (False, True):
+        try:
+            ray.init(
+                num_cpus=num_cpus,
+                include_dashboard=include_dashboard,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+            return
+        except Exception as error:  # Ray has no class of its own for this
+            if "timed out during startup" not in str(error):
+                raise
+            ray.shutdown()
+            if last:
+                raise InputError(
+                    "Ray did not start on this machine within 30 s, twice: too much else runs here"
+                ) from error
 
 
 def cluster_totals() -> dict[str, float]:

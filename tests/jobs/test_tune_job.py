@@ -145,8 +145,9 @@ def test_bad_input_is_one_line_and_exit_code_2(
     message: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    given = ["--dataset", arrays_and_dataset[1].storage.location] if arguments else []
-    if "--sweep.resume" in arguments or "--dataset" in arguments:
-        given = []
+    given = []
+    if arguments and not {"--sweep.resume", "--dataset"} & set(arguments):
+        given = ["--dataset", arrays_and_dataset[1].storage.location]
+        given += ["--data.split.val_blocks", "1", "--model.audio_codebooks", "2"]
     assert message in refusal("tune.py", "--name", "sweep", *given, *arguments)
     assert not list(tmp_path.iterdir())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +13,13 @@ from giblet_ray.config import TuneJob
 from giblet_ray.dataset.reader import Dataset
 
 
-@pytest.fixture
-def tune_job(
-    arrays_and_dataset: tuple[Any, Dataset], tiny_model: dict[str, Any], tmp_path: Path
-) -> Any:
-    """Make a sweep's job; its records and its MLflow store lie in the test's folder."""
+@pytest.fixture(scope="session")
+def make_tune_job(
+    arrays_and_dataset: tuple[Any, Dataset], tiny_model: dict[str, Any]
+) -> Callable[..., TuneJob]:
+    """Make a sweep's job whose records and MLflow store lie in a folder."""
 
-    def make(sweep: dict[str, Any], **groups: Any) -> TuneJob:
+    def make(folder: Path, sweep: dict[str, Any], **groups: Any) -> TuneJob:
         settings: dict[str, Any] = {
             "data": {"split": {"val_blocks": 1}},
             "model": tiny_model,
@@ -26,14 +28,19 @@ def tune_job(
         }
         for key, value in groups.items():
             settings[key] = {**settings.get(key, {}), **value}
-        tracking = {"uri": f"sqlite:///{tmp_path}/mlflow.db", "log_model": False}
         return TuneJob(
             dataset=arrays_and_dataset[1].storage.location,
             name="sweep",
-            storage={"path": str(tmp_path / "runs")},
-            tracking={**tracking, **settings.pop("tracking", {})},
+            storage={"path": str(folder / "runs")},
+            tracking={"uri": f"sqlite:///{folder}/mlflow.db", "log_model": False},
             sweep=sweep,
             **settings,
         )
 
     return make
+
+
+@pytest.fixture
+def tune_job(make_tune_job: Callable[..., TuneJob], tmp_path: Path) -> Callable[..., TuneJob]:
+    """Make a sweep's job in the test's own folder."""
+    return partial(make_tune_job, tmp_path)

@@ -38,20 +38,11 @@ def mlflow_runs(swept: Swept) -> tuple[Run, dict[int, Run]]:
     return parent, {int(child.data.tags["giblet_ray.trial"]): child for child in children}
 
 
-def test_eight_trials_read_the_data_once_and_all_are_recorded(
-    tune_job: MakeJob, tmp_path: Path
-) -> None:
-    """The shards are gone before the first trial starts: every row comes from the shared blocks,
-    whatever the codebooks, the modalities and the lag."""
-    dataset = Path(shutil.copytree(tune_job({}).dataset, tmp_path / "film"))
-    lines: list[str] = []
-
-    def show(line: str) -> None:
-        lines.append(line)
-        if "trials of 3 epochs" in line:
-            for shard in dataset.rglob("*.parquet"):
-                shard.unlink()
-
+@pytest.fixture(scope="module")
+def eight_trials(make_tune_job: MakeJob, tmp_path_factory: pytest.TempPathFactory) -> Swept:
+    """A sweep whose shards are gone before its first trial starts: every row comes from the blocks
+    that trials share, whatever their codebooks, modalities and lag."""
+    folder = tmp_path_factory.mktemp("eight")
     space = {
         "model.audio_codebooks": [1, 2, 4],
         "model.kernel_sizes": [[3], [3, 5]],
@@ -60,9 +51,19 @@ def test_eight_trials_read_the_data_once_and_all_are_recorded(
         "optimizer.lr": {"min": 1e-3, "max": 1e-1, "log": True},
     }
     settings = {"space": space, "num_samples": 8, "search": "random", "scheduler": "none"}
-    job = tune_job(settings).model_copy(update={"dataset": str(dataset)})
-    swept = sweep(job, show)
+    job = make_tune_job(folder, settings)
+    dataset = Path(shutil.copytree(job.dataset, folder / "film"))
 
+    def delete_shards(line: str) -> None:
+        if "trials of 3 epochs" in line:
+            for shard in dataset.rglob("*.parquet"):
+                shard.unlink()
+
+    return sweep(job.model_copy(update={"dataset": str(dataset)}), delete_shards)
+
+
+def test_eight_trials_read_the_data_once_and_all_are_recorded(eight_trials: Swept) -> None:
+    swept = eight_trials
     assert [trial.state for trial in swept.trials] == ["finished"] * 8
     assert sorted(trial.number for trial in swept.trials) == list(range(8))
     scores = [trial.best or 0.0 for trial in swept.trials]
@@ -90,21 +91,27 @@ def test_eight_trials_read_the_data_once_and_all_are_recorded(
 
 
 def test_the_best_settings_train_to_the_score_of_the_best_trial(
-    tune_job: MakeJob, tmp_path: Path
+    eight_trials: Swept,
+    make_tune_job: MakeJob,
+    train_locally: Callable[..., Any],
+    tmp_path: Path,
 ) -> None:
-    from giblet_ray.training.trainer import fit
+    best = eight_trials.trials[0]
+    folder = Path(eight_trials.best_settings).parent
+    encoder = Encoder.load(folder / best.folder)
+    assert list(encoder.model.audio_encoder.kernel_sizes) == best.settings["model.kernel_sizes"]
+    # The shards of the sweep are gone: trained on the data set that they were copied from.
+    dataset = make_tune_job(tmp_path, {}).dataset
+    job = parse_job(TrainJob, ["--config", eight_trials.best_settings, "--dataset", dataset])
+    assert job.optimizer.lr == best.settings["optimizer.lr"]
+    link = train_locally(job, tmp_path)
+    assert max(report["val/pearson_mean"] for report in link.reports) == best.best
 
-    space = {"model.embed_dim": [2, 8], "data.lag_trs": [3]}
-    swept = sweep(tune_job({"space": space, "search": "grid"}), lambda _: None)
-    best = swept.trials[0]
-    encoder = Encoder.load(tmp_path / "runs/sweep" / best.folder)
-    assert encoder.model.audio_encoder.embed_dim == best.settings["model.embed_dim"]
-    job = parse_job(TrainJob, ["--config", swept.best_settings, "--name", "again"])
-    assert job.model.embed_dim == best.settings["model.embed_dim"]
-    trained = fit(job, lambda _: None)
-    assert trained.position.best_score == best.best
+
+def test_a_sweep_of_the_same_name_is_refused(eight_trials: Swept, make_tune_job: MakeJob) -> None:
+    folder = Path(eight_trials.best_settings).parents[2]
     with pytest.raises(InputError, match=r"is a sweep already; continue it with --sweep\.resume"):
-        sweep(tune_job({"space": space}), lambda _: None)
+        sweep(make_tune_job(folder, {"space": {"model.embed_dim": [2]}}), lambda _: None)
 
 
 def test_a_sweep_goes_on_when_trials_fail_and_says_why(tune_job: MakeJob) -> None:
