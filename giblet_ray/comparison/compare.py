@@ -17,7 +17,7 @@ from giblet_ray.comparison.runs import (
     ComparedRun,
     RunGroup,
     differing_grouping,
-    find_run,
+    find_run_id,
     group_runs,
     run_labels,
     settings_that_differ,
@@ -110,7 +110,8 @@ def _chosen_pair(
     by_id = {run.id: run for run in runs}
     names_by_id = {run.id: run.name for run in runs}
     a, b = (
-        by_id[find_run(names_by_id, name, "--pair", "the runs that are compared")] for name in names
+        by_id[find_run_id(names_by_id, name, "--pair", "the runs that are compared")]
+        for name in names
     )
     if a is b:
         raise InputError(

@@ -206,7 +206,7 @@ def run_labels(runs: Sequence[ComparedRun]) -> dict[str, str]:
     return labels
 
 
-def find_run(names_by_id: Mapping[str, str], wanted: str, setting: str, where: str) -> str:
+def find_run_id(names_by_id: Mapping[str, str], wanted: str, setting: str, where: str) -> str:
     """Return the id of the run that is meant by a name, or by an id's first 8 characters or more.
 
     Parameters

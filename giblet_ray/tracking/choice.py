@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
+from giblet_ray.comparison.runs import find_run_id
 from giblet_ray.dataset.storage import Storage
-from giblet_ray.errors import InputError, nearest
+from giblet_ray.errors import InputError
 from giblet_ray.models.trained import best_checkpoint
 from giblet_ray.tracking.run import RUN_TAG
+from giblet_ray.tracking.store import all_runs, run_names
 from giblet_ray.tracking.sweep import KIND_TAG
 
-_PAGE = 1000
-_MOST_NAMES = 10
-_LEAST_ID_LETTERS = 8
 _READERS = 8
 """Trials' folders that are looked into at a time."""
 
@@ -30,12 +28,12 @@ def find_run(client: MlflowClient, wanted: str) -> Run:
     InputError
         If there is none, or several of that name.
     """
-    runs = [run for run in _all_runs(client) if RUN_TAG in run.data.tags]
+    runs = [run for run in all_runs(client) if RUN_TAG in run.data.tags]
     sweeps = [run for run in runs if KIND_TAG in run.data.tags]
     if any(wanted in (run.info.run_name, run.info.run_id) for run in sweeps):
         raise InputError(f"--run {wanted}: is a sweep; --best-of {wanted} takes its best trial")
     trainings = [run for run in runs if KIND_TAG not in run.data.tags]
-    return _one_of(trainings, wanted, "--run", "training")
+    return client.get_run(find_run_id(run_names(trainings), wanted, "--run", "the trainings"))
 
 
 def best_trial(client: MlflowClient, wanted: str) -> Run:
@@ -55,10 +53,10 @@ def best_trial(client: MlflowClient, wanted: str) -> Run:
     InputError
         If there is no such sweep, or several of that name, or no trial of it has a checkpoint.
     """
-    runs = list(_all_runs(client))
+    runs = list(all_runs(client))
     sweeps = [run for run in runs if run.data.tags.get(KIND_TAG) == "sweep"]
-    sweep = _one_of(sweeps, wanted, "--best-of", "sweep")
-    trials = [run for run in runs if run.data.tags.get(MLFLOW_PARENT_RUN_ID) == sweep.info.run_id]
+    sweep = find_run_id(run_names(sweeps), wanted, "--best-of", "the sweeps")
+    trials = [run for run in runs if run.data.tags.get(MLFLOW_PARENT_RUN_ID) == sweep]
     ended = [run for run in trials if run.info.status in ("FINISHED", "KILLED")]
     with ThreadPoolExecutor(_READERS) as threads:
         scores = list(threads.map(_score, ended))
@@ -75,38 +73,3 @@ def _score(run: Run) -> float | None:
     folder = run.data.tags.get(RUN_TAG)
     best = best_checkpoint(Storage.at(folder), "") if folder else None
     return best[1]["score"] if best else None
-
-
-def _all_runs(client: MlflowClient) -> Iterator[Run]:
-    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-    token: str | None = None
-    while True:
-        page = client.search_runs(experiments, max_results=_PAGE, page_token=token)
-        yield from page
-        token = page.token
-        if not token:
-            return
-
-
-def _one_of(runs: Sequence[Run], wanted: str, setting: str, what: str) -> Run:
-    by_name = [run for run in runs if run.info.run_name == wanted]
-    by_id = [
-        run
-        for run in runs
-        if len(wanted) >= _LEAST_ID_LETTERS and run.info.run_id.startswith(wanted)
-    ]
-    found = by_name or by_id
-    if len(found) == 1:
-        return found[0]
-    if found:
-        ids = _some([run.info.run_id for run in found])
-        raise InputError(f"{setting} {wanted}: {len(found)} have this name; give an id: {ids}")
-    names = sorted({run.info.run_name for run in runs})
-    raise InputError(
-        f"{setting} {wanted}: no such {what}{nearest(wanted, names)}; there are "
-        f"{_some(names) or 'none'}"
-    )
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:_MOST_NAMES]) + (", ..." if len(names) > _MOST_NAMES else "")

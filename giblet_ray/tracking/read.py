@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from mlflow import MlflowClient
@@ -12,16 +12,15 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_PARENT_RUN_ID
 from sqlalchemy.exc import SQLAlchemyError
 
-from giblet_ray.comparison.runs import ComparedRun, find_run, parse_setting
+from giblet_ray.comparison.runs import ComparedRun, find_run_id, parse_setting
 from giblet_ray.errors import InputError, nearest
 from giblet_ray.tracking.run import DATASET_TAG, RUN_TAG
-from giblet_ray.tracking.store import open_store
+from giblet_ray.tracking.store import all_runs, open_store, run_names
 from giblet_ray.tracking.sweep import CAUSE_TAG, KIND_TAG
 
 _BEST = "best/"
 _BY_STEP = ("train/lr", "train/gradient_norm")
 """Metrics whose step is not the epoch."""
-_PAGE = 1000
 
 
 def read_runs(
@@ -75,11 +74,13 @@ def _trainings(
             f"--experiment {experiment}: no such experiment in {uri}"
             f"{nearest(experiment, list(experiments))}; it has {', '.join(sorted(experiments))}"
         )
-    found = list(_all_runs(client, experiments[experiment].experiment_id))
+    found = list(all_runs(client, [experiments[experiment].experiment_id]))
     sweeps = {run.info.run_id: run for run in found if run.data.tags.get(KIND_TAG) == "sweep"}
     trainings = [run for run in found if RUN_TAG in run.data.tags and run.info.run_id not in sweeps]
     if sweep is not None:
-        parent = find_run(_names(sweeps.values()), sweep, "--sweep", f"experiment {experiment}")
+        parent = find_run_id(
+            run_names(sweeps.values()), sweep, "--sweep", f"experiment {experiment}"
+        )
         trainings = [run for run in trainings if run.data.tags.get(MLFLOW_PARENT_RUN_ID) == parent]
     if not trainings:
         where = f"--sweep {sweep}" if sweep is not None else f"--experiment {experiment}"
@@ -87,25 +88,11 @@ def _trainings(
             f"{where}: no training in it yet; jobs/train.py and jobs/tune.py make some"
         )
     if names:
-        has, where = _names(trainings), f"experiment {experiment}"
-        wanted = {find_run(has, name, "--runs", where) for name in names}
+        has, where = run_names(trainings), f"experiment {experiment}"
+        wanted = {find_run_id(has, name, "--runs", where) for name in names}
         trainings = [run for run in trainings if run.info.run_id in wanted]
     trainings.sort(key=lambda run: run.info.start_time)
     return [(run, sweeps.get(run.data.tags.get(MLFLOW_PARENT_RUN_ID, ""))) for run in trainings]
-
-
-def _all_runs(client: MlflowClient, experiment_id: str) -> Iterator[Run]:
-    token: str | None = None
-    while True:
-        page = client.search_runs([experiment_id], max_results=_PAGE, page_token=token)
-        yield from page
-        token = page.token
-        if not token:
-            return
-
-
-def _names(runs: Iterable[Run]) -> dict[str, str]:
-    return {run.info.run_id: run.info.run_name for run in runs}
 
 
 def _compared(client: MlflowClient, run: Run, parent: Run | None) -> ComparedRun:

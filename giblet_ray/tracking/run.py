@@ -27,7 +27,18 @@ _MAX_PARAMS_PER_BATCH = 100
 
 
 def absolute_uri(uri: str) -> str:
-    """Return a tracking URI that means the same in every process: sqlite paths made absolute."""
+    """Return a tracking URI that means the same in every process: sqlite paths made absolute.
+
+    Raises
+    ------
+    InputError
+        If it is a path: MLflow no longer keeps runs in folders.
+    """
+    if "://" not in uri:
+        raise InputError(
+            f"--tracking.uri {uri}: is a path; sqlite:///FILE or the http(s) address of a server "
+            "is accepted"
+        )
     if uri.startswith(_SQLITE):
         return _SQLITE + str(Path(uri.removeprefix(_SQLITE)).expanduser().resolve())
     return uri

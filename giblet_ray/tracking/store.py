@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
 from mlflow import MlflowClient
+from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -16,6 +18,7 @@ from giblet_ray.tracking.quiet import quiet_mlflow
 from giblet_ray.tracking.run import absolute_uri
 
 _SQLITE = "sqlite:///"
+_PAGE = 1000
 _HTTP_RETRIES = "2"
 """MLflow would try seven times, for four minutes, before it says that a server is away."""
 
@@ -45,6 +48,24 @@ def open_store(uri: str) -> MlflowClient:
         reason = " ".join(str(error).split())
         raise InputError(f"--tracking.uri {uri}: cannot be read: {reason}") from error
     return client
+
+
+def all_runs(client: MlflowClient, experiment_ids: Sequence[str] | None = None) -> Iterator[Run]:
+    """Yield every run of some experiments, or of all, page by page."""
+    if experiment_ids is None:
+        experiment_ids = [each.experiment_id for each in client.search_experiments()]
+    token: str | None = None
+    while True:
+        page = client.search_runs(list(experiment_ids), max_results=_PAGE, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def run_names(runs: Iterable[Run]) -> dict[str, str]:
+    """Return the runs' names by their ids."""
+    return {run.info.run_id: run.info.run_name for run in runs}
 
 
 def _check_file(file: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from giblet_ray.comparison.runs import (
-    find_run,
+    find_run_id,
     group_runs,
     higher_is_better,
     parse_setting,
@@ -133,11 +133,11 @@ def test_labels_tell_runs_of_one_name_apart(make_run: Callable) -> None:
 
 def test_run_is_found_by_name_or_by_the_beginning_of_its_id() -> None:
     names = {"0123456789": "a", "0123456000": "b", "99": "b"}
-    assert find_run(names, "a", "--runs", "here") == "0123456789"
-    assert find_run(names, "01234567", "--runs", "here") == "0123456789"
+    assert find_run_id(names, "a", "--runs", "here") == "0123456789"
+    assert find_run_id(names, "01234567", "--runs", "here") == "0123456789"
     with pytest.raises(InputError, match=r"--runs b: 2 have this name; .*0123456000, 99"):
-        find_run(names, "b", "--runs", "here")
+        find_run_id(names, "b", "--runs", "here")
     with pytest.raises(InputError, match=r"--runs 0123: not in here; it has a, b"):
-        find_run(names, "0123", "--runs", "here")
+        find_run_id(names, "0123", "--runs", "here")
     with pytest.raises(InputError, match=r"it has none"):
-        find_run({}, "a", "--runs", "here")
+        find_run_id({}, "a", "--runs", "here")

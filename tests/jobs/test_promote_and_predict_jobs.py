@@ -77,9 +77,9 @@ def test_promoted_run_predicts_a_data_set(
         ([], "one of --run RUN and --best-of SWEEP is needed"),
         (
             ["--run", "nihgt"],
-            "--run nihgt: no such training (did you mean night?); there are night",
+            "--run nihgt: not in the trainings (did you mean night?); it has night",
         ),
-        (["--best-of", "night"], "--best-of night: no such sweep; there are none"),
+        (["--best-of", "night"], "--best-of night: not in the sweeps; it has none"),
         (["--run", "night", "--alias", "latest"], "--alias latest: MLflow keeps latest"),
         (["--run", "night", "--model_name", "a/b"], "--model_name is 'a/b'"),
         (["--run", "night", "--tracking.uri", "sqlite:///absent.db"], "absent.db; the store that"),

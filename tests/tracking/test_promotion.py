@@ -246,7 +246,7 @@ def test_runs_are_found_by_name_or_id_and_otherwise_named(store: Store) -> None:
     first, name = store.run("night", 0.2), f"{store.model_name}-night"
     assert store.promote(run=name).run.info.run_id == first
     assert not store.promote(run=first[:10]).changed
-    with pytest.raises(InputError, match=f"no such training .did you mean {name}"):
+    with pytest.raises(InputError, match=f"not in the trainings .did you mean {name}"):
         store.promote(run=f"{store.model_name}-nigth")
     second = MlflowRun(store.uri, "other experiment", name, "/elsewhere")
     with pytest.raises(InputError, match=r"2 have this name; give an id: ") as error:
@@ -272,7 +272,7 @@ def test_best_trial_of_a_sweep_is_one_that_ended_and_has_a_checkpoint(store: Sto
     assert not store.promote(best_of=parent.id).changed
     with pytest.raises(InputError, match=r"--run search: is a sweep; --best-of search"):
         store.promote(run="search")
-    with pytest.raises(InputError, match=r"--best-of serch: no such sweep \(did you mean search"):
+    with pytest.raises(InputError, match=r"serch: not in the sweeps \(did you mean search"):
         store.promote(best_of="serch")
 
 

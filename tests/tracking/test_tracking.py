@@ -95,7 +95,7 @@ def test_relative_store_means_the_same_in_every_process(
     assert absolute_uri("http://127.0.0.1:5000") == "http://127.0.0.1:5000"
 
 
-@pytest.mark.parametrize("bad", ["sqlite:////proc/no/mlflow.db", "nonsense://x"])
+@pytest.mark.parametrize("bad", ["sqlite:////proc/no/mlflow.db", "nonsense://x", "mlruns"])
 def test_store_that_cannot_be_used_is_one_line(bad: str) -> None:
     with pytest.raises(InputError, match=r"--tracking\.uri") as error:
         MlflowRun(bad, "x", "x", "x")
