@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import CliSettingsSource, EnvSettingsSource, SettingsError
 
 from giblet_ray.config import Job
 from giblet_ray.errors import InputError, nearest
+from giblet_ray.settings import setting_fields, update_settings
 
 EXIT_BAD_INPUT = 2
 JobT = TypeVar("JobT", bound=Job)
@@ -63,25 +64,16 @@ def parse_job(job_class: type[JobT], arguments: Sequence[str]) -> JobT:
     InputError
         For an unknown field (the nearest valid one is named), a bad value or a missing one.
     """
-    fields = dict(_fields(job_class))
+    fields = dict(setting_fields(job_class))
     given = _from_command_line(job_class, arguments, fields)
     settings = _environment(job_class)
     if given.get("config"):
-        _update(settings, _from_yaml(Path(given["config"])))
-    _update(settings, given)
+        update_settings(settings, _from_yaml(Path(given["config"])))
+    update_settings(settings, given)
     try:
         return job_class(**settings)
     except ValidationError as error:
         raise InputError(_one_line(error, fields)) from error
-
-
-def _fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
-    """Every setting below `model`, by its dotted name."""
-    for name, field in model.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from _fields(field.annotation, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", field
 
 
 def _from_command_line(
@@ -156,14 +148,6 @@ def _from_yaml(path: Path) -> dict[str, Any]:
 
 def _environment(job_class: type[Job]) -> dict[str, Any]:
     return dict(EnvSettingsSource(job_class)())
-
-
-def _update(settings: dict[str, Any], stronger: dict[str, Any]) -> None:
-    for key, value in stronger.items():
-        if isinstance(value, dict) and isinstance(settings.get(key), dict):
-            _update(settings[key], value)
-        else:
-            settings[key] = value
 
 
 def _unknown_argument(message: str, fields: dict[str, FieldInfo]) -> str:

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from giblet_ray.errors import InputError
+
+_MOST_LOSSES = 3
+"""How often work goes on by itself after a worker was lost."""
+_T = TypeVar("_T")
 
 
 def connect(num_cpus: int | None = None) -> None:
@@ -79,6 +84,18 @@ def never_restart() -> dict[str, Any]:
     themselves with what a lost actor left undone.
     """
     return {"max_restarts": 0, "max_task_retries": 0}
+
+
+def outlive_losses(work: Callable[[], _T], say: Callable[[], None]) -> _T:
+    """Do some work, again if an actor was lost, which `say` tells of; but not forever."""
+    from ray.exceptions import RayActorError
+
+    for _ in range(_MOST_LOSSES):
+        try:
+            return work()
+        except RayActorError:
+            say()
+    return work()
 
 
 def smallest_object_store() -> int:

@@ -260,15 +260,18 @@ def best_checkpoint(storage: Storage, run: str) -> tuple[str, dict[str, Any]] | 
     One from within an epoch, which has no score, counts only if there is no other.
     """
     records = checkpoint_records(storage, run)
-    if not records:
-        return None
+    best = best_of(records)
+    return None if best is None else (best, records[best])
+
+
+def best_of(records: Mapping[str, dict[str, Any]]) -> str | None:
+    """Return the path of the best of some checkpoints, or None if there are none."""
 
     def merit(name: str) -> tuple[bool, float, int]:
         score = records[name]["score"]
         return score is not None, score or 0.0, records[name]["position"]["step"]
 
-    best = max(records, key=merit)
-    return best, records[best]
+    return max(records, key=merit, default=None)
 
 
 def fetch_best_checkpoint(storage: Storage, run: str) -> Path | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from giblet_ray.cluster import connect
+from giblet_ray.cluster import connect, outlive_losses
 from giblet_ray.config import PrecomputeJob
 from giblet_ray.dataset.reader import Dataset
 from giblet_ray.dataset.schema import Manifest
@@ -22,9 +22,6 @@ from giblet_ray.precompute.sound import (
     prepare_codec,
 )
 from giblet_ray.precompute.units import Record
-
-_MOST_LOSSES = 3
-"""How often the work goes on by itself after a worker was lost."""
 
 
 @dataclass(frozen=True)
@@ -137,8 +134,6 @@ def _make_missing(
     progress: Progress,
 ) -> dict[str, Record]:
     """Make the units that are not kept; return the records of all."""
-    from ray.exceptions import RayActorError
-
     progress.doing = "starting"
     connect()
     records = dict(kept)
@@ -151,14 +146,10 @@ def _make_missing(
             if path.startswith("codes/") and weights != codec.weights_sha256:
                 show(f"{path}: made with other codec weights; made again")
                 del records[path]
-    for losses in range(_MOST_LOSSES + 1):
-        try:
-            _run_once(job, storage, plan, records, codec, progress)
-            break
-        except RayActorError:
-            if losses == _MOST_LOSSES:
-                raise
-            show("a worker was lost; going on with what it left undone")
+    outlive_losses(
+        lambda: _run_once(job, storage, plan, records, codec, progress),
+        lambda: show("a worker was lost; going on with what it left undone"),
+    )
     return {unit.path: records[unit.path] for unit in plan.units}
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 
-from giblet_ray.cluster import connect
+from giblet_ray.cluster import connect, outlive_losses
 from giblet_ray.config import PredictJob
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.precompute.progress import Progress
@@ -20,9 +20,6 @@ from giblet_ray.prediction.folder import (
 )
 from giblet_ray.prediction.plan import Plan, make_plan
 from giblet_ray.prediction.writer import open_writer, written
-
-_MOST_LOSSES = 3
-"""How often predicting begins anew by itself after a worker was lost."""
 
 
 @dataclass(frozen=True)
@@ -96,33 +93,20 @@ def predict(job: PredictJob, show: Callable[[str], None]) -> Summary:
         progress.doing = "starting"
         connect()
         started = progress.seconds
-        made = _make(plan, job, storage, show, progress)
+        made = outlive_losses(
+            lambda: _make(plan, job, storage, progress),
+            lambda: show("a worker was lost; predicting anew"),
+        )
         return Summary(storage.location, made, progress.seconds - started, already_finished=False)
 
 
-def _make(
-    plan: Plan,
-    job: PredictJob,
-    storage: Storage,
-    show: Callable[[str], None],
-    progress: Progress,
-) -> Predictions:
-    """Predict and write everything, anew if a worker is lost."""
-    from ray.exceptions import RayActorError
-
-    losses = 0
-    while True:
-        try:
-            with whole_or_nothing(storage, plan.predictions.paths):
-                stimuli = tuple(_predicted(plan, job, storage, progress))
-                made = plan.predictions.model_copy(update={"stimuli": stimuli})
-                write_record(storage, made)
-            return made
-        except RayActorError:
-            losses += 1
-            if losses > _MOST_LOSSES:
-                raise
-            show("a worker was lost; predicting anew")
+def _make(plan: Plan, job: PredictJob, storage: Storage, progress: Progress) -> Predictions:
+    """Predict and write everything."""
+    with whole_or_nothing(storage, plan.predictions.paths):
+        stimuli = tuple(_predicted(plan, job, storage, progress))
+        made = plan.predictions.model_copy(update={"stimuli": stimuli})
+        write_record(storage, made)
+    return made
 
 
 def _predicted(

@@ -33,7 +33,8 @@ def find_run(client: MlflowClient, wanted: str) -> Run:
     if any(wanted in (run.info.run_name, run.info.run_id) for run in sweeps):
         raise InputError(f"--run {wanted}: is a sweep; --best-of {wanted} takes its best trial")
     trainings = [run for run in runs if KIND_TAG not in run.data.tags]
-    return client.get_run(find_run_id(run_names(trainings), wanted, "--run", "the trainings"))
+    chosen = find_run_id(run_names(trainings), wanted, "--run", "the trainings")
+    return next(run for run in trainings if run.info.run_id == chosen)
 
 
 def best_trial(client: MlflowClient, wanted: str) -> Run:

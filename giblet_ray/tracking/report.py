@@ -51,8 +51,7 @@ def report_best(
     ]
     run.figure(learning_curves(curves), "learning_curves.png")
     run.figure(voxel_histogram(load_voxel_pearson(checkpoint)), "voxel_pearson.png")
-    best = max(history, key=lambda metrics: metrics["val/pearson_mean"])
-    run.metrics({f"best/{name}": value for name, value in best.items() if "val/" in name})
+    run.best(max(history, key=lambda metrics: metrics["val/pearson_mean"]))
     if log_model:
         log_checkpoint(run.uri, run.id, checkpoint)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -137,6 +138,10 @@ class MlflowRun:
         for key, value in metrics.items():
             self._client.log_metric(self.id, key, value)
 
+    def best(self, metrics: Mapping[str, float]) -> None:
+        """Record the held-out metrics of the best epoch."""
+        self.metrics({f"best/{name}": value for name, value in metrics.items() if "val/" in name})
+
     def figure(self, figure: Figure, name: str) -> None:
         """Add a figure to the run's artifacts."""
         self._client.log_figure(self.id, figure, name)
@@ -148,6 +153,20 @@ class MlflowRun:
     def close(self, status: str) -> None:
         """End the run: FINISHED, FAILED or KILLED."""
         self._client.set_terminated(self.id, status)
+
+
+@contextmanager
+def ending(end: Callable[[str], None]) -> Iterator[None]:
+    """Call `end` with what became of the block: FINISHED, FAILED, or KILLED by Ctrl-C."""
+    status = "FAILED"
+    try:
+        yield
+        status = "FINISHED"
+    except KeyboardInterrupt:
+        status = "KILLED"
+        raise
+    finally:
+        end(status)
 
 
 @cache

@@ -107,7 +107,7 @@ class SweepRuns:
         """
         self._metrics.flush(_FLUSH_SECONDS)
         run = self._trials[number]
-        run.metrics({f"best/{name}": value for name, value in best.items() if "val/" in name})
+        run.best(best)
         if cause:
             run.tag(CAUSE_TAG, cause)
         if traceback:
@@ -119,7 +119,7 @@ class SweepRuns:
         """Name the best trial on the parent, with the metrics of its best epoch."""
         self.parent.tag(BEST_TAG, run_id)
         self.parent.tag("giblet_ray.best_trial", str(number))
-        self.parent.metrics({f"best/{k}": v for k, v in best.items() if "val/" in k})
+        self.parent.best(best)
 
     def close(self, status: str, storage: Storage) -> str | None:
         """Write what is queued, end all runs, and say what MLflow did not take."""

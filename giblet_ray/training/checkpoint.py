@@ -25,7 +25,7 @@ from giblet_ray.models.trained import (
     STATE,
     VOXELS,
     WEIGHTS,
-    best_checkpoint,
+    best_of,
     checkpoint_records,
 )
 
@@ -135,24 +135,27 @@ def keep_checkpoint(storage: Storage, run: str, folder: Path, name: str) -> None
 
 def drop_checkpoints(storage: Storage, run: str, keep: str | None = None) -> None:
     """Delete a run's checkpoints but for the best, and the one to `keep`."""
-    best = best_checkpoint(storage, run)
-    kept = {keep} if best is None else {keep, best[0]}
-    for name in checkpoint_records(storage, run).keys() - kept:
+    records = checkpoint_records(storage, run)
+    for name in records.keys() - {best_of(records), keep}:
         storage.delete(f"{name}/{RECORD}")  # first: a folder without it is no checkpoint
         storage.delete_folder(name)
 
 
 def latest_checkpoint(storage: Storage, run: str) -> Path | None:
     """Return a local folder with a run's latest checkpoint, or None if it has none."""
-    records = checkpoint_records(storage, run)
-    latest = max(records, key=lambda name: records[name]["position"]["step"], default=None)
-    return None if latest is None else storage.fetch(latest)
+    latest = _latest(storage, run)
+    return None if latest is None else storage.fetch(latest[0])
 
 
 def latest_record(storage: Storage, run: str) -> dict[str, Any] | None:
     """Return the record of a run's latest checkpoint, or None if it has none."""
-    records = checkpoint_records(storage, run).values()
-    return max(records, key=lambda record: record["position"]["step"], default=None)
+    latest = _latest(storage, run)
+    return None if latest is None else latest[1]
+
+
+def _latest(storage: Storage, run: str) -> tuple[str, dict[str, Any]] | None:
+    records = checkpoint_records(storage, run).items()
+    return max(records, key=lambda item: item[1]["position"]["step"], default=None)
 
 
 def epoch_history(storage: Storage, run: str) -> list[dict[str, float]]:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import statistics
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,8 +23,9 @@ from giblet_ray.dataset.normalise import Normalisation
 from giblet_ray.dataset.storage import Storage, absolute
 from giblet_ray.errors import InputError
 from giblet_ray.models.trained import fetch_best_checkpoint
+from giblet_ray.settings import flat_settings
 from giblet_ray.tracking.report import report_best
-from giblet_ray.tracking.run import MlflowRun, absolute_uri
+from giblet_ray.tracking.run import MlflowRun, absolute_uri, ending
 from giblet_ray.training.board import shown_board
 from giblet_ray.training.checkpoint import Position, latest_record
 from giblet_ray.training.data import (
@@ -128,7 +128,7 @@ def fit(job: TrainJob, show: Callable[[str], None]) -> Trained:
     data = place_data(data, job.data.residence, use_gpu)
     run_folder = storage.describe(job.name)
     mlflow_run = MlflowRun(job.tracking.uri, job.tracking.experiment, job.name, run_folder)
-    with _closing(mlflow_run):
+    with ending(mlflow_run.close):
         if finished:
             show(f"run {job.name} is finished already; another --name trains anew")
         else:
@@ -143,20 +143,6 @@ def fit(job: TrainJob, show: Callable[[str], None]) -> Trained:
             report_best(mlflow_run, best, position.history, job.tracking.log_model)
     where = data.dataset.storage.location
     return Trained(where, run_folder, best, mlflow_run, position, finished)
-
-
-@contextmanager
-def _closing(mlflow_run: MlflowRun) -> Iterator[None]:
-    """End the MLflow run with what became of it."""
-    status = "FAILED"
-    try:
-        yield
-        status = "FINISHED"
-    except KeyboardInterrupt:
-        status = "KILLED"
-        raise
-    finally:
-        mlflow_run.close(status)
 
 
 def _train_on_workers(
@@ -341,17 +327,6 @@ def _deciding(config: dict[str, Any]) -> dict[str, Any]:
         group: {k: v for k, v in config[group].items() if k not in _FREE_TO_CHANGE.get(group, ())}
         for group in groups
     }
-
-
-def flat_settings(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested settings by dotted name."""
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        if isinstance(value, dict):
-            flat.update(flat_settings(value, f"{prefix}{key}."))
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
 
 
 def _describe_data(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 from giblet_ray.config import TuneJob
 from giblet_ray.dataset.storage import Storage, absolute
 from giblet_ray.errors import InputError
+from giblet_ray.settings import flat_settings, update_settings
 from giblet_ray.training.checkpoint import latest_record
-from giblet_ray.training.trainer import flat_settings, saved_config
+from giblet_ray.training.trainer import saved_config
 from giblet_ray.tuning.journal import Journal, TrialRecord
 
 _FREE_TO_CHANGE = ("resume", "num_samples", "max_epochs", "max_minutes", "max_concurrent")
@@ -30,7 +32,11 @@ def open_sweep(job: TuneJob) -> tuple[TuneJob, Journal]:
     given = job.model_dump(mode="json", exclude_unset=True)
     if "name" in given and given["name"] != name:
         raise InputError(f"--name {given['name']}: a sweep is resumed under its name, {name}")
-    resumed = TuneJob(**_merged(saved, given))
+    settings = copy.deepcopy(saved)
+    update_settings(settings, given)
+    if "space" in given["sweep"]:
+        settings["sweep"]["space"] = given["sweep"]["space"]  # whole: its names are not settings
+    resumed = TuneJob(**settings)
     for key, value in flat_settings(_decisive(saved)).items():
         now = flat_settings(_decisive(sweep_config(resumed))).get(key)
         if now != value:
@@ -59,15 +65,6 @@ def earlier_trials(job: TuneJob, journal: Journal, checksum: str) -> list[TrialR
             f"{checksum[:12]}, then {found[:12]}): start another sweep"
         )
     return journal.trials()
-
-
-def _merged(saved: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    """Return saved settings, replaced by the given ones."""
-    merged = dict(saved)
-    for key, value in given.items():
-        both = isinstance(value, dict) and isinstance(saved.get(key), dict) and key != "space"
-        merged[key] = _merged(saved[key], value) if both else value
-    return merged
 
 
 def _decisive(config: dict[str, Any]) -> dict[str, Any]:

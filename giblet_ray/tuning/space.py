@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,10 +25,11 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from giblet_ray.config import TrainJob
 from giblet_ray.errors import InputError, nearest
+from giblet_ray.settings import setting_fields
 
 SEARCHED_GROUPS = ("data", "model", "loss", "optimizer", "train")
 """Groups of settings that decide what a training learns."""
@@ -139,7 +140,7 @@ def parse_space(text: Mapping[str, Any], base: TrainJob) -> Space:
         raise InputError(
             "--sweep.space is empty; name at least one setting, such as model.embed_dim=16,32,64"
         )
-    known = list(setting_names(TrainJob))
+    known = [name for name, _ in setting_fields(TrainJob)]
     space: Space = {}
     for name, written in text.items():
         if name not in known:
@@ -188,15 +189,6 @@ def setting(job: TrainJob, name: str) -> Any:
     for part in name.split("."):
         value = value[part]
     return value
-
-
-def setting_names(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """Yield the dotted name of every setting below a class of settings."""
-    for name, field in model.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from setting_names(field.annotation, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}"
 
 
 def show_value(value: Any) -> str:

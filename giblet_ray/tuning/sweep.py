@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,12 +14,13 @@ from giblet_ray.dataset.reader import Dataset
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
 from giblet_ray.models.trained import fetch_best_checkpoint
+from giblet_ray.settings import flat_settings
 from giblet_ray.tracking.report import report_best
-from giblet_ray.tracking.run import MlflowRun
-from giblet_ray.tracking.sweep import SweepRuns
+from giblet_ray.tracking.run import MlflowRun, ending
+from giblet_ray.tracking.sweep import STATUS, SweepRuns
 from giblet_ray.training.checkpoint import epoch_history
 from giblet_ray.training.data import hold_blocks, place_data, read_rows
-from giblet_ray.training.trainer import choose_gpu, flat_settings, saved_config
+from giblet_ray.training.trainer import choose_gpu, saved_config
 from giblet_ray.training.worker import SCORE
 from giblet_ray.tuning.director import SweepDirector
 from giblet_ray.tuning.journal import TrialRecord
@@ -112,7 +112,14 @@ def sweep(job: TuneJob, show: Callable[[str], None]) -> Swept:
     at_a_time = fitting_trials(job, use_gpu)
     folder = sweep_folder(job)
     runs = SweepRuns(job.tracking.uri, job.tracking.experiment, job.name, folder)
-    with _closing(runs, Storage.at(folder), job.name, show):
+
+    def end(status: str) -> None:
+        if status == "KILLED":
+            show(f"interrupted: python jobs/tune.py --sweep.resume {job.name} goes on")
+        if said := runs.close(status, Storage.at(folder)):
+            show(said)
+
+    with ending(end):
         config = sweep_config(job)
         if not journal.exists():
             journal.begin(config, checksum)
@@ -121,11 +128,9 @@ def sweep(job: TuneJob, show: Callable[[str], None]) -> Swept:
         runs.describe(flat_settings(_told(config)), where, checksum, text)
         data = place_data(data, job.data.residence, use_gpu)
         show(f"reading {where}: {data.residence}, {data.reason}")
-        # Owns the blocks: kept until all trials are done. A trial that streams reads for itself.
-        rows = None if data.residence == "stream" else read_rows(data)
-        if rows is not None:
-            data = hold_blocks(data, rows)
-        base = _trials_base(job)
+        rows = read_rows(data)  # owns the blocks: kept until all trials are done
+        data = hold_blocks(data, rows)
+        base = with_settings(job, {"storage.path": folder})  # trials lie below the sweep
         search = Search(space, job.sweep)
         director = SweepDirector(
             base, job.sweep, search, journal, runs, where, checksum, at_a_time, show
@@ -162,12 +167,6 @@ def _told(config: dict[str, Any]) -> dict[str, Any]:
     return {**told, "sweep": {**searched, **space}}
 
 
-def _trials_base(job: TuneJob) -> TrainJob:
-    """Return the settings of all trials, whose runs lie below the sweep's folder."""
-    base = with_settings(job, {})
-    return with_settings(base, {"storage.path": sweep_folder(job)})
-
-
 def _crown(
     job: TuneJob,
     base: TrainJob,
@@ -196,23 +195,5 @@ def _crown(
         job.tracking.uri, job.tracking.experiment, best.folder, storage.describe(best.folder)
     )
     report_best(child, checkpoint, history, log_model=job.tracking.log_model)
-    child.close("FINISHED" if best.state == "finished" else "KILLED")
+    child.close(STATUS[best.state])
     return storage.describe(BEST)
-
-
-@contextmanager
-def _closing(
-    runs: SweepRuns, storage: Storage, name: str, show: Callable[[str], None]
-) -> Iterator[None]:
-    """End the parent run with what became of the sweep, and say how to go on with it."""
-    status = "FAILED"
-    try:
-        yield
-        status = "FINISHED"
-    except KeyboardInterrupt:
-        status = "KILLED"
-        show(f"interrupted: python jobs/tune.py --sweep.resume {name} goes on")
-        raise
-    finally:
-        if said := runs.close(status, storage):
-            show(said)

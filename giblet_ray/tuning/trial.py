@@ -24,7 +24,6 @@ from ray.exceptions import RayError
 from ray.tune.integration.ray_train import TuneReportCallback
 
 from giblet_ray.config import TrainJob
-from giblet_ray.dataset.normalise import Normalisation
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
 from giblet_ray.training.checkpoint import epoch_history, keep_checkpoint, latest_checkpoint
@@ -95,9 +94,16 @@ def run_trial(config: dict[str, Any], shared: Shared) -> None:
         normalisation = normalise_here(data)
         record = {"config": saved_config(job), "dataset": data.describe()}
         if job.scaling.num_workers == 1:
-            _train_here(job, shared, data, record, normalisation)
+            torch.set_num_threads(max(1, int(job.scaling.cpus_per_worker)))
+            link = TrialLink(job, torch.device("cuda" if shared.use_gpu else "cpu"))
+            loader = data.loader(link.device)
+            train(job, record, data.samples(), loader, normalisation, link)
         else:
-            _train_on_workers(job, shared, data, record, normalisation)
+            # Made here, and not in the driver: it reports to the trial that it is made in.
+            callbacks = [TuneReportCallback()]
+            run_workers(
+                job, shared.use_gpu, data, record, normalisation, None, _keep_quiet, callbacks
+            )
     except RayError:
         raise  # a process or node is lost: Ray Tune tries again
     except Exception as error:  # noqa: BLE001 - told to the sweep, which goes on with other trials
@@ -135,35 +141,8 @@ def _report_history(job: TrainJob, known_epochs: int) -> None:
         tune.report(dict(metrics))
 
 
-def _train_here(
-    job: TrainJob,
-    shared: Shared,
-    data: TrainingData,
-    record: dict[str, Any],
-    normalisation: Normalisation,
-) -> None:
-    torch.set_num_threads(max(1, int(job.scaling.cpus_per_worker)))
-    link = TrialLink(job, torch.device("cuda" if shared.use_gpu else "cpu"))
-    loader = data.loader(link.device)
-    train(job, record, data.samples(), loader, normalisation, link)
-
-
-def _train_on_workers(
-    job: TrainJob,
-    shared: Shared,
-    data: TrainingData,
-    record: dict[str, Any],
-    normalisation: Normalisation,
-) -> None:
-    # Made here, and not in the driver: it reports to the trial that it is made in.
-    callbacks = [TuneReportCallback()]
-
-    def keep_quiet(line: str) -> None:
-        """The sweep's table says what there is to say."""
-
-    run_workers(
-        job, shared.use_gpu, data, record, normalisation, None, keep_quiet, callbacks=callbacks
-    )
+def _keep_quiet(line: str) -> None:
+    """The sweep's table says what there is to say."""
 
 
 class TrialLink:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from giblet_ray.config import TuneJob
 from giblet_ray.errors import InputError
+from giblet_ray.settings import setting_fields
 from giblet_ray.tuning.plan import DEFAULT_SPACE
 from giblet_ray.tuning.space import (
     Choice,
@@ -19,7 +20,6 @@ from giblet_ray.tuning.space import (
     n_combinations,
     parse_space,
     setting,
-    setting_names,
     with_settings,
 )
 
@@ -53,7 +53,7 @@ def test_a_domain_is_read_as_its_setting_reads_it(name: str, written: Any, expec
 
 def test_every_setting_of_the_searched_groups_can_be_searched() -> None:
     """By its own default, if nothing else; those that decide what is scored are refused."""
-    for name in setting_names(TuneJob):
+    for name, _ in setting_fields(TuneJob):
         if name.partition(".")[0] in ("model", "loss", "optimizer", "train"):
             assert parse_space({name: [setting(BASE, name)]}, BASE)[name] is not None
 
