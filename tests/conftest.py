@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
+from faulty_proxy import FaultyProxy
 
 from giblet_ray.config import TrainJob
 from giblet_ray.dataset.loader import MemoryLoader
@@ -26,8 +27,13 @@ from giblet_ray.dataset.schema import (
 )
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.dataset.writer import value_type, write_manifest, write_shard
+from giblet_ray.training.checkpoint import keep_checkpoint, open_latest
 from giblet_ray.training.data import normalise_here, plan_data
 from giblet_ray.training.loop import Samples, train
+
+# How long an example takes says how busy the machine is, and nothing about the code.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 ROW_GROUP_TRS = 16
 
@@ -126,25 +132,32 @@ class LocalLink:
     def __init__(
         self, folder: Path, die_at: Callable[[dict[str, float]], bool], device: torch.device
     ) -> None:
-        self.folder, self._die_at, self.device = folder, die_at, device
+        self._storage, self._run = Storage.at(str(folder.parent)), folder.name
+        self._die_at, self.device = die_at, device
         self.points: list[tuple[int, dict[str, float]]] = []
         self.reports: list[dict[str, float]] = []
         self.lines: list[str] = []
 
     @contextmanager
     def resume(self) -> Iterator[Path | None]:
-        saved = sorted(self.folder.glob("epoch-*"))
-        yield saved[-1] if saved else None
+        def opened(name: str) -> nullcontext[str]:
+            return nullcontext(self._storage.path(name))
+
+        with open_latest(self._storage, self._run, opened, self.show) as name:
+            yield None if name is None else Path(self._storage.path(name))
 
     def report(self, metrics: dict[str, float], checkpoint: Path | None, name: str) -> None:
         assert checkpoint is not None
-        shutil.copytree(checkpoint, self.folder / name, dirs_exist_ok=True)
+        keep_checkpoint(self._storage, self._run, checkpoint, name)
         self.reports.append(metrics)
         if self._die_at(metrics):
             raise DeathError("killed here")
 
     def log(self, metrics: dict[str, float], step: int) -> None:
         self.points.append((step, metrics))
+
+    def unsent(self) -> list[Any]:
+        return []
 
     def show(self, line: str) -> None:
         self.lines.append(line)
@@ -242,8 +255,33 @@ def one_thread() -> None:
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Iterator[None]:
-    """One local Ray cluster for the whole session."""
+def s3_proxy() -> Iterator[FaultyProxy]:
+    """Where s3:// leads in this process and all that it starts; nothing answers there yet."""
+    proxy = FaultyProxy()
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in proxy.environment.items():
+            environment.setenv(name, value)
+        yield proxy
+    proxy.close()
+
+
+@pytest.fixture(scope="session")
+def s3(s3_proxy: FaultyProxy) -> Iterator[FaultyProxy]:
+    """S3-compatible storage with the bucket s3://lab, behind a proxy that fails when told to."""
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    s3_proxy.upstream = server.get_host_and_port()
+    boto3.client("s3").create_bucket(Bucket="lab")
+    yield s3_proxy
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def cluster(s3_proxy: FaultyProxy) -> Iterator[None]:
+    """One local Ray cluster for the whole session; its workers know where s3:// leads."""
     import ray
 
     from giblet_ray.cluster import connect

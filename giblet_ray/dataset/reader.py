@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from giblet_ray.dataset.binary import as_arrays, as_binary
 from giblet_ray.dataset.schema import (
     MANIFEST,
     Manifest,
@@ -17,6 +17,7 @@ from giblet_ray.dataset.schema import (
     Stimulus,
     ValueType,
 )
+from giblet_ray.dataset.shard import ShardContent, read_trs
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError, nearest
 
@@ -207,9 +208,14 @@ class Dataset:
         }
         for part in selection.parts:
             labels = {"part": part, "stimulus": span.stimulus}
-            values = self._values(stimulus.shards[part], part, labels, span.start, span.stop)  # type: ignore[index]
+            shard = stimulus.shards.get(part)  # type: ignore[call-overload]
+            if shard is None:
+                raise InputError(
+                    f"{self.storage.location}: stimulus {span.stimulus} has no {part}/"
+                )
+            values = self._values(shard, stimulus, labels, span.start, span.stop)
             if part == "codes":
-                values = self._codebooks(values, stimulus.shards["codes"], selection.n_codebooks)
+                values = self._codebooks(values, shard, selection.n_codebooks)
             columns[part] = values
         start = min(span.start + selection.lag_trs, stimulus.n_trs)
         stop = min(span.stop + selection.lag_trs, stimulus.n_trs)
@@ -221,7 +227,7 @@ class Dataset:
                 columns[column] = pa.nulls(len(span), pa.binary(kind.nbytes))
                 continue
             labels = {"part": "bold", "stimulus": span.stimulus, "subject": subject}
-            values = self._values(scan.shard, "bold", labels, start, stop)
+            values = self._values(scan.shard, stimulus, labels, start, stop)
             if selection.voxels is not None:
                 rows_TV = as_arrays(values, self.manifest.values["bold"])
                 values = as_binary(rows_TV[:, selection.voxels])
@@ -237,39 +243,12 @@ class Dataset:
         return pa.Table.from_arrays(list(columns.values()), schema=pa.schema(fields))
 
     def _values(
-        self, shard: Shard, part: str, labels: dict[str, str], start: int, stop: int
+        self, shard: Shard, stimulus: Stimulus, labels: dict[str, str], start: int, stop: int
     ) -> pa.FixedSizeBinaryArray:
-        """Read TRs [start, stop) from one file, and check that it is the right one."""
-        where = self.storage.describe(shard.path)
-        step = self.manifest.row_group_trs
-        first, last = start // step, (stop - 1) // step
-        try:
-            with self.storage.open(shard.path) as stream:
-                # Decoding of fixed-size binary is a copy: threads within a read task gain nothing.
-                file = pq.ParquetFile(stream, page_checksum_verification=True)
-                schema = file.schema_arrow
-                groups = list(range(first, last + 1))
-                table = file.read_row_groups(groups, columns=["tr", "value"], use_threads=False)
-                table = table.combine_chunks()
-        except (pa.ArrowException, OSError, IndexError) as error:
-            reason = " ".join(str(error).split())
-            raise InputError(
-                f"{where}: damaged or unreadable: {reason}; run precompute again"
-            ) from error
-        found = {key: (schema.metadata or {}).get(key.encode(), b"").decode() for key in labels}
-        if found != labels:
-            raise InputError(f"{where}: holds {found}, the manifest says {labels}")
-        kind = self.manifest.values[part]
-        if ValueType.of_field(schema.field("value")) != kind:
-            raise InputError(
-                f"{where}: holds {ValueType.of_field(schema.field('value'))}, "
-                f"the manifest says {kind}"
-            )
-        offset = start - first * step
-        trs = table["tr"].to_numpy()[offset : offset + stop - start]
-        if not np.array_equal(trs, np.arange(start, stop)):
-            raise InputError(f"{where}: TRs {start} to {stop - 1} are not all there, in order")
-        return table["value"].chunk(0).slice(offset, stop - start)
+        """Read TRs [start, stop) from one file."""
+        kind = self.manifest.values[labels["part"]]
+        content = ShardContent(kind, labels, stimulus.n_trs, self.manifest.row_group_trs)
+        return read_trs(self.storage, shard, content, start, stop)
 
     def _codebooks(
         self, values: pa.FixedSizeBinaryArray, shard: Shard, n_codebooks: int | None
@@ -285,23 +264,3 @@ class Dataset:
         if n_codebooks is None or n_codebooks == codes_TKF.shape[1]:
             return values
         return as_binary(codes_TKF[:, :n_codebooks])
-
-
-def as_arrays(values: pa.FixedSizeBinaryArray, kind: ValueType) -> np.ndarray:
-    """View a binary column as an array (rows, *shape), without a copy.
-
-    Rows that are null hold undefined numbers.
-    """
-    buffer = values.buffers()[1]
-    flat = np.frombuffer(buffer, dtype=kind.numpy)
-    size = kind.nbytes // kind.numpy.itemsize
-    rows = flat[values.offset * size : (values.offset + len(values)) * size]
-    return rows.reshape(len(values), *kind.shape)
-
-
-def as_binary(values: np.ndarray) -> pa.FixedSizeBinaryArray:
-    """Return an array (rows, ...) as a binary column of one value per row."""
-    values = np.ascontiguousarray(values)
-    nbytes = values.nbytes // len(values)
-    buffer = pa.py_buffer(values.reshape(-1).view(np.uint8))
-    return pa.FixedSizeBinaryArray.from_buffers(pa.binary(nbytes), len(values), [None, buffer])

@@ -12,7 +12,8 @@
 
 Every row holds its TR's number and one value: the bytes of a C-contiguous little-endian array,
 whose dtype and shape stand in the Arrow field's metadata. Row groups begin at the same TRs in
-every file, so that one read task opens the same row group of each.
+every file, so that one read task opens the same row group of each; the manifest has a checksum of
+each one's content, so that a reader that is given other numbers notices.
 """
 
 from __future__ import annotations
@@ -21,16 +22,17 @@ import hashlib
 import json
 import math
 import re
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import pyarrow as pa
-from pydantic import Field, ValidationError
+import xxhash
+from pydantic import Field, ValidationError, model_validator
 
 from giblet_ray.config import Group
 from giblet_ray.errors import InputError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MANIFEST = "manifest.json"
 
 StimulusPart = Literal["frames", "codes", "mel", "text"]
@@ -60,7 +62,7 @@ class ValueType(Group):
 
     dtype: Literal["uint8", "int16", "float16", "float32"]
     """Number format, little-endian."""
-    shape: tuple[int, ...]
+    shape: tuple[Annotated[int, Field(ge=1)], ...] = Field(min_length=1)
     """Shape of one TR's array."""
 
     @property
@@ -78,12 +80,6 @@ class ValueType(Group):
         metadata = {"dtype": self.dtype, "shape": json.dumps(self.shape)}
         return pa.field(name, pa.binary(self.nbytes), metadata=metadata)
 
-    @classmethod
-    def of_field(cls, field: pa.Field) -> ValueType:
-        """Read the type back from an Arrow field's metadata."""
-        metadata = field.metadata or {}
-        return cls(dtype=metadata[b"dtype"].decode(), shape=json.loads(metadata[b"shape"]))
-
 
 class Source(Group):
     """A file that something was made from."""
@@ -94,15 +90,22 @@ class Source(Group):
     """Checksum of its content."""
 
 
-class Shard(Group):
-    """One Parquet file of the data set."""
+class WrittenFile(Group):
+    """A file below a folder that was written whole."""
 
     path: str
-    """Path below the data set's folder."""
+    """Path below the folder."""
     bytes: int
     """Size of the file."""
     sha256: str
     """Checksum of the file."""
+
+
+class Shard(WrittenFile):
+    """One Parquet file of the data set."""
+
+    row_groups: tuple[str, ...]
+    """Checksum of each row group's content, which readers compare: :func:`row_group_checksum`."""
 
 
 class Stimulus(Group):
@@ -169,7 +172,7 @@ class Manifest(Group):
         """
         try:
             content = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f"{where}: not JSON: {error}") from error
         if not isinstance(content, dict):
             raise InputError(f"{where}: found {type(content).__name__}, accepted: a manifest")
@@ -190,16 +193,68 @@ class Manifest(Group):
         except ValidationError as error:
             first = error.errors()[0]
             field = ".".join(map(str, first["loc"]))
-            raise InputError(f"{where}: {field}: {first['msg']}") from error
+            parts = (where, field, first["msg"].removeprefix("Value error, "))
+            raise InputError(": ".join(filter(None, parts))) from error
 
     @property
     def checksum(self) -> str:
         """Identity of the data set: a checksum over the manifest, thus over every file's."""
         return _checksum(self.model_dump(mode="json"))
 
+    @model_validator(mode="after")
+    def _is_what_a_writer_makes(self) -> Self:
+        n_trs = {stimulus.name: stimulus.n_trs for stimulus in self.stimuli}
+        if len(n_trs) < len(self.stimuli):
+            raise ValueError("a stimulus is listed twice")
+        shards = [
+            (stimulus_shard(part, stimulus.name), stimulus.name, shard)
+            for stimulus in self.stimuli
+            for part, shard in stimulus.shards.items()
+        ]
+        for scan in self.scans:
+            checked_name(scan.subject, "subject")
+            shards.append((bold_shard(scan.subject, scan.stimulus), scan.stimulus, scan.shard))
+        if len({path for path, _, _ in shards}) < len(shards):
+            raise ValueError("a run is listed twice")
+        for path, name, shard in shards:
+            checked_name(name, "stimulus")
+            if shard.path != path:
+                raise ValueError(f"names {shard.path!r} where {path} belongs")
+            if name not in n_trs:
+                raise ValueError(f"{path}: there is no stimulus {name}")
+            if (part := path.partition("/")[0]) not in self.values:
+                raise ValueError(f"{path}: says nothing of what {part} is")
+            n_groups = math.ceil(n_trs[name] / self.row_group_trs)
+            if len(shard.row_groups) != n_groups:
+                raise ValueError(
+                    f"{path}: {n_trs[name]} TRs are {n_groups} row groups; it has checksums of "
+                    f"{len(shard.row_groups)}"
+                )
+        return self
+
+
+def row_group_checksum(trs: np.ndarray, values: np.ndarray) -> str:
+    """Return the xxh3_128 of a row group's content, in hexadecimal.
+
+    Parameters
+    ----------
+    trs : ndarray of int32, shape (rows,)
+        The column ``tr``.
+    values : ndarray, shape (rows, ...)
+        The arrays of the column ``value``, C-contiguous.
+    """
+    digest = xxhash.xxh3_128(trs.data)
+    digest.update(values.data)
+    return digest.hexdigest()
+
 
 def _checksum(content: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def shard_schema(kind: ValueType, labels: dict[str, str]) -> pa.Schema:
+    """Return the columns of a shard's file, which bears what it is of as its metadata."""
+    return pa.schema([pa.field("tr", pa.int32()), kind.field("value")], metadata=labels)
 
 
 def stimulus_shard(part: str, stimulus: str) -> str:

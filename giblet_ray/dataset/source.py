@@ -17,6 +17,7 @@ from ray.data.dataset import MaterializedDataset
 from ray.data.datasource import ReadTask
 from ray.exceptions import RayTaskError
 
+from giblet_ray.cluster import smallest_object_store
 from giblet_ray.dataset.reader import Dataset, Selection, Span
 from giblet_ray.errors import InputError
 
@@ -27,11 +28,14 @@ block costs Ray Data milliseconds, so that reads of single row groups would take
 TASK_BYTES = 256 * 2**20
 """A read task takes at most about so much."""
 
+STORE_PART = 32
+"""A read takes at most this fraction of a node's object store: several run at a time, and wait."""
+
 
 class ShardSource(Datasource):
     """Reads spans of TRs; rows as :meth:`Dataset.read` describes them, in the order of the spans.
 
-    Adjacent spans that fall to one task are read together, up to 64 MiB.
+    Adjacent spans that fall to one task are read together.
 
     Parameters
     ----------
@@ -41,12 +45,21 @@ class ShardSource(Datasource):
         Parts, subjects, codebooks, voxels and lag to read.
     spans : sequence of Span
         What to read, usually whole row groups.
+    read_bytes : int
+        Up to what size adjacent spans are read together.
     """
 
-    def __init__(self, dataset: Dataset, selection: Selection, spans: Sequence[Span]) -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        selection: Selection,
+        spans: Sequence[Span],
+        read_bytes: int = READ_BYTES,
+    ) -> None:
         self._dataset = dataset
         self._selection = selection
         self._spans = list(spans)
+        self._read_bytes = read_bytes
 
     @property
     def n_spans(self) -> int:
@@ -75,7 +88,7 @@ class ShardSource(Datasource):
     def _task(self, spans: list[Span]) -> ReadTask:
         dataset, selection = self._dataset, self._selection
         n_rows = sum(map(len, spans))
-        joined = join_adjacent(spans, READ_BYTES // max(1, selection.row_bytes(dataset)))
+        joined = join_adjacent(spans, self._read_bytes // max(1, selection.row_bytes(dataset)))
 
         def read() -> Iterable[pa.Table]:
             return (dataset.read(span, selection) for span in joined)
@@ -118,7 +131,9 @@ def read_shards(
     >>> dataset = Dataset.open("s3://lab/sherlock")
     >>> rows = read_shards(dataset, Selection(parts=("codes",), subjects=("01",), lag_trs=3))
     """
-    source = ShardSource(dataset, selection, dataset.row_groups() if spans is None else spans)
+    read_bytes = min(READ_BYTES, smallest_object_store() // STORE_PART)
+    spans = dataset.row_groups() if spans is None else spans
+    source = ShardSource(dataset, selection, spans, read_bytes)
     n_cpus = int(ray.cluster_resources().get("CPU", 1))
     n_tasks = max(n_cpus, math.ceil(source.estimate_inmemory_data_size() / TASK_BYTES))
     return ray.data.read_datasource(source, override_num_blocks=min(n_tasks, source.n_spans))

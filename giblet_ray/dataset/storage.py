@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import copy
+import errno
 import hashlib
+import os
 import posixpath
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
 
 import fsspec
 import pyarrow as pa
 from pyarrow import fs as pafs
 
+from giblet_ray.dataset.retry import StorageError, is_of_storage, raise_told, retried
 from giblet_ray.errors import InputError
 
+_T = TypeVar("_T")
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 _HASH_BLOCK_BYTES = 4 * 2**20
 _COPY_BYTES = 4 * 2**20
 
@@ -58,7 +64,10 @@ class Storage:
         if not is_uri(location):
             return cls(location, pafs.LocalFileSystem(), location)
         try:
-            filesystem, root = pafs.FileSystem.from_uri(location)
+            made, root = retried(lambda: pafs.FileSystem.from_uri(location), location)
+            # S3 of a URI repeats a request that is not answered for 99 s. Its copy is made by the
+            # constructor, as in every process that it is sent to, and gives up after 10 s.
+            filesystem = copy.copy(made)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
             try:
                 handler, root = fsspec.core.url_to_fs(location)
@@ -75,15 +84,32 @@ class Storage:
         """Return the file's full location, for messages."""
         return posixpath.join(self.location, name)
 
+    @property
+    def is_local(self) -> bool:
+        """Whether the files lie in a folder of this machine."""
+        return isinstance(self.filesystem, pafs.LocalFileSystem)
+
     def size(self, name: str) -> int | None:
         """Return the size of a file (bytes), or None where there is none."""
-        info = self.filesystem.get_file_info(self.path(name))
+        path = self.path(name)
+        info = retried(lambda: self.filesystem.get_file_info(path), self.describe(name))
         return info.size if info.type == pafs.FileType.File else None
+
+    def is_file(self) -> bool:
+        """Tell whether the root is a file, and thus no folder."""
+        info = retried(lambda: self.filesystem.get_file_info(self.root), self.location)
+        return info.type == pafs.FileType.File
+
+    def entries(self) -> set[str]:
+        """Return the names of the files and folders in the root."""
+        selector = pafs.FileSelector(self.root, allow_not_found=True)
+        infos = retried(lambda: self.filesystem.get_file_info(selector), self.location)
+        return {info.base_name for info in infos}
 
     def names(self, folder: str = "") -> list[str]:
         """Return every file below a folder, sorted."""
         selector = pafs.FileSelector(self.path(folder), recursive=True, allow_not_found=True)
-        infos = self.filesystem.get_file_info(selector)
+        infos = retried(lambda: self.filesystem.get_file_info(selector), self.describe(folder))
         root = self.root.rstrip("/") + "/"
         return sorted(
             info.path.removeprefix(root) for info in infos if info.type == pafs.FileType.File
@@ -91,62 +117,113 @@ class Storage:
 
     def read(self, name: str) -> bytes:
         """Return a whole small file; FileNotFoundError where there is none."""
-        with self.filesystem.open_input_stream(self.path(name), compression=None) as stream:
-            return stream.read()
+        return self._streamed(name, lambda stream: stream.read())
+
+    def sha256(self, name: str) -> str:
+        """Return the SHA-256 of a file's content, in hexadecimal."""
+        return self._streamed(name, sha256_of_stream)
+
+    def _streamed(self, name: str, take: Callable[[pa.NativeFile], _T]) -> _T:
+        def work() -> _T:
+            with self.filesystem.open_input_stream(self.path(name), compression=None) as stream:
+                return take(stream)
+
+        return retried(work, self.describe(name))
 
     def open(self, name: str) -> pa.NativeFile:
-        """Open a file for random access."""
+        """Open a file for random access; who reads from it tries again, if at all."""
         return self.filesystem.open_input_file(self.path(name))
 
     def fetch(self, folder: str) -> Path:
         """Return a local folder with the files of `folder`: itself, or a temporary copy."""
-        if isinstance(self.filesystem, pafs.LocalFileSystem):
-            return Path(self.path(folder))
-        copy = Path(tempfile.mkdtemp(prefix="giblet_ray-"))
-        pafs.copy_files(self.path(folder), str(copy), self.filesystem, pafs.LocalFileSystem())
-        return copy
+        source = self.path(folder)
+        if self.is_local:
+            return Path(source)
+        fetched = Path(tempfile.mkdtemp(prefix="giblet_ray-"))
+        here = pafs.LocalFileSystem()
+        retried(
+            lambda: pafs.copy_files(source, str(fetched), self.filesystem, here),
+            self.describe(folder),
+        )
+        return fetched
 
     def store(self, source: Path, folder: str, last: str) -> None:
         """Copy the files of a local folder to `folder`; the one named `last` after all others."""
-        names = sorted((path.name for path in source.iterdir()), key=lambda name: name == last)
-        for name in names:
-            with (source / name).open("rb") as content, self.write(f"{folder}/{name}") as stream:
+        for path in sorted(source.iterdir(), key=lambda path: (path.name == last, path.name)):
+            name = posixpath.join(folder, path.name)
+            if not self.is_local:
+                self._upload(path, name)
+                continue
+            with path.open("rb") as content, self.write(name) as stream:
                 shutil.copyfileobj(content, stream, _COPY_BYTES)
 
     def delete(self, name: str) -> None:
         """Delete a file if it is there."""
-        if self.size(name) is not None:
-            self.filesystem.delete_file(self.path(name))
+        # A try that failed may have deleted it.
+        with suppress(FileNotFoundError):
+            if self.size(name) is not None:
+                retried(lambda: self.filesystem.delete_file(self.path(name)), self.describe(name))
 
     def delete_folder(self, folder: str) -> None:
         """Delete a folder and all in it."""
-        self.filesystem.delete_dir(self.path(folder))
-
-    def sha256(self, name: str) -> str:
-        """Return the SHA-256 of a file's content, in hexadecimal."""
-        with self.filesystem.open_input_stream(self.path(name), compression=None) as stream:
-            return sha256_of_stream(stream)
+        retried(lambda: self.filesystem.delete_dir(self.path(folder)), self.describe(folder))
 
     @contextmanager
     def write(self, name: str) -> Iterator[IO[bytes]]:
         """Write a file that appears whole or not at all.
 
-        A local file is written under another name and renamed; an object store shows an object
-        when its upload is complete.
+        It is written to a disk of this machine under another name: beside its place, or, if that
+        is elsewhere, in the temporary folder. For a stream to an object store makes an object of
+        what it was given also when it is closed by an error midway.
+
+        Raises
+        ------
+        StorageError
+            If the disk is full, or the storage refuses, or does not answer.
         """
-        final = self.path(name)
-        self.filesystem.create_dir(posixpath.dirname(final), recursive=True)
-        renames = isinstance(self.filesystem, pafs.LocalFileSystem)
-        target = f"{final}.{uuid.uuid4().hex[:8]}.part" if renames else final
+        final = Path(self.path(name))
+        folder = final.parent if self.is_local else Path(tempfile.gettempdir())
+        part = folder / f"{final.name}.{uuid.uuid4().hex[:8]}.part"
+        n_written = 0
         try:
-            with self.filesystem.open_output_stream(target, compression=None) as stream:
-                yield stream
-            if renames:
-                self.filesystem.move(target, final)
-        except BaseException:
-            if renames and self.filesystem.get_file_info(target).type == pafs.FileType.File:
-                self.filesystem.delete_file(target)
-            raise
+            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                with part.open("wb") as stream:
+                    yield stream
+                    # A disk on a network may tell only now that it is full.
+                    stream.flush()
+                    os.fsync(stream.fileno())
+                if self.is_local:
+                    part.replace(final)
+                else:
+                    self._upload(part, name)
+            finally:
+                n_written = part.stat().st_size if part.exists() else 0
+                part.unlink(missing_ok=True)
+        except OSError as error:
+            if error.errno in _FULL:
+                raise StorageError(
+                    f"{self.describe(name)}: no space left in {folder}: it needs more than the "
+                    f"{n_written:,} bytes that could be written, {shutil.disk_usage(folder).free:,}"
+                    " are free; make room and start again"
+                ) from error
+            # What the caller does meanwhile may fail for another reason.
+            if not is_of_storage(error):
+                raise
+            raise_told(error, self.describe(name))
+
+    def _upload(self, source: Path, name: str) -> None:
+        final = self.path(name)
+
+        def work() -> None:
+            self.filesystem.create_dir(posixpath.dirname(final), recursive=True)
+            with (
+                source.open("rb") as content,
+                self.filesystem.open_output_stream(final, compression=None) as stream,
+            ):
+                shutil.copyfileobj(content, stream, _COPY_BYTES)
+
+        retried(work, self.describe(name))
 
 
 def sha256_of_stream(stream: IO[bytes] | pa.NativeFile) -> str:

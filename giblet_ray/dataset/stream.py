@@ -19,18 +19,20 @@ import ray.data
 import torch
 from ray.data import DataContext, ExecutionResources
 
+from giblet_ray.cluster import smallest_object_store
 from giblet_ray.dataset.loader import Batch, Gathered, Prefetching
 from giblet_ray.dataset.reader import Dataset, Selection, Span
 from giblet_ray.dataset.rows import StreamedRows
 from giblet_ray.dataset.schema import ValueType
-from giblet_ray.dataset.source import ShardSource, plain_errors
+from giblet_ray.dataset.source import STORE_PART, ShardSource, plain_errors
 from giblet_ray.dataset.windows import Run, Windows
 
 _READ_TASKS = 2
 """Read tasks that run at the same time for one worker."""
 
 _TASK_BYTES = 32 * 2**20
-"""A read task takes about so much, since starting one costs Ray Data 15 ms; a span at least."""
+"""A read task takes about so much, since starting one costs Ray Data 15 ms; a span at least, and
+no more than a part of a small object store, which would spill what waits in it to disk."""
 
 _AHEAD_TASKS = 4
 """What so many read tasks give may lie in the object store unused."""
@@ -157,15 +159,16 @@ class StreamLoader(Prefetching):
 
     def _blocks(self, spans: list[Span]) -> Generator[pa.Table]:
         """Start reading; the blocks of the spans, in order."""
-        source = ShardSource(self._dataset, self._selection, spans)
-        by_size = math.ceil(source.estimate_inmemory_data_size() / _TASK_BYTES)
+        task_bytes = min(_TASK_BYTES, smallest_object_store() // STORE_PART)
+        source = ShardSource(self._dataset, self._selection, spans, task_bytes)
+        by_size = math.ceil(source.estimate_inmemory_data_size() / task_bytes)
         n_tasks = min(by_size, len(spans))
         span_bytes = max(map(len, spans)) * self._selection.row_bytes(self._dataset)
         context = DataContext.get_current().copy()
         context.enable_progress_bars = False
         context.execution_options.preserve_order = True
         context.execution_options.resource_limits = ExecutionResources.for_limits(
-            object_store_memory=_AHEAD_TASKS * max(_TASK_BYTES, span_bytes)
+            object_store_memory=_AHEAD_TASKS * max(task_bytes, span_bytes)
         )
         # Ray Data tells of every execution, here one for each epoch of each worker, and of errors
         # that are raised as well.

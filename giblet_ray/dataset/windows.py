@@ -150,24 +150,47 @@ def epoch_steps(
 
 
 def streamed_epoch_steps(
-    order: np.ndarray, batch_size: int, smallest: int, rank: int, world_size: int
+    order: np.ndarray, batch_size: int, smallest: int, lanes: int, rank: int, world_size: int
 ) -> list[Step]:
-    """Cut an epoch's order into the steps of a rank that reads a stretch of it from disk.
+    """Cut an epoch's order into the steps of a rank that reads stretches of it from disk.
 
-    Batches have the sizes that :func:`epoch_steps` gives them, but each rank takes its windows
-    from a consecutive stretch of the order, so that few row groups are read by two ranks.
+    Batches have the sizes that :func:`epoch_steps` gives them, but their windows come from
+    consecutive stretches of the order, the lanes, so that few row groups are read by two ranks::
+
+        order    | lane 0          | lane 1          |
+        step     | 0 | 1 | 2 | ... | 0 | 1 | 2 | ... |    batch s: the s-th piece of every lane
+        2 ranks    rank 0            rank 1
+        1 rank     rank 0            rank 0
+
+    Batches do not depend on the number of ranks, each of which takes consecutive lanes.
+
+    Parameters
+    ----------
+    order : ndarray of int
+        Windows in the order of the epoch.
+    batch_size, smallest : int
+        As :func:`epoch_steps` takes them.
+    lanes : int
+        Stretches, at least `world_size`.
+    rank, world_size : int
+        The rank, and how many there are.
     """
-    sizes = [
-        [len(step.windows) for step in epoch_steps(order, batch_size, smallest, each, world_size)]
-        for each in range(world_size)
+    sizes = np.array(
+        [
+            [len(step.windows) for step in epoch_steps(order, batch_size, smallest, lane, lanes)]
+            for lane in range(lanes)
+        ],
+        dtype=np.int64,
+    )
+    ends = np.cumsum(sizes).reshape(sizes.shape)
+    mine = _part(np.arange(lanes), rank, world_size)
+    return [
+        Step(
+            np.concatenate([order[ends[n, step] - sizes[n, step] : ends[n, step]] for n in mine]),
+            int(sizes[:, step].sum()),
+        )
+        for step in range(sizes.shape[1])
     ]
-    start = sum(map(sum, sizes[:rank]))
-    steps = []
-    for index, size in enumerate(sizes[rank]):
-        n_global = sum(of_rank[index] for of_rank in sizes)
-        steps.append(Step(order[start : start + size], n_global))
-        start += size
-    return steps
 
 
 def rank_part(windows: Windows, rank: int, world_size: int) -> Windows:

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
+from typing import IO
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from giblet_ray.dataset.reader import as_binary
-from giblet_ray.dataset.schema import MANIFEST, Manifest, Shard, ValueType
+from giblet_ray.dataset.binary import as_binary
+from giblet_ray.dataset.schema import (
+    MANIFEST,
+    Manifest,
+    Shard,
+    ValueType,
+    row_group_checksum,
+    shard_schema,
+)
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
 
@@ -39,7 +49,7 @@ def write_shard(
     Returns
     -------
     Shard
-        Path, size and checksum, for the manifest.
+        Path, size and checksums, for the manifest.
 
     Raises
     ------
@@ -50,28 +60,48 @@ def write_shard(
     if n_trs == 0:
         raise InputError(f"{storage.describe(path)}: no TRs to write; at least one is accepted")
     kind = value_type(values)
-    values = values.astype(kind.numpy, copy=False)
-    column = as_binary(values)
-    schema = pa.schema([pa.field("tr", pa.int32()), kind.field("value")], metadata=dict(labels))
+    values = np.ascontiguousarray(values, kind.numpy)
+    trs = np.arange(n_trs, dtype=np.int32)
     table = pa.Table.from_arrays(
-        [pa.array(np.arange(n_trs, dtype=np.int32)), column], schema=schema
+        [pa.array(trs), as_binary(values)], schema=shard_schema(kind, labels)
     )
     with storage.write(path) as stream:
+        file = _Hashed(stream)
         # Payloads are read whole, never searched: encoding or summarising them only costs time.
-        # The page checksums cost little and let a reader notice a flipped bit.
         pq.write_table(
             table,
-            stream,
+            file,
             row_group_size=row_group_trs,
             compression="none",
             use_dictionary=False,
             write_statistics=["tr"],
-            write_page_checksum=True,
         )
-    size = storage.size(path)
-    if size is None:
-        raise OSError(f"{storage.describe(path)}: not there after it was written")
-    return Shard(path=path, bytes=size, sha256=storage.sha256(path))
+    groups = [slice(start, start + row_group_trs) for start in range(0, n_trs, row_group_trs)]
+    return Shard(
+        path=path,
+        bytes=file.n_bytes,
+        sha256=file.digest.hexdigest(),
+        row_groups=tuple(row_group_checksum(trs[group], values[group]) for group in groups),
+    )
+
+
+class _Hashed:
+    """A stream that knows the size and checksum of what it was given.
+
+    Of what was given and not of what lies on the disk, where it may have been damaged already.
+    """
+
+    closed = False
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self.n_bytes, self.digest = 0, hashlib.sha256()
+
+    def write(self, content: bytes) -> int:
+        """Pass on and note some bytes."""
+        self.n_bytes += len(content)
+        self.digest.update(content)
+        return self._stream.write(content)
 
 
 def write_manifest(storage: Storage, manifest: Manifest) -> None:

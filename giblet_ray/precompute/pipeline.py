@@ -111,7 +111,7 @@ def run(
     branches = []
     for group in (decoded, scans):
         if group:
-            memory = _task_memory(group)
+            memory = task_memory(group)
             make = partial(_make, storage=storage)
             branches.append(_rows(group).map(make, num_cpus=slots.num_cpus, memory=memory))
     if pieces:
@@ -153,8 +153,8 @@ def _on_actors(
         )
 
 
-def _task_memory(units: Sequence[Unit]) -> int:
-    """Bytes that a task claims, so that no more scans are read at a time than a node can hold."""
+def task_memory(units: Sequence[Unit]) -> int:
+    """Return the bytes that a task claims: no more scans are read at once than a node can hold."""
     needed = _COPIES * max(unit.nbytes for unit in units) + _WORKING_BYTES
     nodes = [node["Resources"].get("memory", 0) for node in ray.nodes() if node["Alive"]]
     return min(needed, int(max(nodes)))

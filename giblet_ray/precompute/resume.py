@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from pyarrow import fs as pafs
 from pydantic import ValidationError
 
 from giblet_ray.dataset.schema import MANIFEST, STIMULUS_PARTS, Manifest
@@ -29,10 +28,9 @@ def existing(storage: Storage) -> Manifest | None:
     InputError
         If the manifest cannot be used, or if the place is a file or a folder of something else.
     """
-    if storage.filesystem.get_file_info(storage.root).type == pafs.FileType.File:
+    if storage.is_file():
         raise InputError(f"--out {storage.location}: is a file; a folder is expected")
-    selector = pafs.FileSelector(storage.root, allow_not_found=True)
-    found = {info.base_name for info in storage.filesystem.get_file_info(selector)}
+    found = storage.entries()
     if MANIFEST in found:
         try:
             return Manifest.from_json(storage.read(MANIFEST), storage.describe(MANIFEST))
@@ -112,13 +110,13 @@ def delete_leftovers(storage: Storage, listed: Mapping[str, Record]) -> None:
 
 def delete_work(storage: Storage) -> None:
     """Delete what only an unfinished data set needs."""
-    if storage.filesystem.get_file_info(storage.path(WORK)).type == pafs.FileType.Directory:
-        storage.filesystem.delete_dir(storage.path(WORK))
+    if WORK in storage.entries():
+        storage.delete_folder(WORK)
 
 
 def check_space(storage: Storage, units: Sequence[Unit]) -> None:
     """Raise InputError if the shards to be written do not fit on a local disk."""
-    if not isinstance(storage.filesystem, pafs.LocalFileSystem):
+    if not storage.is_local:
         return
     needed = sum(unit.nbytes for unit in units)
     free = shutil.disk_usage(storage.root).free

@@ -26,11 +26,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal
 
-from pyarrow import fs as pafs
 from pydantic import Field, ValidationError
 
 from giblet_ray.config import Group
-from giblet_ray.dataset.schema import Shard, Source, ValueType
+from giblet_ray.dataset.schema import Source, ValueType, WrittenFile
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
 
@@ -75,7 +74,7 @@ class Predicted(Group):
     """TRs of the stimulus, rows and volumes."""
     first_bold_tr: int
     """TR of the first row: the lag."""
-    files: dict[Format, Shard] = Field(default_factory=dict)
+    files: dict[Format, WrittenFile] = Field(default_factory=dict)
 
 
 class Predictions(Group):
@@ -103,7 +102,7 @@ class Predictions(Group):
         return [stimulus.name + ENDINGS[kind] for stimulus in self.stimuli for kind in formats]
 
     @property
-    def shards(self) -> list[Shard]:
+    def shards(self) -> list[WrittenFile]:
         """Every file that is written."""
         return [shard for stimulus in self.stimuli for shard in stimulus.files.values()]
 
@@ -140,10 +139,9 @@ def finished_predictions(
     InputError
         If it holds other predictions, or something else, or is a file.
     """
-    if storage.filesystem.get_file_info(storage.root).type == pafs.FileType.File:
+    if storage.is_file():
         raise InputError(f"--out {storage.location}: is a file; a folder is expected")
-    selector = pafs.FileSelector(storage.root, allow_not_found=True)
-    found = {info.base_name for info in storage.filesystem.get_file_info(selector)}
+    found = storage.entries()
     if found and not found & {RECORD, _MARK}:
         raise InputError(
             f"--out {storage.location}: holds no predictions, and something else ({min(found)}); "

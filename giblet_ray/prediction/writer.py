@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from giblet_ray.dataset.reader import as_binary
-from giblet_ray.dataset.schema import Shard
+from giblet_ray.dataset.schema import WrittenFile
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.features.nifti import Mask
 from giblet_ray.prediction.folder import ENDINGS, Format, Predicted, Predictions
@@ -120,11 +120,11 @@ def open_writer(
 
 def written(storage: Storage, stimulus: Predicted) -> Predicted:
     """Return a stimulus with sizes and checksums of the files that were written of it."""
-    files: dict[Format, Shard] = {}
+    files: dict[Format, WrittenFile] = {}
     for kind, ending in ENDINGS.items():
         path = stimulus.name + ending
         if (size := storage.size(path)) is not None:
-            files[kind] = Shard(path=path, bytes=size, sha256=storage.sha256(path))
+            files[kind] = WrittenFile(path=path, bytes=size, sha256=storage.sha256(path))
     return stimulus.model_copy(update={"files": files})
 
 

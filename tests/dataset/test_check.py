@@ -98,7 +98,7 @@ def test_shards_of_another_length_than_their_stimulus_are_found(folder, arrays, 
     text = np.resize(arrays["text/one.parquet"], (n_trs, 1024))
     rewrite(folder, "text/one.parquet", text)
     (line,) = problems(folder)
-    assert f"has {n_trs} TRs; its stimulus has 117" in line
+    assert f"has {n_trs} TRs, its stimulus has 117" in line
 
 
 @pytest.mark.parametrize("code", [-1, 1024])

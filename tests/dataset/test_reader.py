@@ -154,7 +154,7 @@ def damage(folder: Path, how: str) -> None:
         ("not JSON", r"manifest.json: not JSON"),
         ("missing file", r"frames/one.parquet: no such file; the manifest says"),
         ("truncated file", r"frames/one.parquet: [\d,]+ bytes; the manifest says"),
-        ("flipped byte", r"frames/one.parquet: damaged or unreadable"),
+        ("flipped byte", r"frames/one.parquet: changed since .*, or damaged"),
         ("swapped files", r"bold/01/one.parquet: .*the manifest says"),
     ],
 )

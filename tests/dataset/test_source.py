@@ -99,7 +99,9 @@ def test_damage_met_in_a_read_task_is_one_line(
             rows = read_shards(damaged, selection)
             fit_normalisation(rows, damaged, selection, runs, [Span("two", 0, 80)], 0)
 
-    with pytest.raises(InputError, match=r"^/.*bold/02/two.parquet: damaged or unread") as error:
+    with pytest.raises(
+        InputError, match=r"^/.*bold/02/two.parquet: changed since .*, or damaged"
+    ) as error:
         read()
     assert "\n" not in str(error.value)
     assert "Traceback" not in capfd.readouterr().err

@@ -57,7 +57,7 @@ def test_every_training_tr_is_seen_once_per_epoch_by_one_worker(
         for rank in range(world_size):
             if streamed:
                 order = streamed_epoch_order(group, 2, 7, epoch)
-                steps = streamed_epoch_steps(order, batch_size, 1, rank, world_size)
+                steps = streamed_epoch_steps(order, batch_size, 1, 5, rank, world_size)
             else:
                 order = epoch_order(len(windows), 7, epoch)
                 steps = epoch_steps(order, batch_size, 1, rank, world_size)
@@ -96,13 +96,28 @@ def test_last_batch_is_left_out_only_if_too_small(n: int, batch: int, smallest: 
 def test_streamed_steps_have_the_sizes_of_the_others(n: int, batch: int, world: int) -> None:
     order = np.arange(n)
     for rank in range(world):
-        streamed = streamed_epoch_steps(order, batch, 2, rank, world)
+        streamed = streamed_epoch_steps(order, batch, 2, world, rank, world)
         held = epoch_steps(order, batch, 2, rank, world)
         assert [(len(s.windows), s.n_global) for s in streamed] == [
             (len(s.windows), s.n_global) for s in held
         ]
         mine = np.concatenate([s.windows for s in streamed]) if streamed else np.array([])
         assert (np.diff(mine) == 1).all()
+
+
+@given(n=st.integers(1, 300), batch=st.integers(1, 64), world=st.integers(1, 5))
+def test_streamed_batches_are_the_same_for_any_number_of_workers(
+    n: int, batch: int, world: int
+) -> None:
+    """A run that grows or shrinks within an epoch goes on with the batches that it would have."""
+    order, lanes = epoch_order(n, 3, 1), 5
+    alone = streamed_epoch_steps(order, batch, 2, lanes, 0, 1)
+    ranks = [streamed_epoch_steps(order, batch, 2, lanes, rank, world) for rank in range(world)]
+    assert {len(steps) for steps in ranks} == {len(alone)}
+    for index, step in enumerate(alone):
+        together = np.concatenate([steps[index].windows for steps in ranks])
+        np.testing.assert_array_equal(together, step.windows)
+        assert {steps[index].n_global for steps in ranks} == {len(step.windows)}
 
 
 def test_streamed_order_visits_few_row_groups_at_a_time() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from giblet_ray.dataset.schema import Shard, ValueType
+from giblet_ray.dataset.schema import ValueType, WrittenFile
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
 from giblet_ray.prediction.folder import (
@@ -55,7 +55,7 @@ def write(storage: Storage, planned: Predictions) -> Predictions:
             path = f"{stimulus.name}.parquet"
             with storage.write(path) as stream:
                 stream.write(path.encode())
-            shard = Shard(path=path, bytes=len(path), sha256=storage.sha256(path))
+            shard = WrittenFile(path=path, bytes=len(path), sha256=storage.sha256(path))
             stimuli.append(stimulus.model_copy(update={"files": {"parquet": shard}}))
         made = planned.model_copy(update={"stimuli": tuple(stimuli)})
         write_record(storage, made)
