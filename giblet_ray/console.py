@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 
+from giblet_ray.secrets import redact
+
 _PROGRESS_SECONDS = 4.0
 
 
 def show(line: str) -> None:
-    """Print a line at once."""
-    print(line, flush=True)
+    """Print a line at once, without the secrets that it may hold."""
+    print(redact(line), flush=True)
 
 
 def progress(say: Callable[[str], None]) -> Callable[[str, float], None]:

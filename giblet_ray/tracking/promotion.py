@@ -92,6 +92,8 @@ class _Candidate:
 def promote(job: PromoteJob, show: Callable[[str], None]) -> Promotion:
     """Make a run's best model the one that an alias names.
 
+    With ``job.preflight``, say what would be done, and do nothing.
+
     A run whose model is not in MLflow yet has it logged from its best checkpoint first. What is
     promoted already stays as it is.
 
@@ -138,6 +140,8 @@ def _promote(
         raise InputError(f"run {run.info.run_name} {doubt}; --force promotes it all the same")
     if doubt is not None:
         show(f"forced: run {run.info.run_name} {doubt}")
+    if job.preflight:
+        return Promotion(uri, "a new one", run, candidate.record, replaced, changed=True)
     model_id = candidate.model_id
     if model_id is None:
         show(f"logging the model of run {run.info.run_name} to MLflow")

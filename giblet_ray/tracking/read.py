@@ -8,13 +8,12 @@ from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
-from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_PARENT_RUN_ID
-from sqlalchemy.exc import SQLAlchemyError
 
 from giblet_ray.comparison.runs import ComparedRun, find_run_id, parse_setting
 from giblet_ray.errors import InputError, nearest
 from giblet_ray.tracking.run import DATASET_TAG, RUN_TAG
+from giblet_ray.tracking.server import MLFLOW_ERRORS, brief
 from giblet_ray.tracking.store import all_runs, open_store, run_names
 from giblet_ray.tracking.sweep import CAUSE_TAG, KIND_TAG
 
@@ -59,9 +58,8 @@ def read_runs(
             runs.append(_compared(client, run, parent))
             report("reading MLflow", (index + 1) / len(found))
         return runs
-    except (MlflowException, SQLAlchemyError, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"--tracking.uri {uri}: cannot be read: {reason}") from error
+    except MLFLOW_ERRORS as error:
+        raise InputError(f"--tracking.uri {uri}: cannot be read: {brief(error)}") from error
 
 
 def _trainings(

@@ -16,7 +16,7 @@ from mlflow.types import ColSpec, Schema, TensorSpec
 
 from giblet_ray.evaluation.figures import learning_curves, voxel_histogram
 from giblet_ray.models.trained import NORMALISATION, RECORD, VOXELS, WEIGHTS, Encoder
-from giblet_ray.tracking.quiet import quiet_mlflow
+from giblet_ray.tracking.quiet import large_files, quiet_mlflow
 from giblet_ray.tracking.run import PACKAGES, MlflowRun, package_version
 from giblet_ray.training.checkpoint import load_voxel_pearson
 
@@ -28,6 +28,8 @@ def report_best(
     run: MlflowRun, checkpoint: Path, history: Sequence[dict[str, float]], log_model: bool
 ) -> None:
     """Add learning curves, the histogram of voxel r, the best epoch's scores and its model.
+
+    Told again, it replaces them; a model that is there already stays.
 
     Parameters
     ----------
@@ -52,7 +54,7 @@ def report_best(
     run.figure(learning_curves(curves), "learning_curves.png")
     run.figure(voxel_histogram(load_voxel_pearson(checkpoint)), "voxel_pearson.png")
     run.best(max(history, key=lambda metrics: metrics["val/pearson_mean"]))
-    if log_model:
+    if log_model and not run.has_model():
         log_checkpoint(run.uri, run.id, checkpoint)
 
 
@@ -89,7 +91,7 @@ def log_checkpoint(uri: str, run_id: str, checkpoint: Path) -> str:
     )
     status = LoggedModelStatus.FAILED
     try:
-        with TemporaryDirectory() as folder, warnings.catch_warnings():
+        with TemporaryDirectory() as folder, warnings.catch_warnings(), large_files():
             # It advises an input example to infer the signature from, which is given here.
             warnings.filterwarnings("ignore", category=UserWarning, module="mlflow")
             mlflow.pyfunc.save_model(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import subprocess
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
@@ -12,11 +15,22 @@ from typing import Any
 
 from matplotlib.figure import Figure
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, InputTag, Param
-from mlflow.exceptions import MlflowException
+from mlflow.entities import (
+    Dataset,
+    DatasetInput,
+    InputTag,
+    LoggedModelStatus,
+    Metric,
+    Param,
+    Run,
+)
+from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS
 
 from giblet_ray.errors import InputError
+from giblet_ray.submission import submitted_commit
+from giblet_ray.tracking.points import RunAddress
 from giblet_ray.tracking.quiet import quiet_mlflow
+from giblet_ray.tracking.server import MLFLOW_ERRORS, brief, check_server
 
 RUN_TAG = "giblet_ray.run"
 """Folder of the run, which holds its checkpoints."""
@@ -24,6 +38,7 @@ DATASET_TAG = "giblet_ray.dataset"
 """Checksum of the data set's manifest."""
 PACKAGES = ("giblet_ray", "ray", "torch", "mlflow", "pyarrow", "numpy", "encodec")
 _SQLITE = "sqlite:///"
+_TABLE = "settings.json"
 _MAX_PARAMS_PER_BATCH = 100
 
 
@@ -61,10 +76,17 @@ class MlflowRun:
     tags : mapping of str to str, optional
         More that a new run is tagged with.
 
+    Attributes
+    ----------
+    id : str
+        MLflow's run.
+    started : float
+        When it began (s since 1970).
+
     Raises
     ------
     InputError
-        If the store cannot be used.
+        If the store cannot be used, or its server does not answer within seconds.
     """
 
     def __init__(
@@ -77,15 +99,55 @@ class MlflowRun:
     ) -> None:
         quiet_mlflow()
         self.uri = absolute_uri(uri)
+        check_server(self.uri)
         try:
             if self.uri.startswith(_SQLITE):
                 Path(self.uri.removeprefix(_SQLITE)).parent.mkdir(parents=True, exist_ok=True)
             self._client = MlflowClient(self.uri)
             self.experiment_id = self._experiment(experiment)
-            self.id = self._find(identity) or self._create(name, identity, tags or {})
-        except (MlflowException, OSError) as error:
-            reason = " ".join(str(error).split())
-            raise InputError(f"--tracking.uri {uri}: cannot be used: {reason}") from error
+            self._begin(name, identity, tags or {})
+            self.reopen()
+        except MLFLOW_ERRORS as error:
+            raise InputError(f"--tracking.uri {uri}: cannot be used: {brief(error)}") from error
+
+    @property
+    def address(self) -> RunAddress:
+        """Where other processes log the run to."""
+        return RunAddress(self.uri, self.id, self.started)
+
+    def sibling(
+        self, name: str, identity: str, tags: Mapping[str, str], began: float | None = None
+    ) -> MlflowRun:
+        """Return another run of the experiment, found as it is, or begun.
+
+        Parameters
+        ----------
+        name, identity : str
+            As of this one.
+        tags : mapping of str to str
+            More that a new run is tagged with.
+        began : float, optional
+            When a new run began (s since 1970), if that is not now.
+
+        Raises
+        ------
+        mlflow.exceptions.MlflowException
+            If the server is away.
+        """
+        other = copy.copy(self)
+        other._begin(name, identity, tags, began)
+        return other
+
+    def _begin(
+        self, name: str, identity: str, tags: Mapping[str, str], began: float | None = None
+    ) -> None:
+        run = self._find(identity)
+        if run is None:
+            tags = {RUN_TAG: identity, **_provenance(), **tags}
+            run = self._client.create_run(
+                self.experiment_id, run_name=name, tags=tags, start_time=_milliseconds(began)
+            )
+        self.id, self.started = run.info.run_id, run.info.start_time / 1000
 
     def _experiment(self, name: str) -> str:
         found = self._client.get_experiment_by_name(name)
@@ -98,45 +160,65 @@ class MlflowRun:
             artifacts = (store.parent / "mlartifacts" / name).as_uri()
         return self._client.create_experiment(name, artifact_location=artifacts)
 
-    def _find(self, identity: str) -> str | None:
+    def _find(self, identity: str) -> Run | None:
         where = f"tags.`{RUN_TAG}` = '{identity}'"
-        runs = self._client.search_runs([self.experiment_id], where, max_results=1)
-        if not runs:
-            return None
-        self._client.update_run(runs[0].info.run_id, status="RUNNING")
-        return runs[0].info.run_id
+        oldest = ["attributes.start_time ASC"]
+        runs = self._client.search_runs([self.experiment_id], where, 1, 1, oldest)
+        return runs[0] if runs else None
 
-    def _create(self, name: str, identity: str, tags: Mapping[str, str]) -> str:
-        tags = {RUN_TAG: identity, **_provenance(), **tags}
-        run = self._client.create_run(self.experiment_id, run_name=name, tags=tags)
-        return run.info.run_id
+    def reopen(self) -> None:
+        """Make it run, if it had ended."""
+        self._client.update_run(self.id, status="RUNNING")
 
     def describe(self, settings: Mapping[str, Any], dataset: str, checksum: str) -> None:
-        """Record what is run on what: every setting as a parameter of its own, and in a table."""
-        recorded = self._client.get_run(self.id).data.params
-        new = {k: str(v) for k, v in settings.items() if k not in recorded}
+        """Record what is run on what: every setting as a parameter of its own, and in a table.
+
+        Told again, it does what is missing.
+        """
+        recorded = self._client.get_run(self.id).data
+        new = {k: str(v) for k, v in settings.items() if k not in recorded.params}
         params = [Param(key, value) for key, value in new.items()]
         for start in range(0, len(params), _MAX_PARAMS_PER_BATCH):
             batch = params[start : start + _MAX_PARAMS_PER_BATCH]
             self._client.log_batch(self.id, params=batch)
-        table = {"setting": list(settings), "value": [str(v) for v in settings.values()]}
-        if not recorded:
-            self._client.set_tag(self.id, DATASET_TAG, checksum)
-            self._client.log_table(self.id, table, "settings.json")
-            source = Dataset(
-                name=Path(dataset).name, digest=checksum[:32], source_type="local", source=dataset
-            )
-            tags = [InputTag("mlflow.data.context", "training")]
-            self._client.log_inputs(self.id, [DatasetInput(source, tags)])
+        if DATASET_TAG in recorded.tags:
+            return
+        # As MLflow's log_table writes it, which told again would add the rows a second time.
+        rows = [[key, str(value)] for key, value in settings.items()]
+        table = {"columns": ["setting", "value"], "data": rows}
+        self._client.log_dict(self.id, table, _TABLE)
+        shown = json.dumps([{"path": _TABLE, "type": "table"}])
+        self._client.set_tag(self.id, MLFLOW_LOGGED_ARTIFACTS, shown)
+        source = Dataset(
+            name=Path(dataset).name, digest=checksum[:32], source_type="local", source=dataset
+        )
+        tags = [InputTag("mlflow.data.context", "training")]
+        self._client.log_inputs(self.id, [DatasetInput(source, tags)])
+        self._client.set_tag(self.id, DATASET_TAG, checksum)  # last: all of it is there
 
     def tag(self, key: str, value: str) -> None:
         """Tag the run."""
         self._client.set_tag(self.id, key, value)
 
+    def has_tag(self, key: str) -> bool:
+        """Whether the run is tagged with `key`."""
+        return key in self._client.get_run(self.id).data.tags
+
+    def has_model(self) -> bool:
+        """Whether the run has a logged model, complete."""
+        outputs = self._client.get_run(self.id).outputs
+        ids = [output.model_id for output in outputs.model_outputs] if outputs else []
+        return any(
+            self._client.get_logged_model(each).status == LoggedModelStatus.READY for each in ids
+        )
+
     def metrics(self, metrics: Mapping[str, float]) -> None:
-        """Record numbers that sum up the whole run."""
-        for key, value in metrics.items():
-            self._client.log_metric(self.id, key, value)
+        """Record numbers that sum up the whole run; those that it has already, not again."""
+        recorded = self._client.get_run(self.id).data.metrics
+        now = _milliseconds(None)
+        new = [Metric(k, v, now, 0) for k, v in metrics.items() if recorded.get(k) != v]
+        if new:
+            self._client.log_batch(self.id, metrics=new)
 
     def best(self, metrics: Mapping[str, float]) -> None:
         """Record the held-out metrics of the best epoch."""
@@ -150,9 +232,9 @@ class MlflowRun:
         """Add a text file to the run's artifacts."""
         self._client.log_text(self.id, text, name)
 
-    def close(self, status: str) -> None:
-        """End the run: FINISHED, FAILED or KILLED."""
-        self._client.set_terminated(self.id, status)
+    def close(self, status: str, ended: float | None = None) -> None:
+        """End the run: FINISHED, FAILED or KILLED, at a time (s since 1970) if that is not now."""
+        self._client.set_terminated(self.id, status, _milliseconds(ended))
 
 
 @contextmanager
@@ -167,6 +249,11 @@ def ending(end: Callable[[str], None]) -> Iterator[None]:
         raise
     finally:
         end(status)
+
+
+def _milliseconds(seconds: float | None) -> int:
+    """Return a time as MLflow counts it; None is now."""
+    return round(1000 * (time.time() if seconds is None else seconds))
 
 
 @cache
@@ -191,7 +278,7 @@ def git_commit() -> str | None:
         commit = _git(folder, "rev-parse", "HEAD")
         changed = _git(folder, "status", "--porcelain", "--untracked-files=no")
     except (OSError, subprocess.CalledProcessError):
-        return None  # installed without its repository, or no git here
+        return submitted_commit()  # there is no repository beside the code, or no git here
     return f"{commit}-modified" if changed else commit
 
 

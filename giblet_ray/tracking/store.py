@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
@@ -10,17 +9,14 @@ from pathlib import Path
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
-from mlflow.exceptions import MlflowException
-from sqlalchemy.exc import SQLAlchemyError
 
 from giblet_ray.errors import InputError
 from giblet_ray.tracking.quiet import quiet_mlflow
 from giblet_ray.tracking.run import absolute_uri
+from giblet_ray.tracking.server import MLFLOW_ERRORS, brief, check_server
 
 _SQLITE = "sqlite:///"
 _PAGE = 1000
-_HTTP_RETRIES = "2"
-"""MLflow would try seven times, for four minutes, before it says that a server is away."""
 
 
 def open_store(uri: str) -> MlflowClient:
@@ -37,16 +33,15 @@ def open_store(uri: str) -> MlflowClient:
         If there is none. (MLflow itself would make an empty one.)
     """
     quiet_mlflow()
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", _HTTP_RETRIES)
     where = absolute_uri(uri)
     if where.startswith(_SQLITE):
         _check_file(Path(where.removeprefix(_SQLITE)))
+    check_server(where)
     try:
         client = MlflowClient(where, registry_uri=where)
         client.search_experiments(max_results=1)
-    except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"--tracking.uri {uri}: cannot be read: {reason}") from error
+    except (*MLFLOW_ERRORS, ImportError) as error:
+        raise InputError(f"--tracking.uri {uri}: cannot be read: {brief(error)}") from error
     return client
 
 

@@ -1,18 +1,24 @@
 """A sweep's MLflow runs: a parent, and a child for each trial, all written by one process.
 
 One writer means that trials at the same time never lock one another out of a sqlite store, and
-that their processes need not import MLflow.
+that their processes need not import MLflow. What it is told, it tells MLflow from a thread, in
+order; until MLflow has it, it lies in the sweep's folder as well, from where a sweep that was
+killed goes on telling it.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import takewhile
 from typing import Any
 
 from giblet_ray.dataset.storage import Storage
+from giblet_ray.tracking.finish import take_steps
 from giblet_ray.tracking.metric_log import MetricLog
+from giblet_ray.tracking.points import Point, keep_unsent, read_unsent
 from giblet_ray.tracking.run import MlflowRun
+from giblet_ray.tracking.system_metrics import SystemMetrics
 
 KIND_TAG = "giblet_ray.kind"
 """``sweep`` on a parent; trainings have none."""
@@ -22,9 +28,8 @@ CAUSE_TAG = "giblet_ray.cause"
 BEST_TAG = "giblet_ray.best"
 """On a parent, the run of its best child."""
 _PARENT_TAG = "mlflow.parentRunId"
-_PATIENCE_SECONDS = 60.0
-_FLUSH_SECONDS = 5.0
-_UNSENT = "mlflow-unsent.jsonl"
+_FLUSH_SECONDS = 10.0
+"""Time that MLflow is given, also if a sweep has failed or was interrupted."""
 
 STATUS = {"finished": "FINISHED", "stopped": "KILLED", "failed": "FAILED", "running": "KILLED"}
 """How MLflow calls what became of a trial."""
@@ -37,8 +42,10 @@ class SweepRuns:
     ----------
     uri, experiment, name : str
         Tracking store, experiment, and the sweep's name.
-    folder : str
+    storage : Storage
         Folder of the sweep, which tells it from others of its name: its runs are continued.
+    show : callable
+        Is given each line that the user should see.
 
     Raises
     ------
@@ -46,26 +53,32 @@ class SweepRuns:
         If the store cannot be used.
     """
 
-    def __init__(self, uri: str, experiment: str, name: str, folder: str) -> None:
-        self.parent = MlflowRun(uri, experiment, name, folder, {KIND_TAG: "sweep"})
-        self._experiment, self._name, self._folder = experiment, name, folder
-        self._metrics = MetricLog(self.parent.uri)
-        self._trials: dict[int, MlflowRun] = {}
+    def __init__(
+        self, uri: str, experiment: str, name: str, storage: Storage, show: Callable[[str], None]
+    ) -> None:
+        self.parent = MlflowRun(uri, experiment, name, storage.location, {KIND_TAG: "sweep"})
+        self._name, self._storage, self._show = name, storage, show
+        self._log = _SweepLog(self.parent, name, storage.location, show)
+        for entries in read_unsent(storage, "").values():
+            self._log.restore(entries)
+        self._open: dict[str, int] = {}
+        self._system: SystemMetrics | None = None
+        self._crown: Callable[[], None] | None = None
 
     def describe(self, settings: Mapping[str, Any], dataset: str, checksum: str, text: str) -> None:
         """Record the sweep: space, method, seed and budget, and what all trials share."""
         self.parent.describe(settings, dataset, checksum)
         self.parent.text(text, "sweep.yaml")
 
+    def watch(self, every_seconds: float) -> None:
+        """Log the use of this node as system metrics of the parent."""
+        self._system = SystemMetrics(self._log, self.parent.address, None, every_seconds)
+        self._system.start()
+
     def begin(
-        self,
-        number: int,
-        folder: str,
-        settings: Mapping[str, Any],
-        dataset: str,
-        checksum: str,
-    ) -> str:
-        """Open the child run of a trial, or the one that it has had before; return its id.
+        self, number: int, folder: str, settings: Mapping[str, Any], dataset: str, checksum: str
+    ) -> None:
+        """Open the child run of a trial, or the one that it has had before.
 
         Parameters
         ----------
@@ -78,26 +91,25 @@ class SweepRuns:
         dataset, checksum : str
             What it is trained on.
         """
-        tags = {_PARENT_TAG: self.parent.id, TRIAL_TAG: str(number)}
-        identity, name = f"{self._folder}/{folder}", f"{self._name}/{folder}"
-        run = MlflowRun(self.parent.uri, self._experiment, name, identity, tags)
-        run.describe(settings, dataset, checksum)
-        self._trials[number] = run
-        return run.id
+        self._open[folder] = number
+        described = {"settings": dict(settings), "dataset": dataset, "checksum": checksum}
+        self._tell({"run": folder, "do": "begin", "at": time.time(), "trial": number, **described})
 
-    def log(self, number: int, metrics: dict[str, float], step: int) -> None:
-        """Queue points of a trial's curves."""
-        self._metrics.log(self._trials[number].id, metrics, step)
+    def log(self, folder: str, points: Iterable[tuple[int, dict[str, float]]]) -> None:
+        """Log points of a trial's curves: metrics by step, in the order of their steps."""
+        for step, metrics in points:
+            self._log.log(folder, metrics, step)
+        self._keep()
 
     def end(
-        self, number: int, state: str, cause: str, best: Mapping[str, float], traceback: str
+        self, folder: str, state: str, cause: str, best: Mapping[str, float], traceback: str
     ) -> None:
         """Close the child run of a trial with what became of it.
 
         Parameters
         ----------
-        number : int
-            The trial.
+        folder : str
+            The trial's.
         state : str
             One of ``STATUS``.
         cause, traceback : str
@@ -105,30 +117,133 @@ class SweepRuns:
         best : mapping of str to float
             Metrics of its best epoch.
         """
-        self._metrics.flush(_FLUSH_SECONDS)
-        run = self._trials[number]
-        run.best(best)
-        if cause:
-            run.tag(CAUSE_TAG, cause)
-        if traceback:
-            run.text(traceback, "error.txt")
-        run.close(STATUS[state])
-        del self._trials[number]
+        del self._open[folder]
+        became = {"state": state, "cause": cause, "best": dict(best), "traceback": traceback}
+        self._tell({"run": folder, "do": "end", "at": time.time(), **became})
 
-    def crown(self, run_id: str, number: int, best: Mapping[str, float]) -> None:
-        """Name the best trial on the parent, with the metrics of its best epoch."""
-        self.parent.tag(BEST_TAG, run_id)
-        self.parent.tag("giblet_ray.best_trial", str(number))
-        self.parent.best(best)
+    def crown(
+        self,
+        folder: str,
+        best: Mapping[str, float],
+        report: Callable[[MlflowRun], None],
+    ) -> None:
+        """Choose the best trial, which the parent is to name when the sweep is closed.
 
-    def close(self, status: str, storage: Storage) -> str | None:
-        """Write what is queued, end all runs, and say what MLflow did not take."""
-        unsent = self._metrics.close(_PATIENCE_SECONDS)
-        for number in list(self._trials):
-            self.end(number, "running", "the sweep was interrupted", {}, "")
-        self.parent.close(status)
-        if not unsent:
-            return None
-        with storage.write(_UNSENT) as stream:
-            stream.writelines(json.dumps(point).encode() + b"\n" for point in unsent)
-        return f"MLflow did not take {len(unsent)} points: kept in {storage.describe(_UNSENT)}"
+        Parameters
+        ----------
+        folder : str
+            The trial's.
+        best : mapping of str to float
+            Metrics of its best epoch.
+        report : callable
+            Gives the trial's run figures and model.
+        """
+
+        def crown() -> None:
+            child = self._log.child(folder)
+            self.parent.tag(BEST_TAG, child.id)
+            self.parent.tag("giblet_ray.best_trial", str(int(folder)))
+            self.parent.best(best)
+            report(child)
+
+        self._crown = crown
+
+    def close(self, status: str, patience_seconds: float) -> None:
+        """End all runs, and say what MLflow did not take.
+
+        Parameters
+        ----------
+        status : str
+            What became of the sweep: FINISHED, FAILED or KILLED.
+        patience_seconds : float
+            How long a server that is away is waited for, if the sweep is finished.
+        """
+        if self._system is not None:
+            self._system.stop()
+        for folder in list(self._open):
+            self.end(folder, "running", "the sweep was interrupted", {}, "")
+        patience = max(_FLUSH_SECONDS, patience_seconds if status == "FINISHED" else 0)
+        deadline = time.monotonic() + patience
+        unsent = self._log.close(patience)
+        steps: dict[str, Callable[[], None]] = {}
+        curves = "what its trials have told since"
+        if unsent:
+            steps[curves] = lambda: self._log.resend(unsent)
+        if self._crown is not None:
+            steps["the best trial, with figures and model"] = self._crown
+        steps[f"status {status}"] = lambda: self.parent.close(status)
+        left = max(0.0, deadline - time.monotonic())
+        where = self._storage.location
+        again = f"--sweep.resume {self._name}"
+        missed = take_steps(steps, self.parent.uri, left, where, again, self._show)
+        keep_unsent(self._storage, "", unsent if curves in missed else [])
+
+    def _tell(self, entry: Point) -> None:
+        self._log.put(entry)
+        self._keep()
+
+    def _keep(self) -> None:
+        keep_unsent(self._storage, "", self._log.pending())
+
+
+class _SweepLog(MetricLog):
+    """Points of trials, among the beginnings and ends of their runs.
+
+    ``run`` of an entry is a trial's folder, as the id of its run is MLflow's to choose.
+    """
+
+    def __init__(
+        self, parent: MlflowRun, name: str, location: str, show: Callable[[str], None]
+    ) -> None:
+        self._ids: dict[str, str] = {}
+        self._parent, self._name, self._location = parent, name, location
+        super().__init__(parent.uri, show)
+
+    def put(self, entry: Point) -> None:
+        """Queue the beginning or the end of a trial's run."""
+        self._put([entry])
+
+    def resend(self, entries: Sequence[Point]) -> None:
+        """Tell entries once more, and wait for it."""
+        while entries:
+            together = self._together(entries)
+            self._send(together)
+            entries = entries[len(together) :]
+
+    def child(
+        self, folder: str, tags: Mapping[str, str] | None = None, began: float | None = None
+    ) -> MlflowRun:
+        """Return the run of a trial, found or begun."""
+        tags = {_PARENT_TAG: self._parent.id, **(tags or {})}
+        name, identity = f"{self._name}/{folder}", f"{self._location}/{folder}"
+        run = self._parent.sibling(name, identity, tags, began)
+        self._ids[folder] = run.id
+        return run
+
+    def _together(self, entries: Sequence[Point]) -> Sequence[Point]:
+        if "do" in entries[0]:
+            return entries[:1]
+        return super()._together(list(takewhile(lambda entry: "do" not in entry, entries)))
+
+    def _send(self, together: Sequence[Point]) -> None:
+        first = together[0]
+        folder = first["run"]
+        if first.get("do") == "begin":
+            run = self.child(folder, {TRIAL_TAG: str(first["trial"])}, first["at"])
+            run.reopen()
+            run.describe(first["settings"], first["dataset"], first["checksum"])
+        elif first.get("do") == "end":
+            self._end(self.child(folder), first)
+        elif folder == self._parent.id:
+            super()._send(together)
+        else:
+            run_id = self._ids.get(folder) or self.child(folder).id
+            super()._send([{**point, "run": run_id} for point in together])
+
+    def _end(self, run: MlflowRun, became: Point) -> None:
+        run.best(became["best"])
+        if became["cause"]:
+            run.tag(CAUSE_TAG, became["cause"])
+        if became["traceback"]:
+            run.text(became["traceback"], "error.txt")
+        run.close(STATUS[became["state"]], became["at"])

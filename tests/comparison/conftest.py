@@ -15,6 +15,7 @@ from giblet_ray.dataset.reader import Dataset
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.tracking.metric_log import MetricLog
 from giblet_ray.tracking.run import MlflowRun
+from giblet_ray.tracking.store import all_runs, open_store
 from giblet_ray.tracking.sweep import SweepRuns
 from giblet_ray.training.trainer import flat_settings, saved_config
 
@@ -112,18 +113,18 @@ def store(
         ids[name] = run.id
     assert log.close(60) == []
 
-    sweep = SweepRuns(uri, EXPERIMENT, "night", str(folder / "runs/night"))
+    sweep = SweepRuns(uri, EXPERIMENT, "night", Storage.at(str(folder / "runs/night")), print)
     ids["night"] = sweep.parent.id
     for number in range(2):
         trial = f"{number:04d}"
         job = make_job(trial, {"model": {"embed_dim": 2 + number}})
         settings = flat_settings(saved_config(job))
-        ids[f"night/{trial}"] = sweep.begin(number, trial, settings, str(dataset), checksum)
+        sweep.begin(number, trial, settings, str(dataset), checksum)
     stopped = make_job("0000", {"model": {"embed_dim": 2}, "train": {"epochs": 1}})
     link = train_locally(stopped, folder / "runs/night/0000")
-    for step, metrics in link.points:
-        sweep.log(0, metrics, step)
-    sweep.end(0, "stopped", "asha at epoch 1", {}, "")
-    sweep.end(1, "failed", "loss is NaN <in epoch 1>", {}, "")
-    sweep.close("FINISHED", Storage.at(str(folder)))
+    sweep.log("0000", link.points)
+    sweep.end("0000", "stopped", "asha at epoch 1", {}, "")
+    sweep.end("0001", "failed", "loss is NaN <in epoch 1>", {}, "")
+    sweep.close("FINISHED", 60)
+    ids |= {run.info.run_name: run.info.run_id for run in all_runs(open_store(uri))}
     return Store(uri, EXPERIMENT, str(dataset), folder, ids)
