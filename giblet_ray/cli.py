@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
@@ -16,7 +17,9 @@ from pydantic_settings import CliSettingsSource, EnvSettingsSource, SettingsErro
 
 from giblet_ray.config import Job
 from giblet_ray.errors import InputError, nearest
+from giblet_ray.secrets import redact
 from giblet_ray.settings import setting_fields, update_settings
+from giblet_ray.submission import refuse_passing_places
 
 EXIT_BAD_INPUT = 2
 JobT = TypeVar("JobT", bound=Job)
@@ -27,7 +30,7 @@ def run_job(job_class: type[JobT], run: Callable[[JobT], None]) -> None:
 
     ``--help`` prints the docstring of the file that `run` is in, and every setting. Exits with
     code 2 after bad input, which is said on standard error without a traceback
-    unless ``--debug`` is given, and with 130 after Ctrl-C.
+    unless ``--debug`` is given, and with 130 after Ctrl-C. No error shows a password, key or token.
     """
     arguments = sys.argv[1:]
     if {"-h", "--help"} & set(arguments):
@@ -37,15 +40,18 @@ def run_job(job_class: type[JobT], run: Callable[[JobT], None]) -> None:
         print(help_text(job_class, about, width=min(100, shutil.get_terminal_size().columns)))
         return
     try:
-        run(parse_job(job_class, arguments))
-    except InputError as error:
-        if "--debug" in arguments:
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(EXIT_BAD_INPUT)
+        job = parse_job(job_class, arguments)
+        refuse_passing_places(job)
+        run(job)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+    except Exception as error:  # noqa: BLE001 - shown as Python would, but for secrets
+        if isinstance(error, InputError) and "--debug" not in arguments:
+            print(redact(f"error: {error}"), file=sys.stderr)
+            sys.exit(EXIT_BAD_INPUT)
+        print(redact(traceback.format_exc()), end="", file=sys.stderr)
+        sys.exit(1)
 
 
 def parse_job(job_class: type[JobT], arguments: Sequence[str]) -> JobT:
@@ -68,7 +74,7 @@ def parse_job(job_class: type[JobT], arguments: Sequence[str]) -> JobT:
     given = _from_command_line(job_class, arguments, fields)
     settings = _environment(job_class)
     if given.get("config"):
-        update_settings(settings, _from_yaml(Path(given["config"])))
+        update_settings(settings, _from_yaml(given["config"]))
     update_settings(settings, given)
     try:
         return job_class(**settings)
@@ -133,9 +139,9 @@ def _with_underscores(flag: str, fields: dict[str, FieldInfo]) -> str:
     return f"--{known}{equals}{value}" if flag.startswith("--") and known in fields else flag
 
 
-def _from_yaml(path: Path) -> dict[str, Any]:
+def _from_yaml(path: str) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.safe_load(_read_text(path))
     except FileNotFoundError as error:
         raise InputError(f"--config: no such file: {path}") from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -144,6 +150,16 @@ def _from_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise InputError(f"--config {path}: found {type(content).__name__}, accepted: settings")
     return content
+
+
+def _read_text(path: str) -> str:
+    if "://" not in path:
+        return Path(path).read_text()
+    # Which imports pyarrow, and so is left until it is needed.
+    from giblet_ray.dataset.storage import Storage
+
+    folder, _, name = path.rpartition("/")
+    return Storage.at(folder).read(name).decode()
 
 
 def _environment(job_class: type[Job]) -> dict[str, Any]:

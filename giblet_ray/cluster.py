@@ -9,6 +9,9 @@ from typing import Any, TypeVar
 
 from giblet_ray.errors import InputError
 
+START_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
+"""Variable with the time that Ray Train waits for room for its workers before it looks again."""
+_ANSWER_SECONDS = 20
 _MOST_LOSSES = 3
 """How often work goes on by itself after a worker was lost."""
 _T = TypeVar("_T")
@@ -29,7 +32,7 @@ def connect(num_cpus: int | None = None) -> None:
     # Ray announces a future change of this default; no accelerator is hidden by what we ask for.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     # A worker group that cannot be placed is an error after a while, not a silent wait.
-    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "180")
+    os.environ.setdefault(START_TIMEOUT, "180")
     # A worker that reports waits until the controller looks for reports. At Ray's interval no
     # epoch, and no checkpoint within one, could take less than 2 s.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
@@ -38,24 +41,30 @@ def connect(num_cpus: int | None = None) -> None:
 
     if not ray.is_initialized():
         joins = bool(os.environ.get("RAY_ADDRESS"))
-        if not joins:
+        if joins:
+            # The cluster's dashboard shows trainings, their workers and their metrics.
+            os.environ.setdefault("RAY_TRAIN_ENABLE_STATE_TRACKING", "1")
+            _check_admission(os.environ["RAY_ADDRESS"])
+        else:
             # Nobody takes this machine away from us: no process has to watch for that.
             os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
-        _init(None if joins else num_cpus, None if joins else False)
+        _init(joins, num_cpus)
     for name in ("ray.data", "ray.train", "ray.tune"):
         logging.getLogger(name).setLevel(logging.ERROR)
     ray.data.DataContext.get_current().enable_progress_bars = False
 
 
-def _init(num_cpus: int | None, include_dashboard: bool | None) -> None:
+def _init(joins: bool, num_cpus: int | None) -> None:
     """Start or join Ray; a machine that was too busy to start it in time gets a second chance."""
     import ray
 
     for last in (False, True):
         try:
             ray.init(
-                num_cpus=num_cpus,
-                include_dashboard=include_dashboard,
+                # Unless told otherwise, Ray would join whatever cluster was started here last.
+                address=None if joins else "local",
+                num_cpus=None if joins else num_cpus,
+                include_dashboard=None if joins else False,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
             )
@@ -68,6 +77,44 @@ def _init(num_cpus: int | None, include_dashboard: bool | None) -> None:
                 raise InputError(
                     "Ray did not start on this machine within 30 s, twice: too much else runs here"
                 ) from error
+
+
+def _check_admission(address: str) -> None:
+    """Make sure that a cluster answers, and takes our token: Ray itself would try for minutes.
+
+    Raises
+    ------
+    InputError
+        If it does not.
+    """
+    if not address.rpartition(":")[2].isdigit():
+        return  # "auto", which Ray looks up
+    import grpc
+    from ray._private.grpc_utils import init_grpc_channel
+    from ray.core.generated.gcs_service_pb2 import (  # type: ignore[attr-defined]
+        GetClusterIdRequest,
+    )
+    from ray.core.generated.gcs_service_pb2_grpc import NodeInfoGcsServiceStub
+    from ray.exceptions import AuthenticationError
+
+    try:
+        with init_grpc_channel(address) as channel:
+            NodeInfoGcsServiceStub(channel).GetClusterId(
+                GetClusterIdRequest(), timeout=_ANSWER_SECONDS
+            )
+    except AuthenticationError as error:
+        raise InputError(f"RAY_AUTH_MODE is token: {str(error).partition('. ')[0]}") from error
+    except grpc.RpcError as error:
+        if error.code() == grpc.StatusCode.UNAUTHENTICATED:
+            raise InputError(
+                f"RAY_ADDRESS {address}: the cluster does not take the token that it was given, or "
+                "was given none; RAY_AUTH_MODE=token with the cluster's token in "
+                "~/.ray/auth_token, or in the file that RAY_AUTH_TOKEN_PATH names, is accepted"
+            ) from error
+        raise InputError(
+            f"RAY_ADDRESS {address}: no Ray cluster answers there; HOST:PORT of one that runs is "
+            "accepted, or no RAY_ADDRESS at all for this machine alone"
+        ) from error
 
 
 def cluster_totals() -> dict[str, float]:

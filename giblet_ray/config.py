@@ -12,8 +12,18 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from giblet_ray.secrets import refuse_secrets
 
 Modality = Literal["video", "audio", "text"]
 
@@ -182,14 +192,49 @@ class TrainConfig(Group):
 class ScalingConfig(Group):
     """Workers, and what each is given."""
 
-    num_workers: int = Field(1, ge=1)
-    """Training workers; with GPUs, one GPU each."""
+    num_workers: Annotated[
+        tuple[int, ...], BeforeValidator(_tuple_of_one), Spelling("N or MIN,MAX")
+    ] = (1,)
+    """Training workers; with GPUs, one GPU each. MIN,MAX: elastic, as many as the cluster has room
+    for; a run that grows or shrinks goes on from its latest checkpoint."""
+    resize_seconds: float = Field(60, gt=0)
+    """How often an elastic run looks whether it can grow."""
     use_gpu: bool | None = None
     """Train on GPUs (default: where the cluster has any)."""
     cpus_per_worker: float = Field(1, gt=0)
     """CPU cores reserved for each worker."""
     max_failures: int = Field(3, ge=0)
-    """Restarts from the latest checkpoint after a worker died, before the run fails."""
+    """Restarts from the latest checkpoint after a worker died, in a row without another checkpoint
+    between them, before the run fails."""
+    wait_minutes: float = Field(60, gt=0)
+    """How long a run waits, in all, for machines that a fixed number of workers has room on."""
+
+    @field_validator("num_workers")
+    @classmethod
+    def _workers_are_a_number_or_a_range(cls, workers: tuple[int, ...]) -> tuple[int, ...]:
+        if len(workers) not in (1, 2) or workers[0] < 1 or workers[-1] < workers[0]:
+            found = ",".join(map(str, workers)) or "empty"
+            raise ValueError(f"num_workers is {found}; N or MIN,MAX is accepted, such as 4 or 2,8")
+        return workers[:1] if workers[0] == workers[-1] else workers
+
+    @field_serializer("num_workers")
+    def _workers_as_given(self, workers: tuple[int, ...]) -> int | tuple[int, ...]:
+        return workers if self.is_elastic else workers[0]
+
+    @property
+    def min_workers(self) -> int:
+        """Workers that a run starts with at the least."""
+        return self.num_workers[0]
+
+    @property
+    def max_workers(self) -> int:
+        """Workers that a run has at the most."""
+        return self.num_workers[-1]
+
+    @property
+    def is_elastic(self) -> bool:
+        """Whether the number of workers may change."""
+        return len(self.num_workers) == 2
 
 
 class StorageConfig(Group):
@@ -208,6 +253,10 @@ class TrackingConfig(Group):
     """Experiment that the run appears in."""
     log_model: bool = True
     """Log the best model, with its signature, when training ends."""
+    patience_seconds: float = Field(120, ge=0)
+    """Seconds that the end of a run waits for an MLflow server that is away."""
+    system_metrics_seconds: float = Field(10, ge=0)
+    """Seconds between the points of each node's CPU, memory, disk, network and GPU use; 0: none."""
 
 
 # --- sweep ----------------------------------------------------------------------------------
@@ -323,10 +372,13 @@ class Job(BaseSettings):
         use_attribute_docstrings=True,
         env_prefix="GIBLET_RAY_",
         env_nested_delimiter="__",
+        hide_input_in_errors=True,
     )
 
     config: str | None = Field(None, exclude=True)
-    """YAML file with any of these settings; the command line wins over it."""
+    """YAML file (path or URI) with any of these settings; the command line wins over it."""
+    preflight: bool = Field(False, exclude=True)
+    """Say whether the job fits, with numbers, and stop: nothing is written, no GPU is booked."""
     debug: bool = Field(False, exclude=True)
     """Show the traceback of an error."""
 
@@ -340,6 +392,12 @@ class Job(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Take nothing but arguments: only the command line may look into the environment."""
         return (init_settings,)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _nothing_secret_is_given(cls, settings: Any) -> Any:
+        refuse_secrets(settings)
+        return settings
 
 
 class TrainJob(Job):

@@ -6,13 +6,13 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from giblet_ray import config
-from giblet_ray.cli import _fields
 from giblet_ray.config import HRF_SECONDS, DemoJob, Job, PrecomputeJob, SplitConfig, TrainJob
+from giblet_ray.settings import setting_fields
 
 
 @pytest.mark.parametrize("job", [TrainJob, PrecomputeJob, DemoJob])
 def test_every_setting_is_documented(job: type[Job]) -> None:
-    undocumented = [name for name, field in _fields(job) if not field.description]
+    undocumented = [name for name, field in setting_fields(job) if not field.description]
     assert not undocumented
 
 

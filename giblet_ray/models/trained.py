@@ -3,20 +3,23 @@
 model.safetensors           weights and BatchNorm statistics
 normalisation.safetensors   how BOLD was z-scored: mean_RV, std_RV, valid_V
 voxels.safetensors          held-out scores per voxel: pearson_V, r2_V  (after an epoch)
-record.json                 configuration, data set, and where in the training it was saved
-state.pt                    optimizer, schedule and position, to train on (weights_only)
+state.pt                    optimizer and schedule, to train on (loaded with weights_only)
+record.json                 configuration, data set, where in the training it was saved, and the
+                            checksums of the other files; written last
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import posixpath
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import xxhash
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
@@ -34,6 +37,10 @@ NORMALISATION = "normalisation.safetensors"
 VOXELS = "voxels.safetensors"
 RECORD = "record.json"
 STATE = "state.pt"
+CHECKSUMS = "checksums"
+"""Key of the record: xxh3_128 of the other files, by name."""
+_RECORD_KEYS = {"config", "dataset", "position", "score"}
+_HASH_BLOCK_BYTES = 4 * 2**20
 
 
 def stimulus_parts(data: DataConfig) -> tuple[str, ...]:
@@ -113,6 +120,8 @@ class Encoder:
             If there is no complete checkpoint, or it does not fit the data set.
         """
         folder = local_checkpoint(str(path))
+        if problem := damage(folder, (WEIGHTS, NORMALISATION)):
+            raise InputError(problem)
         try:
             encoder = cls.build(read_record(folder), load_file(folder / WEIGHTS), device)
         except (OSError, RuntimeError, SafetensorError) as error:
@@ -237,31 +246,95 @@ def local_checkpoint(location: str) -> Path:
     return folder
 
 
-def checkpoint_records(storage: Storage, run: str) -> dict[str, dict[str, Any]]:
-    """Return the record of every checkpoint below a run's folder, by the checkpoint's path."""
-    return {
-        posixpath.dirname(name): _record(storage, name)
-        for name in storage.names(run)
-        if posixpath.basename(name) == RECORD
-    }
+def file_checksum(path: Path) -> str:
+    """Return the xxh3_128 of a local file, in hexadecimal."""
+    digest = xxhash.xxh3_128()
+    with path.open("rb") as stream:
+        while block := stream.read(_HASH_BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def damage(folder: Path, names: Iterable[str] | None = None) -> str | None:
+    """Say what is wrong with a local checkpoint, or return None if it is whole.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the checkpoint.
+    names : iterable of str, optional
+        Files that are looked at (default: all that the record knows).
+    """
+    try:
+        known = dict(read_record(folder)[CHECKSUMS])
+    except InputError as error:
+        return str(error)
+    except (KeyError, TypeError, ValueError):
+        return f"{folder / RECORD}: damaged: it has no checksums"
+    for name in known if names is None else names:
+        path = folder / name
+        try:
+            found = file_checksum(path)
+        except FileNotFoundError:
+            return f"{path}: no such file"
+        except OSError as error:
+            return f"{path}: cannot be read: {error.strerror}"
+        if found != known.get(name):
+            return (
+                f"{path}: damaged: checksum {found[:12]} of {path.stat().st_size:,} bytes; "
+                f"its {RECORD} says {str(known.get(name))[:12]}"
+            )
+    return None
+
+
+def checkpoint_names(storage: Storage, run: str) -> list[str]:
+    """Return the path of every complete checkpoint below a run's folder."""
+    return [
+        posixpath.dirname(name) for name in storage.names(run) if posixpath.basename(name) == RECORD
+    ]
+
+
+def sound_records(storage: Storage, run: str) -> dict[str, dict[str, Any]]:
+    """Return the record of every checkpoint below a run's folder, by the checkpoint's path.
+
+    Left out are those whose record is damaged: what is wrong with it, a run says that would go on
+    from there.
+    """
+    records = {}
+    for name in checkpoint_names(storage, run):
+        with contextlib.suppress(InputError):
+            records[name] = _record(storage, posixpath.join(name, RECORD))
+    return records
 
 
 def _record(storage: Storage, name: str) -> dict[str, Any]:
+    where = storage.describe(name)
     try:
-        return json.loads(storage.read(name))
+        record = json.loads(storage.read(name))
     except (OSError, ValueError) as error:
-        where = storage.describe(name)
         raise InputError(f"{where}: damaged, or no checkpoint's record: {error}") from error
+    if not isinstance(record, dict) or not record.keys() >= _RECORD_KEYS:
+        raise InputError(f"{where}: damaged, or no checkpoint's record: settings are missing")
+    return record
 
 
 def best_checkpoint(storage: Storage, run: str) -> tuple[str, dict[str, Any]] | None:
     """Return the path and the record of a run's best checkpoint, or None if the run has none.
 
     One from within an epoch, which has no score, counts only if there is no other.
+
+    Raises
+    ------
+    InputError
+        If it has some, and the record of each is damaged.
     """
-    records = checkpoint_records(storage, run)
+    records = sound_records(storage, run)
     best = best_of(records)
-    return None if best is None else (best, records[best])
+    if best is not None:
+        return best, records[best]
+    for name in checkpoint_names(storage, run):
+        _record(storage, posixpath.join(name, RECORD))
+    return None
 
 
 def best_of(records: Mapping[str, dict[str, Any]]) -> str | None:

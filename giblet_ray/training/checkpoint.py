@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import pickle
+import posixpath
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,14 +25,22 @@ from giblet_ray.errors import InputError
 from giblet_ray.evaluation.metrics import VoxelMetrics
 from giblet_ray.models.encoder import MultimodalEncoder
 from giblet_ray.models.trained import (
+    CHECKSUMS,
     NORMALISATION,
     RECORD,
     STATE,
     VOXELS,
     WEIGHTS,
     best_of,
-    checkpoint_records,
+    checkpoint_names,
+    damage,
+    file_checksum,
+    sound_records,
 )
+
+_KEPT = 2
+"""Latest checkpoints that are kept, beside the best: if one is damaged, there is one before it."""
+_NAME = re.compile(r"epoch-(?P<epoch>[0-9]{4,})-step-(?P<step>[0-9]{7,})")
 
 
 @dataclass
@@ -53,6 +66,11 @@ class Position:
     history: list[dict[str, float]] = field(default_factory=list)
     """Metrics of every complete epoch."""
 
+    @property
+    def name(self) -> str:
+        """Folder of the checkpoint that is saved here."""
+        return f"epoch-{self.epoch:04d}-step-{self.step:07d}"
+
 
 def save_checkpoint(
     folder: Path,
@@ -63,6 +81,7 @@ def save_checkpoint(
     normalisation: Normalisation,
     record: dict[str, Any],
     voxels: VoxelMetrics | None,
+    unsent: Sequence[Any],
 ) -> None:
     """Write a checkpoint into an empty folder.
 
@@ -76,7 +95,44 @@ def save_checkpoint(
         Configuration and data set, as JSON holds them.
     voxels : VoxelMetrics or None
         Held-out scores, if the checkpoint ends an epoch.
+    unsent : sequence
+        Points of the curves that are recorded nowhere else yet, as JSON holds them.
+
+    Raises
+    ------
+    InputError
+        If there is no room for it.
     """
+    try:
+        _write_state(folder, model, optimizer, schedule, normalisation, voxels)
+    except (OSError, RuntimeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"{folder}: a checkpoint cannot be written here: {reason}; free some room, or set "
+            "TMPDIR to a folder that has more"
+        ) from error
+    score = position.history[-1]["val/pearson_mean"] if voxels is not None else None
+    runs = [[run.subject, run.stimulus] for run in normalisation.runs]
+    content = {
+        **record,
+        "position": asdict(position),
+        "score": score,
+        "runs": runs,
+        "unsent": list(unsent),
+        CHECKSUMS: {path.name: file_checksum(path) for path in sorted(folder.iterdir())},
+    }
+    # Last: a folder without it is no checkpoint.
+    (folder / RECORD).write_text(json.dumps(content, indent=1))
+
+
+def _write_state(
+    folder: Path,
+    model: MultimodalEncoder,
+    optimizer: Optimizer,
+    schedule: LRScheduler,
+    normalisation: Normalisation,
+    voxels: VoxelMetrics | None,
+) -> None:
     save_file({k: v.contiguous() for k, v in model.state_dict().items()}, folder / WEIGHTS)
     save_file(
         {
@@ -96,11 +152,6 @@ def save_checkpoint(
         },
         folder / STATE,
     )
-    score = position.history[-1]["val/pearson_mean"] if voxels is not None else None
-    runs = [[run.subject, run.stimulus] for run in normalisation.runs]
-    content = {**record, "position": asdict(position), "score": score, "runs": runs}
-    # Last: a folder without it is no checkpoint.
-    (folder / RECORD).write_text(json.dumps(content, indent=1))
 
 
 def restore_checkpoint(
@@ -121,41 +172,100 @@ def restore_checkpoint(
         state = torch.load(folder / STATE, map_location="cpu", weights_only=True, mmap=True)
         optimizer.load_state_dict(state["optimizer"])
         schedule.load_state_dict(state["schedule"])
-    except (OSError, RuntimeError, ValueError, KeyError) as error:
+        return Position(**json.loads((folder / RECORD).read_text())["position"])
+    except (
+        OSError,
+        RuntimeError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        SafetensorError,
+        pickle.UnpicklingError,
+    ) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{folder}: not a complete checkpoint of this run: {reason}") from error
-    return Position(**json.loads((folder / RECORD).read_text())["position"])
 
 
 def keep_checkpoint(storage: Storage, run: str, folder: Path, name: str) -> None:
-    """Store a checkpoint below a run's folder; of those before it, keep the best alone."""
+    """Store a checkpoint below a run's folder; keep it, the one before it and the best."""
     storage.store(folder, f"{run}/{name}", last=RECORD)
-    drop_checkpoints(storage, run, keep=f"{run}/{name}")
+    drop_checkpoints(storage, run, keep=_KEPT)
 
 
-def drop_checkpoints(storage: Storage, run: str, keep: str | None = None) -> None:
-    """Delete a run's checkpoints but for the best, and the one to `keep`."""
-    records = checkpoint_records(storage, run)
-    for name in records.keys() - {best_of(records), keep}:
+def drop_checkpoints(storage: Storage, run: str, keep: int = 0) -> None:
+    """Delete a run's checkpoints but for the best and the latest `keep`, and what is incomplete.
+
+    Only one process may write checkpoints of a run at a time.
+    """
+    found = {posixpath.dirname(name) for name in storage.names(run)}
+    folders = {name for name in found if _NAME.fullmatch(posixpath.basename(name))}
+    records = sound_records(storage, run)
+    kept = {*_newest_first(records)[:keep], best_of(records)}
+    for name in folders - kept:
         storage.delete(f"{name}/{RECORD}")  # first: a folder without it is no checkpoint
         storage.delete_folder(name)
 
 
-def latest_checkpoint(storage: Storage, run: str) -> Path | None:
-    """Return a local folder with a run's latest checkpoint, or None if it has none."""
-    latest = _latest(storage, run)
-    return None if latest is None else storage.fetch(latest[0])
+def _newest_first(names: Iterable[str]) -> list[str]:
+    """Return the paths of checkpoints by their step."""
+
+    def step(name: str) -> int:
+        found = _NAME.fullmatch(posixpath.basename(name))
+        return int(found["step"]) if found else -1
+
+    return sorted(names, key=step, reverse=True)
+
+
+@contextmanager
+def open_latest(
+    storage: Storage,
+    run: str,
+    open_folder: Callable[[str], AbstractContextManager[str]],
+    show: Callable[[str], None],
+) -> Iterator[str | None]:
+    """Find a run's latest checkpoint that is whole, and keep it open.
+
+    Parameters
+    ----------
+    storage, run : Storage, str
+        Where the run is.
+    open_folder : callable
+        Gives a local folder with the files of a checkpoint's path.
+    show : callable
+        Is told of every checkpoint that is passed over.
+
+    Yields
+    ------
+    str or None
+        Path of the checkpoint below the storage; None if the run has none yet.
+
+    Raises
+    ------
+    InputError
+        If none of several is whole.
+    """
+    names = _newest_first(checkpoint_names(storage, run))
+    for name in names:
+        with open_folder(name) as folder:
+            problem = damage(Path(folder))
+            if problem is None:
+                yield name
+                return
+        show(f"{problem}; going back to the checkpoint before it")
+    if names:
+        raise InputError(
+            f"{storage.describe(run)}: none of its {len(names)} checkpoints is whole: delete the "
+            "folder to train anew, or give another --name"
+        )
+    yield None
 
 
 def latest_record(storage: Storage, run: str) -> dict[str, Any] | None:
     """Return the record of a run's latest checkpoint, or None if it has none."""
-    latest = _latest(storage, run)
-    return None if latest is None else latest[1]
-
-
-def _latest(storage: Storage, run: str) -> tuple[str, dict[str, Any]] | None:
-    records = checkpoint_records(storage, run).items()
-    return max(records, key=lambda item: item[1]["position"]["step"], default=None)
+    records = sound_records(storage, run)
+    names = _newest_first(records)
+    return records[names[0]] if names else None
 
 
 def epoch_history(storage: Storage, run: str) -> list[dict[str, float]]:

@@ -31,6 +31,7 @@ from giblet_ray.dataset.windows import (
 from giblet_ray.evaluation.metrics import VoxelMetrics
 from giblet_ray.models.trained import build_encoder
 from giblet_ray.training.checkpoint import Position, restore_checkpoint, save_checkpoint
+from giblet_ray.training.memory import MemoryPeak
 from giblet_ray.training.optimizer import build_optimizer, build_schedule
 from giblet_ray.training.progress import Rate, epoch_line
 from giblet_ray.training.step import LossTotals, Ranks, Scores, seed_dropout
@@ -55,6 +56,9 @@ class Link(Protocol):
     def log(self, metrics: dict[str, float], step: int) -> None:
         """Record points of the training curves; only rank 0 calls it."""
 
+    def unsent(self) -> list[Any]:
+        """Return points that are recorded nowhere yet, for a checkpoint; only rank 0 calls it."""
+
     def show(self, line: str) -> None:
         """Tell the user; only rank 0 calls it."""
 
@@ -78,20 +82,22 @@ class Samples:
     def steps(self, job: TrainJob, epoch: int, rank: int, world_size: int) -> list[Step]:
         """Return a rank's steps of an epoch (counted from 0)."""
         n, seed, size = len(self.train), job.train.seed, job.train.batch_size
-        smallest = smallest_batch(job, world_size)
+        smallest = smallest_batch(job)
         if self.row_group is None:
             return epoch_steps(epoch_order(n, seed, epoch), size, smallest, rank, world_size)
         order = streamed_epoch_order(self.row_group, _STREAM_MIX_ROW_GROUPS, seed, epoch)
-        return streamed_epoch_steps(order, size, smallest, rank, world_size)
+        lanes = job.scaling.max_workers
+        return streamed_epoch_steps(order, size, smallest, lanes, rank, world_size)
 
 
-def smallest_batch(job: TrainJob, world_size: int) -> int:
+def smallest_batch(job: TrainJob) -> int:
     """Return the windows that a global batch needs for every rank to compute its part.
 
-    Each accumulated part of a rank needs a window, and two rows for BatchNorm's statistics.
+    Each accumulated part of a rank needs a window, and two rows for BatchNorm's statistics. The
+    ranks are as many as there may ever be: batches do not change when an elastic run does.
     """
     alone = job.data.window == 1 and job.model.batch_norm == "batch"
-    return world_size * job.train.accumulation * (2 if alone else 1)
+    return job.scaling.max_workers * job.train.accumulation * (2 if alone else 1)
 
 
 def is_finished(position: Position, settings: TrainConfig) -> bool:
@@ -159,16 +165,15 @@ def train(
     ranks = Ranks(model, world_size, device, job.model.batch_norm == "frozen")
     scores = Scores(normalisation, job, device)
     rate = Rate(total_steps, position.step)
+    memory = MemoryPeak(device)
 
     def checkpoint(metrics: dict[str, float], voxels: VoxelMetrics | None) -> None:
-        name = f"epoch-{position.epoch:04d}-step-{position.step:07d}"
         if rank > 0:
-            return link.report(metrics, None, name)
-        with tempfile.TemporaryDirectory() as folder:
-            save_checkpoint(
-                Path(folder), model, optimizer, schedule, position, normalisation, record, voxels
-            )
-            link.report(metrics, Path(folder), name)
+            return link.report(metrics, None, position.name)
+        with tempfile.TemporaryDirectory() as name:
+            folder, state = Path(name), (model, optimizer, schedule)
+            save_checkpoint(folder, *state, position, normalisation, record, voxels, link.unsent())
+            link.report(metrics, folder, position.name)
 
     while not is_finished(position, settings):
         steps = samples.steps(job, position.epoch, rank, world_size)[position.step_in_epoch :]
@@ -207,7 +212,7 @@ def train(
         voxels, val_metrics = scores.evaluate(ranks, loader, samples.val, rank)
         position.epoch += 1
         position.step_in_epoch, position.loss_sums = 0, {}
-        metrics = {**train_metrics, **val_metrics, **speed}
+        metrics = {**train_metrics, **val_metrics, **speed, **memory.bytes()}
         position.history.append({"epoch": position.epoch, **metrics})
         score = val_metrics["val/pearson_mean"]
         if position.best_score is None or score > position.best_score:

@@ -7,6 +7,10 @@ import time
 from giblet_ray.training.checkpoint import Position
 
 _SHOW_SECONDS = 10.0
+_SHOW_SHARE = 0.05
+_MOST_SECONDS = 300.0
+"""A user hears of a training after 10 s, then ever more seldom, up to every five minutes: logs of a
+day stay readable."""
 
 
 class Rate:
@@ -18,7 +22,9 @@ class Rate:
 
     def is_due(self) -> bool:
         """Whether the user has heard nothing for a while."""
-        return time.monotonic() - self._shown > _SHOW_SECONDS
+        running = time.monotonic() - self._started
+        pause = min(max(_SHOW_SECONDS, _SHOW_SHARE * running), _MOST_SECONDS)
+        return time.monotonic() - self._shown > pause
 
     def left(self, step: int) -> str:
         """Return the time that the remaining steps will take, as text."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 import statistics
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +16,23 @@ import ray
 import ray.train
 import ray.train.torch
 import yaml
-from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, UserCallback
-from ray.train.v2.api.exceptions import TrainingFailedError
+from ray.train import FailureConfig, RunConfig, ScalingConfig, UserCallback
+from ray.train.v2.api.exceptions import ControllerError, TrainingFailedError
 
-from giblet_ray.cluster import cluster_totals, connect
-from giblet_ray.config import TrainJob
+from giblet_ray.cluster import START_TIMEOUT, cluster_totals, connect
+from giblet_ray.config import StorageConfig, TrainJob
 from giblet_ray.dataset.normalise import Normalisation
 from giblet_ray.dataset.storage import Storage, absolute
 from giblet_ray.errors import InputError
-from giblet_ray.models.trained import fetch_best_checkpoint
+from giblet_ray.models.trained import best_checkpoint
+from giblet_ray.preflight.brief import check_training
 from giblet_ray.settings import flat_settings
+from giblet_ray.tracking.finish import RunEnd
+from giblet_ray.tracking.points import RunAddress
 from giblet_ray.tracking.report import report_best
 from giblet_ray.tracking.run import MlflowRun, absolute_uri, ending
-from giblet_ray.training.board import shown_board
+from giblet_ray.tracking.server import tracking_errors
+from giblet_ray.training.board import Failures, shown_board
 from giblet_ray.training.checkpoint import Position, latest_record
 from giblet_ray.training.data import (
     TrainingData,
@@ -37,8 +43,10 @@ from giblet_ray.training.data import (
     read_rows,
 )
 from giblet_ray.training.loop import is_finished, smallest_batch
-from giblet_ray.training.worker import SCORE, train_worker
+from giblet_ray.training.worker import train_worker
 
+_ERROR = "error.txt"
+"""Traceback of the failure that a run was given up after."""
 _FREE_TO_CHANGE = {
     "data": {"residence"},
     "train": {"checkpoint_every_steps", "log_every_steps"},
@@ -56,8 +64,10 @@ class Trained:
         Folder or URI of the data set.
     run_folder : str
         Folder or URI that holds the run's checkpoints.
+    best_location : str
+        Folder or URI of the checkpoint with the highest held-out r.
     best_checkpoint : Path
-        The checkpoint with the highest held-out r; a local copy if the run's folder is remote.
+        The same, or a local copy if the run's folder is remote.
     mlflow_run : MlflowRun
         Where MLflow has it.
     position : Position
@@ -68,6 +78,7 @@ class Trained:
 
     dataset: str
     run_folder: str
+    best_location: str
     best_checkpoint: Path
     mlflow_run: MlflowRun
     position: Position
@@ -81,7 +92,7 @@ class Trained:
         summary = {
             "data set": self.dataset,
             "run": self.run_folder,
-            "best checkpoint": str(self.best_checkpoint),
+            "best checkpoint": self.best_location,
             "MLflow run": f"{self.mlflow_run.id} in {uri}",
             "held-out Pearson r": (
                 f"mean {best['val/pearson_mean']:.4f}, median {best['val/pearson_median']:.4f}, "
@@ -126,23 +137,27 @@ def fit(job: TrainJob, show: Callable[[str], None]) -> Trained:
     connect()
     use_gpu = choose_gpu(job)
     data = place_data(data, job.data.residence, use_gpu)
+    if not finished:
+        check_training(job, data, use_gpu, show)
     run_folder = storage.describe(job.name)
     mlflow_run = MlflowRun(job.tracking.uri, job.tracking.experiment, job.name, run_folder)
-    with ending(mlflow_run.close):
+    end = RunEnd(mlflow_run, storage, job.name, job.tracking.patience_seconds, show)
+    with ending(end):
         if finished:
             show(f"run {job.name} is finished already; another --name trains anew")
         else:
             _train_on_workers(job, use_gpu, data, record, mlflow_run, show)
-        best = fetch_best_checkpoint(storage, job.name)
+        found = best_checkpoint(storage, job.name)
         after = latest_record(storage, job.name)
-        if best is None or after is None:
+        if found is None or after is None:
             raise InputError(f"{run_folder}: the run's checkpoints are gone")
+        best = storage.fetch(found[0])
         position = Position(**after["position"])
-        if not finished:
-            show("logging the best model to MLflow")
-            report_best(mlflow_run, best, position.history, job.tracking.log_model)
+        log_model = job.tracking.log_model
+        end.report = partial(report_best, mlflow_run, best, position.history, log_model)
     where = data.dataset.storage.location
-    return Trained(where, run_folder, best, mlflow_run, position, finished)
+    best_location = storage.describe(found[0])
+    return Trained(where, run_folder, best_location, best, mlflow_run, position, finished)
 
 
 def _train_on_workers(
@@ -155,15 +170,16 @@ def _train_on_workers(
 ) -> None:
     """Record what is trained on what, read the data, and let the workers train."""
     where, checksum = data.dataset.storage.location, record["dataset"]["checksum"]
-    mlflow_run.describe(flat_settings(record["config"]), where, checksum)
-    mlflow_run.text(yaml.safe_dump(record["config"], sort_keys=False), "config.yaml")
+    with tracking_errors(job.tracking.uri):
+        mlflow_run.describe(flat_settings(record["config"]), where, checksum)
+        mlflow_run.text(yaml.safe_dump(record["config"], sort_keys=False), "config.yaml")
     show(f"reading {where}: {data.residence}, {data.reason}")
     rows = read_rows(data)  # owns the blocks: kept until the workers are done
     data = hold_blocks(data, rows)
     normalisation = normalise(data, rows)
     for line in _describe_data(job, data, normalisation):
         show(line)
-    run_workers(job, use_gpu, data, record, normalisation, (mlflow_run.uri, mlflow_run.id), show)
+    run_workers(job, use_gpu, data, record, normalisation, mlflow_run.address, show)
 
 
 def run_workers(
@@ -172,11 +188,14 @@ def run_workers(
     data: TrainingData,
     record: dict[str, Any],
     normalisation: Normalisation,
-    mlflow: tuple[str, str] | None,
+    mlflow: RunAddress | None,
     show: Callable[[str], None],
     callbacks: Sequence[UserCallback] = (),
 ) -> None:
     """Train with Ray Train's workers, from the run's latest checkpoint if it has one.
+
+    Workers that are lost are started again, as long as that brings new checkpoints; where the
+    cluster has no room for them, they are waited for.
 
     Parameters
     ----------
@@ -186,9 +205,9 @@ def run_workers(
         One GPU for each worker, or CPUs.
     data, record, normalisation
         What :func:`giblet_ray.training.worker.train_worker` is given.
-    mlflow : (str, str) or None
-        Tracking store and run that rank 0 logs to. Without one, the points of the curves are
-        reported with the metrics of their epoch, as ``points``.
+    mlflow : RunAddress or None
+        Run that rank 0 logs to. Without one, the points of the curves are reported with the
+        metrics of their epoch, as ``points``.
     show : callable
         Is given each line that the user should see.
     callbacks : sequence of UserCallback
@@ -197,11 +216,17 @@ def run_workers(
     Raises
     ------
     InputError
-        If training cannot go on for a reason that lies in settings or data.
-    TrainingFailedError
-        If workers died more often than the settings allow.
+        If training cannot go on: for a reason that lies in settings or data, because workers died
+        too often, or because there is no room for them.
     """
-    with shown_board(show) as board:
+    # A path means the same in every worker's folder.
+    job = job.model_copy(update={"storage": StorageConfig(path=absolute(job.storage.path))})
+    scaling, storage = job.scaling, Storage.at(job.storage.path)
+    per_worker = {"CPU": scaling.cpus_per_worker, **({"GPU": 1} if use_gpu else {})}
+    run = storage.describe(job.name)
+    missing = partial(_what_is_missing, scaling.min_workers, per_worker)
+    waits = math.ceil(scaling.wait_minutes * 60 / float(os.environ[START_TIMEOUT]))
+    with shown_board(run, scaling.max_failures, show, missing) as board:
         trainer = ray.train.torch.TorchTrainer(
             train_worker,
             train_loop_config={
@@ -213,26 +238,19 @@ def run_workers(
                 "board": board,
             },
             scaling_config=ScalingConfig(
-                num_workers=job.scaling.num_workers,
+                num_workers=scaling.num_workers if scaling.is_elastic else scaling.max_workers,  # type: ignore[arg-type]  # typed as its first version
                 use_gpu=use_gpu,
-                resources_per_worker={
-                    "CPU": job.scaling.cpus_per_worker,
-                    **({"GPU": 1} if use_gpu else {}),
-                },
+                resources_per_worker=per_worker,
+                elastic_resize_monitor_interval_s=scaling.resize_seconds,  # type: ignore[call-arg]
             ),
             run_config=RunConfig(
                 name=job.name,
-                storage_path=absolute(job.storage.path),
-                checkpoint_config=CheckpointConfig(
-                    num_to_keep=1,  # the best, and Ray always keeps the latest
-                    checkpoint_score_attribute=SCORE,
-                    checkpoint_score_order="max",
-                ),
+                storage_path=job.storage.path,
                 failure_config=FailureConfig(  # type: ignore[call-arg]  # typed as its first version
-                    max_failures=job.scaling.max_failures,
-                    controller_failure_limit=job.scaling.max_failures,
+                    max_failures=-1,  # the board counts, and forgets failures before a checkpoint
+                    controller_failure_limit=waits,
                 ),
-                callbacks=list(callbacks),  # type: ignore[arg-type]  # typed as its first version
+                callbacks=[*callbacks, Failures(board)],  # type: ignore[list-item]  # typed as its first version
             ),
         )
         failure: TrainingFailedError | None = None
@@ -240,11 +258,30 @@ def run_workers(
             trainer.fit()
         except TrainingFailedError as error:
             failure = error
-        fatal: str | None = ray.get(board.fatal.remote())
+        fatal, said = ray.get(board.fatal.remote())
         if fatal is not None:
+            if said:
+                with storage.write(f"{job.name}/{_ERROR}") as stream:
+                    stream.write(said.encode())
+                fatal += f"; more in {storage.describe(f'{job.name}/{_ERROR}')}"
             raise InputError(fatal) from failure
+        if isinstance(failure, ControllerError):
+            raise InputError(
+                f"no room for {missing()} in {scaling.wait_minutes:g} minutes "
+                "(--scaling.wait_minutes); the same command goes on from the latest checkpoint"
+            ) from failure
         if failure is not None:
             raise failure
+
+
+def _what_is_missing(workers: int, per_worker: Mapping[str, float]) -> str:
+    """Say what workers need, and what the cluster has of it."""
+    needs = " and ".join(f"{amount:g} {name}" for name, amount in per_worker.items())
+    free, totals = ray.available_resources(), cluster_totals()
+    has = ", ".join(
+        f"{free.get(name, 0):g} of {totals.get(name, 0):g} {name} free" for name in per_worker
+    )
+    return f"{workers} worker{'s' if workers > 1 else ''} of {needs} each; the cluster has {has}"
 
 
 def choose_gpu(job: TrainJob) -> bool:
@@ -260,7 +297,7 @@ def choose_gpu(job: TrainJob) -> bool:
     use_gpu = gpus > 0 if job.scaling.use_gpu is None else job.scaling.use_gpu
     if os.environ.get("RAY_ADDRESS"):
         return use_gpu  # a cluster may grow
-    workers = job.scaling.num_workers
+    workers = job.scaling.min_workers
     if use_gpu and workers > gpus:
         raise InputError(
             f"--scaling.num_workers {workers} needs {workers} GPUs; this machine has {gpus:g}"
@@ -281,10 +318,10 @@ def check_batch(job: TrainJob, data: TrainingData) -> None:
     InputError
         If it is too small, or larger than the training split.
     """
-    smallest = smallest_batch(job, job.scaling.num_workers)
+    smallest = smallest_batch(job)
     if job.train.batch_size < smallest:
         raise InputError(
-            f"--train.batch_size {job.train.batch_size}: {job.scaling.num_workers} workers with "
+            f"--train.batch_size {job.train.batch_size}: {job.scaling.max_workers} workers with "
             f"{job.train.accumulation} accumulated parts need at least {smallest} windows"
         )
     if job.train.batch_size > len(data.train):
@@ -352,5 +389,5 @@ def _describe_data(
     if rest:
         yield f"{rest} training TRs fill no window of {data.window} TRs: left out"
     last = len(data.train) % job.train.batch_size
-    if 0 < last < smallest_batch(job, job.scaling.num_workers):
+    if 0 < last < smallest_batch(job):
         yield f"the last {last} windows of each epoch's order are too few for a batch: left out"

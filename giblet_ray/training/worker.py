@@ -2,34 +2,34 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ray
 import ray.train
 import ray.train.torch
+from ray.train.collective import broadcast_from_rank_zero
 
 from giblet_ray.config import TrainJob
 from giblet_ray.dataset.loader import DeviceLoader
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
+from giblet_ray.models.trained import read_record
+from giblet_ray.tracking.points import RunAddress, keep_unsent
+from giblet_ray.training.checkpoint import keep_checkpoint, open_latest
 from giblet_ray.training.data import TrainingData
 from giblet_ray.training.loop import train
 
 if TYPE_CHECKING:
     from giblet_ray.tracking.metric_log import MetricLog
+    from giblet_ray.tracking.system_metrics import SystemMetrics
 
 SCORE = "val/pearson_mean"
 """Metric by which checkpoints are ranked."""
-_UNSCORED = -2.0
-"""Score of a checkpoint from within an epoch: less than any correlation. (Ray keeps scores as
-JSON, where NaN and infinity are lost.)"""
-_MLFLOW_PATIENCE_SECONDS = 60.0
-_UNSENT = "mlflow-unsent.jsonl"
-
+_FLUSH_SECONDS = 10.0
+"""Time that a worker gives MLflow at its end; the driver has more patience."""
 
 Point = tuple[int, dict[str, float]]
 """Step, and metrics."""
@@ -40,7 +40,8 @@ def train_worker(config: dict[str, Any]) -> None:
     job: TrainJob = config["job"]
     data: TrainingData = config["data"]
     board: Any = config["board"]
-    if ray.get(board.fatal.remote()) is not None:
+    fatal, _ = ray.get(board.fatal.remote())
+    if fatal is not None:
         return  # started again after an error that would only come again: the driver raises it
     link = TrainLink(board, job, config["mlflow"])
     try:
@@ -55,40 +56,78 @@ def train_worker(config: dict[str, Any]) -> None:
         link.close()
 
 
+def open_checkpoint(storage: Storage, name: str) -> AbstractContextManager[str]:
+    """Give a local folder with the files of a checkpoint.
+
+    One on another file system is copied for as long as it is open, once for all processes of a
+    node.
+    """
+    return ray.train.Checkpoint(storage.path(name), storage.filesystem).as_directory()
+
+
 class TrainLink:
     """A worker's :class:`giblet_ray.training.loop.Link` to Ray Train and MLflow."""
 
-    def __init__(self, board: Any, job: TrainJob, mlflow: tuple[str, str] | None) -> None:
+    def __init__(self, board: Any, job: TrainJob, mlflow: RunAddress | None) -> None:
         context = ray.train.get_context()
         self.rank, self.world_size = context.get_world_rank(), context.get_world_size()
         self.device = ray.train.torch.get_device()
         self._board, self._job = board, job
-        self._metrics: MetricLog | None = None
+        self._storage = Storage.at(job.storage.path)
         self._points: list[Point] = []
-        if self.rank == 0 and mlflow is not None:
-            # Imported by one worker alone: MLflow takes seconds, and ranks wait for one another.
-            from giblet_ray.tracking.metric_log import MetricLog
+        self._metrics: MetricLog | None = None
+        self._system: SystemMetrics | None = None
+        self._node: str | None = None
+        if self.world_size > context.get_local_world_size():
+            self._node = f"node-{context.get_node_rank()}"
+        if mlflow is not None and context.get_local_rank() == 0:
+            self._open_mlflow(mlflow)
 
-            uri, self._run_id = mlflow
-            self._metrics = MetricLog(uri)
+    def _open_mlflow(self, run: RunAddress) -> None:
+        """Begin to record: rank 0 all there is, the first rank of each node how its node fares."""
+        # Imported by one worker a node: MLflow takes seconds, and ranks wait for one another.
+        from giblet_ray.tracking.metric_log import MetricLog
+        from giblet_ray.tracking.system_metrics import SystemMetrics
+
+        self._run_id = run.run_id
+        self._metrics = MetricLog(run.uri, self.show if self.rank == 0 else None)
+        every = self._job.tracking.system_metrics_seconds
+        self._system = SystemMetrics(self._metrics, run, self._node, every)
 
     @contextmanager
     def resume(self) -> Iterator[Path | None]:
-        """Give the folder of the latest checkpoint, if there is one."""
-        checkpoint = ray.train.get_checkpoint()
-        if checkpoint is None:
-            yield None
-            return
-        with checkpoint.as_directory() as folder:
-            yield Path(folder)
+        """Give the folder of the latest checkpoint that is whole; rank 0 decides which it is."""
+        name, folder = None, None
+        with ExitStack() as stack:
+            if self.rank == 0:
+
+                def opened(name: str) -> AbstractContextManager[str]:
+                    return open_checkpoint(self._storage, name)
+
+                latest = open_latest(self._storage, self._job.name, opened, self.show)
+                name = stack.enter_context(latest)
+            name = broadcast_from_rank_zero(name)
+            if name is not None:
+                folder = Path(stack.enter_context(open_checkpoint(self._storage, name)))
+                if self.rank == 0:
+                    self._restore(read_record(folder)["unsent"])
+            if self._system is not None:
+                self._system.start()
+            yield folder
+        if self.rank == 0:
+            self._board.started.remote()
+            most = self._job.scaling.max_workers
+            of = f" of at most {most}" if self._job.scaling.is_elastic else ""
+            self.show(f"training with {self.world_size}{of} worker{'s' if most > 1 else ''}")
 
     def report(self, metrics: dict[str, Any], checkpoint: Path | None, name: str) -> None:
-        """Hand metrics and checkpoint to Ray Train; waits for all ranks."""
-        saved = None if checkpoint is None else ray.train.Checkpoint.from_directory(checkpoint)
-        metrics = {SCORE: _UNSCORED, **metrics}
+        """Keep the checkpoint, and hand the metrics to Ray Train; waits for all ranks."""
+        if checkpoint is not None:
+            keep_checkpoint(self._storage, self._job.name, checkpoint, name)
+            self._board.progressed.remote()
         if self._points:
             metrics["points"], self._points = self._points, []
-        ray.train.report(metrics, checkpoint=saved, checkpoint_dir_name=name)
+        ray.train.report(metrics)
 
     def log(self, metrics: dict[str, float], step: int) -> None:
         """Queue points for MLflow, or for the next report."""
@@ -97,17 +136,24 @@ class TrainLink:
         else:
             self._points.append((step, metrics))
 
+    def unsent(self) -> list[Any]:
+        """Return the points that MLflow has not taken yet, or that no report has had."""
+        return self._points if self._metrics is None else self._metrics.pending()
+
+    def _restore(self, unsent: list[Any]) -> None:
+        if self._metrics is not None:
+            self._metrics.restore(unsent)
+        else:
+            self._points = [(step, metrics) for step, metrics in unsent]
+
     def show(self, line: str) -> None:
         """Send a line to the user's terminal."""
         self._board.write.remote(line)
 
     def close(self) -> None:
-        """Wait until MLflow has every point, within reason."""
-        if self._metrics is None:
+        """Hand MLflow what it has not got; what it does not take now, the driver will."""
+        if self._metrics is None or self._system is None:
             return
-        unsent = self._metrics.close(_MLFLOW_PATIENCE_SECONDS)
-        if unsent:
-            storage, name = Storage.at(self._job.storage.path), f"{self._job.name}/{_UNSENT}"
-            with storage.write(name) as stream:
-                stream.writelines(json.dumps(point).encode() + b"\n" for point in unsent)
-            self.show(f"MLflow did not take {len(unsent)} points: kept in {storage.describe(name)}")
+        self._system.stop()
+        unsent = self._metrics.close(_FLUSH_SECONDS)
+        keep_unsent(self._storage, self._job.name, unsent, None if self.rank == 0 else self._node)

@@ -8,6 +8,7 @@ from typing import Any
 
 from giblet_ray.config import SweepConfig, TrainJob
 from giblet_ray.dataset.storage import Storage
+from giblet_ray.secrets import redact
 from giblet_ray.settings import flat_settings
 from giblet_ray.tracking.sweep import SweepRuns
 from giblet_ray.training.checkpoint import drop_checkpoints, epoch_history
@@ -94,7 +95,6 @@ class SweepDirector:
             self.trials[number] = trial
             self._journal.save(trial)
         self._open_run(trial)
-        self._journal.save(trial)
         self._running.add(trial.number)
         return TrialConfig(trial.number, trial.settings, trial.epoch)
 
@@ -106,11 +106,10 @@ class SweepDirector:
         """Record what a trial reports; return whether to stop it."""
         trial = self.trials[number]
         if "failed" in metrics:
-            trial.state, trial.cause = "failed", metrics["failed"]
-            self._tracebacks[number] = metrics["traceback"]
+            trial.state, trial.cause = "failed", redact(metrics["failed"])
+            self._tracebacks[number] = redact(metrics["traceback"])
             return True
-        for step, points in metrics.get("points", ()):
-            self._runs.log(number, points, step)
+        self._runs.log(trial.folder, metrics.get("points", ()))
         epoch = int(metrics["epoch"])
         if epoch in trial.scores:
             return False  # a trial that was started again repeats what it had reported
@@ -131,8 +130,8 @@ class SweepDirector:
         """Close the books of a trial."""
         trial = self.trials[number]
         if error is not None:
-            trial.state, trial.cause = "failed", _cause_of_death(error)
-            self._tracebacks[number] = error
+            trial.state, trial.cause = "failed", redact(_cause_of_death(error))
+            self._tracebacks[number] = redact(error)
         elif trial.state == "running":
             trial.state = "finished"
         self._running.discard(number)
@@ -141,7 +140,7 @@ class SweepDirector:
         best = max(history, key=lambda metrics: metrics[SCORE], default={})
         drop_checkpoints(self._storage, trial.folder)
         traceback = self._tracebacks.get(number, "")
-        self._runs.end(number, trial.state, trial.cause, best, traceback)
+        self._runs.end(trial.folder, trial.state, trial.cause, best, traceback)
         # Last: what the journal calls ended needs nothing more, should the sweep be killed here.
         self._journal.save(trial)
         self.display.ended(trial, list(self.trials.values()), self._seconds_left())
@@ -150,7 +149,7 @@ class SweepDirector:
         """Close the MLflow runs of trials of an earlier session that no budget is left for."""
         for trial in self._waiting:
             self._open_run(trial)
-            self._runs.end(trial.number, trial.state, self._spent(), {}, "")
+            self._runs.end(trial.folder, trial.state, self._spent(), {}, "")
 
     def tick(self) -> None:
         """Show how far everything is."""
@@ -159,9 +158,7 @@ class SweepDirector:
     def _open_run(self, trial: TrialRecord) -> None:
         job = trial_job(self._base, trial.number, trial.settings)
         settings = flat_settings(saved_config(job))
-        trial.mlflow_run = self._runs.begin(
-            trial.number, trial.folder, settings, self._where, self._checksum
-        )
+        self._runs.begin(trial.number, trial.folder, settings, self._where, self._checksum)
 
     def _tell_search(self, trial: TrialRecord) -> None:
         score = None if trial.state == "failed" else trial.best

@@ -21,7 +21,7 @@ from giblet_ray.tuning.space import Settings
 
 SWEEP = "sweep.json"
 _TRIAL = "trial.json"
-_VERSION = 1
+_VERSION = 2
 
 State = Literal["running", "finished", "stopped", "failed"]
 
@@ -47,8 +47,6 @@ class TrialRecord:
         val/pearson_mean by epoch, from 1.
     seconds : float
         Time that it ran.
-    mlflow_run : str
-        Id of its MLflow run.
     """
 
     number: int
@@ -58,7 +56,6 @@ class TrialRecord:
     cause: str = ""
     scores: dict[int, float] = field(default_factory=dict)
     seconds: float = 0.0
-    mlflow_run: str = ""
 
     @property
     def best(self) -> float | None:

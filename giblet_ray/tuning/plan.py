@@ -56,8 +56,15 @@ def plan_sweep(job: TuneJob, space: Space, dataset: Dataset) -> TrainingData:
     Raises
     ------
     InputError
-        If the data set lacks what some value of the space asks for, or the split leaves too little.
+        If the data set lacks what some value of the space asks for, the split leaves too little,
+        or the number of workers is not fixed.
     """
+    if job.scaling.is_elastic:
+        found = ",".join(map(str, job.scaling.num_workers))
+        raise InputError(
+            f"--scaling.num_workers {found}: the trials of a sweep have a fixed number of workers; "
+            "give one number"
+        )
     plans = []
     for settings in _variants(space):
         trial = with_settings(job, settings)
@@ -92,7 +99,7 @@ def trial_resources(job: TuneJob, use_gpu: bool) -> list[dict[str, float]]:
     With several workers that process only waits for them: it reserves nothing that they need, and
     Ray Train reserves for the workers, of which the number of trials at a time leaves room for all.
     """
-    if job.scaling.num_workers > 1:
+    if job.scaling.max_workers > 1:
         return [{"memory": 1}]  # a byte: Ray Tune does not accept nothing
     gpu = {"GPU": job.sweep.gpus_per_trial} if use_gpu else {}
     return [{"CPU": job.scaling.cpus_per_worker, **gpu}]
@@ -106,7 +113,7 @@ def fitting_trials(job: TuneJob, use_gpu: bool) -> int:
     InputError
         If not even one fits, or fewer than asked for; a cluster that may grow is believed.
     """
-    workers, cpus = job.scaling.num_workers, job.scaling.cpus_per_worker
+    workers, cpus = job.scaling.max_workers, job.scaling.cpus_per_worker
     gpus = (job.sweep.gpus_per_trial if workers == 1 else 1) if use_gpu else 0
     places = 0
     for node in ray.nodes():

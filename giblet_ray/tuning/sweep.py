@@ -9,15 +9,17 @@ from typing import Any
 import yaml
 
 from giblet_ray.cluster import connect
-from giblet_ray.config import TrainJob, TuneJob
+from giblet_ray.config import TuneJob
 from giblet_ray.dataset.reader import Dataset
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
 from giblet_ray.models.trained import fetch_best_checkpoint
+from giblet_ray.preflight.sweep import check_sweep
 from giblet_ray.settings import flat_settings
 from giblet_ray.tracking.report import report_best
 from giblet_ray.tracking.run import MlflowRun, ending
-from giblet_ray.tracking.sweep import STATUS, SweepRuns
+from giblet_ray.tracking.server import tracking_errors
+from giblet_ray.tracking.sweep import SweepRuns
 from giblet_ray.training.checkpoint import epoch_history
 from giblet_ray.training.data import hold_blocks, place_data, read_rows
 from giblet_ray.training.trainer import choose_gpu, saved_config
@@ -110,14 +112,15 @@ def sweep(job: TuneJob, show: Callable[[str], None]) -> Swept:
     connect()
     use_gpu = choose_gpu(job)
     at_a_time = fitting_trials(job, use_gpu)
+    check_sweep(job, space, dataset, use_gpu, show)
     folder = sweep_folder(job)
-    runs = SweepRuns(job.tracking.uri, job.tracking.experiment, job.name, folder)
+    tracking, storage = job.tracking, Storage.at(folder)
+    runs = SweepRuns(tracking.uri, tracking.experiment, job.name, storage, show)
 
     def end(status: str) -> None:
         if status == "KILLED":
             show(f"interrupted: python jobs/tune.py --sweep.resume {job.name} goes on")
-        if said := runs.close(status, Storage.at(folder)):
-            show(said)
+        runs.close(status, tracking.patience_seconds)
 
     with ending(end):
         config = sweep_config(job)
@@ -125,7 +128,9 @@ def sweep(job: TuneJob, show: Callable[[str], None]) -> Swept:
             journal.begin(config, checksum)
         where = data.dataset.storage.location
         text = yaml.safe_dump(config, sort_keys=False)
-        runs.describe(flat_settings(_told(config)), where, checksum, text)
+        with tracking_errors(job.tracking.uri):
+            runs.describe(flat_settings(_told(config)), where, checksum, text)
+        runs.watch(tracking.system_metrics_seconds)
         data = place_data(data, job.data.residence, use_gpu)
         show(f"reading {where}: {data.residence}, {data.reason}")
         rows = read_rows(data)  # owns the blocks: kept until all trials are done
@@ -148,7 +153,7 @@ def sweep(job: TuneJob, show: Callable[[str], None]) -> Swept:
         if not trials or trials[0].best is None:
             causes = "; ".join(dict.fromkeys(t.cause for t in trials)) or "none was started"
             raise InputError(f"sweep {job.name}: no trial was scored: {causes}")
-        best_settings = _crown(job, base, trials[0], runs, show)
+        best_settings = _crown(job, storage, trials[0], runs, show)
     return Swept(
         job.name,
         trials,
@@ -169,13 +174,12 @@ def _told(config: dict[str, Any]) -> dict[str, Any]:
 
 def _crown(
     job: TuneJob,
-    base: TrainJob,
+    storage: Storage,
     best: TrialRecord,
     runs: SweepRuns,
     show: Callable[[str], None],
 ) -> str:
     """Record the best trial, and write its settings for jobs/train.py; return where they are."""
-    storage = Storage.at(base.storage.path)
     trained = with_settings(job, best.settings)
     config = saved_config(trained)
     del config["name"]
@@ -189,11 +193,10 @@ def _crown(
     if checkpoint is None:
         raise InputError(f"{storage.describe(best.folder)}: the best trial's checkpoints are gone")
     metrics = max(history, key=lambda metrics: metrics[SCORE])
-    runs.crown(best.mlflow_run, best.number, metrics)
-    show("drawing the best trial")
-    child = MlflowRun(
-        job.tracking.uri, job.tracking.experiment, best.folder, storage.describe(best.folder)
-    )
-    report_best(child, checkpoint, history, log_model=job.tracking.log_model)
-    child.close(STATUS[best.state])
+
+    def report(child: MlflowRun) -> None:
+        show("drawing the best trial")
+        report_best(child, checkpoint, history, job.tracking.log_model)
+
+    runs.crown(best.folder, metrics, report)
     return storage.describe(BEST)

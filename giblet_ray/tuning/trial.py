@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,11 +26,17 @@ from ray.tune.integration.ray_train import TuneReportCallback
 from giblet_ray.config import TrainJob
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
-from giblet_ray.training.checkpoint import epoch_history, keep_checkpoint, latest_checkpoint
+from giblet_ray.models.trained import read_record
+from giblet_ray.training.checkpoint import (
+    Position,
+    keep_checkpoint,
+    latest_record,
+    open_latest,
+)
 from giblet_ray.training.data import TrainingData, normalise_here, plan_data
 from giblet_ray.training.loop import train
 from giblet_ray.training.trainer import check_batch, run_workers, saved_config
-from giblet_ray.training.worker import Point
+from giblet_ray.training.worker import Point, open_checkpoint
 from giblet_ray.tuning.journal import trial_folder
 from giblet_ray.tuning.space import Settings, with_settings
 
@@ -93,7 +99,7 @@ def run_trial(config: dict[str, Any], shared: Shared) -> None:
         _report_history(job, trial.known_epochs)
         normalisation = normalise_here(data)
         record = {"config": saved_config(job), "dataset": data.describe()}
-        if job.scaling.num_workers == 1:
+        if job.scaling.max_workers == 1:
             torch.set_num_threads(max(1, int(job.scaling.cpus_per_worker)))
             link = TrialLink(job, torch.device("cuda" if shared.use_gpu else "cpu"))
             loader = data.loader(link.device)
@@ -136,9 +142,13 @@ def cause_of(error: BaseException) -> str:
 
 def _report_history(job: TrainJob, known_epochs: int) -> None:
     """Report what the trial's checkpoints know of, and the sweep did not live to hear."""
-    history = epoch_history(Storage.at(job.storage.path), job.name)
+    record = latest_record(Storage.at(job.storage.path), job.name)
+    if record is None:
+        return
+    history = Position(**record["position"]).history
     for metrics in history[known_epochs:]:
-        tune.report(dict(metrics))
+        points = record["unsent"] if metrics is history[-1] else []
+        tune.report({**metrics, "points": points})
 
 
 def _keep_quiet(line: str) -> None:
@@ -157,8 +167,19 @@ class TrialLink:
 
     @contextmanager
     def resume(self) -> Iterator[Path | None]:
-        """Give the folder of the latest checkpoint, if there is one."""
-        yield latest_checkpoint(self._storage, self._run)
+        """Give the folder of the latest checkpoint that is whole, if there is one."""
+
+        def opened(name: str) -> AbstractContextManager[str]:
+            return open_checkpoint(self._storage, name)
+
+        with open_latest(self._storage, self._run, opened, self.show) as name:
+            if name is None:
+                yield None
+                return
+            with opened(name) as folder:
+                unsent = read_record(Path(folder))["unsent"]
+                self._points = [(step, metrics) for step, metrics in unsent]
+                yield Path(folder)
 
     def report(self, metrics: dict[str, float], checkpoint: Path | None, name: str) -> None:
         """Keep the checkpoint; report an epoch to Ray Tune, which may end the trial here."""
@@ -171,6 +192,10 @@ class TrialLink:
     def log(self, metrics: dict[str, float], step: int) -> None:
         """Keep points for the next report."""
         self._points.append((step, metrics))
+
+    def unsent(self) -> list[Any]:
+        """Return the points that no report has had."""
+        return self._points
 
     def show(self, line: str) -> None:
         """Say nothing: the sweep's table does."""

@@ -61,7 +61,7 @@ def run_trials(
     _calm_ray_tune()
     # All processes start together; by default one is waited for before the next is asked for.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(at_a_time)
-    in_process = shared.job.scaling.num_workers == 1
+    in_process = shared.job.scaling.max_workers == 1
     trainable = tune.with_resources(
         tune.with_parameters(run_trial, shared=shared), PlacementGroupFactory(resources)
     )

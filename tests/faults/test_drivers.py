@@ -1,0 +1,44 @@
+"""A driver that dies, and the same job submitted again to the cluster that outlived it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from fault_cluster import EPOCHS, STEPS_PER_EPOCH, Cluster, Job, assert_same_weights
+from mlflow import MlflowClient
+
+pytestmark = pytest.mark.timeout(600)
+
+
+def test_job_submitted_again_continues_the_run_and_mlflow_has_every_step_once(
+    raylets: Cluster, start: Callable[..., Job], undisturbed: Path, tmp_path: Path
+) -> None:
+    """The driver is killed twice: right after a checkpoint, and somewhere between two."""
+    raylets.have(2)
+    for step in (STEPS_PER_EPOCH, 3 * STEPS_PER_EPOCH + 6):
+        job = start()
+        job.wait_for(lambda step=step, job=job: job.step >= step, f"step {step}")
+        job.kill()
+    job = start()
+    lines = job.finish()
+    assert any("continuing after epoch" in line for line in lines)
+    assert_same_weights(undisturbed, job.run)
+    client = MlflowClient(f"sqlite:///{tmp_path}/job/mlflow.db")
+    (run,) = client.search_runs([client.get_experiment_by_name("giblet_ray").experiment_id])
+    assert run.info.status == "FINISHED"
+    n_steps = EPOCHS * STEPS_PER_EPOCH
+    for key, n in (("step/loss", n_steps), ("train/lr", n_steps), ("val/pearson_mean", EPOCHS)):
+        history = client.get_metric_history(run.info.run_id, key)
+        assert sorted(m.step for m in history) == list(range(1, n + 1)), key
+
+
+def test_run_is_trained_by_one_job_at_a_time(raylets: Cluster, start: Callable[..., Job]) -> None:
+    raylets.have(2)
+    job = start()
+    job.wait_for_line("training with")
+    second = start()
+    assert second.process.wait(120) == 2
+    assert "another job on this cluster trains this run now" in second.lines[-1]
+    assert job.process.poll() is None

@@ -1,0 +1,55 @@
+"""Workers that die at any moment."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from fault_cluster import Cluster, Job, assert_same_weights, saved
+
+KILLS = 10
+
+
+def in_compute(job: Job, chance: random.Random) -> None:
+    time.sleep(chance.uniform(0, 1.5))
+
+
+def in_reporting(job: Job, chance: random.Random) -> None:
+    before = set(saved(job.run))
+    job.wait_for(lambda: set(saved(job.run)) - before, "a new checkpoint")
+    time.sleep(chance.uniform(0, 0.05))
+
+
+def in_writing(job: Job, chance: random.Random) -> None:
+    def half_written() -> bool:
+        return any(not (path / "record.json").exists() for path in job.run.glob("epoch-*"))
+
+    job.wait_for(half_written, "a checkpoint being written")
+    time.sleep(chance.uniform(0, 0.02))
+
+
+@pytest.mark.timeout(900)
+def test_worker_killed_ten_times_ends_with_the_weights_of_an_undisturbed_run(
+    raylets: Cluster, start: Callable[..., Job], undisturbed: Path
+) -> None:
+    raylets.have(2)
+    chance = random.Random(0)
+    moments = [in_compute, in_reporting, in_writing] * (KILLS // 3) + [in_writing]
+    chance.shuffle(moments)
+    job = start("--scaling.max_failures", str(KILLS))
+    for number, moment in enumerate(moments, 1):
+        job.wait_for(
+            lambda n=number: sum("training with" in line for line in job.lines) >= n,
+            f"start {number}",
+        )
+        moment(job, chance)
+        chance.choice(raylets.workers()).kill()
+        job.wait_for(
+            lambda n=number: sum("was lost" in line for line in job.lines) >= n, "the loss told"
+        )
+    lines = job.finish()
+    assert sum("was lost; going on from the latest checkpoint" in line for line in lines) == KILLS
+    assert_same_weights(undisturbed, job.run)

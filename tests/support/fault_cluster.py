@@ -1,0 +1,171 @@
+"""Jobs on a cluster of several raylets on this machine, whose parts can be killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from safetensors.torch import load_file
+
+ROOT = Path(__file__).parents[2]
+PATIENCE_SECONDS = 240.0
+EPOCHS, STEPS_PER_EPOCH = 12, 13
+
+
+class Cluster:
+    """A head without CPUs and worker nodes that come and go; see fault_nodes.py."""
+
+    def __init__(self, folder: Path) -> None:
+        token = folder / "token"
+        token.write_text(secrets.token_hex(32))
+        self.environment = {
+            **{k: v for k, v in os.environ.items() if not k.startswith("RAY_")},
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(token),
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # 127.0.0.1 stays 127.0.0.1
+            "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "20",
+        }
+        # Ray's sockets have paths of at most 107 characters.
+        self._process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("fault_nodes.py")), str(folder / "ray")],
+            env=self.environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.environment = {**self.environment, "RAY_ADDRESS": self._answer()}
+        self.nodes: list[str] = []
+
+    def _answer(self) -> str:
+        assert self._process.stdout is not None
+        answer = self._process.stdout.readline().strip()
+        assert answer, "the cluster has died"
+        return answer
+
+    def _order(self, words: str) -> str:
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{words}\n")
+        self._process.stdin.flush()
+        return self._answer()
+
+    def add(self) -> None:
+        """Start a node with one CPU."""
+        self.nodes.append(self._order("add 1"))
+
+    def kill(self) -> None:
+        """Kill -9 everything on a node."""
+        self._order(f"kill {self.nodes.pop()}")
+
+    def have(self, n: int) -> None:
+        """Add or kill nodes until there are n."""
+        while len(self.nodes) < n:
+            self.add()
+        while len(self.nodes) > n:
+            self.kill()
+
+    def workers(self) -> list[psutil.Process]:
+        """Return the processes that train."""
+        found = []
+        for process in psutil.Process(self._process.pid).children(recursive=True):
+            try:
+                if process.name().startswith("ray::RayTrainWo"):
+                    found.append(process)
+            except psutil.Error:
+                continue  # it has just ended
+        return found
+
+    def stop(self) -> None:
+        """Stop all nodes."""
+        self._process.communicate()
+
+
+class Job:
+    """jobs/train.py in a process of its own, whose output is read as it comes."""
+
+    def __init__(self, environment: dict[str, str], folder: Path, words: list[str]) -> None:
+        folder.mkdir(exist_ok=True)
+        self.run = folder / "runs/run"
+        self.lines: list[str] = []
+        self.process = subprocess.Popen(
+            [sys.executable, str(ROOT / "jobs/train.py"), *words],
+            cwd=folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.lines.append(line.rstrip())
+
+    def wait_for(self, reached: Callable[[], Any], what: str) -> Any:
+        """Wait for something to happen while the job runs."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not (found := reached()):
+            assert self.process.poll() is None, f"ended before {what}: {self.lines}"
+            assert time.monotonic() < deadline, f"never happened: {what}: {self.lines}"
+            time.sleep(0.01)
+        return found
+
+    def wait_for_line(self, words: str) -> str:
+        """Wait until the job has said something."""
+        found = self.wait_for(lambda: [line for line in self.lines if words in line], words)
+        return found[0]
+
+    def finish(self) -> list[str]:
+        """Return all that the job has said, once it has ended well."""
+        assert self.process.wait(PATIENCE_SECONDS) == 0, self.lines
+        self._reader.join()
+        return self.lines
+
+    def kill(self) -> None:
+        """Kill -9 the driver, and only that."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    @property
+    def step(self) -> int:
+        """Step of the latest complete checkpoint, 0 without one."""
+        return max((position(path)["step"] for path in saved(self.run)), default=0)
+
+
+def saved(run: Path) -> list[Path]:
+    """Return a run's checkpoints, the latest last."""
+    return sorted(path.parent for path in run.glob("*/record.json"))
+
+
+def position(folder: Path) -> dict[str, Any]:
+    """Return where in the training a checkpoint was saved."""
+    try:
+        return json.loads((folder / "record.json").read_text())["position"]
+    except FileNotFoundError:  # replaced by a later one just now
+        return {"step": 0}
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    """Return the weights at the end of a run."""
+    return load_file(saved(run)[-1] / "model.safetensors")
+
+
+def assert_same_weights(expected: Path, found: Path) -> None:
+    """Make sure that two runs ended with the same weights, to the last bit."""
+    one, other = weights(expected), weights(found)
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        assert torch.equal(value, other[name]), name
