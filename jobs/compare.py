@@ -16,6 +16,11 @@ from giblet_ray.console import show, show_table
 
 def main(job: CompareJob) -> None:
     """Compare, show the runs, and say where the page is."""
+    if job.preflight:
+        from giblet_ray.preflight.records import preflight_comparison
+
+        preflight_comparison(job, show)
+        return
     from giblet_ray.comparison.compare import compare
     from giblet_ray.comparison.terminal import show_comparison
 

@@ -20,12 +20,20 @@ TRAINING = Path(__file__).with_suffix(".yaml")
 
 def main(job: DemoJob) -> None:
     """Make the files, precompute, train, and compare with the ceiling."""
+    out = Path(job.out)
+    given = ["--config", str(TRAINING), "--dataset", str(out / "dataset")]
+    given += ["--name", f"demo-{job.seed}", "--storage.path", str(out / "runs")]
+    training = parse_job(TrainJob, given)
+    if job.preflight:
+        from giblet_ray.preflight.demo import preflight_demo
+
+        preflight_demo(job, training, show)
+        return
     from giblet_ray.demo import make_demo
     from giblet_ray.demo.ceiling import share_of_ceiling
     from giblet_ray.precompute.run import precompute
     from giblet_ray.training.trainer import fit
 
-    out = Path(job.out)
     show(f"1/3  film and scans: {out / 'source'}")
     files = make_demo(out / "source", n_trs=job.n_trs, seed=job.seed, progress=progress(show))
     show(f"2/3  data set: {out / 'dataset'}")
@@ -40,8 +48,7 @@ def main(job: DemoJob) -> None:
     )
     precompute(sources, show)
     show("3/3  training")
-    given = ["--config", str(TRAINING), "--dataset", sources.out, "--name", f"demo-{job.seed}"]
-    trained = fit(parse_job(TrainJob, [*given, "--storage.path", str(out / "runs")]), show)
+    trained = fit(training, show)
     reached, ceiling = share_of_ceiling(trained.best_checkpoint, files.ceiling_voxels)
     verdict = f"{reached:.4f} of at most {ceiling:.4f}: {reached / ceiling:.0%}"
     show_table("demo", {**trained.summary(), "mean r of noise ceiling": verdict})

@@ -24,6 +24,11 @@ def main(job: PrecomputeJob) -> None:
     if job.check:
         check(job.out)
         return
+    if job.preflight:
+        from giblet_ray.preflight.precompute import preflight_precompute
+
+        preflight_precompute(job, show)
+        return
     from giblet_ray.precompute.run import precompute
 
     show_table("precomputed", precompute(job, show).rows())

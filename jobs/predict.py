@@ -17,6 +17,11 @@ from giblet_ray.console import show, show_table
 
 def main(job: PredictJob) -> None:
     """Predict, and say what is where."""
+    if job.preflight:
+        from giblet_ray.preflight.prediction import preflight_prediction
+
+        preflight_prediction(job, show)
+        return
     from giblet_ray.prediction.run import predict
 
     show_table("predicted", predict(job, show).rows())

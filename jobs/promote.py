@@ -17,6 +17,11 @@ from giblet_ray.console import show, show_table
 
 def main(job: PromoteJob) -> None:
     """Promote, and say what replaced what."""
+    if job.preflight:
+        from giblet_ray.preflight.records import preflight_promotion
+
+        preflight_promotion(job, show)
+        return
     from giblet_ray.tracking.promotion import promote
 
     promoted = promote(job, show)

@@ -16,6 +16,11 @@ from giblet_ray.console import show, show_table
 
 def main(job: TrainJob) -> None:
     """Train, and say where everything is."""
+    if job.preflight:
+        from giblet_ray.preflight.training import preflight_training
+
+        preflight_training(job, show)
+        return
     from giblet_ray.training.trainer import fit
 
     show(f"run {job.name}")

@@ -18,6 +18,11 @@ from giblet_ray.console import show, show_table
 
 def main(job: TuneJob) -> None:
     """Search, and say what is best and where everything is."""
+    if job.preflight:
+        from giblet_ray.preflight.sweep import preflight_sweep
+
+        preflight_sweep(job, show)
+        return
     from giblet_ray.tuning.sweep import sweep
 
     show(f"sweep {job.sweep.resume or job.name}")

@@ -33,8 +33,11 @@ WITHOUT_RAY_AND_MLFLOW = [
     "giblet_ray.models.trained",
     "giblet_ray.prediction.plan",
     "giblet_ray.prediction.run",
+    "giblet_ray.preflight.need",
+    "giblet_ray.preflight.size",
     "giblet_ray.training.checkpoint",
     "giblet_ray.training.loop",
+    "giblet_ray.training.memory",
     "giblet_ray.training.step",
 ]
 

@@ -1,0 +1,1 @@
+"""Says, before anything is booked or written, whether a job fits and what it will cost."""

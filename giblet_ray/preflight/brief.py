@@ -1,0 +1,108 @@
+"""A few lines at the start of every training and sweep: counted, not measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from giblet_ray.config import TrainJob
+from giblet_ray.dataset.splits import gap_trs
+from giblet_ray.preflight.need import Need, gigabytes, gpu_need, host_need
+from giblet_ray.preflight.placement import (
+    Cluster,
+    check_gpu,
+    check_host,
+    look_at_cluster,
+    placement,
+)
+from giblet_ray.preflight.report import Report
+from giblet_ray.preflight.size import StepSize, step_size
+from giblet_ray.training.data import TrainingData
+
+
+def check_training(
+    job: TrainJob, data: TrainingData, use_gpu: bool, show: Callable[[str], None]
+) -> None:
+    """Say in a few lines what a training needs; refuse one that cannot fit.
+
+    Nothing is started and nothing read: memory is counted from the shapes.
+
+    Parameters
+    ----------
+    job : TrainJob
+        Validated settings.
+    data : TrainingData
+        Its data, placed on the cluster that is connected to.
+    use_gpu : bool
+        Workers have a GPU each.
+    show : callable
+        Takes each line.
+
+    Raises
+    ------
+    InputError
+        If a worker needs more memory than the machines, or the GPUs, have.
+    """
+    report = Report(show)
+    cluster = look_at_cluster(look_at_gpus=False)
+    size = step_size(job, data.values, len(data.runs), job.scaling.min_workers)
+    host = host_need(size, job.scaling.min_workers, use_gpu)
+    cpus, gpus = job.scaling.cpus_per_worker, float(use_gpu)
+    show(f"{size.parameters:,} parameters; checkpoints of {gigabytes(size.checkpoint)}")
+    workers = job.scaling.max_workers
+    memory = report.check(
+        lambda: check_host(cluster, workers, cpus, gpus, host.total, shared_bytes(data)),
+        remedy(job, size, host),
+    )
+    show(f"host memory (counted): {memory}")
+    if use_gpu:
+        gpu = need_of_gpu(job, data, size)
+        memory = report.check(lambda: check_gpu(cluster, cpus, gpu.total), remedy(job, size, gpu))
+        show(f"GPU memory (counted): {memory}")
+    show(f"{split_line(job, data)}; {place_line(job, cluster, gpus)}")
+    report.refuse()
+
+
+def shared_bytes(data: TrainingData) -> int:
+    """Return the bytes that all workers of a node hold together, in its object store."""
+    return 0 if data.residence == "stream" else data.n_bytes
+
+
+def need_of_gpu(job: TrainJob, data: TrainingData, size: StepSize) -> Need:
+    """Return what each worker needs of its GPU, the data included if it was asked to live there."""
+    bf16 = job.train.precision != "fp32"
+    resident = data.n_bytes if data.residence == "device" else 0
+    return gpu_need(size, job.scaling.min_workers, bf16, resident)
+
+
+def remedy(job: TrainJob, size: StepSize, need: Need) -> str:
+    """Say what to change so that less is needed, by what takes most of it."""
+    activations = need.parts.get("activations", 0)
+    windows = size.rows * size.parts // job.data.window
+    if activations > 0.3 * need.total and windows > 2 * size.parts:
+        parts = 2 * size.parts
+        return (
+            f"use --train.accumulation {parts}, which takes {gigabytes(activations / 2)} off, or a "
+            f"smaller --train.batch_size than {job.train.batch_size}"
+        )
+    return (
+        f"use a smaller --model.head_dim than {job.model.head_dim}, or fewer voxels "
+        "(--data.voxels): their product decides"
+    )
+
+
+def split_line(job: TrainJob, data: TrainingData) -> str:
+    """Return the split in one line."""
+    trained, judged = (sum(map(len, spans)) for spans in (data.split.train, data.split.val))
+    line = f"split: {trained:,} training and {judged:,} held-out TRs"
+    if job.data.split.kind == "blocks":
+        tr_seconds = data.dataset.manifest.tr_seconds
+        gap = gap_trs(job.data.split.gap_seconds, tr_seconds)
+        line += f", gaps of {gap} TRs ({gap * tr_seconds:g} s)"
+    return line
+
+
+def place_line(job: TrainJob, cluster: Cluster, gpus: float) -> str:
+    """Return in one line whether the cluster can place the workers."""
+    scaling = job.scaling
+    fewest, most = scaling.min_workers, scaling.max_workers
+    return placement(cluster, fewest, most, scaling.cpus_per_worker, gpus)

@@ -1,0 +1,57 @@
+"""``demo.py --preflight``: what the demo will make, and whether there is room for it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+
+from giblet_ray.config import CodesConfig, DemoJob, FramesConfig, TrainJob
+from giblet_ray.dataset.storage import Storage
+from giblet_ray.demo import make_demo
+from giblet_ray.features.codes import FRAME_RATE
+from giblet_ray.features.embedder import TEXT_DIM
+from giblet_ray.preflight.disk import disk_room
+from giblet_ray.preflight.report import Report
+
+_BYTES_PER_SECOND = 100_000
+"""A generous film, and what MLflow keeps of the run, per second of film."""
+
+
+def preflight_demo(job: DemoJob, training: TrainJob, show: Callable[[str], None]) -> None:
+    """Say what the demo makes and how large it is; make nothing.
+
+    Parameters
+    ----------
+    job : DemoJob
+        Length and place.
+    training : TrainJob
+        The training that follows.
+    show : callable
+        Takes each line that the user should see.
+
+    Raises
+    ------
+    InputError
+        If there is no room for it.
+    """
+    made = {name: each.default for name, each in inspect.signature(make_demo).parameters.items()}
+    seconds = job.n_trs * made["tr_seconds"]
+    frames, codes = FramesConfig(), CodesConfig().codebooks or 8
+    row = 3 * frames.height * frames.width + 2 * codes * FRAME_RATE * made["tr_seconds"]
+    row += 4 * (TEXT_DIM + made["n_subjects"] * made["n_voxels"])
+    dataset = int(job.n_trs * row)
+    total = 2 * dataset + int(seconds * _BYTES_PER_SECOND)
+    report = Report(show)
+    report.add(
+        "demo",
+        {
+            "film": f"{seconds / 60:.1f} minutes with sound and subtitles, {job.n_trs:,} TRs",
+            "scans": f"{made['n_subjects']} subjects, {made['n_voxels']:,} voxels",
+            "training": (
+                f"{training.train.epochs} epochs on {training.scaling.min_workers} workers; with "
+                "the rest, about 3 minutes on two cores"
+            ),
+            "disk": report.check(lambda: disk_room(Storage.at(job.out), total, "--out")),
+        },
+    )
+    report.conclude("nothing was made")

@@ -1,0 +1,142 @@
+"""What the data look like: shape and scale of each part, from a sample of row groups.
+
+Shapes: N rows of the sample, K codebooks, T frames per TR, V voxels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from giblet_ray.config import SplitConfig
+from giblet_ray.dataset.normalise import Normalisation
+from giblet_ray.dataset.reader import CODEBOOK_SIZE, Span, as_arrays, bold_column
+from giblet_ray.preflight.drawing import timeline
+from giblet_ray.preflight.sample import Sample
+from giblet_ray.training.data import TrainingData
+
+_MOST_ROWS = 256
+_WIDTH = 60
+_MOST_STIMULI = 8
+
+
+def describe_parts(
+    data: TrainingData, sample: Sample, tables: Sequence[pa.Table], normalisation: Normalisation
+) -> dict[str, str]:
+    """Return a line on each part of the stimulus and on the BOLD, by name."""
+    kinds = sample.selection.value_types(data.dataset)
+    each = max(1, _MOST_ROWS // len(tables))
+    lines = {}
+    for part in data.selection.parts:
+        values = np.concatenate([_arrays(table, part, kinds[part])[:each] for table in tables])
+        form = f"{kinds[part].dtype} {' x '.join(map(str, kinds[part].shape))}"
+        lines[part] = f"{form}: {_codes(values) if part == 'codes' else _numbers(values)}"
+    form = f"{kinds[data.selection.columns[-1]].dtype} {data.n_voxels:,}"
+    masked = f"{normalisation.n_masked:,} voxels masked"
+    scales = [
+        f"{name} TRs {_scale(data, sample, tables, normalisation, spans)}"
+        for name, spans in (("training", data.split.train), ("held-out", data.split.val))
+    ]
+    lines["bold"] = f"{form}: z-scored, {', '.join(scales)}; {masked}"
+    rows = sum(map(len, sample.spans))
+    lines["(sample)"] = f"{len(sample.spans)} row groups, {rows:,} TRs, z-scored among themselves"
+    return lines
+
+
+def describe_split(data: TrainingData, settings: SplitConfig) -> dict[str, str]:
+    """Return what trains, what judges and what lies between, in numbers and drawn."""
+    tr_seconds = data.dataset.manifest.tr_seconds
+    seen = list(dict.fromkeys(run.stimulus for run in data.runs))
+    used = {name: _trs(data, name) for name in seen}
+    n_trs = {name: data.dataset.stimuli[name].n_trs for name in seen}
+    trained, judged = (sum(trs[which] for trs in used.values()) for which in (0, 1))
+    unused = sum(n_trs.values()) - trained - judged - data.lag_trs * len(seen)
+    lines = {
+        "training": f"{trained:,} TRs, {len(data.train):,} windows of {data.window} over all runs",
+        "held out": f"{judged:,} TRs, {len(data.val):,} windows",
+    }
+    if settings.kind == "blocks":
+        gap = math.ceil(settings.gap_seconds / tr_seconds - 1e-9)
+        lines["gap"] = (
+            f"{gap} TRs = {gap * tr_seconds:g} s on either side, of which the response takes "
+            f"{settings.gap_seconds:g} s; {unused:,} TRs in all"
+        )
+    for name in seen[:_MOST_STIMULI]:
+        spans = data.split
+        lines[name] = timeline(
+            n_trs[name],
+            (span for span in spans.train if span.stimulus == name),
+            (span for span in spans.val if span.stimulus == name),
+            _WIDTH,
+        )
+    if len(seen) > _MOST_STIMULI:
+        lines["..."] = f"and {len(seen) - _MOST_STIMULI} more stimuli"
+    lines["(drawn)"] = "━ training, █ held out, · neither"
+    return lines
+
+
+def _arrays(table: pa.Table, column: str, kind: object) -> np.ndarray:
+    return as_arrays(table.column(column).chunk(0), kind)  # type: ignore[arg-type]
+
+
+def _codes(values_NKT: np.ndarray) -> str:
+    """Say how much of the codebooks is used: entropy is 10 bits where all codes are as frequent."""
+    used, entropies = [], []
+    for codebook in range(values_NKT.shape[1]):
+        counts = np.bincount(values_NKT[:, codebook].ravel(), minlength=CODEBOOK_SIZE)
+        share = counts[counts > 0] / counts.sum()
+        used.append(len(share))
+        entropies.append(float(-(share * np.log2(share)).sum()))
+    return (
+        f"{min(used):,} to {max(used):,} of {CODEBOOK_SIZE:,} codes in use per codebook, entropy "
+        f"{min(entropies):.1f} to {max(entropies):.1f} of {math.log2(CODEBOOK_SIZE):.0f} bits"
+    )
+
+
+def _numbers(values: np.ndarray) -> str:
+    flat = values.reshape(len(values), -1).astype(np.float32)
+    empty = float((flat == 0).all(axis=1).mean())
+    said = f"{flat.min():.4g} to {flat.max():.4g}, mean {flat.mean():.4g}, std {flat.std():.4g}, "
+    said += f"{float((flat == 0).mean()):.0%} zeros"
+    return f"{said}, {empty:.0%} of TRs nothing but zeros" if empty else said
+
+
+def _scale(
+    data: TrainingData,
+    sample: Sample,
+    tables: Sequence[pa.Table],
+    normalisation: Normalisation,
+    chosen: Iterable[Span],
+) -> str:
+    """Return mean and standard deviation of z-scored BOLD at some TRs of the sample."""
+    kinds = sample.selection.value_types(data.dataset)
+    n, total, squares = 0, 0.0, 0.0
+    for table, span in zip(tables, sample.spans, strict=True):
+        take = np.zeros(len(span), bool)
+        for each in chosen:
+            if each.stimulus == span.stimulus:
+                take[max(0, each.start - span.start) : max(0, each.stop - span.start)] = True
+        for index, run in enumerate(data.runs):
+            if run.stimulus == span.stimulus and take.any():
+                column = bold_column(run.subject)
+                bold_NV = _arrays(table, column, kinds[column])[take]
+                scored = (bold_NV - normalisation.mean_RV[index]) / normalisation.std_RV[index]
+                valid = scored[:, normalisation.valid_V].astype(np.float64)
+                n += valid.size
+                total += float(valid.sum())
+                squares += float(np.square(valid).sum())
+    if not n:
+        return "not in the sample"
+    mean = total / n
+    return f"mean {round(mean, 2) + 0.0:.2f} std {math.sqrt(max(0.0, squares / n - mean**2)):.2f}"
+
+
+def _trs(data: TrainingData, stimulus: str) -> tuple[int, int]:
+    train, val = (
+        sum(len(span) for span in spans if span.stimulus == stimulus)
+        for spans in (data.split.train, data.split.val)
+    )
+    return train, val

@@ -1,0 +1,112 @@
+"""What a worker needs of its machine and of its GPU, from what its step is made of.
+
+::
+
+    bytes |            activations, and gradients as they are computed
+          |            .---.    .---.    .---.
+          |      .-----'   '----'   '----'   '--   optimizer (after the first step)
+          |  .---'  weights, batches, libraries
+          +--------------------------------------> steps
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from giblet_ray.preflight.size import StepSize
+
+LIBRARY_BYTES = 450 * 10**6
+"""Private memory of a worker for Python, Ray, MLflow and PyTorch, once it computes. Measured."""
+_GPU_LIBRARY_BYTES = 10**9
+"""What CUDA's libraries take on the host besides. Not measured: there was no GPU."""
+_CUDA_BYTES = 10**9
+"""What the CUDA context and the workspaces of its libraries take of a GPU. Not measured."""
+_BATCH_BUFFERS = 5
+"""Shares of a batch that a loader holds; see dataset/loader.py."""
+
+
+@dataclass(frozen=True)
+class Need:
+    """Bytes by what they are for, which are all held at the same moment.
+
+    Attributes
+    ----------
+    parts : dict of str to int
+        What for, in words -> bytes.
+    """
+
+    parts: dict[str, int]
+
+    @property
+    def total(self) -> int:
+        """All together."""
+        return sum(self.parts.values())
+
+    def __str__(self) -> str:
+        return " + ".join(f"{name} {gigabytes(n)}" for name, n in self.parts.items())
+
+
+def host_need(size: StepSize, ranks: int, use_gpu: bool) -> Need:
+    """Return what a worker needs of its machine's memory for itself.
+
+    Blocks of the object store come on top, once for all workers of a node.
+
+    Parameters
+    ----------
+    size : StepSize
+        Of one rank's step.
+    ranks : int
+        Workers that share a batch.
+    use_gpu : bool
+        Train on a GPU: then the machine holds the weights while they are made and saved.
+    """
+    held = {"weights": size.weights}
+    libraries = LIBRARY_BYTES
+    if use_gpu:
+        libraries += _GPU_LIBRARY_BYTES
+    else:
+        held["gradients"] = size.gradients + _second_gradient(size, ranks)
+        held |= {"optimizer": size.optimizer, "activations": size.activations}
+    batches = _BATCH_BUFFERS * size.share + size.normalisation
+    return Need({**held, "batches": batches, "libraries": libraries})
+
+
+def gpu_need(size: StepSize, ranks: int, bf16: bool, resident_bytes: int) -> Need:
+    """Return what a worker needs of its GPU's memory; computed, never measured here.
+
+    Parameters
+    ----------
+    size : StepSize
+        Of one rank's step.
+    ranks : int
+        Workers that share a batch.
+    bf16 : bool
+        The forward pass computes in bfloat16: it keeps half the activations, and a copy of the
+        weights.
+    resident_bytes : int
+        Data that lives on the GPU.
+    """
+    activations = size.activations
+    if bf16:
+        activations = activations // 2 + size.weights // 2
+    return Need(
+        {
+            "weights": size.weights,
+            "gradients": size.gradients + _second_gradient(size, ranks),
+            "optimizer": size.optimizer,
+            "activations": activations,
+            "data": resident_bytes + 2 * size.share + size.normalisation,
+            "CUDA": _CUDA_BYTES,
+        }
+    )
+
+
+def _second_gradient(size: StepSize, ranks: int) -> int:
+    return size.largest if ranks > 1 or size.parts > 1 else 0
+
+
+def gigabytes(n_bytes: float) -> str:
+    """Return bytes as a person reads them: 61.20 GB, 1.4 MB, 3.2 kB."""
+    if n_bytes >= 1e8:
+        return f"{n_bytes / 1e9:,.2f} GB"
+    return f"{n_bytes / 1e6:.1f} MB" if n_bytes >= 1e5 else f"{n_bytes / 1e3:.1f} kB"

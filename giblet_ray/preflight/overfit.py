@@ -1,0 +1,132 @@
+"""Whether a model can learn one batch by heart: if not, it will learn nothing from many."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import torch
+
+from giblet_ray.config import TrainJob
+from giblet_ray.dataset.loader import Batch, Loader
+from giblet_ray.dataset.normalise import Normalisation
+from giblet_ray.dataset.windows import Windows
+from giblet_ray.models.trained import build_encoder
+from giblet_ray.training.data import TrainingData
+from giblet_ray.training.optimizer import build_optimizer
+from giblet_ray.training.step import LossTotals, Ranks, Scores
+
+_STEPS = 100
+_SECONDS = 15.0
+_LR = 1e-3
+_WINDOWS = 32
+_LEARNED = 0.5
+"""A batch is being learned by heart when so much of its loss is left at most."""
+_ENOUGH = 0.25
+"""What is left of the loss when there is nothing more to show."""
+
+
+@dataclass(frozen=True)
+class Overfit:
+    """Losses of one batch, learned again and again without dropout.
+
+    Attributes
+    ----------
+    windows, steps : int
+        Size of the batch, and how often it was learned.
+    first, last : float
+        Loss before and after.
+    suspects : tuple of str
+        What may keep the model from learning: inputs that never change, voxels that are masked.
+    """
+
+    windows: int
+    steps: int
+    first: float
+    last: float
+    suspects: tuple[str, ...]
+
+    @property
+    def learned(self) -> bool:
+        """Whether the loss fell as it must."""
+        return self.last < _LEARNED * self.first
+
+    def __str__(self) -> str:
+        course = f"loss {self.first:.3f} -> {self.last:.3f} in {self.steps} steps"
+        course += f" on {self.windows} windows"
+        if self.learned:
+            return f"yes: {course}"
+        if self.steps < _STEPS:
+            return f"not yet: {course}, all that the time allowed"
+        causes = "; ".join(self.suspects) or "the model may be small, or need more steps than these"
+        return f"no: {course} at lr {_LR:g}: {causes}"
+
+
+def overfit(
+    job: TrainJob,
+    data: TrainingData,
+    loader: Loader,
+    windows: Windows,
+    normalisation: Normalisation,
+    seconds: float = _SECONDS,
+) -> Overfit:
+    """Learn one batch again and again, until a quarter of its loss is left or 100 steps are done.
+
+    Parameters
+    ----------
+    job : TrainJob
+        Settings of the run, of which dropout, learning rate and weight decay are not used.
+    data : TrainingData
+        For the shapes.
+    loader : Loader
+        Delivers the batch.
+    windows : Windows
+        The first of these are learned.
+    normalisation : Normalisation
+        How BOLD is z-scored.
+    seconds : float
+        Time after which it ends in any case.
+    """
+    device = torch.device("cpu")
+    torch.manual_seed(job.train.seed)
+    settings = job.model.model_copy(update={"dropout": 0.0})
+    model = build_encoder(settings, job.data, data.values, data.n_voxels)
+    whole = job.model_copy(
+        update={"train": job.train.model_copy(update={"accumulation": 1}), "model": settings}
+    )
+    ranks = Ranks(model, 1, device, frozen_batch_norm=settings.batch_norm == "frozen")
+    scores = Scores(normalisation, whole, device)
+    optimizer = build_optimizer(model, _LR, weight_decay=0.0)
+    chosen = windows[: max(2, min(_WINDOWS, job.train.batch_size))]
+    (batch,) = loader.batches([chosen])
+    losses: list[float] = []
+    started = time.monotonic()
+    while len(losses) < 2 or (
+        len(losses) <= _STEPS
+        and losses[-1] > _ENOUGH * losses[0]
+        and time.monotonic() - started < seconds
+    ):
+        totals = LossTotals({}, device)
+        scores.backward(ranks, batch, len(chosen), totals)
+        losses.append(totals.latest()["step/loss"])
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    return Overfit(
+        windows=len(chosen),
+        steps=len(losses) - 1,
+        first=losses[0],
+        last=losses[-1],
+        suspects=tuple(_suspects(batch, normalisation)),
+    )
+
+
+def _suspects(batch: Batch, normalisation: Normalisation) -> list[str]:
+    found = [
+        f"{name} is the same in every row of the batch"
+        for name, value in batch.values.items()
+        if name != "bold" and bool((value == value.flatten(0, 1)[0]).all())
+    ]
+    if normalisation.n_masked:
+        n_voxels = len(normalisation.valid_V)
+        found.append(f"{normalisation.n_masked:,} of {n_voxels:,} voxels are constant: masked")
+    return found

@@ -1,0 +1,95 @@
+"""``precompute.py --preflight``: what will be made, and whether there is room for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import ray
+
+from giblet_ray.cluster import cluster_totals, connect
+from giblet_ray.config import PrecomputeJob
+from giblet_ray.dataset.storage import Storage
+from giblet_ray.errors import InputError
+from giblet_ray.precompute import resume
+from giblet_ray.precompute.pipeline import share_cluster, task_memory
+from giblet_ray.precompute.plan import make_plan
+from giblet_ray.precompute.progress import Progress
+from giblet_ray.preflight.disk import disk_room
+from giblet_ray.preflight.need import gigabytes
+from giblet_ray.preflight.report import Report
+
+
+def preflight_precompute(job: PrecomputeJob, show: Callable[[str], None]) -> None:
+    """Say what a data set will take to make; write nothing.
+
+    Parameters
+    ----------
+    job : PrecomputeJob
+        Films, texts, scans and settings.
+    show : callable
+        Takes each line that the user should see.
+
+    Raises
+    ------
+    InputError
+        For anything that cannot be used, and where room is missing.
+    """
+    storage = Storage.at(job.out)
+    with Progress(show) as progress:
+        progress.doing = "checking the files"
+        before = resume.existing(storage)
+        plan = make_plan(job)
+        progress.doing = "verifying what is finished"
+        kept = resume.finished(storage, plan.units, before)
+        missing = [unit for unit in plan.units if unit.path not in kept]
+        progress.doing = "looking at the cluster"
+        connect()
+    report = Report(show)
+    parts: dict[str, list[int]] = {}
+    for unit in plan.units:
+        parts.setdefault(unit.part, []).append(unit.nbytes)
+    n_trs = sum(film.n_trs for film in plan.films)
+    report.add(
+        "data set",
+        {
+            "stimuli": f"{len(plan.films)}: {n_trs:,} TRs of {job.tr_seconds:g} s",
+            **{
+                part: f"{len(sizes):,} files, {gigabytes(sum(sizes))}"
+                for part, sizes in parts.items()
+            },
+            "to be made": f"{len(missing):,} of {len(plan.units):,} files; the others are kept",
+            "disk": report.check(
+                lambda: disk_room(storage, sum(unit.nbytes for unit in missing), "--out")
+            ),
+        },
+    )
+    if missing:
+        totals = cluster_totals()
+        texts = sum(unit.part == "text" for unit in missing)
+        films = sum(unit.part == "codes" for unit in missing)
+        hashes = job.embedding.model == "hashing"
+        slots = share_cluster(
+            totals.get("CPU", 0), totals.get("GPU", 0), films, texts, model_is_large=not hashes
+        )
+        needed = task_memory(missing)
+        places = [
+            min(int(has.get("CPU", 0) / slots.num_cpus), int(has.get("memory", 0) // needed))
+            for has in (node["Resources"] for node in ray.nodes() if node["Alive"])
+        ]
+        report.add(
+            "cluster",
+            {
+                "memory of a task": f"{gigabytes(needed)} at most",
+                "at a time": report.check(lambda: _places(sum(places), needed)),
+            },
+        )
+    report.conclude("nothing was written")
+
+
+def _places(places: int, needed: int) -> str:
+    if not places:
+        raise InputError(
+            f"no machine of the cluster has a CPU and {gigabytes(needed)} of memory free for a "
+            "task; use machines with more memory"
+        )
+    return f"{places:,} tasks"

@@ -1,0 +1,83 @@
+"""``predict.py --preflight``: what will be predicted, and whether there is room for it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from giblet_ray.cluster import connect
+from giblet_ray.config import PredictJob
+from giblet_ray.dataset.storage import Storage
+from giblet_ray.precompute.progress import Progress
+from giblet_ray.prediction.folder import finished_predictions
+from giblet_ray.prediction.plan import make_plan
+from giblet_ray.preflight.disk import disk_room
+from giblet_ray.preflight.need import LIBRARY_BYTES, gigabytes
+from giblet_ray.preflight.placement import check_gpu, check_host, look_at_cluster
+from giblet_ray.preflight.report import Report
+from giblet_ray.preflight.size import FLOAT_BYTES, kept_per_row
+
+
+def preflight_prediction(job: PredictJob, show: Callable[[str], None]) -> None:
+    """Say what predicting will take; write nothing, book no GPU.
+
+    Parameters
+    ----------
+    job : PredictJob
+        Model, data set, and where to.
+    show : callable
+        Takes each line that the user should see.
+
+    Raises
+    ------
+    InputError
+        For a model, data or folder that cannot be used, and where room is missing.
+    """
+    storage = Storage.at(job.out)
+    with Progress(show) as progress:
+        progress.doing = "checking model and data set"
+        plan = make_plan(job)
+        there = finished_predictions(storage, plan.predictions, job.overwrite)
+        progress.doing = "looking at the cluster"
+        connect()
+        cluster = look_at_cluster(look_at_gpus=job.use_gpu is not False)
+    n_trs = sum(map(len, plan.spans))
+    n_voxels = plan.predictions.value.shape[0]
+    output = FLOAT_BYTES * n_trs * n_voxels
+    if plan.mask is not None:
+        output += FLOAT_BYTES * n_trs * math.prod(plan.mask.inside.shape)
+    model = plan.encoder.model
+    weights = sum(value.nbytes for value in model.state_dict().values())
+    frames = next((plan.dataset.manifest.values[part].shape[1] for part in ("codes", "mel")
+                   if part in plan.selection.parts), 0)  # fmt: skip
+    # More than is held at a time: inference keeps no activations.
+    batch = job.batch_trs * (kept_per_row(model, frames) + 2 * FLOAT_BYTES * n_voxels)
+    has_gpu = any(machine.gpus for machine in cluster.machines)
+    use_gpu = has_gpu if job.use_gpu is None else job.use_gpu
+    report = Report(show)
+    finished = "finished already, nothing to do" if there is not None else storage.location
+    report.add(
+        "predictions",
+        {
+            "TRs": f"{n_trs:,} of {len(plan.predictions.stimuli)} stimuli, {n_voxels:,} voxels",
+            "to": finished,
+            "disk": report.check(lambda: disk_room(storage, output, "--out"))
+            + (" (before NIfTI is compressed)" if plan.mask is not None else ""),
+        },
+    )
+    gpus = float(use_gpu)
+    places = max(1, cluster.room(1, gpus))
+    rows = {
+        "weights": f"{gigabytes(weights)}, once per machine",
+        "memory": report.check(
+            lambda: check_host(cluster, places, 1, gpus, LIBRARY_BYTES + batch, weights),
+            "use a smaller --batch_trs",
+        ),
+        "at a time": f"up to {places} batches of {job.batch_trs} TRs",
+    }
+    if use_gpu:
+        rows["GPU"] = report.check(
+            lambda: check_gpu(cluster, 1, weights + batch), "use a smaller --batch_trs"
+        )
+    report.add("cluster", rows)
+    report.conclude("nothing was written")

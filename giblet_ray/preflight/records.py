@@ -1,0 +1,50 @@
+"""``compare.py`` and ``promote.py --preflight``: what would be read and changed; no cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from giblet_ray.comparison.compare import comparison_folder
+from giblet_ray.comparison.runs import group_runs
+from giblet_ray.config import CompareJob, PromoteJob
+from giblet_ray.preflight.report import Report
+from giblet_ray.tracking.promotion import promote
+from giblet_ray.tracking.read import read_runs
+
+
+def preflight_comparison(job: CompareJob, show: Callable[[str], None]) -> None:
+    """Say which runs would be compared, and where the page would be; write nothing.
+
+    Raises
+    ------
+    InputError
+        If the store cannot be read, or a run or the folder cannot be used.
+    """
+    storage = comparison_folder(job)
+    experiment = job.experiment or job.tracking.experiment
+    runs = read_runs(job.tracking.uri, experiment, job.runs, job.sweep)
+    report = Report(show)
+    groups = group_runs(runs, job.metric)
+    rows = {
+        "runs": f"{len(runs):,} of experiment {experiment}",
+        "ranked apart": f"{len(groups)} groups of the same data and split",
+        "page": f"would be written to {storage.location}",
+    }
+    for group in groups:
+        best = group.ranked[0].name if group.ranked else "none is scored yet"
+        rows[group.title] = f"{len(group.runs):,} runs; best by {job.metric}: {best}"
+    report.add("comparison", rows)
+    report.conclude("nothing was written")
+
+
+def preflight_promotion(job: PromoteJob, show: Callable[[str], None]) -> None:
+    """Say what an alias would name, and what it names now; change nothing.
+
+    Raises
+    ------
+    InputError
+        If there is no such run, or it would not be promoted.
+    """
+    report = Report(show)
+    report.add("would be promoted", promote(job, show).summary())
+    report.conclude("nothing was changed")

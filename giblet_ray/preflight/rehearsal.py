@@ -1,0 +1,252 @@
+"""A training in small: a few real steps, an evaluation and a checkpoint, in a worker of its own.
+
+It runs the training loop itself, on a CPU, over a sample of the data, as one rank of as many as
+there will be: what it holds and how long it takes is what a worker on a CPU holds and takes. What
+it learns is thrown away.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import ray
+import torch
+import torch.distributed as dist
+from ray.exceptions import ActorDiedError
+from torch.autograd.graph import saved_tensors_hooks
+
+from giblet_ray.config import TrainJob
+from giblet_ray.dataset.loader import Loader
+from giblet_ray.dataset.normalise import Normalisation
+from giblet_ray.dataset.windows import Windows
+from giblet_ray.errors import InputError
+from giblet_ray.models.trained import build_encoder
+from giblet_ray.preflight.overfit import Overfit, overfit
+from giblet_ray.preflight.sample import Sample, SampleLoader
+from giblet_ray.training.data import TrainingData
+from giblet_ray.training.loop import Samples, train
+from giblet_ray.training.step import LossTotals, Ranks, Scores
+
+_STEPS = 3
+_EPOCHS = 2
+"""The second is timed: by then the optimizer has its moments and the memory has been touched."""
+
+_IMPORTS = (
+    "giblet_ray.training.worker",
+    "giblet_ray.tracking.metric_log",
+    "giblet_ray.tracking.system_metrics",
+)
+"""What the first worker imports; libraries are most of what a small training holds."""
+_SQLITE_IMPORTS = ("mlflow.store.tracking.sqlalchemy_store",)
+"""What MLflow adds to it for a store without a server."""
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What a worker's training was measured to take, on a CPU.
+
+    Attributes
+    ----------
+    peak_bytes : int
+        The most that it held while training.
+    activation_bytes : int
+        What the forward pass and the loss of one batch kept for the backward pass.
+    step_seconds, evaluation_seconds, checkpoint_seconds : float
+        Of one optimizer step, one batch of held-out windows, one checkpoint.
+    checkpoint_bytes : int
+        Size of a checkpoint.
+    overfit : Overfit
+        Whether the model can learn one batch by heart.
+    """
+
+    peak_bytes: int
+    activation_bytes: int
+    step_seconds: float
+    evaluation_seconds: float
+    checkpoint_seconds: float
+    checkpoint_bytes: int
+    overfit: Overfit
+
+
+def rehearse(
+    job: TrainJob,
+    data: TrainingData,
+    sample: Sample,
+    tables: list[pa.Table],
+    ranks: int,
+    memory: int,
+) -> Rehearsal:
+    """Rehearse a training in a process that reserves memory and the CPUs of a worker, and no GPU.
+
+    Parameters
+    ----------
+    job : TrainJob
+        Settings of the run.
+    data : TrainingData
+        What will be trained on.
+    sample, tables : Sample, list of Table
+        The rows that it is rehearsed with; they are shared through the object store, as a
+        training's are.
+    ranks : int
+        Workers that share a batch.
+    memory : int
+        Bytes that it is expected to take; a machine that has them is chosen.
+
+    Raises
+    ------
+    InputError
+        If the process is killed, as happens where there is too little memory.
+    """
+    blocks = [ray.put(table) for table in tables]
+    actor = ray.remote(_Rehearsing).options(
+        num_cpus=job.scaling.cpus_per_worker, memory=memory, max_restarts=0
+    )
+    worker: Any = actor.remote()
+    try:
+        return ray.get(worker.run.remote(job, data, sample, blocks, ranks))
+    except ActorDiedError as error:
+        raise InputError(
+            "the process that rehearsed the training was lost, most likely for want of memory: "
+            "use a smaller model or --train.batch_size, or more --train.accumulation"
+        ) from error
+    finally:
+        ray.kill(worker)
+
+
+class _Rehearsing:
+    """An actor, so that the process ends with it and takes its process group along."""
+
+    def run(
+        self,
+        job: TrainJob,
+        data: TrainingData,
+        sample: Sample,
+        blocks: list[ray.ObjectRef],
+        ranks: int,
+    ) -> Rehearsal:
+        for name in (*_IMPORTS, *(_SQLITE_IMPORTS if "sqlite" in job.tracking.uri else ())):
+            importlib.import_module(name)
+        tables = ray.get(blocks)
+        columns = sample.selection.value_types(data.dataset)
+        loader: Loader = SampleLoader(sample, tables, data.values, data.runs, columns)
+        if data.residence == "stream":
+            loader = data.loader(torch.device("cpu"))
+        normalisation = sample.normalisation(data, tables)
+        if ranks > 1:
+            # One process stands for all: gradients lie in the buckets that they are reduced from.
+            dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+        link = RehearsalLink(ranks)
+        size = job.train.batch_size
+        train_windows = _repeated(sample.train, _STEPS * size)
+        n_val = min(len(data.val), size)
+        train(
+            _shortened(job),
+            {"config": {}, "dataset": data.describe()},
+            Samples(train_windows, _repeated(sample.val, n_val), None),
+            loader,
+            normalisation,
+            link,
+        )
+        part = math.ceil(size / (ranks * job.train.accumulation))
+        kept = kept_bytes(job, data, loader, _repeated(sample.train, part), normalisation)
+        return Rehearsal(
+            peak_bytes=int(link.metrics["memory/host_peak_bytes"]),
+            activation_bytes=kept,
+            step_seconds=link.metrics["train/seconds"] / _STEPS,
+            evaluation_seconds=link.evaluation_seconds,
+            checkpoint_seconds=link.checkpoint_seconds,
+            checkpoint_bytes=link.checkpoint_bytes,
+            overfit=overfit(job, data, loader, sample.train, normalisation),
+        )
+
+
+def kept_bytes(
+    job: TrainJob,
+    data: TrainingData,
+    loader: Loader,
+    windows: Windows,
+    normalisation: Normalisation,
+) -> int:
+    """Return the bytes that forward pass and loss keep for the backward pass, parameters aside.
+
+    Tensors that share their memory are counted once.
+    """
+    device = torch.device("cpu")
+    at_once = job.train.model_copy(update={"accumulation": 1, "precision": "fp32"})
+    job = job.model_copy(update={"train": at_once})
+    model = build_encoder(job.model, job.data, data.values, data.n_voxels)
+    kept = {parameter.untyped_storage()._cdata: 0 for parameter in model.parameters()}
+    alive = []  # so that no address is used twice
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in kept:
+            kept[storage._cdata] = storage.nbytes()
+            alive.append(storage)
+        return tensor
+
+    ranks = Ranks(model, 1, device, job.model.batch_norm == "frozen")
+    (batch,) = loader.batches([windows])
+    with saved_tensors_hooks(keep, lambda tensor: tensor):
+        scores = Scores(normalisation, job, device)
+        scores.backward(ranks, batch, len(windows), LossTotals({}, device))
+    return sum(kept.values())
+
+
+def _shortened(job: TrainJob) -> TrainJob:
+    """Return the job with so few epochs, all of them, and no checkpoint within one."""
+    course = {"epochs": _EPOCHS, "patience": 0, "checkpoint_every_steps": 0}
+    return job.model_copy(update={"train": job.train.model_copy(update=course)})
+
+
+def _repeated(windows: Windows, n: int) -> Windows:
+    """Return n windows, some of them more than once if there are fewer."""
+    return windows[np.resize(np.arange(len(windows)), n)]
+
+
+class RehearsalLink:
+    """The :class:`giblet_ray.training.loop.Link` of a rehearsal: keeps times and sizes."""
+
+    rank = 0
+
+    def __init__(self, world_size: int) -> None:
+        self.world_size, self.device = world_size, torch.device("cpu")
+        self.metrics: dict[str, float] = {}
+        self.evaluation_seconds = self.checkpoint_seconds = 0.0
+        self.checkpoint_bytes = 0
+        self._reported = self._logged = 0.0
+
+    @contextmanager
+    def resume(self) -> Iterator[Path | None]:
+        """Begin anew."""
+        yield None
+
+    def report(self, metrics: dict[str, float], checkpoint: Path | None, name: str) -> None:
+        """Measure the checkpoint."""
+        if checkpoint is not None:
+            self.checkpoint_bytes = sum(path.stat().st_size for path in checkpoint.iterdir())
+        self.metrics = metrics
+        self._reported = time.perf_counter()
+        self.checkpoint_seconds = self._reported - self._logged
+
+    def log(self, metrics: dict[str, float], step: int) -> None:
+        """Note when an epoch has been evaluated."""
+        if "train/seconds" in metrics:
+            self._logged = time.perf_counter()
+            self.evaluation_seconds = self._logged - self._reported - metrics["train/seconds"]
+
+    def unsent(self) -> list[Any]:
+        """Nothing is recorded anywhere."""
+        return []
+
+    def show(self, line: str) -> None:
+        """Say nothing: the report will."""

@@ -1,0 +1,182 @@
+"""A few row groups that stand for a data set: enough windows for a batch, of every subject."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from giblet_ray.dataset.loader import Batch, Gathered, Prefetching
+from giblet_ray.dataset.normalise import Normalisation, fit_normalisation_here
+from giblet_ray.dataset.reader import Selection, Span
+from giblet_ray.dataset.rows import StreamedRows
+from giblet_ray.dataset.schema import ValueType
+from giblet_ray.dataset.windows import Run, Windows
+from giblet_ray.errors import InputError
+from giblet_ray.training.data import TrainingData
+
+_MOST_BYTES = 512 * 2**20
+"""Beyond so much, a sample takes no more row groups; its windows are then used again."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Which row groups are read, and which windows lie in them.
+
+    Attributes
+    ----------
+    spans : tuple of Span
+        Row groups, with what their last windows reach beyond them.
+    selection : Selection
+        What is read of each row; BOLD is paired with the stimulus by its lag.
+    train, val : Windows
+        Training and held-out windows in these row groups.
+    """
+
+    spans: tuple[Span, ...]
+    selection: Selection
+    train: Windows
+    val: Windows
+
+    def read(self, data: TrainingData) -> list[pa.Table]:
+        """Read the spans, in order."""
+        return [data.dataset.read(span, self.selection) for span in self.spans]
+
+    def normalisation(self, data: TrainingData, tables: Sequence[pa.Table]) -> Normalisation:
+        """Z-score by the training TRs of the sample alone; a run without any, by its subject's."""
+        # The rows carry the BOLD of lag TRs later already.
+        return fit_normalisation_here(
+            tables, data.dataset, self.selection, data.runs, data.split.train, lag_trs=0
+        )
+
+
+def choose_sample(data: TrainingData, n_train: int, n_val: int, seed: int) -> Sample:
+    """Choose row groups at random until they hold so many windows, and each subject's BOLD.
+
+    Parameters
+    ----------
+    data : TrainingData
+        What will be trained on.
+    n_train, n_val : int
+        Windows wanted; fewer are there if the data set is that small, or its rows that large.
+    seed : int
+        Of the choice.
+
+    Raises
+    ------
+    InputError
+        If a subject has no training TRs.
+    """
+    selection = replace(data.selection, lag_trs=data.lag_trs)
+    of_train, of_val = _groups(data, data.train), _groups(data, data.val)
+    subject_of = np.array([data.selection.subjects.index(run.subject) for run in data.runs])
+    groups = np.random.default_rng(seed).permutation(np.unique(np.concatenate([of_train, of_val])))
+    missing = set(range(len(data.selection.subjects)))
+    chosen: list[int] = []
+    counts = np.zeros(2, int)
+    read_bytes = 0
+    group_bytes = data.dataset.manifest.row_group_trs * selection.row_bytes(data.dataset)
+    for group in groups.tolist():
+        here = of_train == group
+        subjects = set(subject_of[data.train.run[here]].tolist())
+        found = np.array([here.sum(), (of_val == group).sum()])
+        more = (counts < (n_train, n_val)) & (read_bytes < _MOST_BYTES) | (counts == 0)
+        if (more & (found > 0)).any() or subjects & missing:
+            chosen.append(group)
+            counts += found
+            missing -= subjects
+            read_bytes += group_bytes
+    if missing:
+        subject = data.selection.subjects[min(missing)]
+        raise InputError(
+            f"{data.dataset.storage.location}: subject {subject} has no training TRs; train on "
+            "another stimulus of this subject, or leave it out"
+        )
+    first = {stimulus.name: index for index, stimulus in enumerate(data.dataset.manifest.stimuli)}
+    spans = sorted(
+        (_span(data, group) for group in chosen), key=lambda s: (first[s.stimulus], s.start)
+    )
+    return Sample(
+        tuple(spans),
+        selection,
+        data.train[np.isin(of_train, chosen)],
+        data.val[np.isin(of_val, chosen)],
+    )
+
+
+def _groups(data: TrainingData, windows: Windows) -> np.ndarray:
+    """Return a number for the row group that each window begins in."""
+    names = list(data.dataset.stimuli)
+    stimulus = np.array([names.index(run.stimulus) for run in data.runs])[windows.run]
+    return stimulus * _stride(data) + windows.start // data.dataset.manifest.row_group_trs
+
+
+def _span(data: TrainingData, group: int) -> Span:
+    stimulus = data.dataset.manifest.stimuli[group // _stride(data)]
+    step = data.dataset.manifest.row_group_trs
+    start = group % _stride(data) * step
+    return Span(stimulus.name, start, min(start + step + data.window - 1, stimulus.n_trs))
+
+
+def _stride(data: TrainingData) -> int:
+    longest = max(stimulus.n_trs for stimulus in data.dataset.manifest.stimuli)
+    return longest // data.dataset.manifest.row_group_trs + 1
+
+
+class SampleLoader(Prefetching):
+    """Batches of a sample, through the buffers that batches of a training go through.
+
+    Parameters
+    ----------
+    sample : Sample
+        Whose windows are asked for.
+    tables : sequence of Table
+        Its rows; see :meth:`Sample.read`.
+    kinds : mapping of str to ValueType
+        Parts of the stimulus, and ``bold``, as a batch has them.
+    runs : sequence of Run
+        What a window's run index means.
+    columns : mapping of str to ValueType
+        The value columns of the tables.
+    """
+
+    def __init__(
+        self,
+        sample: Sample,
+        tables: Sequence[pa.Table],
+        kinds: Mapping[str, ValueType],
+        runs: Sequence[Run],
+        columns: Mapping[str, ValueType],
+    ) -> None:
+        super().__init__(kinds, torch.device("cpu"))
+        self._rows = StreamedRows(columns, runs)
+        for span, table in zip(sample.spans, tables, strict=True):
+            self._rows.add(span, table)
+        self._runs, self._spans = list(runs), sample.spans
+
+    def batches(self, order: Sequence[Windows]) -> Iterator[Batch]:
+        """See :class:`giblet_ray.dataset.loader.Loader`."""
+        return self._prefetch(self._gathered(order))
+
+    def _gathered(self, order: Sequence[Windows]) -> Generator[Gathered]:
+        for windows in order:
+            spans = [
+                self._span_of(self._runs[run].stimulus, start)
+                for run, start in zip(windows.run.tolist(), windows.start.tolist(), strict=True)
+            ]
+
+            def gather(
+                out: dict[str, np.ndarray],
+                windows: Windows = windows,
+                spans: list[Span] = spans,
+            ) -> None:
+                self._rows.gather(windows, spans, out)
+
+            yield *self._buffers.fill(windows.shape, gather), windows
+
+    def _span_of(self, stimulus: str, start: int) -> Span:
+        held = (span for span in self._spans if span.stimulus == stimulus and span.start <= start)
+        return max(held, key=lambda span: span.start)

@@ -1,0 +1,191 @@
+"""``train.py --preflight``: whether a training fits, in numbers measured on a few real steps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+from giblet_ray.cluster import connect
+from giblet_ray.config import TrainJob
+from giblet_ray.dataset.storage import Storage
+from giblet_ray.dataset.windows import rank_part
+from giblet_ray.precompute.progress import Progress
+from giblet_ray.preflight.brief import (
+    need_of_gpu,
+    place_line,
+    remedy,
+    shared_bytes,
+)
+from giblet_ray.preflight.disk import disk_room
+from giblet_ray.preflight.facts import describe_parts, describe_split
+from giblet_ray.preflight.need import Need, gigabytes, host_need
+from giblet_ray.preflight.placement import Cluster, check_gpu, check_host, look_at_cluster
+from giblet_ray.preflight.rehearsal import Rehearsal, rehearse
+from giblet_ray.preflight.report import Report
+from giblet_ray.preflight.sample import choose_sample
+from giblet_ray.preflight.schedule import describe_schedule
+from giblet_ray.preflight.size import StepSize, step_size
+from giblet_ray.training.data import TrainingData, place_data, plan_data
+from giblet_ray.training.progress import duration
+from giblet_ray.training.trainer import check_batch, choose_gpu
+
+_KEPT_CHECKPOINTS = 4
+"""The best, the last two, and the one that is being written."""
+
+
+def preflight_training(job: TrainJob, show: Callable[[str], None]) -> None:
+    """Say whether a training fits, and what it will be like; write nothing, book no GPU.
+
+    Parameters
+    ----------
+    job : TrainJob
+        Validated settings.
+    show : callable
+        Takes each line that the user should see.
+
+    Raises
+    ------
+    InputError
+        If the training cannot be started, or does not fit.
+    """
+    data = plan_data(job)
+    check_batch(job, data)
+    with Progress(show) as progress:
+        progress.doing = "looking at the cluster"
+        connect()
+        use_gpu = choose_gpu(job)
+        data = place_data(data, job.data.residence, use_gpu)
+        cluster = look_at_cluster(look_at_gpus=use_gpu)
+        report = Report(show)
+        rehearsal = examine(job, data, use_gpu, cluster, report, progress)
+        report.add("learning rate", describe_schedule(job, _counts(job, data)[0]))
+        if rehearsal is not None:
+            report.add("time", _times(job, data, rehearsal, use_gpu))
+    report.conclude("nothing was written, and no training was started")
+
+
+def examine(
+    job: TrainJob,
+    data: TrainingData,
+    use_gpu: bool,
+    cluster: Cluster,
+    report: Report,
+    progress: Progress,
+) -> Rehearsal | None:
+    """Report on data, split, memory, checkpoints and placement of a training.
+
+    Returns
+    -------
+    Rehearsal or None
+        What was measured; None if the model is too large to be tried on any machine there is.
+    """
+    ranks, cpus, gpus = job.scaling.min_workers, job.scaling.cpus_per_worker, float(use_gpu)
+    share = len(rank_part(data.val, 0, ranks))
+    progress.doing = "reading a sample of the data"
+    size = job.train.batch_size
+    sample = choose_sample(data, size, min(share, size), job.train.seed)
+    tables = sample.read(data)
+    normalisation = sample.normalisation(data, tables)
+    report.add("data", describe_parts(data, sample, tables, normalisation))
+    report.add("split", describe_split(data, job.data.split))
+
+    step = step_size(job, data.values, len(data.runs), ranks)
+    on_cpu = host_need(step, ranks, use_gpu=False)
+    rehearsal = None
+    if on_cpu.total <= max(machine.reservable for machine in cluster.machines):
+        progress.doing = f"rehearsing a few steps, as soon as {cpus:g} CPU is free"
+        rehearsal = rehearse(job, data, sample, tables, ranks, on_cpu.total)
+        step = replace(step, activations=rehearsal.activation_bytes)
+    report.add("memory", _memory(job, data, use_gpu, cluster, report, step, rehearsal))
+    storage = Storage.at(job.storage.path)
+    checkpoint = rehearsal.checkpoint_bytes if rehearsal else step.checkpoint
+    needed = _KEPT_CHECKPOINTS * checkpoint
+    report.add(
+        "cluster",
+        {
+            "workers": place_line(job, cluster, gpus),
+            "data": f"{gigabytes(data.n_bytes)}, {data.residence}: {data.reason}",
+            "checkpoint": (
+                f"{gigabytes(checkpoint)}, up to {_KEPT_CHECKPOINTS} at a time: "
+                + report.check(lambda: disk_room(storage, needed, "--storage.path"))
+            ),
+        },
+    )
+    if rehearsal is not None:
+        report.add("one batch", {"learned by heart": str(rehearsal.overfit)})
+    return rehearsal
+
+
+def _memory(
+    job: TrainJob,
+    data: TrainingData,
+    use_gpu: bool,
+    cluster: Cluster,
+    report: Report,
+    size: StepSize,
+    rehearsal: Rehearsal | None,
+) -> dict[str, str]:
+    """Compare what workers need with what there is."""
+    ranks, cpus, gpus = job.scaling.min_workers, job.scaling.cpus_per_worker, float(use_gpu)
+    host = host_need(size, ranks, use_gpu)
+    if rehearsal is not None and not use_gpu:
+        measured = rehearsal.peak_bytes - (host.total - host.parts["libraries"])
+        host = Need({**host.parts, "libraries": measured})
+    how = "measured in a rehearsal" if rehearsal and not use_gpu else "counted, not measured"
+    rows = {
+        "parameters": f"{size.parameters:,}",
+        "host, per worker": f"{gigabytes(host.total)} ({how}): {host}",
+        "host": report.check(
+            lambda: check_host(
+                cluster, job.scaling.max_workers, cpus, gpus, host.total, shared_bytes(data)
+            ),
+            remedy(job, size, host),
+        ),
+    }
+    if use_gpu or job.scaling.use_gpu is None:
+        gpu = need_of_gpu(job, data, size)
+        rows["GPU, per worker"] = f"{gigabytes(gpu.total)} (counted, not measured): {gpu}"
+        rows["GPU"] = "none in the cluster now: training is on CPUs, unless --scaling.use_gpu true"
+    if use_gpu:
+        rows["GPU"] = report.check(
+            lambda: check_gpu(cluster, cpus, gpu.total), remedy(job, size, gpu)
+        )
+    return rows
+
+
+def epoch_seconds(job: TrainJob, data: TrainingData, rehearsal: Rehearsal) -> float:
+    """Return how long an epoch takes on CPUs: steps, evaluation and checkpoints."""
+    steps, batches, checkpoints = _counts(job, data)
+    return (
+        steps * rehearsal.step_seconds
+        + batches * rehearsal.evaluation_seconds
+        + checkpoints * rehearsal.checkpoint_seconds
+    )
+
+
+def _counts(job: TrainJob, data: TrainingData) -> tuple[int, int, int]:
+    """Return the steps, held-out batches and checkpoints of an epoch of one rank."""
+    ranks, every = job.scaling.min_workers, job.train.checkpoint_every_steps
+    steps = len(data.samples().steps(job, 0, 0, ranks))
+    held_out = len(rank_part(data.val, 0, ranks))
+    batches = math.ceil(held_out / max(1, job.train.batch_size // ranks))
+    return steps, batches, 1 + ((steps - 1) // every if every else 0)
+
+
+def _times(
+    job: TrainJob, data: TrainingData, rehearsal: Rehearsal, use_gpu: bool
+) -> dict[str, str]:
+    """Say how long an epoch and all of them take, from the steps of the rehearsal."""
+    steps, batches, checkpoints = _counts(job, data)
+    seconds = epoch_seconds(job, data, rehearsal)
+    note = "on CPUs; GPUs take a fraction of it" if use_gpu else "on this machine, alone"
+    rows = job.train.batch_size * job.data.window / rehearsal.step_seconds
+    return {
+        "step": f"{rehearsal.step_seconds * 1e3:,.0f} ms, {rows:,.0f} rows/s ({note})",
+        "epoch": (
+            f"{duration(seconds)}: {steps:,} steps, {batches:,} batches of held-out windows, "
+            f"{checkpoints:,} x {rehearsal.checkpoint_seconds:.1f} s for checkpoints"
+        ),
+        "all epochs": f"{duration(job.train.epochs * seconds)} for {job.train.epochs} at most",
+    }

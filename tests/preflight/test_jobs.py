@@ -1,0 +1,152 @@
+"""--preflight of every job, as a user runs it: what it says, what it refuses, and nothing else."""
+
+from __future__ import annotations
+
+import runpy
+import shutil
+import sys
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import yaml
+
+from giblet_ray.cli import parse_job
+from giblet_ray.config import TrainJob
+from giblet_ray.dataset.reader import Dataset
+from giblet_ray.demo import make_demo
+from giblet_ray.training.trainer import fit
+
+ROOT = Path(__file__).parents[2]
+
+
+class Lab(NamedTuple):
+    """A data set, a finished training, and the settings that give it."""
+
+    dataset: str
+    folder: Path
+    settings: Path
+
+
+@pytest.fixture(scope="module")
+def lab(
+    cluster: None,
+    arrays_and_dataset: tuple[Any, Dataset],
+    tiny_model: dict[str, Any],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Lab:
+    folder = tmp_path_factory.mktemp("lab")
+    groups = {
+        "name": "first",
+        "data": {"split": {"val_blocks": 1}},
+        "model": tiny_model,
+        "train": {"epochs": 1, "batch_size": 16},
+        "scaling": {"cpus_per_worker": 0.5},
+        "storage": {"path": str(folder / "runs")},
+        "tracking": {"uri": f"sqlite:///{folder}/mlflow.db", "log_model": False},
+    }
+    settings = folder / "settings.yaml"
+    settings.write_text(yaml.safe_dump(groups))
+    dataset = arrays_and_dataset[1].storage.location
+    fit(parse_job(TrainJob, ["--config", str(settings), "--dataset", dataset]), print)
+    return Lab(dataset, folder, settings)
+
+
+@pytest.fixture
+def say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., str]:
+    """Run a job with --preflight; return what it said, or its one line of error.
+
+    Nothing may be left in the folder that it ran in.
+    """
+
+    def run(job: str, *words: object, fails: bool = False) -> str:
+        before = set(tmp_path.rglob("*"))
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", [job, *map(str, words), "--preflight"])
+        capfd.readouterr()
+        refused = pytest.raises(SystemExit, match=r"^2$") if fails else nullcontext()
+        with refused:
+            runpy.run_path(str(ROOT / "jobs" / job), run_name="__main__")
+        said, error = capfd.readouterr()
+        assert set(tmp_path.rglob("*")) == before
+        if fails:
+            assert error.startswith("error: ")
+            assert error.count("\n") == 1
+            return error
+        assert "\nfits: " in said
+        return said
+
+    return run
+
+
+def test_tune_tells_of_its_largest_and_smallest_trial(lab: Lab, say: Callable[..., str]) -> None:
+    said = say(
+        "tune.py", "--config", lab.settings, "--dataset", lab.dataset, "--name", "night",
+        "--sweep.space", "model.embed_dim=4,32,8", "model.head_dim=16..64",
+        "optimizer.lr=1e-4,1e-3",
+        "--sweep.num_samples", "6", "--train.epochs", "5", "--sweep.max_concurrent", "2",
+    )  # fmt: skip
+    assert "the largest trial: model.embed_dim=32 model.head_dim=64 optimizer.lr=0.0001" in said
+    assert "settings          model.embed_dim=4 model.head_dim=16" in said
+    assert "6 of 5 epochs; 2 at a time" in said
+    assert "30 in all at most" in said
+    assert "2 on one machine" in said
+    assert not (lab.folder / "runs/night").exists()
+
+
+def test_predict_tells_what_will_be_written(lab: Lab, say: Callable[..., str]) -> None:
+    given = ["--model", lab.folder / "runs/first", "--dataset", lab.dataset, "--out", "predicted"]
+    said = say("predict.py", *given)
+    assert "200 of 2 stimuli, 24 voxels" in said
+    assert "19.2 kB in" in said
+    assert "batches of 64 TRs" in said
+    huge = say("predict.py", *given, "--batch_trs", 10**9, fails=True)
+    assert "host memory" in huge
+    assert "use a smaller --batch_trs" in huge
+
+
+def test_compare_and_promote_tell_what_they_would_do(lab: Lab, say: Callable[..., str]) -> None:
+    store = ["--tracking.uri", f"sqlite:///{lab.folder}/mlflow.db"]
+    said = say("compare.py", *store, "--out", "page")
+    assert "1 of experiment giblet_ray" in said
+    assert "best by val/pearson_mean: first" in said
+    for _ in range(2):  # nothing was promoted by the first
+        said = say("promote.py", *store, "--run", "first")
+        assert "models:/giblet-encoder@champion" in said
+        assert "nothing: it is the first" in said
+    assert "frist" in say("promote.py", *store, "--run", "frist", fails=True)
+
+
+def test_demo_tells_what_it_will_make(say: Callable[..., str]) -> None:
+    said = say("demo.py", "--n_trs", "200", "--out", "shown")
+    assert "5.0 minutes with sound and subtitles, 200 TRs" in said
+    assert "20 epochs on 2 workers" in said
+
+
+def test_precompute_tells_what_it_will_make(
+    cluster: None, say: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make_demo(tmp_path / "source", n_trs=9, n_voxels=30)
+    given = [
+        "--out", tmp_path / "data", "--film", made.film, "--text", made.subtitles, "--bold",
+        *made.scans, "--mask", made.mask, "--codes.weights", "untrained",
+    ]  # fmt: skip
+    said = say("precompute.py", *given)
+    assert "1: 9 TRs of 1.5 s" in said
+    assert "bold        2 files" in said
+    assert "5 of 5 files" in said
+    assert "tasks" in said
+    usage = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    assert "make room, or give another place" in say("precompute.py", *given, fails=True)
+
+
+def test_train_that_does_not_fit_ends_with_code_2(lab: Lab, say: Callable[..., str]) -> None:
+    given = ["--config", lab.settings, "--dataset", lab.dataset, "--name", "huge"]
+    said = say("train.py", *given, "--model.head_dim", 10**9, fails=True)
+    assert said.startswith("error: does not fit: host memory: ")
+    assert "use a smaller --model.head_dim than 1000000000" in said

@@ -1,0 +1,78 @@
+"""The row groups that stand for a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from giblet_ray.config import TrainJob
+from giblet_ray.dataset.reader import Dataset
+from giblet_ray.errors import InputError
+from giblet_ray.preflight.sample import SampleLoader, choose_sample
+from giblet_ray.training.data import TrainingData, plan_data
+
+
+def plan(dataset: str, tiny_model: dict[str, Any], **data: Any) -> TrainingData:
+    split = {"split": {"val_blocks": 1}}
+    return plan_data(TrainJob(dataset=dataset, data={**split, **data}, model=tiny_model))
+
+
+@pytest.mark.parametrize("window", [1, 3])
+def test_batches_hold_the_rows_of_their_windows(
+    arrays_and_dataset: tuple[dict[str, np.ndarray], Dataset],
+    tiny_model: dict[str, Any],
+    window: int,
+) -> None:
+    arrays, dataset = arrays_and_dataset
+    data = plan(dataset.storage.location, tiny_model, window=window, lag_trs=4)
+    sample = choose_sample(data, n_train=20, n_val=5, seed=3)
+    columns = sample.selection.value_types(dataset)
+    loader = SampleLoader(sample, sample.read(data), data.values, data.runs, columns)
+    windows = sample.train[np.random.default_rng(0).permutation(len(sample.train))]
+    (batch,) = loader.batches([windows])
+    for row, (run, start) in enumerate(zip(windows.run, windows.start, strict=True)):
+        subject, stimulus = data.runs[run].subject, data.runs[run].stimulus
+        trs = slice(start, start + window)
+        later = slice(start + 4, start + 4 + window)
+        for part in ("frames", "text"):
+            expected = arrays[f"{part}/{stimulus}.parquet"][trs]
+            np.testing.assert_array_equal(batch.values[part][row].numpy(), expected)
+        codes = arrays[f"codes/{stimulus}.parquet"][trs, :2]
+        np.testing.assert_array_equal(batch.values["codes"][row].numpy(), codes)
+        bold = arrays[f"bold/{subject}/{stimulus}.parquet"][later]
+        np.testing.assert_array_equal(batch.values["bold"][row].numpy(), bold)
+
+
+def test_sample_is_small_and_still_holds_every_subject(
+    dataset_writer: Callable[..., Any], tiny_model: dict[str, Any], tmp_path: Path
+) -> None:
+    """Subject 02 has seen one of six stimuli."""
+    stimuli = {f"film{i}": 60 + i for i in range(6)}
+    unseen = tuple(("02", name) for name in list(stimuli)[1:])
+    dataset_writer(tmp_path / "data", stimuli, ("01", "02"), unseen=unseen)
+    for seed in range(8):
+        data = plan(str(tmp_path / "data"), tiny_model)
+        sample = choose_sample(data, n_train=4, n_val=2, seed=seed)
+        subjects = {data.runs[run].subject for run in sample.train.run.tolist()}
+        assert subjects == {"01", "02"}
+        assert len(sample.val) >= 2
+        assert 1 <= len(sample.spans) <= 5
+        normalisation = sample.normalisation(data, sample.read(data))
+        assert normalisation.mean_RV.shape == (7, 24)
+        assert normalisation.n_masked == 0
+
+
+def test_subject_without_training_trs_is_refused(
+    dataset_writer: Callable[..., Any], tiny_model: dict[str, Any], tmp_path: Path
+) -> None:
+    dataset_writer(tmp_path / "data", {"one": 60, "two": 60}, ("01", "02"), unseen=(("02", "one"),))
+    split = {"kind": "stimuli", "val_stimuli": ["two"]}
+    data = plan_data(
+        TrainJob(dataset=str(tmp_path / "data"), data={"split": split}, model=tiny_model)
+    )
+    with pytest.raises(InputError, match="subject 02 has no training TRs"):
+        choose_sample(data, n_train=4, n_val=2, seed=0)
