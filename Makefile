@@ -25,9 +25,16 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: setup  ## Make a film and scans, train on them, and show where everything is (about 3 minutes)
 	@$(BIN)/python jobs/demo.py
 
+# Tests that start clusters of several nodes and kill their parts: half an hour on two cores.
+FAULTS := tests/faults tests/deploy/test_local_cluster.py
+
 .PHONY: test
-test: setup  ## Run every test, two files at a time
-	@$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+test: setup  ## Run the tests, two files at a time, without those of make faults
+	@$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(FAULTS:%=--ignore=%)
+
+.PHONY: faults
+faults: setup  ## Run jobs on clusters of several nodes, and kill their parts (about half an hour)
+	@$(BIN)/pytest $(FAULTS)
 
 .PHONY: check
 check: setup  ## Run the linter, the format check and the type checker
@@ -39,6 +46,19 @@ check: setup  ## Run the linter, the format check and the type checker
 bench: setup  ## Measure the data's way and a sweep's cost, beside the alternatives
 	@$(BIN)/python benchmarks/ingest.py
 	@$(BIN)/python benchmarks/sweep.py
+
+.PHONY: cluster-up
+cluster-up: setup  ## Start a Ray cluster on this machine, with S3 storage and an MLflow server
+	@$(BIN)/python deploy/local_cluster.py up
+
+.PHONY: cluster-down
+cluster-down: setup  ## End it, and delete what it kept
+	@$(BIN)/python deploy/local_cluster.py down
+
+.PHONY: audit
+audit: setup  ## Look up known vulnerabilities of the pinned packages (deploy/audit.txt: exceptions)
+	@$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip --strict --progress-spinner off \
+		$$(sed -E '/^(#|$$)/d; s/^([A-Z0-9-]+).*/--ignore-vuln \1/' deploy/audit.txt)
 
 .PHONY: clean
 clean:  ## Remove .venv and what the demo made

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from pyarrow.fs import FileType
 
 from giblet_ray.comparison.heldout import TrainedRun
 from giblet_ray.comparison.importance import setting_importance
@@ -27,6 +27,7 @@ from giblet_ray.comparison.scores import interval_of, is_over_voxels, read_voxel
 from giblet_ray.comparison.write import Written, write_comparison
 from giblet_ray.config import CompareJob
 from giblet_ray.console import progress
+from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError, nearest
 from giblet_ray.evaluation.bootstrap import Interval
 from giblet_ray.tracking.read import read_runs
@@ -53,10 +54,7 @@ def compare(job: CompareJob, show: Callable[[str], None]) -> tuple[Comparison, W
     """
     report = progress(show)
     experiment = job.experiment or job.tracking.experiment
-    name = re.sub(r"[^\w.-]+", "_", experiment).strip(".") or "_"
-    folder = Path(job.out or f"comparison/{name}").expanduser()
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"--out {folder}: a file; a folder is accepted, existing or not")
+    storage = comparison_folder(job)
     runs = read_runs(job.tracking.uri, experiment, job.runs, job.sweep, report)
     _check_metric(job.metric, runs)
     chosen = _chosen_pair(job.pair, runs)
@@ -86,7 +84,23 @@ def compare(job: CompareJob, show: Callable[[str], None]) -> tuple[Comparison, W
         pair,
         list(dict.fromkeys(notes)),
     )
-    return comparison, write_comparison(comparison, folder)
+    return comparison, write_comparison(comparison, storage)
+
+
+def comparison_folder(job: CompareJob) -> Storage:
+    """Return the folder for page, figures and tables, which need not be there yet.
+
+    Raises
+    ------
+    InputError
+        If it is a file.
+    """
+    experiment = job.experiment or job.tracking.experiment
+    name = re.sub(r"[^\w.-]+", "_", experiment).strip(".") or "_"
+    storage = Storage.at(job.out or f"comparison/{name}")
+    if storage.filesystem.get_file_info(storage.root).type == FileType.File:
+        raise InputError(f"--out {job.out}: a file; a folder is accepted, existing or not")
+    return storage
 
 
 def _check_metric(metric: str, runs: Sequence[ComparedRun]) -> None:

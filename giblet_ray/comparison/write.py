@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
-from pathlib import Path
 
 from matplotlib.figure import Figure
 
@@ -29,23 +28,24 @@ _DPI = 130
 
 @dataclass(frozen=True)
 class Written:
-    """Where a comparison was written to."""
+    """What a comparison was written to: names of files below one folder."""
 
-    page: Path
-    figures: tuple[Path, ...]
-    csv: Path
-    json: Path
+    storage: Storage
+    page: str
+    figures: tuple[str, ...]
+    csv: str
+    json: str
 
     def rows(self) -> dict[str, str]:
         """Return what a user is shown."""
         return {
-            "page": str(self.page),
-            "figures": f"{len(self.figures)} in {self.page.parent / 'figures'}",
-            "for scripts": f"{self.csv}, {self.json.name}",
+            "page": self.storage.describe(self.page),
+            "figures": f"{len(self.figures)} in {self.storage.describe('figures')}",
+            "for scripts": f"{self.storage.describe(self.csv)}, {self.json}",
         }
 
 
-def write_comparison(comparison: Comparison, folder: Path) -> Written:
+def write_comparison(comparison: Comparison, storage: Storage) -> Written:
     """Draw and write everything; files of the same names there are replaced.
 
     Raises
@@ -61,24 +61,24 @@ def write_comparison(comparison: Comparison, folder: Path) -> Written:
     of_pair = _pair_pictures(comparison)
     pictures = [picture for each in (*of_groups, of_pair) for picture in each]
     written = Written(
-        folder / "comparison.html",
-        tuple(folder / "figures" / picture.name for picture in pictures),
-        folder / "runs.csv",
-        folder / "comparison.json",
+        storage,
+        "comparison.html",
+        tuple(f"figures/{picture.name}" for picture in pictures),
+        "runs.csv",
+        "comparison.json",
     )
     files = {
-        **{f"figures/{picture.name}": picture.png for picture in pictures},
-        written.csv.name: runs_csv(comparison).encode(),
-        written.json.name: comparison_json(comparison).encode(),
-        written.page.name: page(comparison, of_groups, of_pair).encode(),
+        **dict(zip(written.figures, (picture.png for picture in pictures), strict=True)),
+        written.csv: runs_csv(comparison).encode(),
+        written.json: comparison_json(comparison).encode(),
+        written.page: page(comparison, of_groups, of_pair).encode(),
     }
     try:
-        storage = Storage.at(str(folder))
         for name, content in files.items():
             with storage.write(name) as stream:
                 stream.write(content)
     except OSError as error:
-        raise InputError(f"--out {folder}: cannot be written to: {error}") from error
+        raise InputError(f"--out {storage.location}: cannot be written to: {error}") from error
     return written
 
 

@@ -1,0 +1,128 @@
+"""A cluster on this machine, as `make cluster-up` starts it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from pyarrow.fs import FileSelector, LocalFileSystem, S3FileSystem, copy_files
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = ROOT / "deploy/local_cluster.py"
+BUCKET = "giblet-ray"
+JOB_SECONDS = 900
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A cluster that is up: the folder of its state, and what a user sources."""
+
+    folder: Path
+    environment: Mapping[str, str]
+
+    def submit(self, *words: str, **changes: str) -> subprocess.CompletedProcess[str]:
+        """Submit a command from this checkout, as a user does; wait for its end."""
+        return self.run("ray", "job", "submit", *words, **changes)
+
+    def scratch(self) -> Path:
+        """Return the folder of what the cluster keeps while it is up."""
+        return Path(json.loads((self.folder / "state.json").read_text())["scratch"])
+
+    def names_on_s3(self) -> set[str]:
+        """Return the names of all objects in the cluster's bucket."""
+        infos = self._s3().get_file_info(FileSelector(BUCKET, recursive=True))
+        return {info.path.removeprefix(f"{BUCKET}/") for info in infos if info.is_file}
+
+    def copy_to_s3(self, source: Path, name: str) -> None:
+        """Copy the files of a folder into the cluster's bucket."""
+        copy_files(str(source), f"{BUCKET}/{name}", LocalFileSystem(), self._s3())
+
+    def _s3(self) -> S3FileSystem:
+        return S3FileSystem(
+            access_key=self.environment["AWS_ACCESS_KEY_ID"],
+            secret_key=self.environment["AWS_SECRET_ACCESS_KEY"],
+            endpoint_override=self.environment["AWS_ENDPOINT_URL"],
+            region=self.environment["AWS_DEFAULT_REGION"],
+        )
+
+    def run(self, *command: str, **changes: str) -> subprocess.CompletedProcess[str]:
+        """Run a command of this environment with what a user has sourced, changed in parts."""
+        program = Path(sys.executable).parent / command[0]
+        return subprocess.run(
+            [str(program), *command[1:]],
+            cwd=ROOT,
+            env={**user_environment(), **self.environment, **changes},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=JOB_SECONDS,
+        )
+
+
+def user_environment() -> dict[str, str]:
+    """Return this environment, without a cluster's."""
+    return {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "GIBLET_RAY_"))}
+
+
+def change_cluster(action: str, folder: Path) -> str:
+    """Start or end the cluster of a folder; return what is said about it."""
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), action, str(folder)],
+        env=user_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=JOB_SECONDS,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="session")
+def readme_jobs() -> Callable[[], list[str]]:
+    """Give tests :func:`job_commands`."""
+    return job_commands
+
+
+def job_commands() -> list[str]:
+    """Return every job's command line in the README's blocks, after the word python, in order.
+
+    One that ends in ``...`` stands for others.
+    """
+    commands = []
+    readme = (ROOT / "README.md").read_text()
+    for language, block in re.findall(r"^```(\w*)\n(.*?)^```$", readme, re.S | re.M):
+        lines = [] if language else block.replace("\\\n", " ").splitlines()
+        for line in lines:
+            words = shlex.split(line, comments=True)
+            for at, word in enumerate(words):
+                if word.startswith("jobs/") and words[at - 1] == "python" and words[-1] != "...":
+                    commands.append(shlex.join(words[at:]))
+    return commands
+
+
+@pytest.fixture(scope="session")
+def change() -> Callable[[str, Path], str]:
+    """Give tests :func:`change_cluster`."""
+    return change_cluster
+
+
+@pytest.fixture(scope="module")
+def cluster_here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A head and two worker nodes, S3 storage and an MLflow server, until the module ends."""
+    folder = tmp_path_factory.mktemp("cluster")
+    change_cluster("up", folder)
+    try:
+        exports = shlex.split((folder / "env.sh").read_text())
+        pairs = [word.split("=", 1) for word in exports if word != "export"]
+        yield Cluster(folder, dict(pairs))
+    finally:
+        change_cluster("down", folder)
