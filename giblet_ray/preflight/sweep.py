@@ -7,6 +7,7 @@ from collections.abc import Callable
 from giblet_ray.cluster import connect
 from giblet_ray.config import TrainJob, TuneJob
 from giblet_ray.dataset.reader import Dataset
+from giblet_ray.errors import InputError
 from giblet_ray.precompute.progress import Progress
 from giblet_ray.preflight.brief import check_training, shared_bytes
 from giblet_ray.preflight.need import gigabytes, host_need
@@ -100,7 +101,7 @@ def preflight_sweep(job: TuneJob, show: Callable[[str], None]) -> None:
 def check_sweep(
     job: TuneJob, space: Space, dataset: Dataset, use_gpu: bool, show: Callable[[str], None]
 ) -> None:
-    """Say in a few lines what the largest trial needs; refuse a sweep if that cannot fit.
+    """Say in a few lines what the largest trial needs, and whether it will fail for it.
 
     Parameters
     ----------
@@ -118,13 +119,21 @@ def check_sweep(
     Raises
     ------
     InputError
-        If a worker of that trial needs more memory than the machines, or the GPUs, have.
+        If not even the smallest trial fits the machines, or the GPUs.
     """
+
+    def check(settings: Settings, show: Callable[[str], None]) -> None:
+        trial = with_settings(job, settings)
+        data = place_data(plan_data(trial, dataset), job.data.residence, use_gpu)
+        check_training(trial, data, use_gpu, show)
+
+    check(_extreme(job, space, dataset, min), lambda line: None)
     largest = _extreme(job, space, dataset, max)
-    trial = with_settings(job, largest)
     show(f"the largest trial: {_shown(largest)}")
-    data = place_data(plan_data(trial, dataset), job.data.residence, use_gpu)
-    check_training(trial, data, use_gpu, show)
+    try:
+        check(largest, show)
+    except InputError as error:
+        show(f"note: trials as large as that will fail: {error}")
 
 
 def _extreme(
