@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -100,10 +101,7 @@ class TrainLink:
         name, folder = None, None
         with ExitStack() as stack:
             if self.rank == 0:
-
-                def opened(name: str) -> AbstractContextManager[str]:
-                    return open_checkpoint(self._storage, name)
-
+                opened = partial(open_checkpoint, self._storage)
                 latest = open_latest(self._storage, self._job.name, opened, self.show)
                 name = stack.enter_context(latest)
             name = broadcast_from_rank_zero(name)

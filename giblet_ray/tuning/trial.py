@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -168,10 +169,7 @@ class TrialLink:
     @contextmanager
     def resume(self) -> Iterator[Path | None]:
         """Give the folder of the latest checkpoint that is whole, if there is one."""
-
-        def opened(name: str) -> AbstractContextManager[str]:
-            return open_checkpoint(self._storage, name)
-
+        opened = partial(open_checkpoint, self._storage)
         with open_latest(self._storage, self._run, opened, self.show) as name:
             if name is None:
                 yield None
