@@ -9,6 +9,7 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
+from checkpoints import sign
 from safetensors.numpy import load_file, save_file
 
 from giblet_ray.config import PredictJob
@@ -27,6 +28,7 @@ def checkpoint(local_training: Callable[..., Any], tmp_path_factory: Any) -> Pat
     normalisation = load_file(saved / "normalisation.safetensors")
     normalisation["valid_V"][list(MASKED)] = False
     save_file(normalisation, saved / "normalisation.safetensors")
+    sign(saved, "normalisation.safetensors")
     return saved
 
 

@@ -13,6 +13,7 @@ import nibabel
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from checkpoints import sign
 from safetensors.numpy import load_file, save_file
 
 from giblet_ray.config import PredictJob
@@ -193,6 +194,7 @@ def test_model_that_predicts_no_number_is_refused(
     weights = load_file(copy / "model.safetensors")
     weights["bottleneck_to_voxels.4.bias"][5] = np.nan
     save_file(weights, copy / "model.safetensors")
+    sign(copy, "model.safetensors")
     with pytest.raises(InputError, match=r"stimulus one, TR 0: the model predicts a number that i"):
         predict(job(model=str(copy)), print)
     assert not list((tmp_path / "out").iterdir())

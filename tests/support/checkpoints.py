@@ -1,0 +1,15 @@
+"""Changing a checkpoint as its author could: the record's checksums follow."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from giblet_ray.models.trained import CHECKSUMS, RECORD, file_checksum
+
+
+def sign(folder: Path, *names: str) -> None:
+    """Put the present checksums of a checkpoint's files into its record."""
+    record = json.loads((folder / RECORD).read_text())
+    record[CHECKSUMS].update({name: file_checksum(folder / name) for name in names})
+    (folder / RECORD).write_text(json.dumps(record))
