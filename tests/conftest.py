@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -34,6 +35,9 @@ from giblet_ray.training.loop import Samples, train
 # How long an example takes says how busy the machine is, and nothing about the code.
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
+
+# Ray's workers yield to all else, so that a job would wait for the tests that run beside it.
+os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112  # Ray spells it so
 
 ROW_GROUP_TRS = 16
 

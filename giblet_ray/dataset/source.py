@@ -136,7 +136,14 @@ def read_shards(
     source = ShardSource(dataset, selection, spans, read_bytes)
     n_cpus = int(ray.cluster_resources().get("CPU", 1))
     n_tasks = max(n_cpus, math.ceil(source.estimate_inmemory_data_size() / TASK_BYTES))
-    return ray.data.read_datasource(source, override_num_blocks=min(n_tasks, source.n_spans))
+    return ray.data.read_datasource(
+        source,
+        override_num_blocks=min(n_tasks, source.n_spans),
+        concurrency=max(1, n_cpus),
+        # Blocks that are lost with their node are read again while training workers, which wait
+        # for them, may hold every CPU of the cluster: reads ask for none.
+        num_cpus=0,
+    )
 
 
 def hold_shards(dataset: Dataset, selection: Selection) -> MaterializedDataset:

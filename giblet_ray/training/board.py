@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 import traceback
@@ -20,6 +21,10 @@ from giblet_ray.errors import InputError
 _POLL_SECONDS = 0.5
 _FIRST_WAIT_SECONDS, _WAIT_SECONDS = 20.0, 60.0
 """When and how often a user is told that workers are waited for."""
+_OF_CONNECTIONS = re.compile(r"gloo/transport/|DistBackendError|DistNetworkError|NCCL")
+"""What PyTorch says in a worker when another one is gone."""
+_OF_MEMORY = "running low on memory"
+"""What Ray says of a process that it has killed for the memory it took."""
 _NAMESPACE = "giblet_ray"
 _FREED_SECONDS = 10.0
 """Time in which Ray frees the name of a board whose driver has died."""
@@ -101,30 +106,37 @@ class Failures(UserCallback):
     ) -> None:
         """See :class:`ray.train.UserCallback`."""
         # One dead worker makes the others fail: it is the one to tell of.
-        lost = [r for r, error in worker_exceptions.items() if isinstance(error, RayActorError)]
+        lost = [r for r, error in worker_exceptions.items() if _is_of_process(error)]
         rank = min(lost or worker_exceptions)
         error = worker_exceptions[rank]
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        line = f"worker {rank} was lost" if lost else f"worker {rank} failed: {lines[-1]}"
+        if lost and _OF_MEMORY in str(error):
+            line = f"worker {rank} was lost: its machine ran out of memory"
+        elif lost:
+            line = f"worker {rank} was lost"
+        elif _OF_CONNECTIONS.search(str(error)):
+            # Ray Train has not looked at the dead worker yet.
+            line = f"worker {rank} lost its connection to another"
+        else:
+            line = f"worker {rank} failed: {lines[-1]}"
         ray.get(self._board.failed.remote(line, "".join(traceback.format_exception(error))))
 
 
+def _is_of_process(error: BaseException) -> bool:
+    """Tell the end of a worker's process from an error that was raised in it."""
+    return isinstance(getattr(error, "health_check_failure", error), RayActorError)
+
+
 @contextmanager
-def shown_board(
-    run: str, max_failures: int, show: Callable[[str], None], what_is_missing: Callable[[], str]
-) -> Iterator[Any]:
-    """Start the board of a run, and show what is written on it while the block runs.
+def claimed_board(run: str, max_failures: int) -> Iterator[Any]:
+    """Start the board of a run, which no other job of the cluster may train while the block runs.
 
     Parameters
     ----------
     run : str
-        Full path of the run's folder: no other job of the cluster may train the same run now.
+        Full path of the run's folder.
     max_failures : int
         See :class:`Board`.
-    show : callable
-        Is given each line that the user should see.
-    what_is_missing : callable
-        Says what workers wait for, while none train.
 
     Raises
     ------
@@ -132,6 +144,27 @@ def shown_board(
         If another job trains the run.
     """
     board = _make_board(run, max_failures)
+    try:
+        yield board
+    finally:
+        ray.kill(board)
+
+
+@contextmanager
+def shown_board(
+    board: Any, show: Callable[[str], None], what_is_missing: Callable[[], str]
+) -> Iterator[None]:
+    """Show what is written on a board while the block runs, and that workers are waited for.
+
+    Parameters
+    ----------
+    board : ActorHandle
+        A :class:`Board`.
+    show : callable
+        Is given each line that the user should see.
+    what_is_missing : callable
+        Says what workers wait for, while none train.
+    """
     done = threading.Event()
 
     def poll() -> None:
@@ -149,13 +182,12 @@ def shown_board(
     thread = threading.Thread(target=poll, name="board", daemon=True)
     thread.start()
     try:
-        yield board
+        yield
     finally:
         done.set()
         thread.join()
         for line in ray.get(board.take.remote()).lines:
             show(line)
-        ray.kill(board)
 
 
 def _make_board(run: str, max_failures: int) -> Any:

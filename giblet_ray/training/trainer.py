@@ -25,6 +25,7 @@ from giblet_ray.dataset.normalise import Normalisation
 from giblet_ray.dataset.storage import Storage, absolute
 from giblet_ray.errors import InputError
 from giblet_ray.models.trained import best_checkpoint
+from giblet_ray.precompute.progress import Progress
 from giblet_ray.preflight.brief import check_training
 from giblet_ray.settings import flat_settings
 from giblet_ray.tracking.finish import RunEnd
@@ -32,7 +33,7 @@ from giblet_ray.tracking.points import RunAddress
 from giblet_ray.tracking.report import report_best
 from giblet_ray.tracking.run import MlflowRun, absolute_uri, ending
 from giblet_ray.tracking.server import tracking_errors
-from giblet_ray.training.board import Failures, shown_board
+from giblet_ray.training.board import Failures, claimed_board, shown_board
 from giblet_ray.training.checkpoint import Position, latest_record
 from giblet_ray.training.data import (
     TrainingData,
@@ -140,21 +141,22 @@ def fit(job: TrainJob, show: Callable[[str], None]) -> Trained:
     if not finished:
         check_training(job, data, use_gpu, show)
     run_folder = storage.describe(job.name)
-    mlflow_run = MlflowRun(job.tracking.uri, job.tracking.experiment, job.name, run_folder)
-    end = RunEnd(mlflow_run, storage, job.name, job.tracking.patience_seconds, show)
-    with ending(end):
-        if finished:
-            show(f"run {job.name} is finished already; another --name trains anew")
-        else:
-            _train_on_workers(job, use_gpu, data, record, mlflow_run, show)
-        found = best_checkpoint(storage, job.name)
-        after = latest_record(storage, job.name)
-        if found is None or after is None:
-            raise InputError(f"{run_folder}: the run's checkpoints are gone")
-        best = storage.fetch(found[0])
-        position = Position(**after["position"])
-        log_model = job.tracking.log_model
-        end.report = partial(report_best, mlflow_run, best, position.history, log_model)
+    with claimed_board(run_folder, job.scaling.max_failures) as board:
+        mlflow_run = MlflowRun(job.tracking.uri, job.tracking.experiment, job.name, run_folder)
+        end = RunEnd(mlflow_run, storage, job.name, job.tracking.patience_seconds, show)
+        with ending(end):
+            if finished:
+                show(f"run {job.name} is finished already; another --name trains anew")
+            else:
+                _train_on_workers(job, use_gpu, data, record, mlflow_run, board, show)
+            found = best_checkpoint(storage, job.name)
+            after = latest_record(storage, job.name)
+            if found is None or after is None:
+                raise InputError(f"{run_folder}: the run's checkpoints are gone")
+            best = storage.fetch(found[0])
+            position = Position(**after["position"])
+            log_model = job.tracking.log_model
+            end.report = partial(report_best, mlflow_run, best, position.history, log_model)
     where = data.dataset.storage.location
     best_location = storage.describe(found[0])
     return Trained(where, run_folder, best_location, best, mlflow_run, position, finished)
@@ -166,6 +168,7 @@ def _train_on_workers(
     data: TrainingData,
     record: dict[str, Any],
     mlflow_run: MlflowRun,
+    board: Any,
     show: Callable[[str], None],
 ) -> None:
     """Record what is trained on what, read the data, and let the workers train."""
@@ -174,12 +177,15 @@ def _train_on_workers(
         mlflow_run.describe(flat_settings(record["config"]), where, checksum)
         mlflow_run.text(yaml.safe_dump(record["config"], sort_keys=False), "config.yaml")
     show(f"reading {where}: {data.residence}, {data.reason}")
-    rows = read_rows(data)  # owns the blocks: kept until the workers are done
-    data = hold_blocks(data, rows)
-    normalisation = normalise(data, rows)
+    with Progress(show) as progress:
+        progress.doing = "reading the data"
+        rows = read_rows(data)  # owns the blocks: kept until the workers are done
+        data = hold_blocks(data, rows)
+        progress.doing = "z-scoring BOLD, as soon as a CPU is free"
+        normalisation = normalise(data, rows)
     for line in _describe_data(job, data, normalisation):
         show(line)
-    run_workers(job, use_gpu, data, record, normalisation, mlflow_run.address, show)
+    run_workers(job, use_gpu, data, record, normalisation, mlflow_run.address, board, show)
 
 
 def run_workers(
@@ -189,6 +195,7 @@ def run_workers(
     record: dict[str, Any],
     normalisation: Normalisation,
     mlflow: RunAddress | None,
+    board: Any,
     show: Callable[[str], None],
     callbacks: Sequence[UserCallback] = (),
 ) -> None:
@@ -208,6 +215,8 @@ def run_workers(
     mlflow : RunAddress or None
         Run that rank 0 logs to. Without one, the points of the curves are reported with the
         metrics of their epoch, as ``points``.
+    board : ActorHandle
+        The run's :class:`giblet_ray.training.board.Board`.
     show : callable
         Is given each line that the user should see.
     callbacks : sequence of UserCallback
@@ -223,10 +232,9 @@ def run_workers(
     job = job.model_copy(update={"storage": StorageConfig(path=absolute(job.storage.path))})
     scaling, storage = job.scaling, Storage.at(job.storage.path)
     per_worker = {"CPU": scaling.cpus_per_worker, **({"GPU": 1} if use_gpu else {})}
-    run = storage.describe(job.name)
     missing = partial(_what_is_missing, scaling.min_workers, per_worker)
     waits = math.ceil(scaling.wait_minutes * 60 / float(os.environ[START_TIMEOUT]))
-    with shown_board(run, scaling.max_failures, show, missing) as board:
+    with shown_board(board, show, missing):
         trainer = ray.train.torch.TorchTrainer(
             train_worker,
             train_loop_config={

@@ -14,6 +14,7 @@ from giblet_ray.dataset.reader import Dataset
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
 from giblet_ray.models.trained import fetch_best_checkpoint
+from giblet_ray.precompute.progress import Progress
 from giblet_ray.preflight.sweep import check_sweep
 from giblet_ray.settings import flat_settings
 from giblet_ray.tracking.report import report_best
@@ -133,8 +134,10 @@ def sweep(job: TuneJob, show: Callable[[str], None]) -> Swept:
         runs.watch(tracking.system_metrics_seconds)
         data = place_data(data, job.data.residence, use_gpu)
         show(f"reading {where}: {data.residence}, {data.reason}")
-        rows = read_rows(data)  # owns the blocks: kept until all trials are done
-        data = hold_blocks(data, rows)
+        with Progress(show) as progress:
+            progress.doing = "reading the data"
+            rows = read_rows(data)  # owns the blocks: kept until all trials are done
+            data = hold_blocks(data, rows)
         base = with_settings(job, {"storage.path": folder})  # trials lie below the sweep
         search = Search(space, job.sweep)
         director = SweepDirector(

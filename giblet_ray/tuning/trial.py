@@ -28,6 +28,7 @@ from giblet_ray.config import TrainJob
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
 from giblet_ray.models.trained import read_record
+from giblet_ray.training.board import claimed_board
 from giblet_ray.training.checkpoint import (
     Position,
     keep_checkpoint,
@@ -108,9 +109,19 @@ def run_trial(config: dict[str, Any], shared: Shared) -> None:
         else:
             # Made here, and not in the driver: it reports to the trial that it is made in.
             callbacks = [TuneReportCallback()]
-            run_workers(
-                job, shared.use_gpu, data, record, normalisation, None, _keep_quiet, callbacks
-            )
+            run = Storage.at(job.storage.path).describe(job.name)
+            with claimed_board(run, job.scaling.max_failures) as board:
+                run_workers(
+                    job,
+                    shared.use_gpu,
+                    data,
+                    record,
+                    normalisation,
+                    None,
+                    board,
+                    _keep_quiet,
+                    callbacks,
+                )
     except RayError:
         raise  # a process or node is lost: Ray Tune tries again
     except Exception as error:  # noqa: BLE001 - told to the sweep, which goes on with other trials

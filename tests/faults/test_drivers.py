@@ -34,11 +34,16 @@ def test_job_submitted_again_continues_the_run_and_mlflow_has_every_step_once(
         assert sorted(m.step for m in history) == list(range(1, n + 1)), key
 
 
-def test_run_is_trained_by_one_job_at_a_time(raylets: Cluster, start: Callable[..., Job]) -> None:
+def test_run_is_trained_by_one_job_at_a_time(
+    raylets: Cluster, start: Callable[..., Job], tmp_path: Path
+) -> None:
     raylets.have(2)
-    job = start()
+    job = start("--train.epochs", "200")  # longer than the other one takes to start
     job.wait_for_line("training with")
-    second = start()
-    assert second.process.wait(120) == 2
+    second = start("--train.epochs", "200")
+    assert second.process.wait(120) == 2, second.lines
     assert "another job on this cluster trains this run now" in second.lines[-1]
     assert job.process.poll() is None
+    client = MlflowClient(f"sqlite:///{tmp_path}/job/mlflow.db")
+    (run,) = client.search_runs([client.get_experiment_by_name("giblet_ray").experiment_id])
+    assert run.info.status == "RUNNING"

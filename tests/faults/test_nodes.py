@@ -18,7 +18,7 @@ def test_run_of_fixed_size_waits_for_another_node_and_ends_with_the_same_weights
     job = start()
     job.wait_for(lambda: job.step > STEPS_PER_EPOCH, "the second epoch")
     raylets.kill()
-    job.wait_for_line("was lost; going on from the latest checkpoint")
+    job.wait_for_line("; going on from the latest checkpoint")
     line = job.wait_for_line("waiting for")
     assert "2 workers of 1 CPU each; the cluster has" in line
     raylets.add()

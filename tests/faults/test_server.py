@@ -1,0 +1,82 @@
+"""An MLflow server that dies while a training runs, and comes back or does not."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from fault_cluster import EPOCHS, STEPS_PER_EPOCH, Cluster, Job, assert_same_weights
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from mlflow_server import MlflowServer
+
+pytestmark = pytest.mark.timeout(900)
+
+AWAY_SECONDS = 60
+LONG_EPOCHS = 80
+"""Of a training that takes longer than the server is away."""
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[MlflowServer]:
+    """A server that runs."""
+    made = MlflowServer(tmp_path)
+    made.start()
+    yield made
+    made.kill()
+
+
+def only_run(server: MlflowServer) -> Run:
+    """Return the one run that a server has."""
+    client = MlflowClient(server.uri)
+    experiment = client.get_experiment_by_name("giblet_ray")
+    assert experiment is not None
+    (run,) = client.search_runs([experiment.experiment_id])
+    return run
+
+
+def assert_every_step_once(server: MlflowServer, epochs: int) -> None:
+    """Make sure that the one run is finished, and has the curves of so many epochs."""
+    run = only_run(server)
+    assert run.info.status == "FINISHED"
+    n_steps = epochs * STEPS_PER_EPOCH
+    for key, n in (("step/loss", n_steps), ("train/lr", n_steps), ("val/pearson_mean", epochs)):
+        history = MlflowClient(server.uri).get_metric_history(run.info.run_id, key)
+        assert sorted(m.step for m in history) == list(range(1, n + 1)), key
+
+
+def test_training_goes_on_while_the_server_is_away_for_a_minute(
+    raylets: Cluster, start: Callable[..., Job], server: MlflowServer
+) -> None:
+    raylets.have(2)
+    job = start("--tracking.uri", server.uri, "--train.epochs", str(LONG_EPOCHS))
+    job.wait_for(lambda: job.step > STEPS_PER_EPOCH, "the second epoch")
+    server.kill()
+    before = job.step
+    time.sleep(AWAY_SECONDS)
+    assert job.process.poll() is None, job.lines
+    assert job.step > before + STEPS_PER_EPOCH
+    server.start()
+    job.finish()
+    assert_every_step_once(server, LONG_EPOCHS)
+
+
+def test_run_ends_without_its_server_and_the_same_command_delivers_what_it_missed(
+    raylets: Cluster, start: Callable[..., Job], undisturbed: Path, server: MlflowServer
+) -> None:
+    raylets.have(2)
+    words = ("--tracking.uri", server.uri, "--tracking.patience_seconds", "5")
+    job = start(*words)
+    job.wait_for(lambda: job.step > STEPS_PER_EPOCH, "the second epoch")
+    server.kill()
+    lines = job.finish()
+    assert_same_weights(undisturbed, job.run)
+    (line,) = [line for line in lines if "not logged: " in line]
+    assert "points of its curves" in line
+    assert f"all of it lies in {job.run}, and the same command logs it" in line
+    server.start()
+    lines = start(*words).finish()
+    assert any("is finished already" in line for line in lines)
+    assert_every_step_once(server, EPOCHS)
