@@ -85,9 +85,9 @@ class Scores:
     """From batches to losses and metrics."""
 
     def __init__(self, normalisation: Normalisation, job: TrainJob, device: torch.device) -> None:
-        self._mean_RV = torch.from_numpy(normalisation.mean_RV).to(device)
-        self._std_RV = torch.from_numpy(normalisation.std_RV).to(device)
-        self._valid_V = torch.from_numpy(normalisation.valid_V).to(device)
+        self._mean_RV = torch.tensor(normalisation.mean_RV, device=device)
+        self._std_RV = torch.tensor(normalisation.std_RV, device=device)
+        self._valid_V = torch.tensor(normalisation.valid_V, device=device)
         self._loss = EncodingLoss(self._valid_V, job.loss.correlation_weight)
         self._job, self._device = job, device
         self._autocast = use_bf16(job.train.precision, device)

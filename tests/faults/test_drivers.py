@@ -9,7 +9,7 @@ import pytest
 from fault_cluster import EPOCHS, STEPS_PER_EPOCH, Cluster, Job, assert_same_weights
 from mlflow import MlflowClient
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(900)
 
 
 def test_job_submitted_again_continues_the_run_and_mlflow_has_every_step_once(

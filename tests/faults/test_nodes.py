@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from fault_cluster import STEPS_PER_EPOCH, Cluster, Job, assert_same_weights, position, saved
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(900)
 
 
 def test_run_of_fixed_size_waits_for_another_node_and_ends_with_the_same_weights(

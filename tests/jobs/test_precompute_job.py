@@ -50,7 +50,7 @@ def start(*words):
 
 def run(*words):
     process = start(*words)
-    stdout, stderr = process.communicate(timeout=240)
+    stdout, stderr = process.communicate(timeout=480)
     return process.returncode, stdout, stderr
 
 
@@ -71,7 +71,7 @@ def test_a_killed_job_leaves_no_data_set_and_goes_on_when_started_again(refused,
         out / f"_work/{path}.json"
         for path in ("bold/01/demo-film.parquet", "frames/demo-film.parquet")
     ]
-    deadline = time.monotonic() + 200
+    deadline = time.monotonic() + 480
     while not all(path.exists() for path in finished):
         assert job.poll() is None, job.communicate()
         assert time.monotonic() < deadline

@@ -46,7 +46,7 @@ def run_job(folder: Path, job: str, *words: str) -> str:
         capture_output=True,
         text=True,
         check=False,
-        timeout=240,
+        timeout=480,
     )
     assert result.returncode == 0, result.stdout + result.stderr
     assert result.stderr == ""

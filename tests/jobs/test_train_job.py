@@ -73,14 +73,14 @@ def start(settings: Path) -> Iterator[Callable[[Path, str | Path], subprocess.Po
 
 def finish(process: subprocess.Popen[str]) -> str:
     """Return what the job printed, once it has ended well."""
-    output, _ = process.communicate(timeout=240)
+    output, _ = process.communicate(timeout=480)
     assert process.returncode == 0, output
     return output
 
 
 def kill_when(process: subprocess.Popen[str], reached: Callable[[], bool]) -> None:
     """Kill -9 the job and all its processes as soon as something has happened."""
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + 480
     while not reached():
         assert process.poll() is None, process.stdout.read() if process.stdout else ""
         assert time.monotonic() < deadline, "never got there"
@@ -157,7 +157,7 @@ def test_unusable_data_set_is_one_line_and_exit_code_2(
     """In a process of its own; the second is found by a task on the cluster that reads."""
     make(tmp_path / "bad", dataset_writer)
     process = start(tmp_path / "job", tmp_path / "bad")
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=240)
     assert process.returncode == 2, output
     *before, last = output.splitlines()
     assert last.startswith("error: ")

@@ -66,7 +66,7 @@ def test_killed_sweep_is_resumed_without_losing_or_repeating_a_trial(
     (tmp_path / "sweep.yaml").write_text(settings)
     dataset = arrays_and_dataset[1].storage.location
     process = start(tmp_path, "--config", "sweep.yaml", "--dataset", dataset)
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + 480
     while sum(record["state"] == "finished" for record in records(tmp_path).values()) < 2:
         assert process.poll() is None, process.stdout.read() if process.stdout else ""
         assert time.monotonic() < deadline, "never got there"
@@ -83,7 +83,7 @@ def test_killed_sweep_is_resumed_without_losing_or_repeating_a_trial(
     }
 
     process = start(tmp_path, "--sweep.resume", "sweep")
-    output, _ = process.communicate(timeout=280)
+    output, _ = process.communicate(timeout=480)
     assert process.returncode == 0, output
     assert "Warning" not in output
     assert "Traceback" not in output
@@ -115,7 +115,7 @@ def test_killed_sweep_is_resumed_without_losing_or_repeating_a_trial(
             assert run.data.tags["giblet_ray.trial"] == str(int(run.info.run_name[-4:]))
 
     again = start(tmp_path, "--sweep.resume", "sweep", "--sweep.scheduler", "median")
-    output, _ = again.communicate(timeout=120)
+    output, _ = again.communicate(timeout=240)
     assert again.returncode == 2
     assert "--sweep.scheduler is 'median', but sweep sweep was started with 'none'" in output
 
