@@ -129,7 +129,7 @@ def _is_of_process(error: BaseException) -> bool:
 
 @contextmanager
 def claimed_board(run: str, max_failures: int) -> Iterator[Any]:
-    """Start the board of a run, which no other job of the cluster may train while the block runs.
+    """Start the board of a run or sweep, which no other job may work on while the block runs.
 
     Parameters
     ----------
@@ -141,7 +141,7 @@ def claimed_board(run: str, max_failures: int) -> Iterator[Any]:
     Raises
     ------
     InputError
-        If another job trains the run.
+        If another job works on it.
     """
     board = _make_board(run, max_failures)
     try:
@@ -203,7 +203,7 @@ def _make_board(run: str, max_failures: int) -> Any:
         except ValueError as error:  # the name is taken
             if time.monotonic() > deadline:
                 raise InputError(
-                    f"{run}: another job on this cluster trains this run now; wait for it, or "
+                    f"{run}: another job on this cluster works on this run now; wait for it, or "
                     "give another --name"
                 ) from error
             time.sleep(_POLL_SECONDS)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -66,6 +67,18 @@ def open_checkpoint(storage: Storage, name: str) -> AbstractContextManager[str]:
     return ray.train.Checkpoint(storage.path(name), storage.filesystem).as_directory()
 
 
+class _Aloud(logging.Handler):
+    """Shows what this package warns of, such as storage that is tried again, to the user."""
+
+    def __init__(self, show: Callable[[str], None]) -> None:
+        super().__init__()
+        self._show = show
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """See :class:`logging.Handler`."""
+        self._show(record.getMessage())
+
+
 class TrainLink:
     """A worker's :class:`giblet_ray.training.loop.Link` to Ray Train and MLflow."""
 
@@ -75,6 +88,8 @@ class TrainLink:
         self.device = ray.train.torch.get_device()
         self._board, self._job = board, job
         self._storage = Storage.at(job.storage.path)
+        self._aloud = _Aloud(self.show)
+        logging.getLogger("giblet_ray").addHandler(self._aloud)
         self._points: list[Point] = []
         self._metrics: MetricLog | None = None
         self._system: SystemMetrics | None = None
@@ -150,6 +165,7 @@ class TrainLink:
 
     def close(self) -> None:
         """Hand MLflow what it has not got; what it does not take now, the driver will."""
+        logging.getLogger("giblet_ray").removeHandler(self._aloud)
         if self._metrics is None or self._system is None:
             return
         self._system.stop()

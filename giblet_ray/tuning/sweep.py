@@ -21,6 +21,7 @@ from giblet_ray.tracking.report import report_best
 from giblet_ray.tracking.run import MlflowRun, ending
 from giblet_ray.tracking.server import tracking_errors
 from giblet_ray.tracking.sweep import SweepRuns
+from giblet_ray.training.board import claimed_board
 from giblet_ray.training.checkpoint import epoch_history
 from giblet_ray.training.data import hold_blocks, place_data, read_rows
 from giblet_ray.training.trainer import choose_gpu, saved_config
@@ -100,7 +101,8 @@ def sweep(job: TuneJob, show: Callable[[str], None]) -> Swept:
     ------
     InputError
         For a space or settings that the data set or the cluster do not allow, a name that is
-        taken, a sweep to resume that is not there or was another, or if every trial failed.
+        taken, a sweep to resume that is not there, was another, or is run by another job, or if
+        every trial failed.
     """
     job, journal = open_sweep(job)
     dataset = Dataset.open(job.dataset)
@@ -123,7 +125,8 @@ def sweep(job: TuneJob, show: Callable[[str], None]) -> Swept:
             show(f"interrupted: python jobs/tune.py --sweep.resume {job.name} goes on")
         runs.close(status, tracking.patience_seconds)
 
-    with ending(end):
+    # Held for its name: two jobs that run one sweep would write over each other's trials.
+    with claimed_board(folder, 0), ending(end):
         config = sweep_config(job)
         if not journal.exists():
             journal.begin(config, checksum)

@@ -86,6 +86,13 @@ class Cluster:
                 continue  # it has just ended
         return found
 
+    def wait_until_idle(self) -> None:
+        """Wait until the workers of a job that was killed are gone."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while self.workers():
+            assert time.monotonic() < deadline, "workers outlive their driver"
+            time.sleep(0.1)
+
     def stop(self) -> None:
         """Stop all nodes."""
         self._process.communicate()
@@ -128,9 +135,9 @@ class Job:
         found = self.wait_for(lambda: [line for line in self.lines if words in line], words)
         return found[0]
 
-    def finish(self) -> list[str]:
-        """Return all that the job has said, once it has ended well."""
-        assert self.process.wait(PATIENCE_SECONDS) == 0, self.lines
+    def finish(self, code: int = 0) -> list[str]:
+        """Return all that the job has said, once it has ended with a code."""
+        assert self.process.wait(PATIENCE_SECONDS) == code, self.lines
         self._reader.join()
         return self.lines
 

@@ -10,6 +10,7 @@ from typing import Any
 import mlflow
 import numpy as np
 import pytest
+from faulty_proxy import FaultyProxy
 from mlflow import MlflowClient
 
 from giblet_ray.config import TrainJob
@@ -172,6 +173,20 @@ def test_diverged_run_is_one_line_and_closed_as_failed(
     experiment = client.get_experiment_by_name(job.tracking.experiment)
     (run,) = client.search_runs([experiment.experiment_id])
     assert run.info.status == "FAILED"
+
+
+def test_storage_that_fails_for_a_moment_is_told_of(
+    cluster: None, s3: FaultyProxy, make_job: Callable[..., TrainJob], tmp_path: Path
+) -> None:
+    scaling, storage = {"num_workers": 1}, {"path": "s3://lab/moment"}
+    job = make_job(tmp_path, train={"epochs": 1}, scaling=scaling, storage=storage)
+    lines: list[str] = []
+    # Each try makes three requests.
+    with s3.failing("500", times=4, matching="model.safetensors"):
+        trained = fit(job, lines.append)
+    (line,) = [line for line in lines if "; try 2 of 4 in " in line]
+    assert line.startswith("s3://lab/moment/run/epoch-0001-step-")
+    assert trained.position.epoch == 1
 
 
 @pytest.fixture(scope="module")
