@@ -1,0 +1,49 @@
+"""What a run's user is told of workers that fail."""
+
+from __future__ import annotations
+
+import pytest
+import ray
+from ray.exceptions import RayActorError
+from ray.train.v2._internal.exceptions import (
+    UserExceptionWithTraceback,
+    WorkerHealthCheckFailedError,
+)
+
+from giblet_ray.training.board import Failures, claimed_board
+
+KILLED = WorkerHealthCheckFailedError("A worker health check failed.", RayActorError())
+OUT_OF_MEMORY = WorkerHealthCheckFailedError(
+    "A worker health check failed.",
+    RayActorError(error_msg="Task was killed due to the node running low on memory."),
+)
+CUT_OFF = UserExceptionWithTraceback(
+    RuntimeError("gloo"),
+    "Traceback\nRuntimeError: [gloo/transport/tcp/pair.cc:537] Read error",
+)
+RAISED = UserExceptionWithTraceback(ValueError("no"), "Traceback\nValueError: no\n")
+
+
+@pytest.mark.parametrize(
+    ("errors", "line"),
+    [
+        ({1: KILLED}, "worker 1 was lost"),
+        ({1: OUT_OF_MEMORY}, "worker 1 was lost: its machine ran out of memory"),
+        ({0: CUT_OFF, 1: KILLED}, "worker 1 was lost"),
+        ({0: CUT_OFF}, "worker 0 lost its connection to another"),
+        ({0: RAISED, 1: RAISED}, "worker 0 failed: ValueError: no"),
+    ],
+)
+def test_the_worker_that_made_others_fail_is_told_of(
+    cluster: None, errors: dict[int, Exception], line: str
+) -> None:
+    with claimed_board("a run", 1) as board:
+        failures = Failures(board)
+        failures.after_exception(None, errors)
+        assert ray.get(board.take.remote()).lines == [
+            f"{line}; going on from the latest checkpoint"
+        ]
+        failures.after_exception(None, errors)
+        fatal, traceback = ray.get(board.fatal.remote())
+        assert fatal == f"{line}; given up after 2 failures in a row"
+        assert type(errors[max(errors)]).__name__ in traceback
