@@ -40,13 +40,6 @@ hypothesis.settings.load_profile("untimed")
 os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112  # Ray spells it so
 
 ROW_GROUP_TRS = 16
-LONG = ("tests/tuning/test_sweep.py", "tests/jobs/", "tests/training/test_trainer.py")
-"""Tests that take minutes begin first: the short ones fill what is left between two processes."""
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Order the tests."""
-    items.sort(key=lambda item: not item.nodeid.startswith(LONG))
 
 
 def write_dataset(
