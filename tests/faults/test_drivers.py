@@ -6,8 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from fault_cluster import EPOCHS, STEPS_PER_EPOCH, Cluster, Job, assert_same_weights
-from mlflow import MlflowClient
+from fault_cluster import (
+    EPOCHS,
+    STEPS_PER_EPOCH,
+    Cluster,
+    Job,
+    assert_every_step_once,
+    assert_same_weights,
+    only_run,
+)
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -25,13 +32,7 @@ def test_job_submitted_again_continues_the_run_and_mlflow_has_every_step_once(
     lines = job.finish()
     assert any("continuing after epoch" in line for line in lines)
     assert_same_weights(undisturbed, job.run)
-    client = MlflowClient(f"sqlite:///{tmp_path}/job/mlflow.db")
-    (run,) = client.search_runs([client.get_experiment_by_name("giblet_ray").experiment_id])
-    assert run.info.status == "FINISHED"
-    n_steps = EPOCHS * STEPS_PER_EPOCH
-    for key, n in (("step/loss", n_steps), ("train/lr", n_steps), ("val/pearson_mean", EPOCHS)):
-        history = client.get_metric_history(run.info.run_id, key)
-        assert sorted(m.step for m in history) == list(range(1, n + 1)), key
+    assert_every_step_once(f"sqlite:///{tmp_path}/job/mlflow.db", EPOCHS)
 
 
 def test_run_is_trained_by_one_job_at_a_time(
@@ -43,6 +44,4 @@ def test_run_is_trained_by_one_job_at_a_time(
     second = start("--train.epochs", "200")
     assert "another job on this cluster works on this run now" in second.finish(2)[-1]
     assert job.process.poll() is None
-    client = MlflowClient(f"sqlite:///{tmp_path}/job/mlflow.db")
-    (run,) = client.search_runs([client.get_experiment_by_name("giblet_ray").experiment_id])
-    assert run.info.status == "RUNNING"
+    assert only_run(f"sqlite:///{tmp_path}/job/mlflow.db").info.status == "RUNNING"

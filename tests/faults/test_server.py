@@ -7,9 +7,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from fault_cluster import EPOCHS, STEPS_PER_EPOCH, Cluster, Job, assert_same_weights
-from mlflow import MlflowClient
-from mlflow.entities import Run
+from fault_cluster import (
+    EPOCHS,
+    STEPS_PER_EPOCH,
+    Cluster,
+    Job,
+    assert_every_step_once,
+    assert_same_weights,
+)
 from mlflow_server import MlflowServer
 
 pytestmark = pytest.mark.timeout(900)
@@ -28,25 +33,6 @@ def server(tmp_path: Path) -> Iterator[MlflowServer]:
     made.kill()
 
 
-def only_run(server: MlflowServer) -> Run:
-    """Return the one run that a server has."""
-    client = MlflowClient(server.uri)
-    experiment = client.get_experiment_by_name("giblet_ray")
-    assert experiment is not None
-    (run,) = client.search_runs([experiment.experiment_id])
-    return run
-
-
-def assert_every_step_once(server: MlflowServer, epochs: int) -> None:
-    """Make sure that the one run is finished, and has the curves of so many epochs."""
-    run = only_run(server)
-    assert run.info.status == "FINISHED"
-    n_steps = epochs * STEPS_PER_EPOCH
-    for key, n in (("step/loss", n_steps), ("train/lr", n_steps), ("val/pearson_mean", epochs)):
-        history = MlflowClient(server.uri).get_metric_history(run.info.run_id, key)
-        assert sorted(m.step for m in history) == list(range(1, n + 1)), key
-
-
 def test_training_goes_on_while_the_server_is_away_for_a_minute(
     raylets: Cluster, start: Callable[..., Job], server: MlflowServer
 ) -> None:
@@ -60,7 +46,7 @@ def test_training_goes_on_while_the_server_is_away_for_a_minute(
     assert job.step > before + STEPS_PER_EPOCH
     server.start()
     job.finish()
-    assert_every_step_once(server, LONG_EPOCHS)
+    assert_every_step_once(server.uri, LONG_EPOCHS)
 
 
 def test_run_ends_without_its_server_and_the_same_command_delivers_what_it_missed(
@@ -79,4 +65,4 @@ def test_run_ends_without_its_server_and_the_same_command_delivers_what_it_misse
     server.start()
     lines = start(*words).finish()
     assert any("is finished already" in line for line in lines)
-    assert_every_step_once(server, EPOCHS)
+    assert_every_step_once(server.uri, EPOCHS)

@@ -16,6 +16,8 @@ from typing import Any
 
 import psutil
 import torch
+from mlflow import MlflowClient
+from mlflow.entities import Run
 from safetensors.torch import load_file
 
 ROOT = Path(__file__).parents[2]
@@ -168,6 +170,25 @@ def position(folder: Path) -> dict[str, Any]:
 def weights(run: Path) -> dict[str, torch.Tensor]:
     """Return the weights at the end of a run."""
     return load_file(saved(run)[-1] / "model.safetensors")
+
+
+def only_run(uri: str) -> Run:
+    """Return the one run that MLflow has."""
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("giblet_ray")
+    assert experiment is not None
+    (run,) = client.search_runs([experiment.experiment_id])
+    return run
+
+
+def assert_every_step_once(uri: str, epochs: int) -> None:
+    """Make sure that MLflow's one run is finished, and has the curves of so many epochs."""
+    run = only_run(uri)
+    assert run.info.status == "FINISHED"
+    n_steps = epochs * STEPS_PER_EPOCH
+    for key, n in (("step/loss", n_steps), ("train/lr", n_steps), ("val/pearson_mean", epochs)):
+        history = MlflowClient(uri).get_metric_history(run.info.run_id, key)
+        assert sorted(m.step for m in history) == list(range(1, n + 1)), key
 
 
 def assert_same_weights(expected: Path, found: Path) -> None:
