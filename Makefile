@@ -22,7 +22,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 .PHONY: demo
-demo: setup  ## Make a film and scans, train on them, and show where everything is (about 3 minutes)
+demo: setup  ## Make a film and scans, train on them, and show where everything is (6 minutes on two cores)
 	@$(BIN)/python jobs/demo.py
 
 # Tests that start clusters of several nodes and kill their parts: half an hour on two cores.

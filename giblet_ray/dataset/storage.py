@@ -69,6 +69,7 @@ class Storage:
             # constructor, as in every process that it is sent to, and gives up after 10 s.
             filesystem = copy.copy(made)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            # A scheme that pyarrow has no file system for: one of fsspec's.
             try:
                 handler, root = fsspec.core.url_to_fs(location)
             except (ValueError, ImportError) as error:

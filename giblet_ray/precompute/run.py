@@ -13,7 +13,6 @@ from giblet_ray.dataset.storage import Storage
 from giblet_ray.dataset.writer import write_manifest
 from giblet_ray.precompute import resume
 from giblet_ray.precompute.plan import Plan, make_plan
-from giblet_ray.precompute.progress import Progress
 from giblet_ray.precompute.provenance import build_manifest
 from giblet_ray.precompute.sound import (
     FilmCodes,
@@ -22,6 +21,7 @@ from giblet_ray.precompute.sound import (
     prepare_codec,
 )
 from giblet_ray.precompute.units import Record
+from giblet_ray.progress import Progress
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from itertools import groupby
 from giblet_ray.cluster import connect, outlive_losses
 from giblet_ray.config import PredictJob
 from giblet_ray.dataset.storage import Storage
-from giblet_ray.precompute.progress import Progress
 from giblet_ray.prediction.folder import (
     RECORD,
     Predicted,
@@ -20,6 +19,7 @@ from giblet_ray.prediction.folder import (
 )
 from giblet_ray.prediction.plan import Plan, make_plan
 from giblet_ray.prediction.writer import open_writer, written
+from giblet_ray.progress import Progress
 
 
 @dataclass(frozen=True)

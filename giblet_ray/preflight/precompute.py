@@ -13,10 +13,10 @@ from giblet_ray.errors import InputError
 from giblet_ray.precompute import resume
 from giblet_ray.precompute.pipeline import share_cluster, task_memory
 from giblet_ray.precompute.plan import make_plan
-from giblet_ray.precompute.progress import Progress
 from giblet_ray.preflight.disk import disk_room
 from giblet_ray.preflight.need import gigabytes
 from giblet_ray.preflight.report import Report
+from giblet_ray.progress import Progress
 
 
 def preflight_precompute(job: PrecomputeJob, show: Callable[[str], None]) -> None:

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from giblet_ray.cluster import connect
 from giblet_ray.config import PredictJob
 from giblet_ray.dataset.storage import Storage
-from giblet_ray.precompute.progress import Progress
 from giblet_ray.prediction.folder import finished_predictions
 from giblet_ray.prediction.plan import make_plan
 from giblet_ray.preflight.disk import disk_room
@@ -16,6 +15,7 @@ from giblet_ray.preflight.need import LIBRARY_BYTES, gigabytes
 from giblet_ray.preflight.placement import check_gpu, check_host, look_at_cluster
 from giblet_ray.preflight.report import Report
 from giblet_ray.preflight.size import FLOAT_BYTES, kept_per_row
+from giblet_ray.progress import Progress
 
 
 def preflight_prediction(job: PredictJob, show: Callable[[str], None]) -> None:

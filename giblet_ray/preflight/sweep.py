@@ -8,13 +8,13 @@ from giblet_ray.cluster import connect
 from giblet_ray.config import TrainJob, TuneJob
 from giblet_ray.dataset.reader import Dataset
 from giblet_ray.errors import InputError
-from giblet_ray.precompute.progress import Progress
 from giblet_ray.preflight.brief import check_training, shared_bytes
 from giblet_ray.preflight.need import gigabytes, host_need
 from giblet_ray.preflight.placement import check_host, look_at_cluster
 from giblet_ray.preflight.report import Report
 from giblet_ray.preflight.size import step_size
 from giblet_ray.preflight.training import epoch_seconds, examine
+from giblet_ray.progress import Progress
 from giblet_ray.training.data import place_data, plan_data
 from giblet_ray.training.progress import duration
 from giblet_ray.training.trainer import choose_gpu

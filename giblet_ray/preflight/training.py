@@ -10,7 +10,6 @@ from giblet_ray.cluster import connect
 from giblet_ray.config import TrainJob
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.dataset.windows import rank_part
-from giblet_ray.precompute.progress import Progress
 from giblet_ray.preflight.brief import (
     need_of_gpu,
     place_line,
@@ -26,6 +25,7 @@ from giblet_ray.preflight.report import Report
 from giblet_ray.preflight.sample import choose_sample
 from giblet_ray.preflight.schedule import describe_schedule
 from giblet_ray.preflight.size import StepSize, step_size
+from giblet_ray.progress import Progress
 from giblet_ray.training.data import TrainingData, place_data, plan_data
 from giblet_ray.training.progress import duration
 from giblet_ray.training.trainer import check_batch, choose_gpu

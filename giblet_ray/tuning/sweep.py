@@ -14,8 +14,8 @@ from giblet_ray.dataset.reader import Dataset
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
 from giblet_ray.models.trained import fetch_best_checkpoint
-from giblet_ray.precompute.progress import Progress
 from giblet_ray.preflight.sweep import check_sweep
+from giblet_ray.progress import Progress
 from giblet_ray.settings import flat_settings
 from giblet_ray.tracking.report import report_best
 from giblet_ray.tracking.run import MlflowRun, ending

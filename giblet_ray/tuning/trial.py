@@ -37,8 +37,9 @@ from giblet_ray.training.checkpoint import (
 )
 from giblet_ray.training.data import TrainingData, normalise_here, plan_data
 from giblet_ray.training.loop import train
-from giblet_ray.training.trainer import check_batch, run_workers, saved_config
+from giblet_ray.training.trainer import check_batch, saved_config
 from giblet_ray.training.worker import Point, open_checkpoint
+from giblet_ray.training.worker_group import run_workers
 from giblet_ray.tuning.journal import trial_folder
 from giblet_ray.tuning.space import Settings, with_settings
 

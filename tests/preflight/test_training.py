@@ -11,7 +11,6 @@ import pytest
 from giblet_ray.config import TrainJob
 from giblet_ray.errors import InputError
 from giblet_ray.models.trained import build_encoder
-from giblet_ray.precompute.progress import Progress
 from giblet_ray.preflight.brief import check_training
 from giblet_ray.preflight.need import host_need
 from giblet_ray.preflight.placement import look_at_cluster
@@ -19,6 +18,7 @@ from giblet_ray.preflight.rehearsal import Rehearsal
 from giblet_ray.preflight.report import Report
 from giblet_ray.preflight.size import step_size
 from giblet_ray.preflight.training import examine, preflight_training
+from giblet_ray.progress import Progress
 from giblet_ray.training.data import TrainingData, place_data, plan_data
 from giblet_ray.training.trainer import Trained, fit
 

@@ -1,0 +1,132 @@
+"""Ray Train's workers: started, waited for, started again when some are lost, given up."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import ray
+import ray.train
+import ray.train.torch
+from ray.train import FailureConfig, RunConfig, ScalingConfig, UserCallback
+from ray.train.v2.api.exceptions import ControllerError, TrainingFailedError
+
+from giblet_ray.cluster import START_TIMEOUT, cluster_totals
+from giblet_ray.config import StorageConfig, TrainJob
+from giblet_ray.dataset.normalise import Normalisation
+from giblet_ray.dataset.storage import Storage, absolute
+from giblet_ray.errors import InputError
+from giblet_ray.tracking.points import RunAddress
+from giblet_ray.training.board import Failures, shown_board
+from giblet_ray.training.data import TrainingData
+from giblet_ray.training.worker import train_worker
+
+_ERROR = "error.txt"
+"""Traceback of the failure that a run was given up after."""
+
+
+def run_workers(
+    job: TrainJob,
+    use_gpu: bool,
+    data: TrainingData,
+    record: dict[str, Any],
+    normalisation: Normalisation,
+    mlflow: RunAddress | None,
+    board: Any,
+    show: Callable[[str], None],
+    callbacks: Sequence[UserCallback] = (),
+) -> None:
+    """Train with Ray Train's workers, from the run's latest checkpoint if it has one.
+
+    Workers that are lost are started again, as long as that brings new checkpoints; where the
+    cluster has no room for them, they are waited for.
+
+    Parameters
+    ----------
+    job : TrainJob
+        Settings of the run.
+    use_gpu : bool
+        One GPU for each worker, or CPUs.
+    data, record, normalisation
+        What :func:`giblet_ray.training.worker.train_worker` is given.
+    mlflow : RunAddress or None
+        Run that rank 0 logs to. Without one, the points of the curves are reported with the
+        metrics of their epoch, as ``points``.
+    board : ActorHandle
+        The run's :class:`giblet_ray.training.board.Board`.
+    show : callable
+        Is given each line that the user should see.
+    callbacks : sequence of UserCallback
+        Are told of every report.
+
+    Raises
+    ------
+    InputError
+        If training cannot go on: for a reason that lies in settings or data, because workers died
+        too often, or because there is no room for them.
+    """
+    # A path means the same in every worker's folder.
+    job = job.model_copy(update={"storage": StorageConfig(path=absolute(job.storage.path))})
+    scaling, storage = job.scaling, Storage.at(job.storage.path)
+    per_worker = {"CPU": scaling.cpus_per_worker, **({"GPU": 1} if use_gpu else {})}
+    missing = partial(_what_is_missing, scaling.min_workers, per_worker)
+    waits = math.ceil(scaling.wait_minutes * 60 / float(os.environ[START_TIMEOUT]))
+    with shown_board(board, show, missing):
+        trainer = ray.train.torch.TorchTrainer(
+            train_worker,
+            train_loop_config={
+                "job": job,
+                "data": data,
+                "record": record,
+                "normalisation": normalisation,
+                "mlflow": mlflow,
+                "board": board,
+            },
+            scaling_config=ScalingConfig(
+                num_workers=scaling.num_workers if scaling.is_elastic else scaling.max_workers,  # type: ignore[arg-type]  # typed as its first version
+                use_gpu=use_gpu,
+                resources_per_worker=per_worker,
+                elastic_resize_monitor_interval_s=scaling.resize_seconds,  # type: ignore[call-arg]
+            ),
+            run_config=RunConfig(
+                name=job.name,
+                storage_path=job.storage.path,
+                failure_config=FailureConfig(  # type: ignore[call-arg]  # typed as its first version
+                    max_failures=-1,  # the board counts, and forgets failures before a checkpoint
+                    controller_failure_limit=waits,
+                ),
+                callbacks=[*callbacks, Failures(board)],  # type: ignore[list-item]  # typed as its first version
+            ),
+        )
+        failure: TrainingFailedError | None = None
+        try:
+            trainer.fit()
+        except TrainingFailedError as error:
+            failure = error
+        fatal, said = ray.get(board.fatal.remote())
+        if fatal is not None:
+            if said:
+                with storage.write(f"{job.name}/{_ERROR}") as stream:
+                    stream.write(said.encode())
+                fatal += f"; more in {storage.describe(f'{job.name}/{_ERROR}')}"
+            raise InputError(fatal) from failure
+        if isinstance(failure, ControllerError):
+            raise InputError(
+                f"no room for {missing()} in {scaling.wait_minutes:g} minutes "
+                "(--scaling.wait_minutes); the same command goes on from the latest checkpoint"
+            ) from failure
+        if failure is not None:
+            raise failure
+
+
+def _what_is_missing(workers: int, per_worker: Mapping[str, float]) -> str:
+    """Say what workers need, and what the cluster has of it."""
+    needs = " and ".join(f"{amount:g} {name}" for name, amount in per_worker.items())
+    free, totals = ray.available_resources(), cluster_totals()
+    has = ", ".join(
+        f"{free.get(name, 0):g} of {totals.get(name, 0):g} {name} free" for name in per_worker
+    )
+    return f"{workers} worker{'s' if workers > 1 else ''} of {needs} each; the cluster has {has}"
