@@ -62,6 +62,7 @@ from giblet_ray.dataset.source import hold_shards
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.dataset.stream import StreamLoader
 from giblet_ray.dataset.windows import (
+    STREAM_MIX_ROW_GROUPS,
     Run,
     Windows,
     cut_windows,
@@ -73,8 +74,6 @@ from giblet_ray.dataset.writer import value_type, write_manifest, write_shard
 SUBJECT = "01"
 PARTS = ("frames", "codes", "text")
 ROW_GROUP_TRS = 64
-STREAM_MIX = 8
-"""Row groups that are shuffled together in stream mode."""
 SHUFFLE_BATCHES = 16
 """Batches in the local shuffle buffer of Ray Data's iterator."""
 MiB = 2**20
@@ -287,7 +286,7 @@ class Bench:
     def _streamed_order(self, epoch: int) -> np.ndarray:
         windows = self.plan.windows
         group = windows.run.astype(np.int64) * self.n_rows + windows.start // ROW_GROUP_TRS
-        return streamed_epoch_order(group, STREAM_MIX, 0, epoch)
+        return streamed_epoch_order(group, STREAM_MIX_ROW_GROUPS, 0, epoch)
 
     def _loaded(self, loader: Loader, order: list[Windows]) -> Batches:
         first = np.array([self._first_row[run.stimulus] for run in self.plan.runs])

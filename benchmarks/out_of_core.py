@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import logging
 import math
 import os
 import statistics
@@ -36,6 +35,7 @@ from mlflow import MlflowClient
 from ray._private.internal_api import get_memory_info_reply, get_state_from_address
 from rich.table import Table
 
+from giblet_ray.cluster import connect
 from giblet_ray.config import TrainJob
 from giblet_ray.dataset.reader import Dataset
 from giblet_ray.training.trainer import fit
@@ -168,14 +168,7 @@ def measure(folder: Path, n_rows: int, options: argparse.Namespace) -> Measured:
             "tracking": {"uri": f"sqlite:///{folder}/mlflow.db", "log_model": False},
         }
     )
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    ray.init(
-        address="local",
-        object_store_memory=options.store_mib * MiB,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-    )
+    connect(object_store_bytes=options.store_mib * MiB)
     with Watch() as watch:
         trained = fit(job, print)
     ray.shutdown()

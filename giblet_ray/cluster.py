@@ -12,12 +12,13 @@ from giblet_ray.errors import InputError
 START_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
 """Variable with the time that Ray Train waits for room for its workers before it looks again."""
 _ANSWER_SECONDS = 20
+_LEAST_STARTING = 8
 _MOST_LOSSES = 3
 """How often work goes on by itself after a worker was lost."""
 _T = TypeVar("_T")
 
 
-def connect(num_cpus: int | None = None) -> None:
+def connect(num_cpus: int | None = None, object_store_bytes: int | None = None) -> None:
     """Connect to the cluster that RAY_ADDRESS names, or start one on this machine.
 
     Ray's own reports stay in its log files and on its dashboard; what a user should know, the
@@ -27,6 +28,8 @@ def connect(num_cpus: int | None = None) -> None:
     ----------
     num_cpus : int, optional
         CPU cores that a cluster on this machine offers (default: those that it has).
+    object_store_bytes : int, optional
+        Its object store (default: what Ray takes, 30 % of the memory).
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Ray announces a future change of this default; no accelerator is hidden by what we ask for.
@@ -48,13 +51,17 @@ def connect(num_cpus: int | None = None) -> None:
         else:
             # Nobody takes this machine away from us: no process has to watch for that.
             os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
-        _init(joins, num_cpus)
+            # Processes that Ray starts at the same time, one per core by default. It warns of four
+            # times as many in all, which a training has beside its workers on two cores.
+            n_starting = max(os.cpu_count() or 1, _LEAST_STARTING)
+            os.environ.setdefault("RAY_worker_maximum_startup_concurrency", str(n_starting))
+        _init(joins, num_cpus, object_store_bytes)
     for name in ("ray.data", "ray.train", "ray.tune"):
         logging.getLogger(name).setLevel(logging.ERROR)
     ray.data.DataContext.get_current().enable_progress_bars = False
 
 
-def _init(joins: bool, num_cpus: int | None) -> None:
+def _init(joins: bool, num_cpus: int | None, object_store_bytes: int | None) -> None:
     """Start or join Ray; a machine that was too busy to start it in time gets a second chance."""
     import ray
 
@@ -64,6 +71,7 @@ def _init(joins: bool, num_cpus: int | None) -> None:
                 # Unless told otherwise, Ray would join whatever cluster was started here last.
                 address=None if joins else "local",
                 num_cpus=None if joins else num_cpus,
+                object_store_memory=None if joins else object_store_bytes,
                 include_dashboard=None if joins else False,
                 log_to_driver=False,
                 logging_level=logging.ERROR,

@@ -159,7 +159,7 @@ def fit_normalisation(
         If a file is damaged, a subject has no training TRs, or no voxel is left.
     """
     # Here, so that what is above runs without Ray, as models and metrics do.
-    from giblet_ray.dataset.source import plain_errors
+    from giblet_ray.dataset.source import plain_errors, task_options
 
     take = TrainingRows(dataset, selection, runs, train, lag_trs)
 
@@ -176,7 +176,9 @@ def fit_normalisation(
         )
 
     partial: list[PartialMoments] = []
-    results = rows.map_batches(partial_moments, batch_format="pyarrow", batch_size=None)
+    results = rows.map_batches(
+        partial_moments, batch_format="pyarrow", batch_size=None, **task_options()
+    )
     with plain_errors():
         for row in results.iter_rows():
             moments = Moments(row["n"], np.frombuffer(row["mean"]), np.frombuffer(row["squares"]))

@@ -1,7 +1,8 @@
-"""Rows of shared blocks, found by (stimulus, TR) and copied into batches.
+"""Rows found by (stimulus, TR) and copied into batches.
 
-Blocks lie in a node's object store; every process of the node maps the same pages. What a worker
-holds is numpy views of them, and the only copy is that of a batch's rows into its own buffer.
+Rows that are held lie in a node's object store, in blocks that every process of the node maps: a
+worker has numpy views of them, and the only copy is that of a batch's rows into its own buffer.
+Rows that are streamed pass through the object store, and wait in the worker's own memory.
 """
 
 from __future__ import annotations
@@ -124,7 +125,9 @@ class StreamedRows:
     """The rows of a few spans at a time, BOLD shifted by the lag when read.
 
     A window belongs to the span that it begins in; a span reaches far enough past its row group
-    for the windows that begin there.
+    for the windows that begin there. Rows are copies: a view would keep its block in the object
+    store for as long as a row of it waits for its batch, and a full store spills to disk what is
+    read next.
     """
 
     def __init__(self, kinds: Mapping[str, ValueType], runs: Sequence[Run]) -> None:
@@ -133,9 +136,10 @@ class StreamedRows:
         self._held: dict[Span, Views] = {}
 
     def add(self, span: Span, block: pa.Table) -> None:
-        """Hold the rows of a span."""
+        """Hold a copy of the rows of a span."""
         (batch,) = block.combine_chunks().to_batches()
-        self._held[span] = block_views(batch, self._kinds)
+        views = block_views(batch, self._kinds)
+        self._held[span] = {name: view.copy() for name, view in views.items()}
 
     def drop(self, span: Span) -> None:
         """Let go of a span's rows."""

@@ -7,11 +7,12 @@ import logging
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import pyarrow as pa
 import ray
 import ray.data
-from ray.data import DataContext, Datasource
+from ray.data import DataContext, Datasource, TaskPoolStrategy
 from ray.data.block import BlockMetadata
 from ray.data.dataset import MaterializedDataset
 from ray.data.datasource import ReadTask
@@ -134,16 +135,24 @@ def read_shards(
     read_bytes = min(READ_BYTES, smallest_object_store() // STORE_PART)
     spans = dataset.row_groups() if spans is None else spans
     source = ShardSource(dataset, selection, spans, read_bytes)
-    n_cpus = int(ray.cluster_resources().get("CPU", 1))
-    n_tasks = max(n_cpus, math.ceil(source.estimate_inmemory_data_size() / TASK_BYTES))
-    return ray.data.read_datasource(
-        source,
-        override_num_blocks=min(n_tasks, source.n_spans),
-        concurrency=max(1, n_cpus),
-        # Blocks that are lost with their node are read again while training workers, which wait
-        # for them, may hold every CPU of the cluster: reads ask for none.
-        num_cpus=0,
-    )
+    by_size = math.ceil(source.estimate_inmemory_data_size() / TASK_BYTES)
+    n_tasks = min(max(by_size, _n_cpus()), source.n_spans)
+    return ray.data.read_datasource(source, override_num_blocks=n_tasks, **task_options())
+
+
+def task_options() -> dict[str, Any]:
+    """Return how tasks run that read shards, or work on what was read.
+
+    As many at a time as the cluster has CPUs. Ray Data puts work with the same options into the
+    tasks that read for it, so that blocks need not pass through the object store.
+    """
+    # Blocks that are lost with their node are read again while training workers, which wait for
+    # them, may hold every CPU of the cluster: such tasks ask for none.
+    return {"num_cpus": 0, "compute": TaskPoolStrategy(size=_n_cpus())}
+
+
+def _n_cpus() -> int:
+    return max(1, int(ray.cluster_resources().get("CPU", 1)))
 
 
 def hold_shards(dataset: Dataset, selection: Selection) -> MaterializedDataset:

@@ -17,7 +17,7 @@ import pyarrow as pa
 import ray
 import ray.data
 import torch
-from ray.data import DataContext, ExecutionResources
+from ray.data import DataContext, ExecutionResources, TaskPoolStrategy
 
 from giblet_ray.cluster import smallest_object_store
 from giblet_ray.dataset.loader import Batch, Gathered, Prefetching
@@ -178,7 +178,7 @@ class StreamLoader(Prefetching):
             stream = ray.data.read_datasource(
                 source,
                 override_num_blocks=n_tasks,
-                concurrency=min(_READ_TASKS, n_tasks),
+                compute=TaskPoolStrategy(size=min(_READ_TASKS, n_tasks)),
                 # Training workers may hold every CPU of the cluster: reads ask for none, and run
                 # on the node that needs the rows.
                 num_cpus=0,

@@ -20,6 +20,9 @@ import numpy as np
 
 from giblet_ray.dataset.reader import Span
 
+STREAM_MIX_ROW_GROUPS = 16
+"""Row groups whose windows are shuffled together where the data is streamed."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -116,7 +119,9 @@ def epoch_order(n: int, seed: int, epoch: int) -> np.ndarray:
 def streamed_epoch_order(group: np.ndarray, mix: int, seed: int, epoch: int) -> np.ndarray:
     """Return a permutation of windows that visits few row groups at a time.
 
-    The row groups are permuted, and the windows of each `mix` row groups in turn.
+    The row groups are permuted; each one's windows are spread over the places of the `mix` row
+    groups from its own on. About `mix` are open at any time, and one is opened where one has ended:
+    reading them is as steady as using them.
 
     Parameters
     ----------
@@ -129,8 +134,8 @@ def streamed_epoch_order(group: np.ndarray, mix: int, seed: int, epoch: int) -> 
     """
     random = np.random.default_rng([seed, epoch])
     groups, group_index = np.unique(group, return_inverse=True)
-    visit = random.permutation(len(groups))[group_index] // mix
-    return np.lexsort((random.random(len(group)), visit))
+    place = random.permutation(len(groups))[group_index]
+    return np.argsort(place + mix * random.random(len(group)))
 
 
 def epoch_steps(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from giblet_ray.config import TrainJob
 from giblet_ray.dataset.splits import gap_trs
+from giblet_ray.dataset.windows import STREAM_MIX_ROW_GROUPS
 from giblet_ray.preflight.need import Need, gigabytes, gpu_need, host_need
 from giblet_ray.preflight.placement import (
     Cluster,
@@ -45,7 +47,7 @@ def check_training(
     report = Report(show)
     cluster = look_at_cluster(look_at_gpus=False)
     size = step_size(job, data.values, len(data.runs), job.scaling.min_workers)
-    host = host_need(size, job.scaling.min_workers, use_gpu)
+    host = need_of_host(job, data, size, use_gpu)
     cpus, gpus = job.scaling.cpus_per_worker, float(use_gpu)
     show(f"{size.parameters:,} parameters; checkpoints of {gigabytes(size.checkpoint)}")
     workers = job.scaling.max_workers
@@ -65,6 +67,21 @@ def check_training(
 def shared_bytes(data: TrainingData) -> int:
     """Return the bytes that all workers of a node hold together, in its object store."""
     return 0 if data.residence == "stream" else data.n_bytes
+
+
+def streamed_bytes(job: TrainJob, data: TrainingData) -> int:
+    """Return the bytes of the rows that wait in a worker for their batch, if data is streamed."""
+    if data.residence != "stream":
+        return 0
+    lanes = math.ceil(job.scaling.max_workers / job.scaling.min_workers)
+    span_trs = data.dataset.manifest.row_group_trs + data.window - 1
+    row_bytes = data.selection.row_bytes(data.dataset)
+    return min(lanes * STREAM_MIX_ROW_GROUPS * span_trs * row_bytes, data.n_bytes)
+
+
+def need_of_host(job: TrainJob, data: TrainingData, size: StepSize, use_gpu: bool) -> Need:
+    """Return what each worker needs of its machine's memory for itself."""
+    return host_need(size, job.scaling.min_workers, use_gpu, streamed_bytes(job, data))
 
 
 def need_of_gpu(job: TrainJob, data: TrainingData, size: StepSize) -> Need:

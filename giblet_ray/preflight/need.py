@@ -46,7 +46,7 @@ class Need:
         return " + ".join(f"{name} {gigabytes(n)}" for name, n in self.parts.items())
 
 
-def host_need(size: StepSize, ranks: int, use_gpu: bool) -> Need:
+def host_need(size: StepSize, ranks: int, use_gpu: bool, streamed: int = 0) -> Need:
     """Return what a worker needs of its machine's memory for itself.
 
     Blocks of the object store come on top, once for all workers of a node.
@@ -59,6 +59,8 @@ def host_need(size: StepSize, ranks: int, use_gpu: bool) -> Need:
         Workers that share a batch.
     use_gpu : bool
         Train on a GPU: then the machine holds the weights while they are made and saved.
+    streamed : int
+        Bytes of rows that wait in the worker for their batch.
     """
     held = {"weights": size.weights}
     libraries = LIBRARY_BYTES
@@ -68,6 +70,8 @@ def host_need(size: StepSize, ranks: int, use_gpu: bool) -> Need:
         held["gradients"] = size.gradients + _second_gradient(size, ranks)
         held |= {"optimizer": size.optimizer, "activations": size.activations}
     batches = _BATCH_BUFFERS * size.share + size.normalisation
+    if streamed:
+        held["streamed rows"] = streamed
     return Need({**held, "batches": batches, "libraries": libraries})
 
 

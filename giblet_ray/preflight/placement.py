@@ -151,7 +151,9 @@ def check_host(
     InputError
         If they fit none of the machines.
     """
-    said = f"{gigabytes(needed)} per worker and {gigabytes(shared)} of data per machine"
+    said = f"{gigabytes(needed)} per worker"
+    if shared:
+        said += f" and {gigabytes(shared)} of data per machine"
     hosts = [each for each in cluster.hosts(cpus, gpus) if each.memory is not None]
     if not hosts:
         return f"{said}; no machine is there yet to compare with"

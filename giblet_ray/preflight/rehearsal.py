@@ -30,6 +30,7 @@ from giblet_ray.dataset.normalise import Normalisation
 from giblet_ray.dataset.windows import Windows
 from giblet_ray.errors import InputError
 from giblet_ray.models.trained import build_encoder
+from giblet_ray.preflight.brief import streamed_bytes
 from giblet_ray.preflight.overfit import Overfit, overfit
 from giblet_ray.preflight.sample import Sample, SampleLoader
 from giblet_ray.training.data import TrainingData
@@ -57,7 +58,8 @@ class Rehearsal:
     Attributes
     ----------
     peak_bytes : int
-        The most that it held while training.
+        The most that it held while training; and as many streamed rows as a training holds, which
+        are more than a sample has.
     activation_bytes : int
         What the forward pass and the loss of one batch kept for the backward pass.
     step_seconds, evaluation_seconds, checkpoint_seconds : float
@@ -159,7 +161,7 @@ class _Rehearsing:
         part = math.ceil(size / (ranks * job.train.accumulation))
         kept = kept_bytes(job, data, loader, _repeated(sample.train, part), normalisation)
         return Rehearsal(
-            peak_bytes=int(link.metrics["memory/host_peak_bytes"]),
+            peak_bytes=int(link.metrics["memory/host_peak_bytes"]) + streamed_bytes(job, data),
             activation_bytes=kept,
             step_seconds=link.metrics["train/seconds"] / _STEPS,
             evaluation_seconds=link.evaluation_seconds,

@@ -8,7 +8,7 @@ from giblet_ray.cluster import connect
 from giblet_ray.config import TrainJob, TuneJob
 from giblet_ray.dataset.reader import Dataset
 from giblet_ray.errors import InputError
-from giblet_ray.preflight.brief import check_training, shared_bytes
+from giblet_ray.preflight.brief import check_training, need_of_host, shared_bytes
 from giblet_ray.preflight.need import gigabytes, host_need
 from giblet_ray.preflight.placement import check_host, look_at_cluster
 from giblet_ray.preflight.report import Report
@@ -57,7 +57,7 @@ def preflight_sweep(job: TuneJob, show: Callable[[str], None]) -> None:
         data = place_data(plan_data(trial, dataset), job.data.residence, use_gpu)
         show(f"the largest trial: {_shown(largest)}")
         rehearsal = examine(trial, data, use_gpu, cluster, report, progress)
-    small_data = plan_data(small, dataset)
+    small_data = place_data(plan_data(small, dataset), job.data.residence, use_gpu)
     small_size = step_size(small, small_data.values, len(small_data.runs), ranks)
     report.add(
         "smallest trial",
@@ -65,12 +65,12 @@ def preflight_sweep(job: TuneJob, show: Callable[[str], None]) -> None:
             "settings": _shown(smallest),
             "parameters": f"{small_size.parameters:,}",
             "host, per worker": (
-                f"{gigabytes(host_need(small_size, ranks, use_gpu).total)} (counted)"
+                f"{gigabytes(need_of_host(small, small_data, small_size, use_gpu).total)} (counted)"
             ),
         },
     )
     step = step_size(trial, data.values, len(data.runs), ranks)
-    needed = host_need(step, ranks, use_gpu).total
+    needed = need_of_host(trial, data, step, use_gpu).total
     if rehearsal is not None and not use_gpu:
         needed = rehearsal.peak_bytes
     gpus = (job.sweep.gpus_per_trial if ranks == 1 else 1) if use_gpu else 0.0

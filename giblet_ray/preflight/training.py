@@ -12,13 +12,14 @@ from giblet_ray.dataset.storage import Storage
 from giblet_ray.dataset.windows import rank_part
 from giblet_ray.preflight.brief import (
     need_of_gpu,
+    need_of_host,
     place_line,
     remedy,
     shared_bytes,
 )
 from giblet_ray.preflight.disk import disk_room
 from giblet_ray.preflight.facts import describe_parts, describe_split
-from giblet_ray.preflight.need import Need, gigabytes, host_need
+from giblet_ray.preflight.need import Need, gigabytes
 from giblet_ray.preflight.placement import Cluster, check_gpu, check_host, look_at_cluster
 from giblet_ray.preflight.rehearsal import Rehearsal, rehearse
 from giblet_ray.preflight.report import Report
@@ -91,7 +92,7 @@ def examine(
     report.add("split", describe_split(data, job.data.split))
 
     step = step_size(job, data.values, len(data.runs), ranks)
-    on_cpu = host_need(step, ranks, use_gpu=False)
+    on_cpu = need_of_host(job, data, step, use_gpu=False)
     rehearsal = None
     if on_cpu.total <= max(machine.reservable for machine in cluster.machines):
         progress.doing = f"rehearsing a few steps, as soon as {cpus:g} CPU is free"
@@ -127,8 +128,8 @@ def _memory(
     rehearsal: Rehearsal | None,
 ) -> dict[str, str]:
     """Compare what workers need with what there is."""
-    ranks, cpus, gpus = job.scaling.min_workers, job.scaling.cpus_per_worker, float(use_gpu)
-    host = host_need(size, ranks, use_gpu)
+    cpus, gpus = job.scaling.cpus_per_worker, float(use_gpu)
+    host = need_of_host(job, data, size, use_gpu)
     if rehearsal is not None and not use_gpu:
         measured = rehearsal.peak_bytes - (host.total - host.parts["libraries"])
         host = Need({**host.parts, "libraries": measured})

@@ -21,6 +21,7 @@ from giblet_ray.dataset.loader import Loader
 from giblet_ray.dataset.normalise import Normalisation
 from giblet_ray.dataset.schema import ValueType
 from giblet_ray.dataset.windows import (
+    STREAM_MIX_ROW_GROUPS,
     Step,
     Windows,
     epoch_order,
@@ -35,9 +36,6 @@ from giblet_ray.training.memory import MemoryPeak
 from giblet_ray.training.optimizer import build_optimizer, build_schedule
 from giblet_ray.training.progress import Rate, epoch_line
 from giblet_ray.training.step import LossTotals, Ranks, Scores, seed_dropout
-
-_STREAM_MIX_ROW_GROUPS = 16
-"""Row groups whose windows are shuffled together where the data is streamed."""
 
 
 class Link(Protocol):
@@ -85,7 +83,7 @@ class Samples:
         smallest = smallest_batch(job)
         if self.row_group is None:
             return epoch_steps(epoch_order(n, seed, epoch), size, smallest, rank, world_size)
-        order = streamed_epoch_order(self.row_group, _STREAM_MIX_ROW_GROUPS, seed, epoch)
+        order = streamed_epoch_order(self.row_group, STREAM_MIX_ROW_GROUPS, seed, epoch)
         lanes = job.scaling.max_workers
         return streamed_epoch_steps(order, size, smallest, lanes, rank, world_size)
 

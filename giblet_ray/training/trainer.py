@@ -172,7 +172,7 @@ def _train_on_workers(
         progress.doing = "reading the data"
         rows = read_rows(data)  # owns the blocks: kept until the workers are done
         data = hold_blocks(data, rows)
-        progress.doing = "z-scoring BOLD, as soon as a CPU is free"
+        progress.doing = "z-scoring BOLD"
         normalisation = normalise(data, rows)
     for line in _describe_data(job, data, normalisation):
         show(line)

@@ -124,8 +124,15 @@ def test_streamed_order_visits_few_row_groups_at_a_time() -> None:
     group = np.repeat(np.arange(40), 16)
     order = streamed_epoch_order(group, 4, 0, 0)
     assert sorted(order) == list(range(640))
-    visits = group[order].reshape(10, 64)
-    assert [len(set(visit)) for visit in visits] == [4] * 10
+    mixed = group[order]
+    opened = {each: int(np.flatnonzero(mixed == each)[0]) for each in range(40)}
+    ended = {each: int(np.flatnonzero(mixed == each)[-1]) for each in range(40)}
+    n_open = [sum(opened[g] <= at <= ended[g] for g in range(40)) for at in range(640)]
+    assert max(n_open) <= 5
+    # Away from the ends of the epoch, any stretch of four row groups' length is a mixture.
+    assert all(len(set(mixed[at : at + 64].tolist())) >= 6 for at in range(64, 512))
+    # A row group is opened about where one has ended: never are many read at once.
+    assert max(np.histogram(list(opened.values()), np.arange(0, 641, 64))[0]) <= 7
     assert not np.array_equal(order, streamed_epoch_order(group, 4, 0, 1))
 
 

@@ -47,7 +47,7 @@ def test_workers_that_share_a_machine_share_its_memory() -> None:
     assert "2 on one machine, head" in check_host(cluster, 2, 1, 0, 7 * GB, GB)
     with pytest.raises(InputError, match=r"cpus_per_worker 2, so that 2 share .*num_workers 2"):
         check_host(cluster, 3, 1, 0, 7 * GB, GB)
-    with pytest.raises(InputError, match=r"16\.50 GB per worker .* head, which has 16\.00 GB$"):
+    with pytest.raises(InputError, match=r"16\.50 GB per worker; .* head, which has 16\.00 GB$"):
         check_host(cluster, 1, 1, 0, 16_500_000_000, 0)
 
 

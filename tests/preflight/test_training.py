@@ -11,7 +11,7 @@ import pytest
 from giblet_ray.config import TrainJob
 from giblet_ray.errors import InputError
 from giblet_ray.models.trained import build_encoder
-from giblet_ray.preflight.brief import check_training
+from giblet_ray.preflight.brief import check_training, need_of_host, streamed_bytes
 from giblet_ray.preflight.need import host_need
 from giblet_ray.preflight.placement import look_at_cluster
 from giblet_ray.preflight.rehearsal import Rehearsal
@@ -92,6 +92,31 @@ def test_peak_memory_is_what_the_rehearsal_took(tried: tuple) -> None:
     _, _, rehearsal, trained, _ = tried
     measured = max(epoch["memory/host_peak_bytes"] for epoch in trained.position.history)
     assert rehearsal.peak_bytes == pytest.approx(measured, rel=0.15)
+
+
+def test_peak_memory_includes_the_rows_that_are_streamed(
+    cluster: None,
+    make_job: Callable[..., TrainJob],
+    dataset_writer: Callable[..., Any],
+    tiny_model: dict[str, Any],
+    tmp_path: Path,
+) -> None:
+    dataset_writer(tmp_path / "data", {"one": 300}, ("01",), n_voxels=150_000)
+    parts = {"modalities": ["audio", "text"], "split": {"val_blocks": 1}, "residence": "stream"}
+    job = make_job(tiny_model, 1, 8, data=parts).model_copy(
+        update={"dataset": str(tmp_path / "data"), "name": "streamed"}
+    )
+    data = place_data(plan_data(job), "stream", use_gpu=False)
+    assert streamed_bytes(job, data) > 150e6
+    there, lines = look_at_cluster(look_at_gpus=False), []
+    report = Report(lines.append)
+    rehearsal = examine(job, data, False, there, report, Progress(lines.append))
+    assert rehearsal is not None
+    trained = fit(job, lines.append)
+    measured = max(epoch["memory/host_peak_bytes"] for epoch in trained.position.history)
+    assert rehearsal.peak_bytes == pytest.approx(measured, rel=0.15)
+    counted = need_of_host(job, data, step_size(job, data.values, 1, 1), use_gpu=False)
+    assert counted.total == pytest.approx(measured, rel=0.15)
 
 
 def test_counted_memory_is_near_too(tried: tuple) -> None:
