@@ -29,8 +29,8 @@ def run_job(job_class: type[JobT], run: Callable[[JobT], None]) -> None:
     """Read the command line, run the job, and turn an error of the user's into one line.
 
     ``--help`` prints the docstring of the file that `run` is in, and every setting. Exits with
-    code 2 after bad input, which is said on standard error without a traceback
-    unless ``--debug`` is given, and with 130 after Ctrl-C. No error shows a password, key or token.
+    code 2 after bad input, which is said on standard error without a traceback unless ``--debug``
+    is given, and with 130 after Ctrl-C or SIGTERM. No error shows a password, key or token.
     """
     arguments = sys.argv[1:]
     if {"-h", "--help"} & set(arguments):

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import threading
 from collections.abc import Callable
+from types import FrameType
 from typing import Any, TypeVar
 
 from giblet_ray.errors import InputError
@@ -56,9 +59,20 @@ def connect(num_cpus: int | None = None, object_store_bytes: int | None = None) 
             n_starting = max(os.cpu_count() or 1, _LEAST_STARTING)
             os.environ.setdefault("RAY_worker_maximum_startup_concurrency", str(n_starting))
         _init(joins, num_cpus, object_store_bytes)
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, _interrupt)
     for name in ("ray.data", "ray.train", "ray.tune"):
         logging.getLogger(name).setLevel(logging.ERROR)
     ray.data.DataContext.get_current().enable_progress_bars = False
+
+
+def _interrupt(_: int, frame: FrameType | None) -> None:
+    """Do what Ctrl-C does when `ray job stop`, a scheduler or systemd ends the job."""
+    on_ctrl_c = signal.getsignal(signal.SIGINT)
+    if callable(on_ctrl_c):
+        on_ctrl_c(signal.SIGINT, frame)
+    else:  # Ctrl-C is ignored, as for jobs in the background of a shell
+        raise KeyboardInterrupt
 
 
 def _init(joins: bool, num_cpus: int | None, object_store_bytes: int | None) -> None:

@@ -60,6 +60,8 @@ class RunEnd:
 
     def __call__(self, status: str) -> None:
         """End the run: FINISHED, FAILED or KILLED."""
+        if status == "KILLED":
+            self._show("stopping: the same command goes on from the latest checkpoint")
         unsent = read_unsent(self._storage, self._name)
         points = list(chain.from_iterable(unsent.values()))
         curves = f"{len(points):,} points of its curves"

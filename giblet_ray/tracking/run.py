@@ -239,7 +239,7 @@ class MlflowRun:
 
 @contextmanager
 def ending(end: Callable[[str], None]) -> Iterator[None]:
-    """Call `end` with what became of the block: FINISHED, FAILED, or KILLED by Ctrl-C."""
+    """Call `end` with what became of the block: FINISHED, FAILED, or KILLED if interrupted."""
     status = "FAILED"
     try:
         yield

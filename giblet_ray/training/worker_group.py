@@ -104,6 +104,8 @@ def run_workers(
         failure: TrainingFailedError | None = None
         try:
             trainer.fit()
+        except SystemExit as end:  # how Ray Train ends a training after Ctrl-C
+            raise KeyboardInterrupt from end
         except TrainingFailedError as error:
             failure = error
         fatal, said = ray.get(board.fatal.remote())

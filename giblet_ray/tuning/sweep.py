@@ -122,7 +122,7 @@ def sweep(job: TuneJob, show: Callable[[str], None]) -> Swept:
 
     def end(status: str) -> None:
         if status == "KILLED":
-            show(f"interrupted: python jobs/tune.py --sweep.resume {job.name} goes on")
+            show(f"stopping: python jobs/tune.py --sweep.resume {job.name} goes on")
         runs.close(status, tracking.patience_seconds)
 
     # Held for its name: two jobs that run one sweep would write over each other's trials.

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from mlflow import MlflowClient
 from safetensors.torch import load_file
 
 from giblet_ray.cli import parse_job
@@ -78,15 +79,13 @@ def finish(process: subprocess.Popen[str]) -> str:
     return output
 
 
-def kill_when(process: subprocess.Popen[str], reached: Callable[[], bool]) -> None:
-    """Kill -9 the job and all its processes as soon as something has happened."""
+def wait_until(process: subprocess.Popen[str], reached: Callable[[], bool]) -> None:
+    """Wait until something has happened, while the job runs."""
     deadline = time.monotonic() + 480
     while not reached():
         assert process.poll() is None, process.stdout.read() if process.stdout else ""
         assert time.monotonic() < deadline, "never got there"
         time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
 
 
 def last_step(folder: Path) -> int:
@@ -116,15 +115,27 @@ def undisturbed(
     return folder
 
 
-def test_job_killed_twice_and_started_again_ends_with_the_same_weights(
+def test_job_stopped_and_killed_and_started_again_ends_with_the_same_weights(
     start: Callable, arrays_and_dataset: tuple, undisturbed: Path, tmp_path: Path
 ) -> None:
-    """Killed after epoch 2, and again in the middle of epoch 3."""
+    """Stopped as `ray job stop` does it in the middle of epoch 1, and killed after epoch 2."""
     dataset = arrays_and_dataset[1].storage.location
-    for killed_at in (2 * STEPS_PER_EPOCH, 2 * STEPS_PER_EPOCH + 4):
-        process = start(tmp_path, dataset)
-        kill_when(process, lambda step=killed_at: last_step(tmp_path) >= step)
-        assert last_step(tmp_path) < 4 * STEPS_PER_EPOCH
+    process = start(tmp_path, dataset)
+    wait_until(process, lambda: last_step(tmp_path) > 0)
+    process.terminate()
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 130, output
+    *_, goes_on, last = output.splitlines()
+    assert goes_on == "stopping: the same command goes on from the latest checkpoint"
+    assert last == "interrupted"
+    assert "Traceback" not in output
+    (run,) = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db").search_runs(["1"])
+    assert run.info.status == "KILLED"
+    process = start(tmp_path, dataset)
+    wait_until(process, lambda: last_step(tmp_path) >= 2 * STEPS_PER_EPOCH)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert last_step(tmp_path) < 4 * STEPS_PER_EPOCH
     output = finish(start(tmp_path, dataset))
     for words in ("run run", "continuing after epoch", "epoch 4/4", "held-out Pearson r"):
         assert words in output
