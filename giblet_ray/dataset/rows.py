@@ -26,6 +26,16 @@ def block_views(batch: pa.RecordBatch, kinds: Mapping[str, ValueType]) -> Views:
     return {name: as_arrays(batch.column(name), kind) for name, kind in kinds.items()}
 
 
+def copied_rows(block: pa.Table, kinds: Mapping[str, ValueType]) -> Views:
+    """Copy every value column of a block, once, so that its memory can be let go of.
+
+    A view would keep the block in the object store for as long as a row of it waits for its batch,
+    and a full store spills to disk what is read next.
+    """
+    chunks = [block_views(batch, kinds) for batch in block.to_batches()]
+    return {name: np.concatenate([views[name] for views in chunks]) for name in kinds}
+
+
 class HeldRows:
     """All rows of the chosen stimuli, in blocks as they were read, BOLD without lag.
 
@@ -125,21 +135,16 @@ class StreamedRows:
     """The rows of a few spans at a time, BOLD shifted by the lag when read.
 
     A window belongs to the span that it begins in; a span reaches far enough past its row group
-    for the windows that begin there. Rows are copies: a view would keep its block in the object
-    store for as long as a row of it waits for its batch, and a full store spills to disk what is
-    read next.
+    for the windows that begin there.
     """
 
-    def __init__(self, kinds: Mapping[str, ValueType], runs: Sequence[Run]) -> None:
-        self._kinds, self._runs = kinds, list(runs)
-        self._parts = [name for name in kinds if "/" not in name]
+    def __init__(self, parts: Sequence[str], runs: Sequence[Run]) -> None:
+        self._parts, self._runs = parts, list(runs)
         self._held: dict[Span, Views] = {}
 
-    def add(self, span: Span, block: pa.Table) -> None:
-        """Hold a copy of the rows of a span."""
-        (batch,) = block.combine_chunks().to_batches()
-        views = block_views(batch, self._kinds)
-        self._held[span] = {name: view.copy() for name, view in views.items()}
+    def add(self, span: Span, rows: Views) -> None:
+        """Hold the rows of a span."""
+        self._held[span] = rows
 
     def drop(self, span: Span) -> None:
         """Let go of a span's rows."""

@@ -18,7 +18,7 @@ from ray.data.dataset import MaterializedDataset
 from ray.data.datasource import ReadTask
 from ray.exceptions import RayTaskError
 
-from giblet_ray.cluster import smallest_object_store
+from giblet_ray.cluster import cluster_totals, smallest_object_store
 from giblet_ray.dataset.reader import Dataset, Selection, Span
 from giblet_ray.errors import InputError
 
@@ -62,10 +62,10 @@ class ShardSource(Datasource):
         self._spans = list(spans)
         self._read_bytes = read_bytes
 
-    @property
-    def n_spans(self) -> int:
-        """Number of spans, thus the most tasks that they can be cut into."""
-        return len(self._spans)
+    def n_tasks(self, task_bytes: int, at_least: int = 1) -> int:
+        """Return how many tasks of about so many bytes the spans are cut into."""
+        by_size = math.ceil(self.estimate_inmemory_data_size() / task_bytes)
+        return min(max(by_size, at_least), len(self._spans))
 
     def estimate_inmemory_data_size(self) -> int:
         """Return the bytes of all rows in memory."""
@@ -135,8 +135,7 @@ def read_shards(
     read_bytes = min(READ_BYTES, smallest_object_store() // STORE_PART)
     spans = dataset.row_groups() if spans is None else spans
     source = ShardSource(dataset, selection, spans, read_bytes)
-    by_size = math.ceil(source.estimate_inmemory_data_size() / TASK_BYTES)
-    n_tasks = min(max(by_size, _n_cpus()), source.n_spans)
+    n_tasks = source.n_tasks(TASK_BYTES, at_least=_n_cpus())
     return ray.data.read_datasource(source, override_num_blocks=n_tasks, **task_options())
 
 
@@ -152,7 +151,7 @@ def task_options() -> dict[str, Any]:
 
 
 def _n_cpus() -> int:
-    return max(1, int(ray.cluster_resources().get("CPU", 1)))
+    return max(1, int(cluster_totals().get("CPU", 1)))
 
 
 def hold_shards(dataset: Dataset, selection: Selection) -> MaterializedDataset:

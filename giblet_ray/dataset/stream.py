@@ -7,7 +7,6 @@ go of when no batch of the near future needs them.
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -22,7 +21,7 @@ from ray.data import DataContext, ExecutionResources, TaskPoolStrategy
 from giblet_ray.cluster import smallest_object_store
 from giblet_ray.dataset.loader import Batch, Gathered, Prefetching
 from giblet_ray.dataset.reader import Dataset, Selection, Span
-from giblet_ray.dataset.rows import StreamedRows
+from giblet_ray.dataset.rows import StreamedRows, Views, copied_rows
 from giblet_ray.dataset.schema import ValueType
 from giblet_ray.dataset.source import STORE_PART, ShardSource, plain_errors
 from giblet_ray.dataset.windows import Run, Windows
@@ -111,14 +110,14 @@ class StreamLoader(Prefetching):
         return self._prefetch(self._gathered(order))
 
     def _gathered(self, order: Sequence[Windows]) -> Generator[Gathered]:
-        rows = StreamedRows(self._selection.value_types(self._dataset), self._runs)
+        rows = StreamedRows(self._selection.parts, self._runs)
         needs = [self._spans(windows) for windows in order]
         visits = plan_visits(needs)
         # Closed with this generator, so that no reading goes on for a user who left early.
-        with closing(self._read([span for visit in visits for span in visit.read])) as blocks:
+        with closing(self._read([span for visit in visits for span in visit.read])) as read:
             for windows, spans, visit in zip(order, needs, visits, strict=True):
                 for span in visit.read:
-                    rows.add(span, next(blocks))
+                    rows.add(span, next(read))
 
                 def gather(
                     out: dict[str, np.ndarray],
@@ -142,10 +141,11 @@ class StreamLoader(Prefetching):
             spans.append(Span(stimulus, first, last))
         return spans
 
-    def _read(self, spans: list[Span]) -> Generator[pa.Table]:
-        """Yield the rows of each span, read a few spans ahead."""
+    def _read(self, spans: list[Span]) -> Generator[Views]:
+        """Yield copies of the rows of each span, read a few spans ahead."""
         if not spans:
             return
+        kinds = self._selection.value_types(self._dataset)
         with closing(iter(self._blocks(spans))) as blocks:
             # Ray Data joins and cuts blocks as it likes: only the order of the rows is certain.
             pending: list[pa.Table] = []
@@ -154,15 +154,14 @@ class StreamLoader(Prefetching):
                     with plain_errors():
                         pending.append(next(blocks))
                 joined = pa.concat_tables(pending)
-                yield joined.slice(0, len(span))
+                yield copied_rows(joined.slice(0, len(span)), kinds)
                 pending = [joined.slice(len(span))]
 
     def _blocks(self, spans: list[Span]) -> Generator[pa.Table]:
         """Start reading; the blocks of the spans, in order."""
         task_bytes = min(_TASK_BYTES, smallest_object_store() // STORE_PART)
         source = ShardSource(self._dataset, self._selection, spans, task_bytes)
-        by_size = math.ceil(source.estimate_inmemory_data_size() / task_bytes)
-        n_tasks = min(by_size, len(spans))
+        n_tasks = source.n_tasks(task_bytes)
         span_bytes = max(map(len, spans)) * self._selection.row_bytes(self._dataset)
         context = DataContext.get_current().copy()
         context.enable_progress_bars = False

@@ -71,9 +71,8 @@ def predicted_blocks(
         that is not finite.
     """
     source = ShardSource(plan.dataset, plan.selection, plan.spans)
-    by_size = math.ceil(source.estimate_inmemory_data_size() / _TASK_BYTES)
     totals = cluster_totals()
-    n_tasks = min(max(by_size, int(totals.get("CPU", 1))), source.n_spans)
+    n_tasks = source.n_tasks(_TASK_BYTES, at_least=int(totals.get("CPU", 1)))
     resources = _resources(use_gpu, totals)
     n_places = max(1, int(totals.get("GPU" if "num_gpus" in resources else "CPU", 1)))
     n_trs = sum(map(len, plan.spans))

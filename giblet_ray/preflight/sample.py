@@ -12,7 +12,7 @@ import torch
 from giblet_ray.dataset.loader import Batch, Gathered, Prefetching
 from giblet_ray.dataset.normalise import Normalisation, fit_normalisation_here
 from giblet_ray.dataset.reader import Selection, Span
-from giblet_ray.dataset.rows import StreamedRows
+from giblet_ray.dataset.rows import StreamedRows, block_views
 from giblet_ray.dataset.schema import ValueType
 from giblet_ray.dataset.windows import Run, Windows
 from giblet_ray.errors import InputError
@@ -152,9 +152,10 @@ class SampleLoader(Prefetching):
         columns: Mapping[str, ValueType],
     ) -> None:
         super().__init__(kinds, torch.device("cpu"))
-        self._rows = StreamedRows(columns, runs)
+        self._rows = StreamedRows(sample.selection.parts, runs)
         for span, table in zip(sample.spans, tables, strict=True):
-            self._rows.add(span, table)
+            (batch,) = table.combine_chunks().to_batches()
+            self._rows.add(span, block_views(batch, columns))
         self._runs, self._spans = list(runs), sample.spans
 
     def batches(self, order: Sequence[Windows]) -> Iterator[Batch]:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from giblet_ray.dataset.reader import Dataset, Selection, Span
-from giblet_ray.dataset.rows import HeldRows, StreamedRows
+from giblet_ray.dataset.rows import HeldRows, StreamedRows, copied_rows
 from giblet_ray.dataset.windows import Run, Windows
 from giblet_ray.errors import InputError
 
@@ -99,10 +99,10 @@ def test_streamed_rows_are_kept_when_their_block_is_not(arrays_and_dataset: tupl
     arrays, dataset = arrays_and_dataset
     kinds = {column: SELECTION.value_type(dataset, column) for column in SELECTION.columns}
     span = Span("one", 16, 48)
-    rows = StreamedRows(kinds, [Run("01", "one")])
+    rows = StreamedRows(SELECTION.parts, [Run("01", "one")])
     before = pa.total_allocated_bytes()
     block = dataset.read(span, SELECTION)
-    rows.add(span, block)
+    rows.add(span, copied_rows(block, kinds))
     assert pa.total_allocated_bytes() > before
     del block
     assert pa.total_allocated_bytes() == before

@@ -42,6 +42,7 @@ MODELS = {
 }
 ROUGHLY = {"5 million": (2, 32), "60 million": (1, 48)}
 """Workers, and windows of a batch."""
+Tried = tuple[TrainJob, TrainingData, Rehearsal, Trained, list[str]]
 
 
 @pytest.fixture(scope="module")
@@ -75,10 +76,13 @@ def make_job(dataset: str, tmp_path_factory: Any) -> Callable[..., TrainJob]:
 @pytest.fixture(scope="module", params=list(MODELS))
 def tried(
     request: pytest.FixtureRequest, cluster: None, make_job: Callable[..., TrainJob]
-) -> tuple[TrainJob, TrainingData, Rehearsal, Trained, list[str]]:
+) -> Tried:
     """A training: its rehearsal and what was said of it, and then the training itself."""
-    job = make_job(MODELS[request.param], *ROUGHLY[request.param])
-    data = place_data(plan_data(job), "auto", use_gpu=False)
+    return rehearse_and_train(make_job(MODELS[request.param], *ROUGHLY[request.param]))
+
+
+def rehearse_and_train(job: TrainJob) -> Tried:
+    data = place_data(plan_data(job), job.data.residence, use_gpu=False)
     lines: list[str] = []
     report, there = Report(lines.append), look_at_cluster(look_at_gpus=False)
     rehearsal = examine(job, data, False, there, report, Progress(lines.append))
@@ -106,13 +110,8 @@ def test_peak_memory_includes_the_rows_that_are_streamed(
     job = make_job(tiny_model, 1, 8, data=parts).model_copy(
         update={"dataset": str(tmp_path / "data"), "name": "streamed"}
     )
-    data = place_data(plan_data(job), "stream", use_gpu=False)
+    _, data, rehearsal, trained, _ = rehearse_and_train(job)
     assert streamed_bytes(job, data) > 150e6
-    there, lines = look_at_cluster(look_at_gpus=False), []
-    report = Report(lines.append)
-    rehearsal = examine(job, data, False, there, report, Progress(lines.append))
-    assert rehearsal is not None
-    trained = fit(job, lines.append)
     measured = max(epoch["memory/host_peak_bytes"] for epoch in trained.position.history)
     assert rehearsal.peak_bytes == pytest.approx(measured, rel=0.15)
     counted = need_of_host(job, data, step_size(job, data.values, 1, 1), use_gpu=False)
