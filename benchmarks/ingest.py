@@ -25,15 +25,10 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
-import statistics
 import tempfile
-import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -42,24 +37,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
 import torch
-from rich.console import Console
+from machine import CONSOLE, MiB, cpu_model
+from memory import Memory, Peak, print_memory, private_bytes, shared_bytes
+from random_dataset import PARTS, ROW_GROUP_TRS, SUBJECT, write_random_dataset
+from rates import Rates, compare, print_rates, spread
 from rich.table import Table
 
 from giblet_ray.cluster import connect
 from giblet_ray.dataset.loader import Loader, MemoryLoader
 from giblet_ray.dataset.reader import Dataset, Selection, Span, as_arrays, bold_column
 from giblet_ray.dataset.rows import HeldRows
-from giblet_ray.dataset.schema import (
-    Manifest,
-    Scan,
-    Source,
-    Stimulus,
-    ValueType,
-    bold_shard,
-    stimulus_shard,
-)
+from giblet_ray.dataset.schema import ValueType
 from giblet_ray.dataset.source import hold_shards
-from giblet_ray.dataset.storage import Storage
 from giblet_ray.dataset.stream import StreamLoader
 from giblet_ray.dataset.windows import (
     STREAM_MIX_ROW_GROUPS,
@@ -69,17 +58,10 @@ from giblet_ray.dataset.windows import (
     epoch_order,
     streamed_epoch_order,
 )
-from giblet_ray.dataset.writer import value_type, write_manifest, write_shard
 
-SUBJECT = "01"
-PARTS = ("frames", "codes", "text")
-ROW_GROUP_TRS = 64
 SHUFFLE_BATCHES = 16
 """Batches in the local shuffle buffer of Ray Data's iterator."""
-MiB = 2**20
-CONSOLE = Console(width=118, markup=False, highlight=False)
 
-Arrays = dict[str, np.ndarray]
 Batches = Iterator[tuple[dict[str, np.ndarray], np.ndarray]]
 """Values by part, and the row of the data set that each came from."""
 
@@ -112,73 +94,6 @@ def main() -> None:
         )
         print_rates("batches, shuffled, to one worker", delivered, bench.row_bytes)
         print_targets(reading, delivered, memory)
-
-
-def write_random_dataset(
-    folder: str, n_rows: int, n_voxels: int, parts: Sequence[str] = PARTS
-) -> Arrays:
-    """Write two stimuli of ragged lengths that one subject saw; return all rows by part."""
-    random = np.random.default_rng(0)
-    make: dict[str, Callable[[], np.ndarray]] = {
-        "frames": lambda: random.integers(0, 256, (n_rows, 3, 90, 160), dtype=np.uint8),
-        "codes": lambda: random.integers(0, 1024, (n_rows, 8, 112)).astype(np.int16),
-        "text": lambda: random.standard_normal((n_rows, 1024), dtype=np.float32),
-        "bold": lambda: random.standard_normal((n_rows, n_voxels), dtype=np.float32),
-    }
-    arrays: Arrays = {part: make[part]() for part in (*parts, "bold")}
-    storage = Storage.at(folder)
-    source = Source(name="random", sha256="0" * 64)
-    half = n_rows // 2 + 31
-    stimuli, scans = [], []
-    for name, rows in {"first": slice(0, half), "second": slice(half, None)}.items():
-        shards = {
-            part: write_shard(
-                storage,
-                stimulus_shard(part, name),
-                arrays[part][rows],
-                ROW_GROUP_TRS,
-                {"part": part, "stimulus": name},
-            )
-            for part in parts
-        }
-        bold = write_shard(
-            storage,
-            bold_shard(SUBJECT, name),
-            arrays["bold"][rows],
-            ROW_GROUP_TRS,
-            {"part": "bold", "stimulus": name, "subject": SUBJECT},
-        )
-        stimuli.append(
-            Stimulus.model_validate(
-                {
-                    "name": name,
-                    "n_trs": len(arrays["bold"][rows]),
-                    "silent_trs": 0,
-                    "sources": {},
-                    "shards": shards,
-                }
-            )
-        )
-        scans.append(
-            Scan(
-                subject=SUBJECT,
-                stimulus=name,
-                nan_voxels=0,
-                constant_voxels=0,
-                source=source,
-                shard=bold,
-            )
-        )
-    manifest = Manifest(
-        tr_seconds=1.5,
-        row_group_trs=ROW_GROUP_TRS,
-        values={part: value_type(values) for part, values in arrays.items()},
-        stimuli=tuple(stimuli),
-        scans=tuple(scans),
-        provenance={},
-    )
-    write_manifest(storage, manifest)
-    return arrays
 
 
 @dataclass(frozen=True)
@@ -380,73 +295,6 @@ class EpochWorker:
 # --- measuring --------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Rates:
-    """Rows per second of one contender in each round."""
-
-    per_round: list[float]
-
-    @property
-    def median(self) -> float:
-        """Median over the rounds."""
-        return statistics.median(self.per_round)
-
-    def over(self, other: Rates) -> list[float]:
-        """Return the ratio to another contender in each round."""
-        return [a / b for a, b in zip(self.per_round, other.per_round, strict=True)]
-
-
-@dataclass(frozen=True)
-class Memory:
-    """Bytes on the node while `n_workers` take an epoch."""
-
-    n_workers: int
-    store: int
-    private_start: int
-    private_peak: int
-
-    @property
-    def for_data(self) -> int:
-        """The object store, and what the workers' private memory grew by."""
-        return self.store + self.private_peak - self.private_start
-
-
-class Peak:
-    """Samples numbers in a thread for as long as its block runs."""
-
-    def __init__(self, read: Callable[[], tuple[int, int]]) -> None:
-        self.seen: list[tuple[int, int]] = []
-        self._read = read
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._sample)
-
-    def _sample(self) -> None:
-        while not self._stopped.wait(0.02):
-            self.seen.append(self._read())
-
-    def __enter__(self) -> Peak:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._stopped.set()
-        self._thread.join()
-        self.seen.append(self._read())
-
-
-def compare(contenders: dict[str, Callable[[int], int]], repeats: int) -> dict[str, Rates]:
-    """Time contenders in turn, `repeats` times after one round to warm up."""
-    rates: dict[str, list[float]] = {name: [] for name in contenders}
-    for round_ in range(repeats + 1):
-        for name, run in contenders.items():
-            started = time.perf_counter()
-            n_rows = run(round_)
-            seconds = time.perf_counter() - started
-            if round_ > 0:
-                rates[name].append(n_rows / seconds)
-    return {name: Rates(values) for name, values in rates.items()}
-
-
 def exhaust(deliver: Callable[[int], Batches], epoch: int) -> int:
     """Take all batches of an epoch; return the number of rows."""
     return sum(len(rows) for _, rows in deliver(epoch))
@@ -464,16 +312,6 @@ def check(name: str, batches: Batches, arrays: dict[str, np.ndarray]) -> None:
         raise RuntimeError(f"{name}: {int((seen != 1).sum())} rows not delivered exactly once")
 
 
-def private_bytes(pids: list[int]) -> int:
-    """Return the memory that belongs to these processes alone (unique set size)."""
-    return sum(psutil.Process(pid).memory_full_info().uss for pid in pids)
-
-
-def shared_bytes() -> int:
-    """Return the shared memory of this node, the object store's pages among it, counted once."""
-    return int(psutil.virtual_memory().shared)
-
-
 # --- printing ---------------------------------------------------------------------------------
 
 
@@ -487,51 +325,6 @@ def print_machine(bench: Bench) -> None:
         f"{bench.n_bytes / MiB:,.0f} MiB, row groups of {ROW_GROUP_TRS}, batches of "
         f"{bench.plan.batch_size}; files in the page cache"
     )
-
-
-def cpu_model() -> str:
-    """Return the processor's name."""
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def print_rates(title: str, rates: dict[str, Rates], row_bytes: int) -> None:
-    """Print median and spread of each contender, beside the first."""
-    first = next(iter(rates.values()))
-    table = Table("", "rows/s", "lowest", "highest", "MiB/s", "to the first row", title=title)
-    for name, rate in rates.items():
-        table.add_row(
-            name,
-            f"{rate.median:,.0f}",
-            f"{min(rate.per_round):,.0f}",
-            f"{max(rate.per_round):,.0f}",
-            f"{rate.median * row_bytes / MiB:,.0f}",
-            spread(rate.over(first)),
-        )
-    CONSOLE.print(table)
-
-
-def print_memory(measured: list[Memory], n_bytes: int) -> None:
-    """Print memory by number of workers, beside what copies in every worker would take."""
-    table = Table(
-        *("workers", "object store", "workers' private memory", "of it since they started"),
-        *("for data, in all", "if each held the data"),
-        title="peak memory of the node (MiB)",
-    )
-    for memory in measured:
-        numbers = (
-            memory.store,
-            memory.private_peak,
-            memory.private_peak - memory.private_start,
-            memory.for_data,
-            memory.n_workers * n_bytes,
-        )
-        table.add_row(str(memory.n_workers), *(f"{number / MiB:,.0f}" for number in numbers))
-    CONSOLE.print(table)
 
 
 def print_targets(
@@ -568,11 +361,6 @@ def print_targets(
         f"memory for data per additional worker: {grown / MiB:.0f} MiB "
         "(batch buffers and page tables; the rows are shared)"
     )
-
-
-def spread(ratios: list[float]) -> str:
-    """Return the median of ratios, and their range."""
-    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
 
 
 if __name__ == "__main__":

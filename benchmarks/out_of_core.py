@@ -30,8 +30,9 @@ from pathlib import Path
 import numpy as np
 import psutil
 import ray
-from ingest import CONSOLE, MiB, cpu_model, write_random_dataset
+from machine import CONSOLE, MiB, cpu_model
 from mlflow import MlflowClient
+from random_dataset import write_random_dataset
 from ray._private.internal_api import get_memory_info_reply, get_state_from_address
 from rich.table import Table
 

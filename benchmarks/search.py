@@ -23,7 +23,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ingest import CONSOLE
+from machine import CONSOLE
 from rich.table import Table
 
 from giblet_ray.cluster import connect

@@ -29,7 +29,9 @@ from pathlib import Path
 import psutil
 import ray
 import torch
-from ingest import CONSOLE, MiB, cpu_model, shared_bytes, write_random_dataset
+from machine import CONSOLE, MiB, cpu_model
+from memory import shared_bytes
+from random_dataset import write_random_dataset
 from rich.table import Table
 
 from giblet_ray.cluster import connect

@@ -9,7 +9,7 @@ from nilearn.image import smooth_img
 
 import giblet_ray.features.nifti as nifti
 from giblet_ray.errors import InputError
-from giblet_ray.features.bold import BadVoxels, ScanOptions, count_bad_voxels, read_bold, scan_name
+from giblet_ray.features.bold import BadVoxels, ScanOptions, count_bad_voxels, read_bold
 
 TR_SECONDS = 1.5
 SHAPE, N_TRS = (7, 5, 4), 23
@@ -371,55 +371,3 @@ def test_confounds_that_do_not_fit_are_refused(tmp_path, scan, volumes, mask, co
     assert "no such file" in refusal(scan, mask, confounds=("x",), confounds_path="none.tsv")
     plain = save(tmp_path / "plain.nii", volumes)
     assert "does not end in _bold" in refusal(plain, mask, confounds=("trans_x",))
-
-
-# ---- names
-
-
-@pytest.mark.parametrize(
-    ("path", "pattern", "expected"),
-    [
-        ("out/sub-07_task-film_bold.nii.gz", "sub-{subject}", {"subject": "07"}),
-        (
-            "out/sub-07_ses-2_task-filmA_desc-preproc_bold.nii.gz",
-            "sub-{subject}_*task-{stimulus}_",
-            {"subject": "07", "stimulus": "filmA"},
-        ),
-        ("scans/anna.npy", "{subject}.npy", {"subject": "anna"}),
-        ("scans/all.h5::anna", "{subject}.h5", {"subject": "all"}),
-        ("a/anna/film.npy", "{subject}/{stimulus}.npy", {"subject": "anna", "stimulus": "film"}),
-        ("sub-01/func/sub-01_bold.nii", "sub-{subject}/func/sub-{subject}_", {"subject": "01"}),
-        ("film_S12.npy", "{stimulus}_S{subject}.npy", {"subject": "12", "stimulus": "film"}),
-    ],
-)
-def test_scan_name_reads_the_path(path, pattern, expected):
-    assert scan_name(path, pattern) == expected
-
-
-def test_default_pattern_is_the_bids_subject():
-    assert scan_name("out/sub-07_bold.nii.gz") == {"subject": "07"}
-
-
-@pytest.mark.parametrize(
-    ("path", "pattern"),
-    [
-        ("scans/anna.npy", "sub-{subject}"),
-        ("scans/nosub-07.npy", "sub-{subject}"),
-        ("sub-07/scan.npy", "sub-{subject}"),
-        ("scans/sub-01_run.npy", "{subject}.npy"),
-        ("sub-01/func/sub-02_bold.nii", "sub-{subject}/func/sub-{subject}_"),
-        ("a.npy", "{subject}/{stimulus}.npy"),
-    ],
-)
-def test_scan_outside_the_pattern_is_refused_with_both(path, pattern):
-    with pytest.raises(InputError) as caught:
-        scan_name(path, pattern)
-    assert path in str(caught.value)
-    assert repr(pattern) in str(caught.value)
-
-
-def test_patterns_that_cannot_work_are_refused():
-    with pytest.raises(InputError, match=r"has no \{subject\}"):
-        scan_name("a.npy", "{stimulus}.npy")
-    with pytest.raises(InputError, match=r"placeholder \{run\} is not known"):
-        scan_name("a.npy", "{subject}_{run}.npy")

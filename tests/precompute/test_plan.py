@@ -1,0 +1,120 @@
+import shutil
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+from two_films import request, silent
+
+from giblet_ray.errors import InputError
+from giblet_ray.precompute import resume, run
+
+
+def refusal(job):
+    with pytest.raises(InputError) as caught:
+        run.precompute(job, silent)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert not Path(job.out).is_dir() or not list(Path(job.out).rglob("*"))
+    return message
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (("--film", "one.mp4", "missing.mp4"), ("missing.mp4", "no such file")),
+        (("--film", "one.mp4"), ("--text names 2", "--film 1")),
+        (("--text", "one.srt", "missing.srt"), ("missing.srt", "no such file")),
+        (("--text", "two.srt", "one.srt"), ("two.srt", "past the film's end")),
+        (("--mask", "missing.nii.gz"), ("missing.nii.gz", "no such file")),
+        (("--bold", "sub-01_task-three_bold.nii.gz"), ("'three'", "the films are one, two")),
+        (("--bold", "one.srt"), ("one.srt", "sub-{subject}")),
+        (("--scan.pattern", "sub-{subject}"), ("{stimulus}", "2 films")),
+        (("--scan.pattern", "task-{stimulus}"), ("{subject}",)),
+        (("--scan.pattern", "sub-{subject}_task-{run}"), ("{run}",)),
+        (("--scan.crop_start_trs", "2"), ("7 TRs after cropping 2", "9 TRs", "one.mp4")),
+        (("--codes.bandwidth", "3", "--codes.codebooks", "8"), ("3 kbps", "4 codebooks", "6 kbps")),
+        (("--codes.codebooks", "5"), ("codebooks is 5",)),
+        (("--codes.weights", "my.safetensors"), ("no such file", "my.safetensors")),
+        (("--tr_seconds", "0.01"), ("tr_seconds", "1/75 s")),
+        (("--tr_seconds", "2"), ("TR is 1.5", "2 s is set")),
+        (("--scan.confounds", "trans_x"), ("confounds",)),
+        (("--scan.confounds_path", "one.srt"), ("one.srt", "no folder")),
+        (("--embedding.model", "BAAI/bge-large-en-v1.5"), ("sentence-transformers",)),
+    ],
+)
+def test_bad_input_is_told_before_anything_is_started(folder, tmp_path, monkeypatch, change, words):
+    monkeypatch.chdir(folder)
+    message = refusal(request(folder, tmp_path / "out", *change))
+    for word in words:
+        assert word in message
+
+
+def test_two_films_of_one_name_are_refused(folder, tmp_path):
+    (tmp_path / "other").mkdir()
+    same = shutil.copy(folder / "one.mp4", tmp_path / "other")
+    films = ("--film", str(folder / "one.mp4"), same)
+    message = refusal(request(folder, tmp_path / "out", *films))
+    assert "both named one" in message
+
+
+def test_two_scans_of_one_run_are_refused(folder, tmp_path):
+    scan = str(folder / "sub-01_task-one_bold.nii.gz")
+    again = shutil.copy(scan, tmp_path / "sub-01_task-one_again.nii.gz")
+    message = refusal(request(folder, tmp_path / "out", "--bold", scan, str(again)))
+    for word in (scan, str(again), "--scan.pattern"):
+        assert word in message
+
+
+def test_scans_of_another_length_than_their_film_are_refused(folder, tmp_path):
+    scan = shutil.copy(folder / "sub-01_task-two_bold.nii.gz", tmp_path / "sub-01_task-one.nii.gz")
+    message = refusal(request(folder, tmp_path / "out", "--bold", str(scan)))
+    for words in (str(scan), "14 TRs", "one.mp4", "9 TRs", "crop_start_trs", "crop_stop_trs"):
+        assert words in message
+
+
+def test_scans_with_other_voxels_are_refused(folder, tmp_path):
+    arrays = [tmp_path / f"sub-{subject}_task-one.npy" for subject in "12"]
+    for array, n_voxels in zip(arrays, (10, 11), strict=True):
+        np.save(array, np.ones((9, n_voxels), np.float32))
+    job = request(folder, tmp_path / "out", "--bold", *map(str, arrays), films=("one",))
+    message = refusal(job.model_copy(update={"mask": None}))
+    assert f"{arrays[1]} has 11 voxels" in message
+    assert f"{arrays[0]} has 10" in message
+
+
+def test_a_mask_of_another_shape_is_refused(folder, tmp_path):
+    mask = tmp_path / "mask.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(np.ones((3, 3, 3), np.uint8), np.eye(4)), mask)
+    message = refusal(request(folder, tmp_path / "out", "--mask", str(mask)))
+    for word in (str(mask), "(3, 3, 3)", "sub-01_task-one"):
+        assert word in message
+
+
+def test_a_mask_without_scans_is_refused(folder, tmp_path):
+    job = request(folder, tmp_path / "out").model_copy(update={"bold": ()})
+    assert "--mask" in refusal(job)
+
+
+def test_places_that_cannot_hold_the_data_set_are_refused(folder, tmp_path):
+    file = tmp_path / "file"
+    file.write_text("")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/thesis.doc").write_text("")
+    for out, words in (
+        (file, "is a file"),
+        (file / "below", "cannot be written"),
+        (tmp_path / "full", "something else (thesis.doc)"),
+        ("nowhere://bucket/data", "no file system"),
+    ):
+        with pytest.raises(InputError, match=r"^[^\n]*$") as caught:
+            run.precompute(request(folder, out), silent)
+        assert words in str(caught.value)
+    assert [path.name for path in (tmp_path / "full").iterdir()] == ["thesis.doc"]
+
+
+def test_what_does_not_fit_on_the_disk_is_refused(folder, tmp_path, monkeypatch):
+    full = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(resume.shutil, "disk_usage", lambda _: full)
+    with pytest.raises(InputError, match=r"are to be written and 0.0 GB are free"):
+        run.precompute(request(folder, tmp_path / "out"), silent)
