@@ -23,8 +23,8 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import psutil
 import ray
@@ -37,12 +37,15 @@ from rich.table import Table
 from giblet_ray.cluster import connect
 from giblet_ray.config import TrainJob, TuneJob
 from giblet_ray.training.data import hold_blocks, normalise, place_data, plan_data, read_rows
-from giblet_ray.training.loop import train
+from giblet_ray.training.loop import BareLink, train
 from giblet_ray.training.trainer import saved_config
 from giblet_ray.tuning.space import Settings, with_settings
 from giblet_ray.tuning.sweep import Swept, sweep
 
-SPACE = {"model.embed_dim": [4, 6, 8, 10], "model.kernel_sizes": [[3], [3, 5], [5, 7]]}
+SPACE: dict[str, list[Any]] = {
+    "model.embed_dim": [4, 6, 8, 10],
+    "model.kernel_sizes": [[3], [3, 5], [5, 7]],
+}
 
 
 def main() -> None:
@@ -118,33 +121,22 @@ class Loop:
         """Train once; return the best score."""
         job = with_settings(self._job, settings)
         record = {"config": saved_config(job), "dataset": self._data.describe()}
-        link = BareLink()
+        link = ScoreLink()
         samples = self._data.samples()
         train(job, record, samples, self._loader, self._normalisation, link)
         return max(link.scores)
 
 
-class BareLink:
-    """Reports to nobody."""
-
-    rank, world_size, device = 0, 1, torch.device("cpu")
+class ScoreLink(BareLink):
+    """Keeps the scores."""
 
     def __init__(self) -> None:
+        super().__init__(torch.device("cpu"))
         self.scores: list[float] = []
 
-    def resume(self) -> nullcontext[None]:
-        """Start from nothing."""
-        return nullcontext()
-
     def report(self, metrics: dict[str, float], checkpoint: Path | None, name: str) -> None:
-        """Keep the score."""
+        """Keep an epoch's score."""
         self.scores.append(metrics["val/pearson_mean"])
-
-    def log(self, metrics: dict[str, float], step: int) -> None:
-        """Record nothing."""
-
-    def show(self, line: str) -> None:
-        """Say nothing."""
 
 
 def timed_sweep(job: TuneJob, before: int) -> tuple[Swept, float, int]:

@@ -30,7 +30,7 @@ from giblet_ray.dataset.storage import Storage
 from giblet_ray.dataset.writer import value_type, write_manifest, write_shard
 from giblet_ray.training.checkpoint import keep_checkpoint, open_latest
 from giblet_ray.training.data import normalise_here, plan_data
-from giblet_ray.training.loop import Samples, train
+from giblet_ray.training.loop import BareLink, Samples, train
 
 # How long an example takes says how busy the machine is, and nothing about the code.
 hypothesis.settings.register_profile("untimed", deadline=None)
@@ -128,16 +128,15 @@ class DeathError(Exception):
     """Stands for the death of the process."""
 
 
-class LocalLink:
+class LocalLink(BareLink):
     """One rank, whose checkpoints go to a folder and whose curves go to lists."""
-
-    rank, world_size = 0, 1
 
     def __init__(
         self, folder: Path, die_at: Callable[[dict[str, float]], bool], device: torch.device
     ) -> None:
+        super().__init__(device)
         self._storage, self._run = Storage.at(str(folder.parent)), folder.name
-        self._die_at, self.device = die_at, device
+        self._die_at = die_at
         self.points: list[tuple[int, dict[str, float]]] = []
         self.reports: list[dict[str, float]] = []
         self.lines: list[str] = []
@@ -159,9 +158,6 @@ class LocalLink:
 
     def log(self, metrics: dict[str, float], step: int) -> None:
         self.points.append((step, metrics))
-
-    def unsent(self) -> list[Any]:
-        return []
 
     def show(self, line: str) -> None:
         self.lines.append(line)

@@ -10,8 +10,6 @@ from __future__ import annotations
 import importlib
 import math
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,7 +32,7 @@ from giblet_ray.preflight.brief import streamed_bytes
 from giblet_ray.preflight.overfit import Overfit, overfit
 from giblet_ray.preflight.sample import Sample, SampleLoader
 from giblet_ray.training.data import TrainingData
-from giblet_ray.training.loop import Samples, train
+from giblet_ray.training.loop import BareLink, Samples, train
 from giblet_ray.training.step import LossTotals, Ranks, Scores
 
 _STEPS = 3
@@ -215,22 +213,16 @@ def _repeated(windows: Windows, n: int) -> Windows:
     return windows[np.resize(np.arange(len(windows)), n)]
 
 
-class RehearsalLink:
-    """The :class:`giblet_ray.training.loop.Link` of a rehearsal: keeps times and sizes."""
-
-    rank = 0
+class RehearsalLink(BareLink):
+    """The link of a rehearsal, which keeps times and sizes."""
 
     def __init__(self, world_size: int) -> None:
-        self.world_size, self.device = world_size, torch.device("cpu")
+        super().__init__(torch.device("cpu"))
+        self.world_size = world_size
         self.metrics: dict[str, float] = {}
         self.evaluation_seconds = self.checkpoint_seconds = 0.0
         self.checkpoint_bytes = 0
         self._reported = self._logged = 0.0
-
-    @contextmanager
-    def resume(self) -> Iterator[Path | None]:
-        """Begin anew."""
-        yield None
 
     def report(self, metrics: dict[str, float], checkpoint: Path | None, name: str) -> None:
         """Measure the checkpoint."""
@@ -245,10 +237,3 @@ class RehearsalLink:
         if "train/seconds" in metrics:
             self._logged = time.perf_counter()
             self.evaluation_seconds = self._logged - self._reported - metrics["train/seconds"]
-
-    def unsent(self) -> list[Any]:
-        """Nothing is recorded anywhere."""
-        return []
-
-    def show(self, line: str) -> None:
-        """Say nothing: the report will."""

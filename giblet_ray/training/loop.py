@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -59,6 +59,32 @@ class Link(Protocol):
 
     def show(self, line: str) -> None:
         """Tell the user; only rank 0 calls it."""
+
+
+class BareLink:
+    """A :class:`Link` of one rank to nobody; those that tell somebody something override that."""
+
+    rank, world_size = 0, 1
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+
+    def resume(self) -> AbstractContextManager[Path | None]:
+        """Begin anew."""
+        return nullcontext()
+
+    def report(self, metrics: dict[str, float], checkpoint: Path | None, name: str) -> None:
+        """Keep nothing."""
+
+    def log(self, metrics: dict[str, float], step: int) -> None:
+        """Record nothing."""
+
+    def unsent(self) -> list[Any]:
+        """Return nothing: no points are kept."""
+        return []
+
+    def show(self, line: str) -> None:
+        """Say nothing."""
 
 
 @dataclass(frozen=True)
