@@ -37,10 +37,11 @@ faults: setup  ## Run jobs on clusters of several nodes, and kill their parts (a
 	@$(BIN)/pytest $(FAULTS)
 
 .PHONY: check
-check: setup  ## Run the linter, the format check and the type checker
+check: setup  ## Run the linters (imports' too), the format check and the type checker
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
 
 .PHONY: bench
 bench: setup  ## Measure the data's way and a sweep's cost, beside the alternatives

@@ -28,7 +28,7 @@ from rich.table import Table
 
 from giblet_ray.cluster import connect
 from giblet_ray.config import CodesConfig, FramesConfig, PrecomputeJob, TuneJob
-from giblet_ray.console import progress
+from giblet_ray.console import say_stages
 from giblet_ray.dataset.schema import MANIFEST
 from giblet_ray.demo import make_demo
 from giblet_ray.demo.planted import Planted
@@ -102,7 +102,7 @@ def make_data(folder: Path) -> None:
         n_voxels=24,
         ceiling=0.9,
         planted=Planted(CODEBOOKS, SCALE),
-        progress=progress(CONSOLE.print),
+        progress=say_stages(CONSOLE.print),
     )
     job = PrecomputeJob(
         out=str(folder / "dataset"),

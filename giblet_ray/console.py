@@ -15,7 +15,7 @@ def show(line: str) -> None:
     print(redact(line), flush=True)
 
 
-def progress(say: Callable[[str], None]) -> Callable[[str, float], None]:
+def say_stages(say: Callable[[str], None]) -> Callable[[str, float], None]:
     """Return a callback that says how far a stage is, every few seconds.
 
     It is called with the stage's name and the share of it that is done.
@@ -29,6 +29,14 @@ def progress(say: Callable[[str], None]) -> Callable[[str, float], None]:
             say(f"     {stage} {done:.0%}")
 
     return report
+
+
+def duration(seconds: float) -> str:
+    """Return a time span as a person says it: 2h05m, 3m20s, 45s."""
+    whole = round(seconds)
+    if whole >= 3600:
+        return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+    return f"{whole // 60}m{whole % 60:02d}s" if whole >= 60 else f"{whole}s"
 
 
 def show_table(title: str, rows: Mapping[str, str]) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from giblet_ray.cli import parse_job, run_job
 from giblet_ray.config import CodesConfig, DemoJob, PrecomputeJob, TrainJob
-from giblet_ray.console import progress, show, show_table
+from giblet_ray.console import say_stages, show, show_table
 
 TRAINING = Path(__file__).with_suffix(".yaml")
 
@@ -35,7 +35,7 @@ def main(job: DemoJob) -> None:
     from giblet_ray.training.trainer import fit
 
     show(f"1/3  film and scans: {out / 'source'}")
-    files = make_demo(out / "source", n_trs=job.n_trs, seed=job.seed, progress=progress(show))
+    files = make_demo(out / "source", n_trs=job.n_trs, seed=job.seed, progress=say_stages(show))
     show(f"2/3  data set: {out / 'dataset'}")
     sources = PrecomputeJob(
         out=str(out / "dataset"),

@@ -8,7 +8,7 @@ from typing import Any
 
 from giblet_ray.comparison.result import ComparedGroup, Comparison
 from giblet_ray.comparison.runs import ComparedRun, short_id, short_names, show_setting
-from giblet_ray.training.progress import duration
+from giblet_ray.console import duration
 
 _METRICS = ("val/pearson_mean", "val/pearson_median", "val/pearson_p95", "val/r2_mean", "val/loss")
 STATUS = "status"

@@ -26,7 +26,7 @@ from giblet_ray.comparison.runs import (
 from giblet_ray.comparison.scores import interval_of, is_over_voxels, read_voxel_scores
 from giblet_ray.comparison.write import Written, write_comparison
 from giblet_ray.config import CompareJob
-from giblet_ray.console import progress
+from giblet_ray.console import say_stages
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError, nearest
 from giblet_ray.evaluation.bootstrap import Interval
@@ -52,7 +52,7 @@ def compare(job: CompareJob, show: Callable[[str], None]) -> tuple[Comparison, W
         For an experiment, run or metric that is not there, a store that cannot be read, or two
         runs that were asked for and cannot be paired.
     """
-    report = progress(show)
+    report = say_stages(show)
     experiment = job.experiment or job.tracking.experiment
     storage = comparison_folder(job)
     runs = read_runs(job.tracking.uri, experiment, job.runs, job.sweep, report)

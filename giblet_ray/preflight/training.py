@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from giblet_ray.cluster import connect
 from giblet_ray.config import TrainJob
+from giblet_ray.console import duration
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.dataset.windows import rank_part
 from giblet_ray.preflight.brief import (
@@ -28,7 +29,6 @@ from giblet_ray.preflight.schedule import describe_schedule
 from giblet_ray.preflight.size import StepSize, step_size
 from giblet_ray.progress import Progress
 from giblet_ray.training.data import TrainingData, place_data, plan_data
-from giblet_ray.training.progress import duration
 from giblet_ray.training.trainer import check_batch, choose_gpu
 
 _KEPT_CHECKPOINTS = 4

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from giblet_ray.console import duration
 from giblet_ray.training.checkpoint import Position
 
 _SHOW_SECONDS = 10.0
@@ -31,14 +32,6 @@ class Rate:
         self._shown = time.monotonic()
         seconds = (self._shown - self._started) / max(1, step - self._first)
         return f"{duration(seconds * (self._total - step))} left"
-
-
-def duration(seconds: float) -> str:
-    """Return a time span as a person says it: 2h05m, 3m20s, 45s."""
-    whole = round(seconds)
-    if whole >= 3600:
-        return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
-    return f"{whole // 60}m{whole % 60:02d}s" if whole >= 60 else f"{whole}s"
 
 
 def epoch_line(metrics: dict[str, float], position: Position, epochs: int, left: str) -> str:
