@@ -52,7 +52,7 @@ from giblet_ray.dataset.source import hold_shards
 from giblet_ray.dataset.stream import StreamLoader
 from giblet_ray.dataset.windows import (
     STREAM_MIX_ROW_GROUPS,
-    Run,
+    ScanKey,
     Windows,
     cut_windows,
     epoch_order,
@@ -109,9 +109,9 @@ class Plan:
         return Selection(PARTS, (SUBJECT,))
 
     @property
-    def runs(self) -> list[Run]:
+    def scans(self) -> list[ScanKey]:
         """Both runs."""
-        return [Run(subject, stimulus) for subject, stimulus in self.dataset.scans]
+        return [ScanKey(subject, stimulus) for subject, stimulus in self.dataset.scans]
 
     @property
     def n_trs(self) -> dict[str, int]:
@@ -127,7 +127,7 @@ class Plan:
     def windows(self) -> Windows:
         """Every TR as a window."""
         spans = [Span(name, 0, n) for name, n in self.n_trs.items()]
-        return cut_windows(spans, self.runs, 1, keep_rest=True)
+        return cut_windows(spans, self.scans, 1, keep_rest=True)
 
     def cut(self, order: np.ndarray) -> list[Windows]:
         """Cut an order of windows into batches."""
@@ -137,7 +137,7 @@ class Plan:
     def hold(self, blocks: Sequence[pa.Table]) -> MemoryLoader:
         """Return the loader over blocks in the object store."""
         columns = self.selection.value_types(self.dataset)
-        held = HeldRows(blocks, columns, self.runs, self.n_trs)
+        held = HeldRows(blocks, columns, self.scans, self.n_trs)
         return MemoryLoader(held, self.kinds, 0, torch.device("cpu"))
 
 
@@ -177,7 +177,7 @@ class Bench:
             self.plan.dataset,
             self.plan.selection,
             self.plan.kinds,
-            self.plan.runs,
+            self.plan.scans,
             1,
             torch.device("cpu"),
         )
@@ -200,14 +200,14 @@ class Bench:
 
     def _streamed_order(self, epoch: int) -> np.ndarray:
         windows = self.plan.windows
-        group = windows.run.astype(np.int64) * self.n_rows + windows.start // ROW_GROUP_TRS
+        group = windows.scan.astype(np.int64) * self.n_rows + windows.start // ROW_GROUP_TRS
         return streamed_epoch_order(group, STREAM_MIX_ROW_GROUPS, 0, epoch)
 
     def _loaded(self, loader: Loader, order: list[Windows]) -> Batches:
-        first = np.array([self._first_row[run.stimulus] for run in self.plan.runs])
+        first = np.array([self._first_row[scan.stimulus] for scan in self.plan.scans])
         for batch in loader.batches(order):
             values = {name: tensor[:, 0].numpy() for name, tensor in batch.values.items()}
-            yield values, first[batch.windows.run] + batch.windows.start
+            yield values, first[batch.windows.scan] + batch.windows.start
 
     def _ray_data(self, batch_format: str, whole_epoch: bool, epoch: int) -> Batches:
         kinds = {name: self.plan.kinds[name] for name in PARTS}

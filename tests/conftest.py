@@ -172,7 +172,7 @@ class LocalTraining:
         self._held = HeldRows(
             [dataset.read(span, selection) for span in dataset.row_groups()],
             selection.value_types(dataset),
-            self.data.runs,
+            self.data.scans,
             {name: stimulus.n_trs for name, stimulus in dataset.stimuli.items()},
         )
         self._normalisation = normalise_here(self.data)

@@ -33,7 +33,7 @@ from safetensors.numpy import load_file
 from giblet_ray.comparison.runs import ComparedRun
 from giblet_ray.config import TrainJob
 from giblet_ray.dataset.reader import Dataset, Selection, Span, as_arrays, bold_column
-from giblet_ray.dataset.windows import Run
+from giblet_ray.dataset.windows import ScanKey
 from giblet_ray.errors import InputError
 from giblet_ray.evaluation.paired import BlockSums
 from giblet_ray.models.trained import NORMALISATION, Encoder, local_checkpoint, read_record
@@ -52,18 +52,18 @@ class TrainedRun:
         Local folder of the best checkpoint.
     data : TrainingData
         What it was trained on; its split says what was held out.
-    runs : tuple of Run
+    scans : tuple of ScanKey
         Rows of the normalisation.
-    mean_RV, std_RV, valid_V : ndarray
+    mean_SV, std_SV, valid_V : ndarray
         How its BOLD was z-scored.
     """
 
     run: ComparedRun
     checkpoint: Path
     data: TrainingData
-    runs: tuple[Run, ...]
-    mean_RV: NDArray[np.float32]
-    std_RV: NDArray[np.float32]
+    scans: tuple[ScanKey, ...]
+    mean_SV: NDArray[np.float32]
+    std_SV: NDArray[np.float32]
     valid_V: NDArray[np.bool_]
 
     @classmethod
@@ -104,9 +104,9 @@ class TrainedRun:
             run,
             checkpoint,
             data,
-            tuple(Run(subject, stimulus) for subject, stimulus in record["runs"]),
-            scales["mean_RV"],
-            scales["std_RV"],
+            tuple(ScanKey(subject, stimulus) for subject, stimulus in record["scans"]),
+            scales["mean_SV"],
+            scales["std_SV"],
             scales["valid_V"].astype(bool),
         )
 
@@ -140,9 +140,9 @@ class CommonTrs:
     ----------
     blocks : tuple of Span
         Blocks of BOLD TRs, in ascending order within each stimulus.
-    runs : tuple of Run
-        Scanner runs: rows of the normalisation.
-    mean_RV, std_RV : ndarray
+    scans : tuple of ScanKey
+        Rows of the normalisation.
+    mean_SV, std_SV : ndarray
         Means over the trainings of theirs: where their splits and lags are the same, these are
         the numbers that each was trained with.
     valid_V : ndarray
@@ -152,9 +152,9 @@ class CommonTrs:
     """
 
     blocks: tuple[Span, ...]
-    runs: tuple[Run, ...]
-    mean_RV: NDArray[np.float32]
-    std_RV: NDArray[np.float32]
+    scans: tuple[ScanKey, ...]
+    mean_SV: NDArray[np.float32]
+    std_SV: NDArray[np.float32]
     valid_V: NDArray[np.bool_]
     block_seconds: float
 
@@ -180,25 +180,25 @@ def common_trs(trained: Sequence[TrainedRun], block_seconds: float) -> CommonTrs
             raise InputError(f"{names} were trained on different data sets: no TR is common")
         if not _same_voxels(first.data.selection, other.data.selection):
             raise InputError(f"{names} predict different voxels (data.voxels): none can be paired")
-    runs = tuple(run for run in first.runs if all(run in each.runs for each in trained))
+    scans = tuple(scan for scan in first.scans if all(scan in each.scans for each in trained))
     block_trs = math.ceil(block_seconds / first.data.dataset.manifest.tr_seconds - 1e-9)
     blocks: list[Span] = []
-    for stimulus in dict.fromkeys(run.stimulus for run in runs):
+    for stimulus in dict.fromkeys(scan.stimulus for scan in scans):
         masks = [each.held_out[stimulus] for each in trained if stimulus in each.held_out]
         if len(masks) < len(trained):
             continue
         for start, stop in _stretches(np.logical_and.reduce(masks)):
             blocks += _cut(stimulus, start, stop, block_trs)
-    runs = tuple(run for run in runs if any(run.stimulus == span.stimulus for span in blocks))
-    if not blocks or not runs:
+    scans = tuple(scan for scan in scans if any(scan.stimulus == span.stimulus for span in blocks))
+    if not blocks or not scans:
         names = ", ".join(each.run.name for each in trained)
         raise InputError(f"runs {names}: no BOLD TR is held out by all of them")
-    rows = [[each.runs.index(run) for run in runs] for each in trained]
+    rows = [[each.scans.index(scan) for scan in scans] for each in trained]
     return CommonTrs(
         tuple(blocks),
-        runs,
-        np.mean([t.mean_RV[r] for t, r in zip(trained, rows, strict=True)], axis=0, dtype="f8"),
-        np.mean([t.std_RV[r] for t, r in zip(trained, rows, strict=True)], axis=0, dtype="f8"),
+        scans,
+        np.mean([t.mean_SV[r] for t, r in zip(trained, rows, strict=True)], axis=0, dtype="f8"),
+        np.mean([t.std_SV[r] for t, r in zip(trained, rows, strict=True)], axis=0, dtype="f8"),
         np.logical_and.reduce([each.valid_V for each in trained]),
         block_seconds,
     )
@@ -233,23 +233,23 @@ def block_sums(
             name: as_arrays(table[name].combine_chunks(), kind) for name, kind in kinds.items()
         }
         prediction_NV = encoder.predict(**values)
-        for row, run in enumerate(common.runs):
-            if run.stimulus == bold_span.stimulus:
-                target_NV = _z_scored(dataset, bold_span, run, row, common, trained)
+        for row, scan in enumerate(common.scans):
+            if scan.stimulus == bold_span.stimulus:
+                target_NV = _z_scored(dataset, bold_span, scan, row, common, trained)
                 sums.add(block_N, prediction_NV, target_NV)
         report((index + 1) / len(chunks))
     return sums
 
 
 def _z_scored(
-    dataset: Dataset, span: Span, run: Run, row: int, common: CommonTrs, trained: TrainedRun
+    dataset: Dataset, span: Span, scan: ScanKey, row: int, common: CommonTrs, trained: TrainedRun
 ) -> NDArray[np.float64]:
     """Read the BOLD of some TRs, (TRs, voxels), z-scored; 0 where not valid."""
-    column = bold_column(run.subject)
-    selection = Selection(subjects=(run.subject,), voxels=trained.data.selection.voxels)
+    column = bold_column(scan.subject)
+    selection = Selection(subjects=(scan.subject,), voxels=trained.data.selection.voxels)
     kind = selection.value_type(dataset, column)
     bold_NV = as_arrays(dataset.read(span, selection)[column].combine_chunks(), kind)
-    scored_NV = (bold_NV - common.mean_RV[row]) / common.std_RV[row]
+    scored_NV = (bold_NV - common.mean_SV[row]) / common.std_SV[row]
     return np.where(common.valid_V, scored_NV, 0.0)
 
 

@@ -105,7 +105,7 @@ def _disagreements(
     for trained, pearson_V in scored:
         n_trs = sum(int(mask.sum()) for mask in trained.held_out.values())
         recorded = trained.run.value("val/pearson_mean")
-        if n_trs != common.n_trs or len(common.runs) != len(trained.runs) or recorded is None:
+        if n_trs != common.n_trs or len(common.scans) != len(trained.scans) or recorded is None:
             continue
         again = float(np.nanmean(pearson_V))
         if abs(again - recorded) > _AGREES:

@@ -8,23 +8,23 @@ from giblet_ray.dataset.reader import Dataset
 
 
 def contents_tables(dataset: Dataset) -> list[Table]:
-    """Return what is in a data set: by stimulus, by run, and by part."""
-    tables = [_stimuli(dataset), _runs(dataset), _parts(dataset)]
+    """Return what is in a data set: by stimulus, by scan, and by part."""
+    tables = [_stimuli(dataset), _scans(dataset), _parts(dataset)]
     return [table for table in tables if table.row_count]
 
 
 def _stimuli(dataset: Dataset) -> Table:
     manifest = dataset.manifest
-    table = _table(["stimulus"], ["TRs", "hours", "silent TRs", "runs"])
+    table = _table(["stimulus"], ["TRs", "hours", "silent TRs", "scans"])
 
-    def add(name: str, n_trs: int, silent_trs: int, n_runs: int) -> None:
+    def add(name: str, n_trs: int, silent_trs: int, n_scans: int) -> None:
         hours = n_trs * manifest.tr_seconds / 3600
         silent = f"{silent_trs:,}" if "text" in manifest.values else "no text"
-        table.add_row(name, f"{n_trs:,}", f"{hours:.2f}", silent, f"{n_runs:,}")
+        table.add_row(name, f"{n_trs:,}", f"{hours:.2f}", silent, f"{n_scans:,}")
 
     for stimulus in manifest.stimuli:
-        n_runs = sum(scan.stimulus == stimulus.name for scan in manifest.scans)
-        add(stimulus.name, stimulus.n_trs, stimulus.silent_trs, n_runs)
+        n_scans = sum(scan.stimulus == stimulus.name for scan in manifest.scans)
+        add(stimulus.name, stimulus.n_trs, stimulus.silent_trs, n_scans)
     table.add_section()
     n_trs = sum(stimulus.n_trs for stimulus in manifest.stimuli)
     silent_trs = sum(stimulus.silent_trs for stimulus in manifest.stimuli)
@@ -32,7 +32,7 @@ def _stimuli(dataset: Dataset) -> Table:
     return table
 
 
-def _runs(dataset: Dataset) -> Table:
+def _scans(dataset: Dataset) -> Table:
     table = _table(["subject", "stimulus"], ["TRs", "voxels", "NaN voxels", "constant voxels"])
     for scan in dataset.manifest.scans:
         counts = (

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from giblet_ray.dataset.rows import HeldRows
 from giblet_ray.dataset.schema import ValueType
-from giblet_ray.dataset.windows import Run, Windows
+from giblet_ray.dataset.windows import ScanKey, Windows
 
 _PREFETCH = 2
 _RESIDENT_COPY_TRS = 256
@@ -220,8 +220,8 @@ class DeviceLoader:
         Copied from once.
     kinds : mapping of str to ValueType
         Parts of the stimulus, and ``bold``, as a batch has them.
-    runs : sequence of Run
-        What a window's run index means.
+    scans : sequence of ScanKey
+        What a window's scan index means.
     n_trs : mapping of str to int
         TRs of each stimulus.
     lag_trs : int
@@ -234,20 +234,20 @@ class DeviceLoader:
         self,
         rows: HeldRows,
         kinds: Mapping[str, ValueType],
-        runs: Sequence[Run],
+        scans: Sequence[ScanKey],
         n_trs: Mapping[str, int],
         lag_trs: int,
         device: torch.device,
     ) -> None:
         self.seconds_waited = 0.0
         self._device, self._lag_trs = device, lag_trs
-        stimuli = list(dict.fromkeys(run.stimulus for run in runs))
+        stimuli = list(dict.fromkeys(scan.stimulus for scan in scans))
         first_row = _starts({name: n_trs[name] for name in stimuli})
-        run_first_row = _starts({run: n_trs[run.stimulus] for run in runs})
-        self._stimulus_row = torch.tensor([first_row[r.stimulus] for r in runs], device=device)
-        self._bold_row = torch.tensor([run_first_row[r] for r in runs], device=device)
+        scan_first_row = _starts({scan: n_trs[scan.stimulus] for scan in scans})
+        self._stimulus_row = torch.tensor([first_row[r.stimulus] for r in scans], device=device)
+        self._bold_row = torch.tensor([scan_first_row[r] for r in scans], device=device)
         n_stimulus = sum(n_trs[name] for name in stimuli)
-        n_bold = sum(n_trs[run.stimulus] for run in runs)
+        n_bold = sum(n_trs[scan.stimulus] for scan in scans)
         self._values = {
             name: torch.empty(
                 (n_bold if name == "bold" else n_stimulus, *kind.shape),
@@ -256,9 +256,9 @@ class DeviceLoader:
             )
             for name, kind in kinds.items()
         }
-        for index, run in enumerate(runs):
-            for start in range(0, n_trs[run.stimulus], _RESIDENT_COPY_TRS):
-                length = min(_RESIDENT_COPY_TRS, n_trs[run.stimulus] - start)
+        for index, scan in enumerate(scans):
+            for start in range(0, n_trs[scan.stimulus], _RESIDENT_COPY_TRS):
+                length = min(_RESIDENT_COPY_TRS, n_trs[scan.stimulus] - start)
                 window = Windows(*(np.array([x], np.int32) for x in (index, start, length)))
                 # A stimulus that several subjects saw is copied again: seconds, once a training.
                 host = {
@@ -267,17 +267,17 @@ class DeviceLoader:
                 }
                 rows.gather(window, 0, {name: value.numpy() for name, value in host.items()})
                 for name, value in host.items():
-                    first = run_first_row[run] if name == "bold" else first_row[run.stimulus]
+                    first = scan_first_row[scan] if name == "bold" else first_row[scan.stimulus]
                     self._values[name][first + start : first + start + length] = value[0]
 
     def batches(self, order: Sequence[Windows]) -> Iterator[Batch]:
         """See :class:`Loader`."""
         for windows in order:
-            run = torch.from_numpy(windows.run).to(self._device)
+            scan = torch.from_numpy(windows.scan).to(self._device)
             offsets = torch.arange(windows.shape[1], device=self._device)
             trs = torch.from_numpy(windows.start).to(self._device)[:, None] + offsets
-            stimulus_rows = self._stimulus_row[run][:, None] + trs
-            bold_rows = self._bold_row[run][:, None] + trs + self._lag_trs
+            stimulus_rows = self._stimulus_row[scan][:, None] + trs
+            bold_rows = self._bold_row[scan][:, None] + trs + self._lag_trs
             values = {}
             for name, value in self._values.items():
                 rows = bold_rows if name == "bold" else stimulus_rows

@@ -1,7 +1,7 @@
 """Z-scoring of BOLD, from training TRs alone.
 
-Per voxel, subject and run, from that run's own training TRs; a run that is wholly held out takes
-its subject's training runs together. Nothing about the held-out TRs enters, so nothing leaks.
+Per voxel, subject and scan, from that scan's own training TRs; a scan that is wholly held out takes
+its subject's training scans together. Nothing about the held-out TRs enters, so nothing leaks.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from giblet_ray.dataset.reader import Dataset, Selection, Span, as_arrays, bold_column
-from giblet_ray.dataset.windows import Run
+from giblet_ray.dataset.windows import ScanKey
 from giblet_ray.errors import InputError
 
 if TYPE_CHECKING:
@@ -61,18 +61,18 @@ class Normalisation:
 
     Attributes
     ----------
-    runs : tuple of Run
-        The runs, in the order of the rows below.
-    mean_RV, std_RV : ndarray of float32, shape (runs, voxels)
-        Of each run's training TRs (population standard deviation); 0 and 1 where not valid.
+    scans : tuple of ScanKey
+        The scans, in the order of the rows below.
+    mean_SV, std_SV : ndarray of float32, shape (scans, voxels)
+        Of each scan's training TRs (population standard deviation); 0 and 1 where not valid.
     valid_V : ndarray of bool, shape (voxels,)
-        Voxels that are finite and vary in the training TRs of every run. The others take no part
+        Voxels that are finite and vary in the training TRs of every scan. The others take no part
         in loss or metrics.
     """
 
-    runs: tuple[Run, ...]
-    mean_RV: np.ndarray
-    std_RV: np.ndarray
+    scans: tuple[ScanKey, ...]
+    mean_SV: np.ndarray
+    std_SV: np.ndarray
     valid_V: np.ndarray
 
     @property
@@ -82,16 +82,16 @@ class Normalisation:
 
 
 def normalisation_from_moments(
-    runs: Sequence[Run], moments: dict[Run, Moments], where: str
+    scans: Sequence[ScanKey], moments: dict[ScanKey, Moments], where: str
 ) -> Normalisation:
-    """Turn the moments of the training TRs into what each run is z-scored with.
+    """Turn the moments of the training TRs into what each scan is z-scored with.
 
     Parameters
     ----------
-    runs : sequence of Run
-        All runs, held-out ones included.
-    moments : dict of Run to Moments
-        Of the runs that have training TRs.
+    scans : sequence of ScanKey
+        All scans, held-out ones included.
+    moments : dict of ScanKey to Moments
+        Of the scans that have training TRs.
     where : str
         Location of the data set, for messages.
 
@@ -101,31 +101,31 @@ def normalisation_from_moments(
         If a subject has no training TRs, or no voxel is left.
     """
     means, squares, counts = [], [], []
-    for run in runs:
-        chosen = moments.get(run)
+    for scan in scans:
+        chosen = moments.get(scan)
         if chosen is None:
-            for other in runs:
-                if other.subject == run.subject and other in moments:
+            for other in scans:
+                if other.subject == scan.subject and other in moments:
                     chosen = chosen.merge(moments[other]) if chosen else moments[other]
         if chosen is None:
             raise InputError(
-                f"{where}: subject {run.subject} has no training TRs to z-score run "
-                f"{run.stimulus} with; train on another stimulus of this subject, or leave it out"
+                f"{where}: subject {scan.subject} has no training TRs to z-score scan "
+                f"{scan.stimulus} with; train on another stimulus of this subject, or leave it out"
             )
         means.append(chosen.mean_V)
         squares.append(chosen.squares_V)
         counts.append(chosen.n)
-    mean_RV = np.stack(means)
-    std_RV = np.sqrt(np.stack(squares) / np.array(counts)[:, None])
+    mean_SV = np.stack(means)
+    std_SV = np.sqrt(np.stack(squares) / np.array(counts)[:, None])
     # A voxel counts as constant when it varies by less than float32 resolves about its mean.
-    varies = std_RV > np.abs(mean_RV) * np.finfo(np.float32).eps
-    valid_V = (np.isfinite(mean_RV) & np.isfinite(std_RV) & varies & (std_RV > 0)).all(axis=0)
+    varies = std_SV > np.abs(mean_SV) * np.finfo(np.float32).eps
+    valid_V = (np.isfinite(mean_SV) & np.isfinite(std_SV) & varies & (std_SV > 0)).all(axis=0)
     if not valid_V.any():
         raise InputError(f"{where}: every voxel is constant or not finite in the training TRs")
     return Normalisation(
-        tuple(runs),
-        np.where(valid_V, mean_RV, 0).astype(np.float32),
-        np.where(valid_V, std_RV, 1).astype(np.float32),
+        tuple(scans),
+        np.where(valid_V, mean_SV, 0).astype(np.float32),
+        np.where(valid_V, std_SV, 1).astype(np.float32),
         valid_V,
     )
 
@@ -134,11 +134,11 @@ def fit_normalisation(
     rows: ray.data.Dataset,
     dataset: Dataset,
     selection: Selection,
-    runs: Sequence[Run],
+    scans: Sequence[ScanKey],
     train: Iterable[Span],
     lag_trs: int,
 ) -> Normalisation:
-    """Compute the z-scoring of all runs in one pass over the BOLD rows, on all nodes.
+    """Compute the z-scoring of all scans in one pass over the BOLD rows, on all nodes.
 
     Parameters
     ----------
@@ -146,7 +146,7 @@ def fit_normalisation(
         Rows with BOLD as stored, without lag.
     dataset, selection : Dataset, Selection
         What `rows` was read from, and how.
-    runs : sequence of Run
+    scans : sequence of ScanKey
         Runs to z-score.
     train : iterable of Span
         Stimulus TRs that train the model.
@@ -161,13 +161,13 @@ def fit_normalisation(
     # Here, so that what is above runs without Ray, as models and metrics do.
     from giblet_ray.dataset.source import plain_errors, task_options
 
-    take = TrainingRows(dataset, selection, runs, train, lag_trs)
+    take = TrainingRows(dataset, selection, scans, train, lag_trs)
 
     def partial_moments(block: pa.Table) -> pa.Table:
         found = take.moments(block)
         types = (pa.int32(), pa.int32(), pa.int64(), pa.binary(), pa.binary())
         columns = zip(*map(_as_row, found), strict=True) if found else ([] for _ in types)
-        names = ("run", "first", "n", "mean", "squares")
+        names = ("scan", "first", "n", "mean", "squares")
         return pa.table(
             {
                 name: pa.array(values, kind)
@@ -182,15 +182,15 @@ def fit_normalisation(
     with plain_errors():
         for row in results.iter_rows():
             moments = Moments(row["n"], np.frombuffer(row["mean"]), np.frombuffer(row["squares"]))
-            partial.append(PartialMoments(row["run"], row["first"], moments))
-    return _normalisation(runs, partial, dataset)
+            partial.append(PartialMoments(row["scan"], row["first"], moments))
+    return _normalisation(scans, partial, dataset)
 
 
 def fit_normalisation_here(
     blocks: Iterable[pa.Table],
     dataset: Dataset,
     selection: Selection,
-    runs: Sequence[Run],
+    scans: Sequence[ScanKey],
     train: Iterable[Span],
     lag_trs: int,
 ) -> Normalisation:
@@ -202,7 +202,7 @@ def fit_normalisation_here(
     ----------
     blocks : iterable of Table
         Rows with BOLD as stored, without lag.
-    dataset, selection, runs, train, lag_trs
+    dataset, selection, scans, train, lag_trs
         As for :func:`fit_normalisation`.
 
     Raises
@@ -210,26 +210,26 @@ def fit_normalisation_here(
     InputError
         If a subject has no training TRs, or no voxel is left.
     """
-    take = TrainingRows(dataset, selection, runs, train, lag_trs)
+    take = TrainingRows(dataset, selection, scans, train, lag_trs)
     partial = [found for block in blocks for found in take.moments(block)]
-    return _normalisation(runs, partial, dataset)
+    return _normalisation(scans, partial, dataset)
 
 
 @dataclass(frozen=True)
 class PartialMoments:
-    """Moments of one run's training TRs in one block.
+    """Moments of one scan's training TRs in one block.
 
     Attributes
     ----------
-    run : int
-        Index of the run.
+    scan : int
+        Index of the scan.
     first : int
         First of the TRs.
     moments : Moments
         Of their BOLD.
     """
 
-    run: int
+    scan: int
     first: int
     moments: Moments
 
@@ -243,11 +243,11 @@ class TrainingRows:
         self,
         dataset: Dataset,
         selection: Selection,
-        runs: Sequence[Run],
+        scans: Sequence[ScanKey],
         train: Iterable[Span],
         lag_trs: int,
     ) -> None:
-        self._runs = list(runs)
+        self._scans = list(scans)
         self._chosen = {
             name: np.zeros(stimulus.n_trs, dtype=bool) for name, stimulus in dataset.stimuli.items()
         }
@@ -259,18 +259,18 @@ class TrainingRows:
         }
 
     def moments(self, block: pa.Table) -> list[PartialMoments]:
-        """Return the moments of a block's training TRs, run by run."""
+        """Return the moments of a block's training TRs, scan by scan."""
         found = []
         for batch in block.to_batches():
             names = np.asarray(batch.column("stimulus").cast(pa.string()).to_pylist())
             trs = batch.column("tr").to_numpy()
-            for index, run in enumerate(self._runs):
-                is_run = names == run.stimulus
-                take = is_run.copy()
-                take[is_run] = self._chosen[run.stimulus][trs[is_run]]
+            for index, scan in enumerate(self._scans):
+                is_scan = names == scan.stimulus
+                take = is_scan.copy()
+                take[is_scan] = self._chosen[scan.stimulus][trs[is_scan]]
                 if take.any():
-                    column = batch.column(bold_column(run.subject))
-                    bold_TV = as_arrays(column, self._kinds[run.subject])[take]
+                    column = batch.column(bold_column(scan.subject))
+                    bold_TV = as_arrays(column, self._kinds[scan.subject])[take]
                     found.append(PartialMoments(index, int(trs[take][0]), Moments.of(bold_TV)))
         return found
 
@@ -278,15 +278,15 @@ class TrainingRows:
 def _as_row(found: PartialMoments) -> tuple[int, int, int, bytes, bytes]:
     moments = found.moments
     mean, squares = moments.mean_V.tobytes(), moments.squares_V.tobytes()
-    return found.run, found.first, moments.n, mean, squares
+    return found.scan, found.first, moments.n, mean, squares
 
 
 def _normalisation(
-    runs: Sequence[Run], partial: Iterable[PartialMoments], dataset: Dataset
+    scans: Sequence[ScanKey], partial: Iterable[PartialMoments], dataset: Dataset
 ) -> Normalisation:
-    merged: dict[Run, Moments] = {}
+    merged: dict[ScanKey, Moments] = {}
     # In the order of TRs, so that the sums are the same to the last bit whoever finished first.
-    for found in sorted(partial, key=lambda each: (each.run, each.first)):
-        run = runs[found.run]
-        merged[run] = merged[run].merge(found.moments) if run in merged else found.moments
-    return normalisation_from_moments(runs, merged, dataset.storage.location)
+    for found in sorted(partial, key=lambda each: (each.scan, each.first)):
+        scan = scans[found.scan]
+        merged[scan] = merged[scan].merge(found.moments) if scan in merged else found.moments
+    return normalisation_from_moments(scans, merged, dataset.storage.location)

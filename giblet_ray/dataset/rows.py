@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from giblet_ray.dataset.reader import Span, as_arrays, bold_column
 from giblet_ray.dataset.schema import ValueType
-from giblet_ray.dataset.windows import Run, Windows
+from giblet_ray.dataset.windows import ScanKey, Windows
 from giblet_ray.errors import InputError
 
 Views = dict[str, np.ndarray]
@@ -45,27 +45,27 @@ class HeldRows:
         What :func:`giblet_ray.dataset.source.hold_shards` holds, in any order and size.
     kinds : mapping of str to ValueType
         The value columns.
-    runs : sequence of Run
-        What a window's run index means.
+    scans : sequence of ScanKey
+        What a window's scan index means.
     n_trs : mapping of str to int
         TRs of each stimulus.
 
     Raises
     ------
     InputError
-        If a TR of a run is in no block.
+        If a TR of a scan is in no block.
     """
 
     def __init__(
         self,
         blocks: Iterable[pa.Table],
         kinds: Mapping[str, ValueType],
-        runs: Sequence[Run],
+        scans: Sequence[ScanKey],
         n_trs: Mapping[str, int],
     ) -> None:
         views: list[Views] = []
         # (block, row) of each TR; -1 until it has been found.
-        where = {run.stimulus: np.full((n_trs[run.stimulus], 2), -1, np.int32) for run in runs}
+        where = {scan.stimulus: np.full((n_trs[scan.stimulus], 2), -1, np.int32) for scan in scans}
         for block in blocks:
             for batch in block.to_batches():
                 names = np.asarray(batch.column("stimulus").cast(pa.string()).to_pylist())
@@ -81,12 +81,12 @@ class HeldRows:
         self._parts = {
             name: [of_block[name] for of_block in views] for name in kinds if "/" not in name
         }
-        self._bold = [[of_block[bold_column(run.subject)] for of_block in views] for run in runs]
+        self._bold = [[of_block[bold_column(scan.subject)] for of_block in views] for scan in scans]
         self._rows = np.concatenate(list(where.values()))
         starts = np.cumsum([0] + [len(found) for found in where.values()])
         first = dict(zip(where, starts.tolist(), strict=False))
-        self._first = np.array([first[run.stimulus] for run in runs])
-        self._n_trs = np.array([n_trs[run.stimulus] for run in runs])
+        self._first = np.array([first[scan.stimulus] for scan in scans])
+        self._n_trs = np.array([n_trs[scan.stimulus] for scan in scans])
 
     def gather(self, windows: Windows, lag_trs: int, out: Mapping[str, np.ndarray]) -> None:
         """Copy windows into buffers.
@@ -104,16 +104,16 @@ class HeldRows:
         Raises
         ------
         IndexError
-            If a window reaches past the last TR of its stimulus, or its BOLD past the run's.
+            If a window reaches past the last TR of its stimulus, or its BOLD past the scan's.
         """
         if len(windows) == 0:
             return
         length = windows.shape[1]
         if (windows.start < 0).any() or (
-            windows.start + lag_trs + length > self._n_trs[windows.run]
+            windows.start + lag_trs + length > self._n_trs[windows.scan]
         ).any():
-            raise IndexError(f"a window of {length} TRs with lag {lag_trs} ends past its run")
-        trs = (self._first[windows.run] + windows.start)[:, None] + np.arange(length)
+            raise IndexError(f"a window of {length} TRs with lag {lag_trs} ends past its scan")
+        trs = (self._first[windows.scan] + windows.start)[:, None] + np.arange(length)
         rows = self._rows[trs.reshape(-1)].tolist()
         for part, views in self._parts.items():
             if part == "codes":
@@ -123,10 +123,10 @@ class HeldRows:
                 chosen = [views[block][row] for block, row in rows]
             _stack(chosen, out[part])
         rows = self._rows[trs.reshape(-1) + lag_trs].tolist() if lag_trs else rows
-        of_run = np.repeat(windows.run, length).tolist()
+        of_scan = np.repeat(windows.scan, length).tolist()
         bold = self._bold
         _stack(
-            [bold[run][block][row] for run, (block, row) in zip(of_run, rows, strict=True)],
+            [bold[scan][block][row] for scan, (block, row) in zip(of_scan, rows, strict=True)],
             out["bold"],
         )
 
@@ -138,8 +138,8 @@ class StreamedRows:
     for the windows that begin there.
     """
 
-    def __init__(self, parts: Sequence[str], runs: Sequence[Run]) -> None:
-        self._parts, self._runs = parts, list(runs)
+    def __init__(self, parts: Sequence[str], scans: Sequence[ScanKey]) -> None:
+        self._parts, self._scans = parts, list(scans)
         self._held: dict[Span, Views] = {}
 
     def add(self, span: Span, rows: Views) -> None:
@@ -179,7 +179,7 @@ class StreamedRows:
             else:
                 chosen = [views[part][trs] for views, trs in stretches]
             _join(chosen, out[part])
-        columns = [bold_column(self._runs[run].subject) for run in windows.run.tolist()]
+        columns = [bold_column(self._scans[scan].subject) for scan in windows.scan.tolist()]
         chosen = [
             views[column][trs] for column, (views, trs) in zip(columns, stretches, strict=True)
         ]

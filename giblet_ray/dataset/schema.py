@@ -8,7 +8,7 @@
       frames/STIMULUS.parquet
       text/STIMULUS.parquet
       mel/STIMULUS.parquet              on request
-      bold/SUBJECT/STIMULUS.parquet     one row per TR of the run
+      bold/SUBJECT/STIMULUS.parquet     one row per TR of the scan
 
 Every row holds its TR's number and one value: the bytes of a C-contiguous little-endian array,
 whose dtype and shape stand in the Arrow field's metadata. Row groups begin at the same TRs in
@@ -122,7 +122,7 @@ class Stimulus(Group):
 
 
 class Scan(Group):
-    """One run: one subject watching one stimulus."""
+    """One subject watching one stimulus, once."""
 
     subject: str
     stimulus: str
@@ -215,7 +215,7 @@ class Manifest(Group):
             checked_name(scan.subject, "subject")
             shards.append((bold_shard(scan.subject, scan.stimulus), scan.stimulus, scan.shard))
         if len({path for path, _, _ in shards}) < len(shards):
-            raise ValueError("a run is listed twice")
+            raise ValueError("a scan is listed twice")
         for path, name, shard in shards:
             checked_name(name, "stimulus")
             if shard.path != path:
@@ -263,5 +263,5 @@ def stimulus_shard(part: str, stimulus: str) -> str:
 
 
 def bold_shard(subject: str, stimulus: str) -> str:
-    """Return the path of a run's shard below the data set's folder."""
+    """Return the path of a scan's shard below the data set's folder."""
     return f"bold/{subject}/{stimulus}.parquet"

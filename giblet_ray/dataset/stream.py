@@ -24,7 +24,7 @@ from giblet_ray.dataset.reader import Dataset, Selection, Span
 from giblet_ray.dataset.rows import StreamedRows, Views, copied_rows
 from giblet_ray.dataset.schema import ValueType
 from giblet_ray.dataset.source import STORE_PART, ShardSource, plain_errors
-from giblet_ray.dataset.windows import Run, Windows
+from giblet_ray.dataset.windows import ScanKey, Windows
 
 _READ_TASKS = 2
 """Read tasks that run at the same time for one worker."""
@@ -84,8 +84,8 @@ class StreamLoader(Prefetching):
         What of each row is read; BOLD is paired with the stimulus by its lag.
     kinds : mapping of str to ValueType
         Parts of the stimulus, and ``bold``, as a batch has them.
-    runs : sequence of Run
-        What a window's run index means.
+    scans : sequence of ScanKey
+        What a window's scan index means.
     window : int
         TRs of the longest window.
     device : torch.device
@@ -97,20 +97,20 @@ class StreamLoader(Prefetching):
         dataset: Dataset,
         selection: Selection,
         kinds: Mapping[str, ValueType],
-        runs: Sequence[Run],
+        scans: Sequence[ScanKey],
         window: int,
         device: torch.device,
     ) -> None:
         super().__init__(kinds, device)
         self._dataset, self._selection = dataset, selection
-        self._runs, self._window = list(runs), window
+        self._scans, self._window = list(scans), window
 
     def batches(self, order: Sequence[Windows]) -> Iterator[Batch]:
         """See :class:`giblet_ray.dataset.loader.Loader`."""
         return self._prefetch(self._gathered(order))
 
     def _gathered(self, order: Sequence[Windows]) -> Generator[Gathered]:
-        rows = StreamedRows(self._selection.parts, self._runs)
+        rows = StreamedRows(self._selection.parts, self._scans)
         needs = [self._spans(windows) for windows in order]
         visits = plan_visits(needs)
         # Closed with this generator, so that no reading goes on for a user who left early.
@@ -134,8 +134,8 @@ class StreamLoader(Prefetching):
         """Return, for each window, the row group it begins in and what it may reach beyond it."""
         step = self._dataset.manifest.row_group_trs
         spans = []
-        for index, start in zip(windows.run.tolist(), windows.start.tolist(), strict=True):
-            stimulus = self._runs[index].stimulus
+        for index, start in zip(windows.scan.tolist(), windows.start.tolist(), strict=True):
+            stimulus = self._scans[index].stimulus
             first = start // step * step
             last = min(first + step + self._window - 1, self._dataset.stimuli[stimulus].n_trs)
             spans.append(Span(stimulus, first, last))

@@ -1,6 +1,6 @@
 """Samples and their order: pure functions of numbers that every rank knows.
 
-A sample is a window: `length` consecutive TRs of one run. An epoch is one permutation of all
+A sample is a window: `length` consecutive TRs of one scan. An epoch is one permutation of all
 training windows, drawn from (seed, epoch). Global batch s is its s-th slice, and rank r takes the
 r-th part of that::
 
@@ -25,7 +25,7 @@ STREAM_MIX_ROW_GROUPS = 16
 
 
 @dataclass(frozen=True)
-class Run:
+class ScanKey:
     """One subject watching one stimulus."""
 
     subject: str
@@ -34,27 +34,27 @@ class Run:
 
 @dataclass(frozen=True)
 class Windows:
-    """Samples: the TRs [start, start + length) of runs.
+    """Samples: the TRs [start, start + length) of scans.
 
     Attributes
     ----------
-    run : ndarray of int32, shape (n,)
-        Index of each window's run.
+    scan : ndarray of int32, shape (n,)
+        Index of each window's scan.
     start : ndarray of int32, shape (n,)
         Stimulus TR that each window begins at.
     length : ndarray of int32, shape (n,)
         TRs in each window.
     """
 
-    run: np.ndarray
+    scan: np.ndarray
     start: np.ndarray
     length: np.ndarray
 
     def __len__(self) -> int:
-        return len(self.run)
+        return len(self.scan)
 
     def __getitem__(self, which: slice | np.ndarray) -> Windows:
-        return Windows(self.run[which], self.start[which], self.length[which])
+        return Windows(self.scan[which], self.start[which], self.length[which])
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -68,7 +68,7 @@ class Windows:
 
 
 def cut_windows(
-    spans: Iterable[Span], runs: Sequence[Run], length: int, keep_rest: bool
+    spans: Iterable[Span], scans: Sequence[ScanKey], length: int, keep_rest: bool
 ) -> Windows:
     """Cut spans into windows of consecutive TRs that overlap nowhere and cross no edge.
 
@@ -76,7 +76,7 @@ def cut_windows(
     ----------
     spans : iterable of Span
         The TRs of each stimulus that may be used.
-    runs : sequence of Run
+    scans : sequence of ScanKey
         Runs whose samples are wanted.
     length : int
         TRs per window.
@@ -86,9 +86,9 @@ def cut_windows(
     spans = list(spans)
     rows = [
         (index, start, min(length, span.stop - start))
-        for index, run in enumerate(runs)
+        for index, scan in enumerate(scans)
         for span in spans
-        if span.stimulus == run.stimulus
+        if span.stimulus == scan.stimulus
         for start in range(span.start, span.stop if keep_rest else span.stop - length + 1, length)
     ]
     table = np.array(rows, dtype=np.int32).reshape(-1, 3)

@@ -45,17 +45,17 @@ def encoder_inputs(
     return video, audio, text
 
 
-def z_score(bold: Tensor, run: Tensor, mean_RV: Tensor, std_RV: Tensor, valid_V: Tensor) -> Tensor:
-    """Z-score the BOLD of a batch, run by run.
+def z_score(bold: Tensor, scan: Tensor, mean_SV: Tensor, std_SV: Tensor, valid_V: Tensor) -> Tensor:
+    """Z-score the BOLD of a batch, scan by scan.
 
     Parameters
     ----------
     bold : Tensor
         (B, W, V) as on disk.
-    run : Tensor
-        (B,) index of each window's run.
-    mean_RV, std_RV : Tensor
-        (runs, V) float32, from training TRs.
+    scan : Tensor
+        (B,) index of each window's scan.
+    mean_SV, std_SV : Tensor
+        (scans, V) float32, from training TRs.
     valid_V : Tensor
         (V,) bool; the other voxels become 0.
 
@@ -64,5 +64,5 @@ def z_score(bold: Tensor, run: Tensor, mean_RV: Tensor, std_RV: Tensor, valid_V:
     Tensor
         (N, V) float32.
     """
-    scored = (bold.float() - mean_RV[run][:, None]) / std_RV[run][:, None]
+    scored = (bold.float() - mean_SV[scan][:, None]) / std_SV[scan][:, None]
     return torch.where(valid_V, scored, 0.0).flatten(0, 1)

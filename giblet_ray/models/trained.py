@@ -1,7 +1,7 @@
 """A trained encoder, as a checkpoint folder holds it::
 
 model.safetensors           weights and BatchNorm statistics
-normalisation.safetensors   how BOLD was z-scored: mean_RV, std_RV, valid_V
+normalisation.safetensors   how BOLD was z-scored: mean_SV, std_SV, valid_V
 voxels.safetensors          held-out scores per voxel: pearson_V, r2_V  (after an epoch)
 state.pt                    optimizer and schedule, to train on (loaded with weights_only)
 record.json                 configuration, data set, where in the training it was saved, and the

@@ -46,7 +46,7 @@ def check_training(
     """
     report = Report(show)
     cluster = look_at_cluster(look_at_gpus=False)
-    size = step_size(job, data.values, len(data.runs), job.scaling.min_workers)
+    size = step_size(job, data.values, len(data.scans), job.scaling.min_workers)
     host = need_of_host(job, data, size, use_gpu)
     cpus, gpus = job.scaling.cpus_per_worker, float(use_gpu)
     show(f"{size.parameters:,} parameters; checkpoints of {gigabytes(size.checkpoint)}")

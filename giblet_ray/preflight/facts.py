@@ -49,13 +49,13 @@ def describe_parts(
 def describe_split(data: TrainingData, settings: SplitConfig) -> dict[str, str]:
     """Return what trains, what judges and what lies between, in numbers and drawn."""
     tr_seconds = data.dataset.manifest.tr_seconds
-    seen = list(dict.fromkeys(run.stimulus for run in data.runs))
+    seen = list(dict.fromkeys(scan.stimulus for scan in data.scans))
     used = {name: _trs(data, name) for name in seen}
     n_trs = {name: data.dataset.stimuli[name].n_trs for name in seen}
     trained, judged = (sum(trs[which] for trs in used.values()) for which in (0, 1))
     unused = sum(n_trs.values()) - trained - judged - data.lag_trs * len(seen)
     lines = {
-        "training": f"{trained:,} TRs, {len(data.train):,} windows of {data.window} over all runs",
+        "training": f"{trained:,} TRs, {len(data.train):,} windows of {data.window} over all scans",
         "held out": f"{judged:,} TRs, {len(data.val):,} windows",
     }
     if settings.kind == "blocks":
@@ -119,11 +119,11 @@ def _scale(
         for each in chosen:
             if each.stimulus == span.stimulus:
                 take[max(0, each.start - span.start) : max(0, each.stop - span.start)] = True
-        for index, run in enumerate(data.runs):
-            if run.stimulus == span.stimulus and take.any():
-                column = bold_column(run.subject)
+        for index, scan in enumerate(data.scans):
+            if scan.stimulus == span.stimulus and take.any():
+                column = bold_column(scan.subject)
                 bold_NV = _arrays(table, column, kinds[column])[take]
-                scored = (bold_NV - normalisation.mean_RV[index]) / normalisation.std_RV[index]
+                scored = (bold_NV - normalisation.mean_SV[index]) / normalisation.std_SV[index]
                 valid = scored[:, normalisation.valid_V].astype(np.float64)
                 n += valid.size
                 total += float(valid.sum())

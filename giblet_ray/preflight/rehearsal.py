@@ -137,7 +137,7 @@ class _Rehearsing:
             importlib.import_module(name)
         tables = ray.get(blocks)
         columns = sample.selection.value_types(data.dataset)
-        loader: Loader = SampleLoader(sample, tables, data.values, data.runs, columns)
+        loader: Loader = SampleLoader(sample, tables, data.values, data.scans, columns)
         if data.residence == "stream":
             loader = data.loader(torch.device("cpu"))
         normalisation = sample.normalisation(data, tables)

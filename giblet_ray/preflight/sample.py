@@ -14,7 +14,7 @@ from giblet_ray.dataset.normalise import Normalisation, fit_normalisation_here
 from giblet_ray.dataset.reader import Selection, Span
 from giblet_ray.dataset.rows import StreamedRows, block_views
 from giblet_ray.dataset.schema import ValueType
-from giblet_ray.dataset.windows import Run, Windows
+from giblet_ray.dataset.windows import ScanKey, Windows
 from giblet_ray.errors import InputError
 from giblet_ray.training.data import TrainingData
 
@@ -46,10 +46,10 @@ class Sample:
         return [data.dataset.read(span, self.selection) for span in self.spans]
 
     def normalisation(self, data: TrainingData, tables: Sequence[pa.Table]) -> Normalisation:
-        """Z-score by the training TRs of the sample alone; a run without any, by its subject's."""
+        """Z-score by the training TRs of the sample alone; a scan without any, by its subject's."""
         # The rows carry the BOLD of lag TRs later already.
         return fit_normalisation_here(
-            tables, data.dataset, self.selection, data.runs, data.split.train, lag_trs=0
+            tables, data.dataset, self.selection, data.scans, data.split.train, lag_trs=0
         )
 
 
@@ -72,7 +72,7 @@ def choose_sample(data: TrainingData, n_train: int, n_val: int, seed: int) -> Sa
     """
     selection = replace(data.selection, lag_trs=data.lag_trs)
     of_train, of_val = _groups(data, data.train), _groups(data, data.val)
-    subject_of = np.array([data.selection.subjects.index(run.subject) for run in data.runs])
+    subject_of = np.array([data.selection.subjects.index(scan.subject) for scan in data.scans])
     groups = np.random.default_rng(seed).permutation(np.unique(np.concatenate([of_train, of_val])))
     missing = set(range(len(data.selection.subjects)))
     chosen: list[int] = []
@@ -81,7 +81,7 @@ def choose_sample(data: TrainingData, n_train: int, n_val: int, seed: int) -> Sa
     group_bytes = data.dataset.manifest.row_group_trs * selection.row_bytes(data.dataset)
     for group in groups.tolist():
         here = of_train == group
-        subjects = set(subject_of[data.train.run[here]].tolist())
+        subjects = set(subject_of[data.train.scan[here]].tolist())
         found = np.array([here.sum(), (of_val == group).sum()])
         more = (counts < (n_train, n_val)) & (read_bytes < _MOST_BYTES) | (counts == 0)
         if (more & (found > 0)).any() or subjects & missing:
@@ -110,7 +110,7 @@ def choose_sample(data: TrainingData, n_train: int, n_val: int, seed: int) -> Sa
 def _groups(data: TrainingData, windows: Windows) -> np.ndarray:
     """Return a number for the row group that each window begins in."""
     names = list(data.dataset.stimuli)
-    stimulus = np.array([names.index(run.stimulus) for run in data.runs])[windows.run]
+    stimulus = np.array([names.index(scan.stimulus) for scan in data.scans])[windows.scan]
     return stimulus * _stride(data) + windows.start // data.dataset.manifest.row_group_trs
 
 
@@ -137,8 +137,8 @@ class SampleLoader(Prefetching):
         Its rows; see :meth:`Sample.read`.
     kinds : mapping of str to ValueType
         Parts of the stimulus, and ``bold``, as a batch has them.
-    runs : sequence of Run
-        What a window's run index means.
+    scans : sequence of ScanKey
+        What a window's scan index means.
     columns : mapping of str to ValueType
         The value columns of the tables.
     """
@@ -148,15 +148,15 @@ class SampleLoader(Prefetching):
         sample: Sample,
         tables: Sequence[pa.Table],
         kinds: Mapping[str, ValueType],
-        runs: Sequence[Run],
+        scans: Sequence[ScanKey],
         columns: Mapping[str, ValueType],
     ) -> None:
         super().__init__(kinds, torch.device("cpu"))
-        self._rows = StreamedRows(sample.selection.parts, runs)
+        self._rows = StreamedRows(sample.selection.parts, scans)
         for span, table in zip(sample.spans, tables, strict=True):
             (batch,) = table.combine_chunks().to_batches()
             self._rows.add(span, block_views(batch, columns))
-        self._runs, self._spans = list(runs), sample.spans
+        self._scans, self._spans = list(scans), sample.spans
 
     def batches(self, order: Sequence[Windows]) -> Iterator[Batch]:
         """See :class:`giblet_ray.dataset.loader.Loader`."""
@@ -165,8 +165,8 @@ class SampleLoader(Prefetching):
     def _gathered(self, order: Sequence[Windows]) -> Generator[Gathered]:
         for windows in order:
             spans = [
-                self._span_of(self._runs[run].stimulus, start)
-                for run, start in zip(windows.run.tolist(), windows.start.tolist(), strict=True)
+                self._span_of(self._scans[scan].stimulus, start)
+                for scan, start in zip(windows.scan.tolist(), windows.start.tolist(), strict=True)
             ]
 
             def gather(

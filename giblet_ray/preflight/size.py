@@ -1,6 +1,6 @@
 """How large a model and its training step are, counted without allocating anything.
 
-Shapes: B rows (TRs) of one backward pass of one rank, P parameters, V voxels, R runs.
+Shapes: B rows (TRs) of one backward pass of one rank, P parameters, V voxels, S scans.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class StepSize:
     share : int
         Bytes of a rank's share of a batch, as it lies on disk.
     normalisation : int
-        Mean and standard deviation per run and voxel.
+        Mean and standard deviation per scan and voxel.
     """
 
     parameters: int
@@ -68,7 +68,7 @@ class StepSize:
         return self.weights + self.optimizer + self.normalisation
 
 
-def step_size(job: TrainJob, values: Mapping[str, ValueType], n_runs: int, ranks: int) -> StepSize:
+def step_size(job: TrainJob, values: Mapping[str, ValueType], n_scans: int, ranks: int) -> StepSize:
     """Count what a training step holds; the model is made of shapes alone, without memory.
 
     Parameters
@@ -77,8 +77,8 @@ def step_size(job: TrainJob, values: Mapping[str, ValueType], n_runs: int, ranks
         Settings of the run.
     values : mapping of str to ValueType
         What one row of a batch holds, ``bold`` included.
-    n_runs : int
-        Runs that are z-scored.
+    n_scans : int
+        Scans that are z-scored.
     ranks : int
         Workers that share a batch.
     """
@@ -101,7 +101,7 @@ def step_size(job: TrainJob, values: Mapping[str, ValueType], n_runs: int, ranks
         rows=rows,
         parts=parts,
         share=windows * job.data.window * sum(kind.nbytes for kind in values.values()),
-        normalisation=2 * FLOAT_BYTES * n_runs * n_voxels,
+        normalisation=2 * FLOAT_BYTES * n_scans * n_voxels,
     )
 
 

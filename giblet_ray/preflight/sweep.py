@@ -58,7 +58,7 @@ def preflight_sweep(job: TuneJob, show: Callable[[str], None]) -> None:
         show(f"the largest trial: {_shown(largest)}")
         rehearsal = examine(trial, data, use_gpu, cluster, report, progress)
     small_data = place_data(plan_data(small, dataset), job.data.residence, use_gpu)
-    small_size = step_size(small, small_data.values, len(small_data.runs), ranks)
+    small_size = step_size(small, small_data.values, len(small_data.scans), ranks)
     report.add(
         "smallest trial",
         {
@@ -69,7 +69,7 @@ def preflight_sweep(job: TuneJob, show: Callable[[str], None]) -> None:
             ),
         },
     )
-    step = step_size(trial, data.values, len(data.runs), ranks)
+    step = step_size(trial, data.values, len(data.scans), ranks)
     needed = need_of_host(trial, data, step, use_gpu).total
     if rehearsal is not None and not use_gpu:
         needed = rehearsal.peak_bytes

@@ -91,7 +91,7 @@ def examine(
     report.add("data", describe_parts(data, sample, tables, normalisation))
     report.add("split", describe_split(data, job.data.split))
 
-    step = step_size(job, data.values, len(data.runs), ranks)
+    step = step_size(job, data.values, len(data.scans), ranks)
     on_cpu = need_of_host(job, data, step, use_gpu=False)
     rehearsal = None
     if on_cpu.total <= max(machine.reservable for machine in cluster.machines):

@@ -199,7 +199,7 @@ def _judged_on(record: dict[str, Any]) -> dict[str, str]:
     return {
         "the data set's checksum": dataset["checksum"][:12],
         **{f"data.split.{key}": str(value) for key, value in data["split"].items()},
-        "data.subjects": ",".join(sorted({subject for subject, _ in record["runs"]})),
+        "data.subjects": ",".join(sorted({subject for subject, _ in record["scans"]})),
         "data.voxels": data["voxels"] or "all",
         "the number of voxels": str(dataset["n_voxels"]),
     }

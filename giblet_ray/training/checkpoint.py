@@ -112,12 +112,12 @@ def save_checkpoint(
             "TMPDIR to a folder that has more"
         ) from error
     score = position.history[-1]["val/pearson_mean"] if voxels is not None else None
-    runs = [[run.subject, run.stimulus] for run in normalisation.runs]
+    scans = [[scan.subject, scan.stimulus] for scan in normalisation.scans]
     content = {
         **record,
         "position": asdict(position),
         "score": score,
-        "runs": runs,
+        "scans": scans,
         "unsent": list(unsent),
         CHECKSUMS: {path.name: file_checksum(path) for path in sorted(folder.iterdir())},
     }
@@ -136,8 +136,8 @@ def _write_state(
     save_file({k: v.contiguous() for k, v in model.state_dict().items()}, folder / WEIGHTS)
     save_file(
         {
-            "mean_RV": torch.from_numpy(normalisation.mean_RV),
-            "std_RV": torch.from_numpy(normalisation.std_RV),
+            "mean_SV": torch.from_numpy(normalisation.mean_SV),
+            "std_SV": torch.from_numpy(normalisation.std_SV),
             "valid_V": torch.from_numpy(normalisation.valid_V),
         },
         folder / NORMALISATION,

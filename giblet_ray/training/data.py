@@ -25,7 +25,7 @@ from giblet_ray.dataset.schema import ValueType
 from giblet_ray.dataset.source import hold_shards, read_shards
 from giblet_ray.dataset.splits import Split, gap_trs, split_blocks, split_stimuli
 from giblet_ray.dataset.stream import StreamLoader
-from giblet_ray.dataset.windows import Run, Windows, cut_windows
+from giblet_ray.dataset.windows import ScanKey, Windows, cut_windows
 from giblet_ray.errors import InputError
 from giblet_ray.models.trained import stimulus_parts
 from giblet_ray.training.loop import Samples
@@ -46,8 +46,8 @@ class TrainingData:
     ----------
     dataset, selection : Dataset, Selection
         What is read. The selection has no lag.
-    runs : tuple of Run
-        What a window's run index means.
+    scans : tuple of ScanKey
+        What a window's scan index means.
     split : Split
         Spans of stimulus TRs.
     train, val : Windows
@@ -66,7 +66,7 @@ class TrainingData:
 
     dataset: Dataset
     selection: Selection
-    runs: tuple[Run, ...]
+    scans: tuple[ScanKey, ...]
     split: Split
     train: Windows
     val: Windows
@@ -110,24 +110,24 @@ class TrainingData:
         if self.residence != "stream":
             return Samples(self.train, self.val, None)
         stimulus = {name: index for index, name in enumerate(self.dataset.stimuli)}
-        of_run = np.array([stimulus[run.stimulus] for run in self.runs])
+        of_scan = np.array([stimulus[scan.stimulus] for scan in self.scans])
         longest = max(stimulus.n_trs for stimulus in self.dataset.manifest.stimuli)
-        first_tr = of_run[self.train.run] * longest + self.train.start
+        first_tr = of_scan[self.train.scan] * longest + self.train.start
         return Samples(self.train, self.val, first_tr // self.dataset.manifest.row_group_trs)
 
     def loader(self, device: torch.device) -> Loader:
         """Return what delivers this worker's batches."""
         if self.residence == "stream":
             shifted = replace(self.selection, lag_trs=self.lag_trs)
-            return StreamLoader(self.dataset, shifted, self.values, self.runs, self.window, device)
+            return StreamLoader(self.dataset, shifted, self.values, self.scans, self.window, device)
         in_blocks = (self.held or self.selection).value_types(self.dataset)
         columns = {name: in_blocks[name] for name in self.selection.columns}
         n_trs = {name: stimulus.n_trs for name, stimulus in self.dataset.stimuli.items()}
-        held = HeldRows(ray.get(list(self.blocks)), columns, self.runs, n_trs)
+        held = HeldRows(ray.get(list(self.blocks)), columns, self.scans, n_trs)
         if device.type == "cuda" and self.may_move_to_device:
             free, _ = torch.cuda.mem_get_info(device)
             if self.n_bytes < _GPU_SHARE * free:
-                return DeviceLoader(held, self.values, self.runs, n_trs, self.lag_trs, device)
+                return DeviceLoader(held, self.values, self.scans, n_trs, self.lag_trs, device)
             if self.residence == "device":
                 raise InputError(
                     f"--data.residence device: {self.n_bytes / 1e9:,.2f} GB of data against "
@@ -159,17 +159,17 @@ def plan_data(job: TrainJob, dataset: Dataset | None = None) -> TrainingData:
     """
     dataset = dataset or Dataset.open(job.dataset)
     selection = _selection(job, dataset)
-    runs = tuple(
-        Run(subject, stimulus)
+    scans = tuple(
+        ScanKey(subject, stimulus)
         for subject in selection.subjects
         for stimulus in dataset.stimuli
         if (subject, stimulus) in dataset.scans
     )
-    split = _split(job.data, dataset, runs)
-    train = cut_windows(split.train, runs, job.data.window, keep_rest=False)
-    val = cut_windows(split.val, runs, job.data.window, keep_rest=True)
+    split = _split(job.data, dataset, scans)
+    train = cut_windows(split.train, scans, job.data.window, keep_rest=False)
+    val = cut_windows(split.val, scans, job.data.window, keep_rest=True)
     return TrainingData(
-        dataset, selection, runs, split, train, val, job.data.lag_trs, job.data.window
+        dataset, selection, scans, split, train, val, job.data.lag_trs, job.data.window
     )
 
 
@@ -201,9 +201,9 @@ def hold_blocks(data: TrainingData, rows: ray.data.Dataset) -> TrainingData:
 
 
 def normalise(data: TrainingData, rows: ray.data.Dataset) -> Normalisation:
-    """Compute the z-scoring of all runs from the training TRs."""
+    """Compute the z-scoring of all scans from the training TRs."""
     return fit_normalisation(
-        rows, data.dataset, data.selection, data.runs, data.split.train, data.lag_trs
+        rows, data.dataset, data.selection, data.scans, data.split.train, data.lag_trs
     )
 
 
@@ -215,7 +215,7 @@ def normalise_here(data: TrainingData) -> Normalisation:
     else:
         blocks = (ray.get(block) for block in data.blocks)
     return fit_normalisation_here(
-        blocks, data.dataset, data.selection, data.runs, data.split.train, data.lag_trs
+        blocks, data.dataset, data.selection, data.scans, data.split.train, data.lag_trs
     )
 
 
@@ -273,8 +273,8 @@ def _voxels(path: str | None, n_voxels: int) -> np.ndarray | None:
     return chosen
 
 
-def _split(settings: DataConfig, dataset: Dataset, runs: tuple[Run, ...]) -> Split:
-    seen = dict.fromkeys(run.stimulus for run in runs)
+def _split(settings: DataConfig, dataset: Dataset, scans: tuple[ScanKey, ...]) -> Split:
+    seen = dict.fromkeys(scan.stimulus for scan in scans)
     usable = {name: dataset.stimuli[name].n_trs - settings.lag_trs for name in seen}
     if settings.split.kind == "stimuli":
         return split_stimuli(usable, settings.split.val_stimuli)

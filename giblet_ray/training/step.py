@@ -1,6 +1,6 @@
 """One optimiser step and one evaluation, as all ranks do them together. Torch alone.
 
-Shapes: rows are TRs (windows times TRs per window), V voxels, R runs.
+Shapes: rows are TRs (windows times TRs per window), V voxels, S scans.
 """
 
 from __future__ import annotations
@@ -85,8 +85,8 @@ class Scores:
     """From batches to losses and metrics."""
 
     def __init__(self, normalisation: Normalisation, job: TrainJob, device: torch.device) -> None:
-        self._mean_RV = torch.tensor(normalisation.mean_RV, device=device)
-        self._std_RV = torch.tensor(normalisation.std_RV, device=device)
+        self._mean_SV = torch.tensor(normalisation.mean_SV, device=device)
+        self._std_SV = torch.tensor(normalisation.std_SV, device=device)
         self._valid_V = torch.tensor(normalisation.valid_V, device=device)
         self._loss = EncodingLoss(self._valid_V, job.loss.correlation_weight)
         self._job, self._device = job, device
@@ -95,8 +95,8 @@ class Scores:
     def _predict(self, model: nn.Module, batch: Batch, part: slice) -> tuple[Tensor, Tensor]:
         """Return prediction and z-scored BOLD, (rows, voxels) each, of some of the windows."""
         values = {name: value[part] for name, value in batch.values.items()}
-        run = torch.from_numpy(batch.windows.run[part]).to(self._device)
-        target = z_score(values["bold"], run, self._mean_RV, self._std_RV, self._valid_V)
+        scan = torch.from_numpy(batch.windows.scan[part]).to(self._device)
+        target = z_score(values["bold"], scan, self._mean_SV, self._std_SV, self._valid_V)
         inputs = encoder_inputs(values, self._job.model.audio_codebooks)
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._autocast):
             _, prediction = model(*inputs, return_voxels=True)

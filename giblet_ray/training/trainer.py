@@ -272,14 +272,14 @@ def _describe_data(
     )
     if normalisation.n_masked:
         yield (
-            f"{normalisation.n_masked:,} voxels are constant or not finite in some run's training "
+            f"{normalisation.n_masked:,} voxels are constant or not finite in some scan's training "
             "TRs: they take no part in loss and metrics"
         )
     rest = sum(
         len(span) % data.window
-        for run in data.runs
+        for scan in data.scans
         for span in data.split.train
-        if span.stimulus == run.stimulus
+        if span.stimulus == scan.stimulus
     )
     if rest:
         yield f"{rest} training TRs fill no window of {data.window} TRs: left out"

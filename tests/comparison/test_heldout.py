@@ -60,9 +60,11 @@ def test_runs_of_different_lag_are_paired_on_the_bold_that_both_hold_out(
     assert sorted(in_blocks) == both
     assert len(in_blocks) == len(both)
     result = paired_test(block_sums(a, common), block_sums(b, common), common.valid_V, 200, 0)
-    target = np.concatenate([_bold(a, run, both, common, i) for i, run in enumerate(common.runs)])
+    target = np.concatenate(
+        [_bold(a, scan, both, common, i) for i, scan in enumerate(common.scans)]
+    )
     for one, pearson_V in ((a, result.pearson_a_V), (b, result.pearson_b_V)):
-        rows = [_prediction(one, run.stimulus, both) for run in common.runs]
+        rows = [_prediction(one, scan.stimulus, both) for scan in common.scans]
         prediction = np.concatenate(rows)
         expected = [
             scipy.stats.pearsonr(prediction[:, v], target[:, v]).statistic
@@ -86,13 +88,13 @@ def _prediction(trained: TrainedRun, stimulus: str, trs: list[tuple[str, int]]) 
     return np.concatenate(rows)
 
 
-def _bold(trained: TrainedRun, run: Any, trs: list, common: Any, row: int) -> np.ndarray:
-    dataset, chosen = trained.data.dataset, [tr for name, tr in trs if name == run.stimulus]
-    whole = Span(run.stimulus, 0, dataset.stimuli[run.stimulus].n_trs)
-    table = dataset.read(whole, Selection(subjects=(run.subject,)))
-    column = table[bold_column(run.subject)].combine_chunks()
+def _bold(trained: TrainedRun, scan: Any, trs: list, common: Any, row: int) -> np.ndarray:
+    dataset, chosen = trained.data.dataset, [tr for name, tr in trs if name == scan.stimulus]
+    whole = Span(scan.stimulus, 0, dataset.stimuli[scan.stimulus].n_trs)
+    table = dataset.read(whole, Selection(subjects=(scan.subject,)))
+    column = table[bold_column(scan.subject)].combine_chunks()
     bold_TV = as_arrays(column, dataset.manifest.values["bold"])
-    return (bold_TV[chosen] - common.mean_RV[row]) / common.std_RV[row]
+    return (bold_TV[chosen] - common.mean_SV[row]) / common.std_SV[row]
 
 
 @pytest.mark.parametrize("block_seconds", [20.0, 30.0, 1000.0])

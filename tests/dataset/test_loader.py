@@ -15,7 +15,7 @@ from giblet_ray.dataset.reader import Dataset, Selection, Span
 from giblet_ray.dataset.rows import HeldRows
 from giblet_ray.dataset.source import read_shards
 from giblet_ray.dataset.stream import StreamLoader, plan_visits
-from giblet_ray.dataset.windows import Run, Windows, cut_windows, epoch_order
+from giblet_ray.dataset.windows import ScanKey, Windows, cut_windows, epoch_order
 
 DEVICES = [
     "cpu",
@@ -34,39 +34,39 @@ class Pieces:
         self.columns = self.selection.value_types(dataset)
         self.kinds = {p: self.columns[p] for p in self.selection.parts}
         self.kinds["bold"] = dataset.manifest.values["bold"]
-        self.runs = [Run(*key) for key in dataset.scans]
+        self.scans = [ScanKey(*key) for key in dataset.scans]
         self.n_trs = {name: stimulus.n_trs for name, stimulus in dataset.stimuli.items()}
         self.window = window
         # Up to the last TR that has BOLD lag TRs later.
         spans = [Span(name, 5, n - lag) for name, n in self.n_trs.items()]
-        windows = cut_windows(spans, self.runs, window, keep_rest=False)
+        windows = cut_windows(spans, self.scans, window, keep_rest=False)
         order = epoch_order(len(windows), 0, 0)
         self.order = [windows[order[start : start + 19]] for start in range(0, len(order), 19)]
         self.order.insert(2, windows[:0])
 
     def held(self) -> HeldRows:
         blocks = ray.get(read_shards(self.dataset, self.selection).materialize().to_arrow_refs())
-        return HeldRows(blocks, self.columns, self.runs, self.n_trs)
+        return HeldRows(blocks, self.columns, self.scans, self.n_trs)
 
     def loader(self, residence: str) -> Loader:
         if residence == "memory":
             return MemoryLoader(self.held(), self.kinds, self.lag, self.device)
         if residence == "device":
             return DeviceLoader(
-                self.held(), self.kinds, self.runs, self.n_trs, self.lag, self.device
+                self.held(), self.kinds, self.scans, self.n_trs, self.lag, self.device
             )
         shifted = replace(self.selection, lag_trs=self.lag)
-        return StreamLoader(self.dataset, shifted, self.kinds, self.runs, self.window, self.device)
+        return StreamLoader(self.dataset, shifted, self.kinds, self.scans, self.window, self.device)
 
     def expected(self, arrays: dict[str, np.ndarray], name: str, windows: Windows) -> np.ndarray:
         """Gather by an obvious loop."""
         rows = []
-        for index, start, length in zip(windows.run, windows.start, windows.length, strict=True):
-            run = self.runs[index]
-            path = f"{name}/{run.stimulus}.parquet"
+        for index, start, length in zip(windows.scan, windows.start, windows.length, strict=True):
+            scan = self.scans[index]
+            path = f"{name}/{scan.stimulus}.parquet"
             first = start
             if name == "bold":
-                path, first = f"bold/{run.subject}/{run.stimulus}.parquet", start + self.lag
+                path, first = f"bold/{scan.subject}/{scan.stimulus}.parquet", start + self.lag
             rows.append(arrays[path][first : first + length])
         return np.stack(rows)
 
@@ -127,7 +127,7 @@ def test_loader_closed_early_leaves_no_thread(cluster: None, arrays_and_dataset:
 def test_error_while_gathering_reaches_the_user(cluster: None, arrays_and_dataset: tuple) -> None:
     pieces = Pieces(arrays_and_dataset[1], 3, 1, "cpu")
     past_the_end = Windows(*(np.array([x], np.int32) for x in (0, 116, 1)))
-    with pytest.raises(IndexError, match="ends past its run"):
+    with pytest.raises(IndexError, match="ends past its scan"):
         list(pieces.loader("memory").batches([*pieces.order[:2], past_the_end]))
 
 

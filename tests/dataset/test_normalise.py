@@ -18,7 +18,7 @@ from giblet_ray.dataset.normalise import (
 from giblet_ray.dataset.reader import Dataset, Selection
 from giblet_ray.dataset.source import read_shards
 from giblet_ray.dataset.splits import Split, split_blocks, split_stimuli
-from giblet_ray.dataset.windows import Run
+from giblet_ray.dataset.windows import ScanKey
 from giblet_ray.dataset.writer import write_manifest, write_shard
 from giblet_ray.errors import InputError
 
@@ -27,9 +27,9 @@ LAG = 3
 
 def fit(dataset: Dataset, split: Split) -> Normalisation:
     selection = Selection(subjects=dataset.subjects)
-    runs = [Run(*key) for key in sorted(dataset.scans)]
+    scans = [ScanKey(*key) for key in sorted(dataset.scans)]
     rows = read_shards(dataset, selection)
-    return fit_normalisation(rows, dataset, selection, runs, split.train, LAG)
+    return fit_normalisation(rows, dataset, selection, scans, split.train, LAG)
 
 
 def blocks(dataset: Dataset) -> Split:
@@ -37,9 +37,9 @@ def blocks(dataset: Dataset) -> Split:
     return split_blocks(usable, 0.2, 1, 14)
 
 
-def training_bold(arrays: dict[str, np.ndarray], run: Run, split: Split) -> np.ndarray:
-    bold = arrays[f"bold/{run.subject}/{run.stimulus}.parquet"]
-    spans = [span for span in split.train if span.stimulus == run.stimulus]
+def training_bold(arrays: dict[str, np.ndarray], scan: ScanKey, split: Split) -> np.ndarray:
+    bold = arrays[f"bold/{scan.subject}/{scan.stimulus}.parquet"]
+    spans = [span for span in split.train if span.stimulus == scan.stimulus]
     return np.concatenate([bold[span.start + LAG : span.stop + LAG] for span in spans])
 
 
@@ -49,18 +49,18 @@ def test_statistics_are_those_of_each_runs_training_trs(
     arrays, dataset = arrays_and_dataset
     split = blocks(dataset)
     found = fit(dataset, split)
-    for index, run in enumerate(found.runs):
-        expected = training_bold(arrays, run, split).astype(np.float64)
-        np.testing.assert_allclose(found.mean_RV[index], expected.mean(0), rtol=1e-6)
-        np.testing.assert_allclose(found.std_RV[index], expected.std(0), rtol=1e-6)
+    for index, scan in enumerate(found.scans):
+        expected = training_bold(arrays, scan, split).astype(np.float64)
+        np.testing.assert_allclose(found.mean_SV[index], expected.mean(0), rtol=1e-6)
+        np.testing.assert_allclose(found.std_SV[index], expected.std(0), rtol=1e-6)
     assert found.n_masked == 0
 
 
 def test_statistics_are_the_same_to_the_last_bit(cluster: None, arrays_and_dataset: tuple) -> None:
     dataset = arrays_and_dataset[1]
     first, second = (fit(dataset, blocks(dataset)) for _ in range(2))
-    np.testing.assert_array_equal(first.mean_RV, second.mean_RV)
-    np.testing.assert_array_equal(first.std_RV, second.std_RV)
+    np.testing.assert_array_equal(first.mean_SV, second.mean_SV)
+    np.testing.assert_array_equal(first.std_SV, second.std_SV)
 
 
 def test_held_out_run_takes_its_subjects_training_runs(
@@ -70,10 +70,13 @@ def test_held_out_run_takes_its_subjects_training_runs(
     usable = {name: s.n_trs - LAG for name, s in dataset.stimuli.items()}
     split = split_stimuli(usable, ["two"])
     found = fit(dataset, split)
-    held_out, train = found.runs.index(Run("02", "two")), found.runs.index(Run("02", "one"))
-    np.testing.assert_array_equal(found.mean_RV[held_out], found.mean_RV[train])
-    expected = training_bold(arrays, Run("02", "one"), split)
-    np.testing.assert_allclose(found.mean_RV[held_out], expected.mean(0), rtol=1e-5)
+    held_out, train = (
+        found.scans.index(ScanKey("02", "two")),
+        found.scans.index(ScanKey("02", "one")),
+    )
+    np.testing.assert_array_equal(found.mean_SV[held_out], found.mean_SV[train])
+    expected = training_bold(arrays, ScanKey("02", "one"), split)
+    np.testing.assert_allclose(found.mean_SV[held_out], expected.mean(0), rtol=1e-5)
 
 
 def test_nothing_of_the_held_out_trs_enters(
@@ -94,12 +97,12 @@ def test_nothing_of_the_held_out_trs_enters(
             rewrite_bold(dataset, bold)
             dataset = Dataset.open(str(tmp_path / name))
         found.append(fit(dataset, split))
-    np.testing.assert_array_equal(found[0].mean_RV, found[1].mean_RV)
-    np.testing.assert_array_equal(found[0].std_RV, found[1].std_RV)
+    np.testing.assert_array_equal(found[0].mean_SV, found[1].mean_SV)
+    np.testing.assert_array_equal(found[0].std_SV, found[1].std_SV)
 
 
 def rewrite_bold(dataset: Dataset, bold: np.ndarray) -> None:
-    """Replace the BOLD of the only run."""
+    """Replace the BOLD of the only scan."""
     labels = {"part": "bold", "stimulus": "one", "subject": "01"}
     step = dataset.manifest.row_group_trs
     shard = write_shard(dataset.storage, "bold/01/one.parquet", bold, step, labels)
@@ -114,13 +117,13 @@ def test_constant_and_nan_voxels_are_masked_and_counted() -> None:
     other = random.normal(1000, 5, (30, 6)).astype(np.float32)
     bold[:, 1] = 993.7
     other[7, 4] = np.nan
-    runs = [Run("01", "film"), Run("02", "film")]
-    moments = {runs[0]: Moments.of(bold), runs[1]: Moments.of(other)}
-    found = normalisation_from_moments(runs, moments, "here")
+    scans = [ScanKey("01", "film"), ScanKey("02", "film")]
+    moments = {scans[0]: Moments.of(bold), scans[1]: Moments.of(other)}
+    found = normalisation_from_moments(scans, moments, "here")
     assert found.valid_V.tolist() == [True, False, True, True, False, True]
     assert found.n_masked == 2
-    assert np.isfinite(found.mean_RV).all()
-    assert (found.std_RV > 0).all()
+    assert np.isfinite(found.mean_SV).all()
+    assert (found.std_SV > 0).all()
 
 
 @pytest.mark.parametrize("cuts", [(1,), (7, 8, 30), (20,)])
@@ -135,7 +138,7 @@ def test_merged_moments_are_those_of_all_rows(cuts: Any) -> None:
 
 
 def test_subject_without_training_trs_is_refused() -> None:
-    runs = [Run("01", "one"), Run("02", "two")]
-    moments = {runs[0]: Moments.of(np.random.default_rng(0).normal(size=(9, 2)))}
-    with pytest.raises(InputError, match=r"subject 02 has no training TRs to z-score run two"):
-        normalisation_from_moments(runs, moments, "here")
+    scans = [ScanKey("01", "one"), ScanKey("02", "two")]
+    moments = {scans[0]: Moments.of(np.random.default_rng(0).normal(size=(9, 2)))}
+    with pytest.raises(InputError, match=r"subject 02 has no training TRs to z-score scan two"):
+        normalisation_from_moments(scans, moments, "here")

@@ -11,23 +11,23 @@ import pytest
 
 from giblet_ray.dataset.reader import Dataset, Selection, Span
 from giblet_ray.dataset.rows import HeldRows, StreamedRows, copied_rows
-from giblet_ray.dataset.windows import Run, Windows
+from giblet_ray.dataset.windows import ScanKey, Windows
 from giblet_ray.errors import InputError
 
 SELECTION = Selection(("codes", "text"), ("01", "02"))
 
 
-def windows_of(run: int, starts: list[int], length: int) -> Windows:
+def windows_of(scan: int, starts: list[int], length: int) -> Windows:
     n = len(starts)
     return Windows(
-        np.full(n, run, np.int32), np.array(starts, np.int32), np.full(n, length, np.int32)
+        np.full(n, scan, np.int32), np.array(starts, np.int32), np.full(n, length, np.int32)
     )
 
 
-def held(dataset: Dataset, blocks: list[pa.Table], runs: list[Run]) -> HeldRows:
+def held(dataset: Dataset, blocks: list[pa.Table], scans: list[ScanKey]) -> HeldRows:
     kinds = {column: SELECTION.value_type(dataset, column) for column in SELECTION.columns}
     n_trs = {name: stimulus.n_trs for name, stimulus in dataset.stimuli.items()}
-    return HeldRows(blocks, kinds, runs, n_trs)
+    return HeldRows(blocks, kinds, scans, n_trs)
 
 
 def buffers(dataset: Dataset, n: int, length: int) -> dict[str, np.ndarray]:
@@ -47,10 +47,10 @@ def test_windows_reach_across_blocks_of_any_order_and_cut(arrays_and_dataset: tu
     # Blocks of both stimuli, of several chunks, and views into the middle of a buffer.
     blocks = [rows.slice(a, b - a) for a, b in pairwise(cuts)]
     random.shuffle(blocks)
-    runs = [Run("02", "two"), Run("01", "one")]
+    scans = [ScanKey("02", "two"), ScanKey("01", "one")]
     windows = windows_of(0, [0, 76, 13], 4)
     out = buffers(dataset, 3, 4)
-    held(dataset, blocks, runs).gather(windows, 3, out)
+    held(dataset, blocks, scans).gather(windows, 3, out)
     for row, start in enumerate(windows.start):
         for part, first in (("codes", start), ("text", start), ("bold", start + 3)):
             path = f"{part}/02/two.parquet" if part == "bold" else f"{part}/two.parquet"
@@ -66,8 +66,8 @@ def test_window_past_its_run_is_refused(
     _, dataset = arrays_and_dataset
     # Another stimulus follows in the blocks, so that a row past the end would be there.
     blocks = [dataset.read(Span(s, 0, n), SELECTION) for s, n in (("two", 83), ("one", 117))]
-    rows = held(dataset, blocks, [Run("01", "two"), Run("01", "one")])
-    with pytest.raises(IndexError, match="ends past its run"):
+    rows = held(dataset, blocks, [ScanKey("01", "two"), ScanKey("01", "one")])
+    with pytest.raises(IndexError, match="ends past its scan"):
         rows.gather(windows_of(0, [start], length), lag, buffers(dataset, 1, length))
 
 
@@ -78,7 +78,7 @@ def test_rows_that_were_not_read_are_noticed(arrays_and_dataset: tuple) -> None:
         dataset.read(Span("one", 52, 117), SELECTION),
     ]
     with pytest.raises(InputError, match="stimulus one: 2 TRs are missing when read"):
-        held(dataset, blocks, [Run("01", "one")])
+        held(dataset, blocks, [ScanKey("01", "one")])
 
 
 def test_subject_who_saw_one_stimulus_only(tmp_path: Path, dataset_writer: object) -> None:
@@ -86,11 +86,13 @@ def test_subject_who_saw_one_stimulus_only(tmp_path: Path, dataset_writer: objec
         tmp_path, {"one": 30, "two": 20}, ("01", "02"), unseen=(("02", "one"),)
     )
     dataset = Dataset.open(str(tmp_path))
-    runs = [Run(*key) for key in dataset.scans]
-    assert Run("02", "one") not in runs
+    scans = [ScanKey(*key) for key in dataset.scans]
+    assert ScanKey("02", "one") not in scans
     blocks = [dataset.read(Span(s, 0, n), SELECTION) for s, n in (("one", 30), ("two", 20))]
     out = buffers(dataset, 2, 1)
-    held(dataset, blocks, runs).gather(windows_of(runs.index(Run("02", "two")), [4, 0], 1), 3, out)
+    held(dataset, blocks, scans).gather(
+        windows_of(scans.index(ScanKey("02", "two")), [4, 0], 1), 3, out
+    )
     np.testing.assert_array_equal(out["bold"][:, 0], arrays["bold/02/two.parquet"][[7, 3]])
 
 
@@ -99,7 +101,7 @@ def test_streamed_rows_are_kept_when_their_block_is_not(arrays_and_dataset: tupl
     arrays, dataset = arrays_and_dataset
     kinds = {column: SELECTION.value_type(dataset, column) for column in SELECTION.columns}
     span = Span("one", 16, 48)
-    rows = StreamedRows(SELECTION.parts, [Run("01", "one")])
+    rows = StreamedRows(SELECTION.parts, [ScanKey("01", "one")])
     before = pa.total_allocated_bytes()
     block = dataset.read(span, SELECTION)
     rows.add(span, copied_rows(block, kinds))

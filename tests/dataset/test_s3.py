@@ -21,7 +21,7 @@ from giblet_ray.dataset.retry import StorageError
 from giblet_ray.dataset.source import hold_shards
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.dataset.stream import StreamLoader
-from giblet_ray.dataset.windows import Run, cut_windows
+from giblet_ray.dataset.windows import ScanKey, cut_windows
 from giblet_ray.errors import InputError
 
 SELECTION = Selection(("codes",), ("01", "02"))
@@ -97,10 +97,10 @@ def test_read_tasks_and_streams_read_it(
     arrays, _ = arrays_and_dataset
     blocks = ray.get(hold_shards(remote, SELECTION).to_arrow_refs())
     assert sum(map(len, blocks)) == 200
-    runs = [Run("02", "one")]
+    scans = [ScanKey("02", "one")]
     kinds = {part: remote.manifest.values[part] for part in ("codes", "bold")}
-    loader = StreamLoader(remote, SELECTION, kinds, runs, 1, torch.device("cpu"))
-    windows = cut_windows([Span("one", 0, 117)], runs, 1, keep_rest=True)
+    loader = StreamLoader(remote, SELECTION, kinds, scans, 1, torch.device("cpu"))
+    windows = cut_windows([Span("one", 0, 117)], scans, 1, keep_rest=True)
     (batch,) = loader.batches([windows])
     expected = arrays["bold/02/one.parquet"]
     np.testing.assert_array_equal(batch.values["bold"][:, 0].numpy(), expected)

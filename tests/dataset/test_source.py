@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from giblet_ray.dataset.normalise import fit_normalisation
 from giblet_ray.dataset.reader import Dataset, Selection, Span, as_arrays
 from giblet_ray.dataset.source import ShardSource, hold_shards, join_adjacent, read_shards
-from giblet_ray.dataset.windows import Run
+from giblet_ray.dataset.windows import ScanKey
 from giblet_ray.errors import InputError
 
 
@@ -95,9 +95,9 @@ def test_damage_met_in_a_read_task_is_one_line(
         if way == "held":
             hold_shards(damaged, selection)
         else:
-            runs = [Run(*key) for key in damaged.scans]
+            scans = [ScanKey(*key) for key in damaged.scans]
             rows = read_shards(damaged, selection)
-            fit_normalisation(rows, damaged, selection, runs, [Span("two", 0, 80)], 0)
+            fit_normalisation(rows, damaged, selection, scans, [Span("two", 0, 80)], 0)
 
     with pytest.raises(
         InputError, match=r"^/.*bold/02/two.parquet: changed since .*, or damaged"

@@ -18,7 +18,7 @@ import torch
 from giblet_ray.dataset import stream
 from giblet_ray.dataset.reader import Dataset, Selection, Span
 from giblet_ray.dataset.stream import StreamLoader
-from giblet_ray.dataset.windows import Run, Windows, cut_windows
+from giblet_ray.dataset.windows import ScanKey, Windows, cut_windows
 from giblet_ray.errors import InputError
 
 N_TRS = 640
@@ -27,14 +27,14 @@ ROW_GROUPS = 40
 
 def in_order(dataset: Dataset, batch_size: int) -> list[Windows]:
     """Every TR of the film, from the first to the last."""
-    windows = cut_windows([Span("film", 0, N_TRS)], [Run("01", "film")], 1, keep_rest=False)
+    windows = cut_windows([Span("film", 0, N_TRS)], [ScanKey("01", "film")], 1, keep_rest=False)
     return [windows[start : start + batch_size] for start in range(0, N_TRS, batch_size)]
 
 
 def make_loader(dataset: Dataset) -> StreamLoader:
     selection = Selection(("codes", "text"), ("01",))
     kinds = {part: dataset.manifest.values[part] for part in ("codes", "text", "bold")}
-    return StreamLoader(dataset, selection, kinds, [Run("01", "film")], 1, torch.device("cpu"))
+    return StreamLoader(dataset, selection, kinds, [ScanKey("01", "film")], 1, torch.device("cpu"))
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from giblet_ray.dataset.reader import Span
 from giblet_ray.dataset.windows import (
-    Run,
+    ScanKey,
     Windows,
     cut_windows,
     epoch_order,
@@ -22,24 +22,24 @@ from giblet_ray.dataset.windows import (
     streamed_epoch_steps,
 )
 
-RUNS = [Run("01", "one"), Run("01", "two"), Run("02", "one")]
+SCANS = [ScanKey("01", "one"), ScanKey("01", "two"), ScanKey("02", "one")]
 SPANS = [Span("one", 3, 50), Span("one", 64, 117), Span("two", 0, 31)]
 
 
 def trs_of(windows: Windows) -> Counter:
     """Count (subject, stimulus, TR) of some windows."""
     return Counter(
-        (RUNS[run].subject, RUNS[run].stimulus, tr)
-        for run, start, length in zip(windows.run, windows.start, windows.length, strict=True)
+        (SCANS[scan].subject, SCANS[scan].stimulus, tr)
+        for scan, start, length in zip(windows.scan, windows.start, windows.length, strict=True)
         for tr in range(start, start + length)
     )
 
 
 ALL_TRS = {
-    (run.subject, run.stimulus, tr)
-    for run in RUNS
+    (scan.subject, scan.stimulus, tr)
+    for scan in SCANS
     for span in SPANS
-    if span.stimulus == run.stimulus
+    if span.stimulus == scan.stimulus
     for tr in range(span.start, span.stop)
 }
 
@@ -50,8 +50,8 @@ ALL_TRS = {
 def test_every_training_tr_is_seen_once_per_epoch_by_one_worker(
     world_size: int, streamed: bool, batch_size: int
 ) -> None:
-    windows = cut_windows(SPANS, RUNS, 1, keep_rest=False)
-    group = windows.start // 16 + 100 * windows.run
+    windows = cut_windows(SPANS, SCANS, 1, keep_rest=False)
+    group = windows.start // 16 + 100 * windows.scan
     for epoch in range(3):
         seen: Counter = Counter()
         for rank in range(world_size):
@@ -109,7 +109,7 @@ def test_streamed_steps_have_the_sizes_of_the_others(n: int, batch: int, world: 
 def test_streamed_batches_are_the_same_for_any_number_of_workers(
     n: int, batch: int, world: int
 ) -> None:
-    """A run that grows or shrinks within an epoch goes on with the batches that it would have."""
+    """A scan that grows or shrinks within an epoch goes on with the batches that it would have."""
     order, lanes = epoch_order(n, 3, 1), 5
     alone = streamed_epoch_steps(order, batch, 2, lanes, 0, 1)
     ranks = [streamed_epoch_steps(order, batch, 2, lanes, rank, world) for rank in range(world)]
@@ -138,14 +138,14 @@ def test_streamed_order_visits_few_row_groups_at_a_time() -> None:
 
 @pytest.mark.parametrize("length", [1, 4, 7])
 def test_windows_cross_no_edge_and_overlap_nowhere(length: int) -> None:
-    windows = cut_windows(SPANS, RUNS, length, keep_rest=False)
+    windows = cut_windows(SPANS, SCANS, length, keep_rest=False)
     counts = trs_of(windows)
     assert set(counts.values()) == {1}
     assert set(counts) <= ALL_TRS
     assert set(windows.length) == {length}
-    for run, start in zip(windows.run, windows.start, strict=True):
+    for scan, start in zip(windows.scan, windows.start, strict=True):
         assert any(
-            span.stimulus == RUNS[run].stimulus
+            span.stimulus == SCANS[scan].stimulus
             and span.start <= start
             and start + length <= span.stop
             for span in SPANS
@@ -153,7 +153,7 @@ def test_windows_cross_no_edge_and_overlap_nowhere(length: int) -> None:
 
 
 def test_rest_of_a_span_becomes_a_shorter_window() -> None:
-    windows = cut_windows(SPANS, RUNS, 4, keep_rest=True)
+    windows = cut_windows(SPANS, SCANS, 4, keep_rest=True)
     assert set(trs_of(windows)) == ALL_TRS
     batches = equal_length_batches(windows, 8)
     assert all(len(set(batch.length)) == 1 and len(batch) <= 8 for batch in batches)
@@ -161,7 +161,7 @@ def test_rest_of_a_span_becomes_a_shorter_window() -> None:
 
 
 def test_ranks_share_held_out_windows() -> None:
-    windows = cut_windows(SPANS, RUNS, 1, keep_rest=True)
+    windows = cut_windows(SPANS, SCANS, 1, keep_rest=True)
     seen: Counter = Counter()
     for rank in range(3):
         seen += trs_of(rank_part(windows, rank, 3))

@@ -31,11 +31,11 @@ def test_batches_hold_the_rows_of_their_windows(
     data = plan(dataset.storage.location, tiny_model, window=window, lag_trs=4)
     sample = choose_sample(data, n_train=20, n_val=5, seed=3)
     columns = sample.selection.value_types(dataset)
-    loader = SampleLoader(sample, sample.read(data), data.values, data.runs, columns)
+    loader = SampleLoader(sample, sample.read(data), data.values, data.scans, columns)
     windows = sample.train[np.random.default_rng(0).permutation(len(sample.train))]
     (batch,) = loader.batches([windows])
-    for row, (run, start) in enumerate(zip(windows.run, windows.start, strict=True)):
-        subject, stimulus = data.runs[run].subject, data.runs[run].stimulus
+    for row, (scan, start) in enumerate(zip(windows.scan, windows.start, strict=True)):
+        subject, stimulus = data.scans[scan].subject, data.scans[scan].stimulus
         trs = slice(start, start + window)
         later = slice(start + 4, start + 4 + window)
         for part in ("frames", "text"):
@@ -57,12 +57,12 @@ def test_sample_is_small_and_still_holds_every_subject(
     for seed in range(8):
         data = plan(str(tmp_path / "data"), tiny_model)
         sample = choose_sample(data, n_train=4, n_val=2, seed=seed)
-        subjects = {data.runs[run].subject for run in sample.train.run.tolist()}
+        subjects = {data.scans[scan].subject for scan in sample.train.scan.tolist()}
         assert subjects == {"01", "02"}
         assert len(sample.val) >= 2
         assert 1 <= len(sample.spans) <= 5
         normalisation = sample.normalisation(data, sample.read(data))
-        assert normalisation.mean_RV.shape == (7, 24)
+        assert normalisation.mean_SV.shape == (7, 24)
         assert normalisation.n_masked == 0
 
 

@@ -122,7 +122,7 @@ def test_counted_memory_is_near_too(tried: tuple) -> None:
     """It is told, in brief, before a training starts."""
     job, data, rehearsal, trained, _ = tried
     ranks = job.scaling.min_workers
-    size = step_size(job, data.values, len(data.runs), ranks)
+    size = step_size(job, data.values, len(data.scans), ranks)
     assert size.activations == pytest.approx(rehearsal.activation_bytes, rel=0.1)
     measured = max(epoch["memory/host_peak_bytes"] for epoch in trained.position.history)
     assert host_need(size, ranks, use_gpu=False).total == pytest.approx(measured, rel=0.15)
@@ -132,7 +132,7 @@ def test_checkpoint_has_the_size_that_was_said(tried: tuple) -> None:
     job, data, rehearsal, trained, _ = tried
     measured = sum(path.stat().st_size for path in trained.best_checkpoint.iterdir())
     assert rehearsal.checkpoint_bytes == pytest.approx(measured, rel=0.01)
-    size = step_size(job, data.values, len(data.runs), 1)
+    size = step_size(job, data.values, len(data.scans), 1)
     assert size.checkpoint == pytest.approx(measured, rel=0.01)
 
 
@@ -140,7 +140,7 @@ def test_parameters_are_those_of_the_model(tried: tuple) -> None:
     job, data, _, _, _ = tried
     model = build_encoder(job.model, job.data, data.values, data.n_voxels)
     expected = model.get_parameter_count()["total"]
-    assert step_size(job, data.values, len(data.runs), 1).parameters == expected
+    assert step_size(job, data.values, len(data.scans), 1).parameters == expected
 
 
 def test_loss_of_one_batch_falls(tried: tuple) -> None:

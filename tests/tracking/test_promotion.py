@@ -172,7 +172,7 @@ def test_equally_good_model_is_not_refused_and_one_without_a_number_is(store: St
     [
         (lambda r: r["dataset"].update(checksum="0" * 64), "the data set's checksum is 00000"),
         (lambda r: r["config"]["data"]["split"].update(val_blocks=4), "data.split.val_blocks is 4"),
-        (lambda r: r["runs"].pop(), "data.subjects is"),
+        (lambda r: r["scans"].pop(), "data.subjects is"),
         (lambda r: r["config"]["data"].update(voxels="v.npy"), r"data.voxels is v.npy, there all"),
     ],
     ids=["data set", "split", "subjects", "voxels"],
@@ -181,7 +181,7 @@ def test_models_that_were_judged_on_other_data_are_not_compared(
     store: Store, change: Callable, message: str, checkpoint: Path
 ) -> None:
     def one_subject(record: dict[str, Any]) -> None:
-        record["runs"] = [["01", "one"], ["02", "one"]]
+        record["scans"] = [["01", "one"], ["02", "one"]]
 
     def changed(record: dict[str, Any]) -> None:
         one_subject(record)

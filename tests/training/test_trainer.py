@@ -217,7 +217,7 @@ def test_chosen_voxels_and_subject_are_trained_on(streamed: tuple) -> None:
     result, lines = streamed
     assert any("of 1 subject, 3 voxels" in line for line in lines)
     record = json.loads((result.best_checkpoint / "record.json").read_text())
-    assert {subject for subject, _ in record["runs"]} == {"02"}
+    assert {subject for subject, _ in record["scans"]} == {"02"}
     assert Encoder.load(result.best_checkpoint).model.n_voxels == 3
 
 
