@@ -24,14 +24,14 @@ from pathlib import Path
 from typing import Any
 
 from machine import CONSOLE
+from planted import Planted
+from planted_film import make_planted
 from rich.table import Table
 
 from giblet_ray.cluster import connect
 from giblet_ray.config import CodesConfig, FramesConfig, PrecomputeJob, TuneJob
 from giblet_ray.console import say_stages
 from giblet_ray.dataset.schema import MANIFEST
-from giblet_ray.demo import make_demo
-from giblet_ray.demo.planted import Planted
 from giblet_ray.precompute.run import precompute
 from giblet_ray.tuning.sweep import Swept, sweep
 
@@ -94,21 +94,21 @@ def make_data(folder: Path) -> None:
     """Make the film with its planted signal, and its data set."""
     if (folder / "dataset" / MANIFEST).exists():
         return
-    files = make_demo(
+    report = say_stages(CONSOLE.print)
+    files = make_planted(
         folder / "source",
+        Planted(CODEBOOKS, SCALE),
         n_trs=360,
         tr_seconds=TR_SECONDS,
-        n_subjects=1,
         n_voxels=24,
         ceiling=0.9,
-        planted=Planted(CODEBOOKS, SCALE),
-        progress=say_stages(CONSOLE.print),
+        progress=lambda done: report("film", done),
     )
     job = PrecomputeJob(
         out=str(folder / "dataset"),
         film=(str(files.film),),
         text=(str(files.subtitles),),
-        bold=tuple(map(str, files.scans)),
+        bold=(str(files.scan),),
         mask=str(files.mask),
         tr_seconds=TR_SECONDS,
         frames=FramesConfig(height=16, width=16),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -11,9 +10,11 @@ import av
 import av.error
 import numpy as np
 
-from giblet_ray.demo import pictures, planted, sound, words
+from giblet_ray.demo import pictures, sound, words
 from giblet_ray.demo.script import Scene, draw_scenes
-from giblet_ray.features.codes import FRAME_RATE
+
+DrawSound = Callable[[list[Scene], int, np.random.Generator], Iterator[np.ndarray]]
+"""As :func:`giblet_ray.demo.sound.draw_sound`: from scenes to blocks of samples."""
 
 
 def make_film(
@@ -22,7 +23,8 @@ def make_film(
     duration_seconds: float,
     *,
     seed: int,
-    signal: planted.Planted | None = None,
+    n_sound_kinds: int = len(sound.KINDS),
+    draw_sound: DrawSound = sound.draw_sound,
     progress: Callable[[float], None] | None = None,
 ) -> None:
     """Draw, encode and write the film, a second at a time, so that memory does not grow with it.
@@ -39,8 +41,8 @@ def make_film(
         Length of the film.
     seed : int
         What order, shapes, phases, noise and sentences are drawn from.
-    signal : Planted, optional
-        The sound is the planted one, of eight tones, instead of chords.
+    n_sound_kinds, draw_sound : int, callable
+        Kinds of scenes that the sound has, and what makes it of them (default: chords).
     progress : callable, optional
         Called after each second of film with the fraction made, in (0, 1].
     """
@@ -49,7 +51,7 @@ def make_film(
         draw_scenes(duration_seconds, n_kinds, rng_script)
         for n_kinds in (
             len(pictures.KINDS),
-            len(sound.KINDS) if signal is None else planted.N_KINDS,
+            n_sound_kinds,
             words.N_KINDS,
         )
     )
@@ -61,7 +63,7 @@ def make_film(
     frames_sent = samples_sent = 0
     with av.open(str(film_path), "w", format="mp4") as container:
         video, audio = _add_video(container), _add_audio(container)
-        for block in _draw_sound(sound_scenes, n_samples, signal, rng_sound):
+        for block in draw_sound(sound_scenes, n_samples, rng_sound):
             chunk = av.AudioFrame.from_ndarray(block, format="fltp", layout="stereo")
             chunk.sample_rate = sound.SAMPLE_RATE
             chunk.pts = samples_sent
@@ -81,16 +83,6 @@ def make_film(
                 progress(samples_sent / n_samples)
         container.mux(video.encode(None))
         container.mux(audio.encode(None))
-
-
-def _draw_sound(
-    scenes: list[Scene], n_samples: int, signal: planted.Planted | None, rng: np.random.Generator
-) -> Iterator[np.ndarray]:
-    if signal is None:
-        return sound.draw_sound(scenes, n_samples, rng)
-    n_frames = math.ceil(n_samples * FRAME_RATE / sound.SAMPLE_RATE)
-    gates_ST = planted.draw_gates(scenes, n_frames, signal, rng)
-    return planted.draw_sound(gates_ST, n_samples, rng)
 
 
 def _add_video(container: av.container.OutputContainer) -> av.VideoStream:

@@ -7,7 +7,7 @@ import json
 import math
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +15,7 @@ import numpy as np
 from giblet_ray.demo import scans
 from giblet_ray.demo.film import make_film
 from giblet_ray.demo.measure import FEATURES, measure_features
-from giblet_ray.demo.planted import FEATURE, Planted, measure_tones, order_of_tones
 from giblet_ray.errors import InputError
-from giblet_ray.features.codes import FRAME_RATE
 
 # Raised whenever the same settings give other files than before, so that old ones are remade.
 RECIPE = 1
@@ -25,7 +23,6 @@ RECIPE = 1
 _FILM, _SUBTITLES = "demo-film.mp4", "demo-film.srt"
 _MASK, _FEATURES = "mask.nii.gz", "features.tsv"
 _CEILING, _CEILING_VOXELS = "noise_ceiling.json", "noise_ceiling.npy"
-_CODEC = "codec.safetensors"
 _RECORD = "demo.json"
 
 
@@ -49,8 +46,6 @@ class DemoFiles:
         .tsv of the film's measured features, one row per TR.
     tr_seconds : float
         Length of a TR.
-    codec : pathlib.Path or None
-        The codec that hears a planted signal, for ``--codes.weights``.
     """
 
     film: Path
@@ -61,7 +56,6 @@ class DemoFiles:
     ceiling_voxels: Path
     features: Path
     tr_seconds: float
-    codec: Path | None
 
 
 def make_demo(
@@ -73,7 +67,6 @@ def make_demo(
     n_voxels: int = 400,
     ceiling: float = 0.65,
     feature_weights: Mapping[str, float] | None = None,
-    planted: Planted | None = None,
     seed: int = 0,
     progress: Callable[[str, float], None] | None = None,
 ) -> DemoFiles:
@@ -100,9 +93,6 @@ def make_demo(
     feature_weights : mapping of str to float, optional
         How much of the signal each feature carries, beside 1 for those not named; at least 0, and
         not 0 for all. The features are ``giblet_ray.demo.measure.FEATURES``.
-    planted : Planted, optional
-        All voxels follow a signal in the sound instead, which only an audio model of these
-        settings can read; a codec that hears it is made too.
     seed : int
         What everything random is drawn from.
     progress : callable, optional
@@ -128,9 +118,6 @@ def make_demo(
         "seed": seed,
     }
     _check_settings(n_trs, tr_seconds, n_subjects, n_voxels, ceiling, feature_weights or {}, seed)
-    if planted is not None:
-        _check_planted(planted, tr_seconds, feature_weights)
-        settings["planted"] = asdict(planted)
     folder = Path(folder)
     subjects = [f"sub-{number:02d}" for number in range(1, n_subjects + 1)]
     files = DemoFiles(
@@ -142,7 +129,6 @@ def make_demo(
         ceiling_voxels=folder / _CEILING_VOXELS,
         features=folder / _FEATURES,
         tr_seconds=tr_seconds,
-        codec=None if planted is None else folder / _CODEC,
     )
     if _is_complete(folder, settings):
         return files
@@ -161,33 +147,23 @@ def make_demo(
             making / _SUBTITLES,
             n_trs * tr_seconds,
             seed=seed,
-            signal=planted,
             progress=lambda done: report("film", done),
         )
         features_TF = measure_features(making / _FILM, making / _SUBTITLES, n_trs, tr_seconds)
-        names = list(FEATURES)
-        if planted is not None:
-            order_T = _make_planted(making, planted, n_trs, tr_seconds, seed)
-            features_TF, names = np.column_stack([features_TF, order_T]), [*FEATURES, FEATURE]
-        header = "\t".join(names)
+        header = "\t".join(FEATURES)
         np.savetxt(making / _FEATURES, features_TF, "%.6g", "\t", header=header, comments="")
         report("features", 1.0)
 
         # A stream of random numbers apart from the film's own.
         rng_response, *rng_subjects = np.random.default_rng([seed, 1]).spawn(1 + n_subjects)
-        if planted is None:
-            response = scans.simulate_response(
-                features_TF,
-                tr_seconds,
-                n_voxels=n_voxels,
-                ceiling=ceiling,
-                feature_weights=feature_weights or {},
-                rng=rng_response,
-            )
-        else:
-            response = scans.simulate_planted_response(
-                order_T, tr_seconds, n_voxels=n_voxels, ceiling=ceiling, rng=rng_response
-            )
+        response = scans.simulate_response(
+            features_TF,
+            tr_seconds,
+            n_voxels=n_voxels,
+            ceiling=ceiling,
+            feature_weights=feature_weights or {},
+            rng=rng_response,
+        )
         scans.write_mask(making / _MASK, response.mask)
         reached = {}
         for number, (subject, scan) in enumerate(zip(subjects, files.scans, strict=True)):
@@ -195,26 +171,12 @@ def make_demo(
             scans.write_scan(making / scan.name, bold_TV, response.mask, tr_seconds)
             reached[subject] = float(scans.correlate(bold_TV, response.signal).mean())
             report("scans", (number + 1) / n_subjects)
-        followed = list(FEATURES) if planted is None else [FEATURE]
-        _write_ceiling(making, response.ceiling, reached, followed)
+        _write_ceiling(making, response.ceiling, reached)
         _move_in(making, folder, settings)
     return files
 
 
-def _make_planted(
-    folder: Path, planted: Planted, n_trs: int, tr_seconds: float, seed: int
-) -> np.ndarray:
-    """Write the codec that hears the planted signal; return the feature, (TRs,)."""
-    from giblet_ray.demo.planted_codec import fit_planted_codec  # brings torch
-
-    tones_ST = measure_tones(folder / _FILM, math.floor(n_trs * tr_seconds * FRAME_RATE))
-    fit_planted_codec(folder / _FILM, tones_ST, seed).save(folder / _CODEC)
-    return order_of_tones(tones_ST, planted, n_trs, tr_seconds)
-
-
-def _write_ceiling(
-    folder: Path, ceiling_V: np.ndarray, reached: Mapping[str, float], features: list[str]
-) -> None:
+def _write_ceiling(folder: Path, ceiling_V: np.ndarray, reached: Mapping[str, float]) -> None:
     """Write the noise ceiling: of each voxel as .npy, and what sums it up as .json."""
     np.save(folder / _CEILING_VOXELS, ceiling_V.astype(np.float32))
     summary = {
@@ -226,7 +188,7 @@ def _write_ceiling(
         "per_voxel": _CEILING_VOXELS,
         "hrf_model": scans.HRF_MODEL,
         "noise_autocorrelation": scans.NOISE_AUTOCORRELATION,
-        "features": features,
+        "features": list(FEATURES),
     }
     (folder / _CEILING).write_text(json.dumps(summary, indent=2))
 
@@ -257,23 +219,6 @@ def _is_complete(folder: Path, settings: Mapping[str, object]) -> bool:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _check_planted(
-    planted: Planted, tr_seconds: float, feature_weights: Mapping[str, float] | None
-) -> None:
-    if feature_weights:
-        raise InputError(
-            "feature_weights: found beside a planted signal, which all voxels follow; give one of "
-            "the two"
-        )
-    # Then every TR holds a pair, but for those where a scene ends.
-    least = (planted.longest_period_frames + planted.scale_frames) / FRAME_RATE
-    if tr_seconds < least:
-        raise InputError(
-            f"tr_seconds: {tr_seconds} is too short for a planted signal of "
-            f"{planted.scale_frames} frames; at least {math.ceil(100 * least) / 100} is accepted"
-        )
 
 
 def _check_settings(

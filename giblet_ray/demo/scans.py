@@ -102,45 +102,28 @@ def simulate_response(
     weights_FV = weights_FV + _WEIGHT_JITTER * rng.standard_normal(weights_FV.shape)
     weights_FV *= np.array([feature_weights.get(name, 1.0) for name in FEATURES])[:, None]
 
-    signal_TV = _standardise(convolve_features(features_TF, tr_seconds) @ weights_FV)
-    return _respond(signal_TV, ceiling, mask_XYZ, rng)
+    return respond(convolve_features(features_TF, tr_seconds) @ weights_FV, ceiling, rng)
 
 
-def simulate_planted_response(
-    feature_T: np.ndarray,
-    tr_seconds: float,
-    *,
-    n_voxels: int,
-    ceiling: float,
-    rng: np.random.Generator,
-) -> Response:
-    """Compute what voxels do that all follow one feature, half of them with its sign turned.
+def respond(signal_TV: np.ndarray, ceiling: float, rng: np.random.Generator) -> Response:
+    """Lay out voxels that follow these signals, and spread ceilings over those that have one.
 
     Parameters
     ----------
-    feature_T : numpy.ndarray, (T,)
-        The feature, one value per TR.
-    tr_seconds, n_voxels, ceiling, rng
-        As :func:`simulate_response` takes them.
-
-    Returns
-    -------
-    Response
+    signal_TV : numpy.ndarray, (T, V)
+        Of any scale; 0 for a voxel without signal.
+    ceiling : float
+        Mean noise ceiling over the voxels that have a signal, in (0, 1).
+    rng : numpy.random.Generator
+        Where ceilings are drawn from.
     """
-    signs_V = rng.permutation(np.where(np.arange(n_voxels) % 2, -1.0, 1.0))
-    signal_TV = _standardise(convolve_features(feature_T[:, None], tr_seconds) * signs_V)
-    return _respond(signal_TV, ceiling, _ellipsoid(n_voxels), rng)
-
-
-def _respond(
-    signal_TV: np.ndarray, ceiling: float, mask_XYZ: np.ndarray, rng: np.random.Generator
-) -> Response:
-    """Spread the ceilings over the voxels that have a signal."""
+    signal_TV = _standardise(signal_TV)
     n_voxels = signal_TV.shape[1]
     spread = min(_CEILING_SPREAD, ceiling / 2, (1 - ceiling) / 2)
     # Evenly spaced and then shuffled, so that their mean is exactly the ceiling asked for.
     ceiling_V = rng.permutation(ceiling + spread * np.linspace(-1, 1, n_voxels))
-    return Response(signal_TV, np.where(signal_TV.any(axis=0), ceiling_V, 0.0), mask_XYZ)
+    has_signal_V = signal_TV.any(axis=0)
+    return Response(signal_TV, np.where(has_signal_V, ceiling_V, 0.0), _ellipsoid(n_voxels))
 
 
 def convolve_features(features_TF: np.ndarray, tr_seconds: float) -> np.ndarray:

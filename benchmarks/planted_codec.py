@@ -19,8 +19,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from planted import TONES_HZ
 
-from giblet_ray.demo.planted import TONES_HZ
 from giblet_ray.features.audio import read_audio
 from giblet_ray.features.codec import SAMPLE_RATE, Codec, seed_untrained_codec
 from giblet_ray.features.codes import CODEBOOK_SIZE, FRAME_RATE
@@ -70,7 +70,9 @@ def fit_planted_codec(film_path: Path, tones_ST: np.ndarray, seed: int) -> Codec
         codebook = level._codebook
         codebook.embed.copy_(torch.from_numpy(np.outer(steps, line_D)))
         codebook.embed_avg.copy_(codebook.embed)
-    return Codec(codec.model, f"made for the demo: each of {len(TONES_HZ)} codebooks hears a tone")
+    return Codec(
+        codec.model, f"made for a planted signal: each of {len(TONES_HZ)} codebooks hears a tone"
+    )
 
 
 def _lines(heard_TD: np.ndarray, tones_TS: np.ndarray) -> np.ndarray:

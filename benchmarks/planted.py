@@ -1,7 +1,7 @@
 """A signal that is planted in the film's sound, to be found by a search over audio models.
 
 The planted sound is eight tones that come and go, frame by frame of the codec (1/75 s), each heard
-by one codebook (:mod:`giblet_ray.demo.planted_codec`). BOLD follows the order in which two of them
+by one codebook (planted_codec.py). BOLD follows the order in which two of them
 sound, the tones of the last two codebooks that carry the signal (here of four):
 
     codebook 0  | _____##__________________##__________________##______ |   beats: they say nothing
@@ -40,7 +40,6 @@ from giblet_ray.features.codes import FRAME_RATE
 TONES_HZ = tuple(FRAME_RATE * prime for prime in (5, 7, 11, 17, 29, 43, 61, 89))
 N_KINDS = 2
 """Kinds of scenes: the orders of a pair."""
-FEATURE = "planted_order"
 
 _ANALYSIS_RATE = 24_000
 _AMPLITUDE = 0.1
