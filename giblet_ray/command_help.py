@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator
 from types import NoneType
-from typing import Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -67,8 +67,12 @@ def _spelling(name: str, field: FieldInfo) -> str:
         if isinstance(mark, Spelling):
             return mark.text
     kinds = [kind for kind in get_args(field.annotation) if kind is not NoneType]
-    kind = kinds[0] if NoneType in get_args(field.annotation) else field.annotation
+    kind = _bare(kinds[0] if NoneType in get_args(field.annotation) else field.annotation)
     return name.rpartition(".")[2].upper() if kind is str else _of_type(kind)
+
+
+def _bare(kind: Any) -> Any:
+    return get_args(kind)[0] if get_origin(kind) is Annotated else kind
 
 
 def _of_type(kind: Any) -> str:
@@ -77,7 +81,7 @@ def _of_type(kind: Any) -> str:
     if get_origin(kind) is dict:
         return "NAME=VALUE NAME=VALUE ..."
     if get_origin(kind) is tuple:
-        first, *more = get_args(kind)
+        first, *more = map(_bare, get_args(kind))
         if more == [...]:
             part = _of_type(first)
             return f"{part},..." if "|" in part else f"{part},{part},..."

@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -23,6 +24,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from giblet_ray.names import checked_experiment, checked_name, checked_run
 from giblet_ray.secrets import refuse_secrets
 
 Modality = Literal["video", "audio", "text"]
@@ -45,7 +47,12 @@ class Spelling:
 
 # File names may hold commas, so that files are told apart by spaces.
 Paths = Annotated[tuple[str, ...], BeforeValidator(_tuple_of_one), Spelling("FILE FILE ...")]
-Names = Annotated[tuple[str, ...], BeforeValidator(_tuple_of_one)]
+Columns = Annotated[tuple[str, ...], BeforeValidator(_tuple_of_one)]
+Name = Annotated[str, AfterValidator(checked_name)]
+Names = Annotated[tuple[Name, ...], BeforeValidator(_tuple_of_one)]
+RunName = Annotated[str, AfterValidator(checked_run)]
+RunNames = Annotated[tuple[RunName, ...], BeforeValidator(_tuple_of_one)]
+ExperimentName = Annotated[str, AfterValidator(checked_experiment)]
 Modalities = Annotated[tuple[Modality, ...], BeforeValidator(_tuple_of_one), Field(min_length=1)]
 
 
@@ -249,7 +256,7 @@ class TrackingConfig(Group):
 
     uri: str = "sqlite:///mlflow.db"
     """Tracking store: sqlite:///FILE or the http(s) address of a server."""
-    experiment: str = "giblet_ray"
+    experiment: ExperimentName = "giblet_ray"
     """Experiment that the run appears in."""
     log_model: bool = True
     """Log the best model, with its signature, when training ends."""
@@ -292,7 +299,7 @@ class SweepConfig(Group):
     """GPU of a trial with one worker; less than 1 lets trials share a GPU."""
     seed: int = Field(0, ge=0)
     """Seed of the search; train.seed is that of each training."""
-    resume: str | None = None
+    resume: Name | None = None
     """Name of a sweep to continue: its settings are taken, what is given besides wins."""
 
 
@@ -342,7 +349,7 @@ class ScanConfig(Group):
     """Remove each voxel's linear trend."""
     smoothing_fwhm_mm: float | None = Field(None, gt=0)
     """Full width at half maximum of Gaussian smoothing (mm)."""
-    confounds: Names = ()
+    confounds: Columns = ()
     """Columns of fMRIPrep's confounds tables to regress out."""
     confounds_path: str | None = None
     """Folder of the confounds tables, or the one table of a single scan (default: each scan's
@@ -405,7 +412,7 @@ class TrainJob(Job):
 
     dataset: str
     """Folder or URI of the data set."""
-    name: str = Field(default_factory=train_and_time)
+    name: Name = Field(default_factory=train_and_time)
     """Name of the run; an unfinished run of this name is continued where it stopped."""
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
@@ -427,7 +434,7 @@ class TuneJob(TrainJob):
 
     dataset: str = ""
     """Folder or URI of the data set (needed, but to resume)."""
-    name: str = Field(default_factory=sweep_and_time)
+    name: Name = Field(default_factory=sweep_and_time)
     """Name of the sweep."""
     sweep: SweepConfig = SweepConfig()
 
@@ -441,15 +448,15 @@ class TuneJob(TrainJob):
 class CompareJob(Job):
     """Compare the trainings of an experiment: which is best, by how much, and why."""
 
-    experiment: str | None = None
+    experiment: ExperimentName | None = None
     """Experiment whose trainings are compared (default: tracking.experiment)."""
     metric: str = "val/pearson_mean"
     """Metric by which runs are ranked, taken at each run's best epoch."""
-    runs: Names = ()
+    runs: RunNames = ()
     """Names or ids of the runs (default: all trainings, sweeps' trials among them)."""
-    sweep: str | None = None
+    sweep: RunName | None = None
     """Name of a sweep: only its trials are compared (default: none)."""
-    pair: Annotated[Names, Spelling("NAME,NAME")] = ()
+    pair: Annotated[RunNames, Spelling("NAME,NAME")] = ()
     """Two runs whose paired difference is shown (default: the best against the second best)."""
     dataset: str | None = None
     """Folder or URI of the data set, if it is not where the runs were trained on it."""
@@ -475,9 +482,9 @@ class CompareJob(Job):
 class PromoteJob(Job):
     """Make a run's best model the one that others use: an alias in MLflow's model registry."""
 
-    run: str | None = None
+    run: RunName | None = None
     """Name or id of the run whose model is promoted (or else give best_of)."""
-    best_of: str | None = None
+    best_of: RunName | None = None
     """Name or id of the sweep whose best trial is promoted."""
     alias: str = Field("champion", pattern=r"^[A-Za-z0-9_-]+$")
     """What the model is called from now on: models:/MODEL_NAME@ALIAS."""

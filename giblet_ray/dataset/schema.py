@@ -21,7 +21,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import re
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
@@ -31,30 +30,13 @@ from pydantic import Field, ValidationError, model_validator
 
 from giblet_ray.config import Group
 from giblet_ray.errors import InputError
+from giblet_ray.names import checked_name
 
 SCHEMA_VERSION = 2
 MANIFEST = "manifest.json"
 
 StimulusPart = Literal["frames", "codes", "mel", "text"]
 STIMULUS_PARTS: tuple[StimulusPart, ...] = ("frames", "codes", "mel", "text")
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-
-
-def checked_name(name: str, what: str) -> str:
-    """Return a subject's or stimulus's name if it can be part of a file name.
-
-    Raises
-    ------
-    InputError
-        If it holds anything but letters, digits, dots, underscores and dashes.
-    """
-    if not _NAME.fullmatch(name):
-        raise InputError(
-            f"{what} {name!r}: letters, digits, '.', '_' and '-' are accepted in a name; "
-            "rename the file"
-        )
-    return name
 
 
 class ValueType(Group):

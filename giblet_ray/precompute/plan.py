@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from giblet_ray.config import PrecomputeJob
-from giblet_ray.dataset.schema import Source, checked_name
+from giblet_ray.dataset.schema import Source
 from giblet_ray.dataset.storage import absolute, sha256_of_file
 from giblet_ray.errors import InputError, nearest
 from giblet_ray.features.bold import scan_shape
@@ -28,6 +28,7 @@ from giblet_ray.features.media import probe_film, tr_count
 from giblet_ray.features.scan_name import scan_name
 from giblet_ray.features.source import split_source
 from giblet_ray.features.text import read_utterances
+from giblet_ray.names import checked_name
 from giblet_ray.precompute.makers import MEL_BANDS, MEL_FRAMES_PER_TR, scan_options
 from giblet_ray.precompute.sound import codec_recipe
 from giblet_ray.precompute.units import Part, Unit, new_unit

@@ -157,7 +157,7 @@ class MlflowRun:
         if self.uri.startswith(_SQLITE):
             # Beside the store, wherever workers run: MLflow's default depends on their folder.
             store = Path(self.uri.removeprefix(_SQLITE))
-            artifacts = (store.parent / "mlartifacts" / name).as_uri()
+            artifacts = (store.parent / "mlartifacts" / name.removeprefix("/")).as_uri()
         return self._client.create_experiment(name, artifact_location=artifacts)
 
     def _find(self, identity: str) -> Run | None:

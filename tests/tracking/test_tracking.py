@@ -57,6 +57,14 @@ def test_points_that_cannot_be_written_are_given_back(tmp_path: Path) -> None:
     assert (left["key"], left["value"], left["step"]) == ("step/loss", 0.5, 7)
 
 
+@pytest.mark.parametrize("experiment", ["/lab/film", 'it\'s a "film": 50%?'])
+def test_an_experiment_s_artifacts_lie_beside_the_store(uri: str, experiment: str) -> None:
+    run = MlflowRun(uri, experiment, "a", "called/a")
+    run.text("hello", "note.txt")
+    below = Path(uri.removeprefix("sqlite:///")).parent / "mlartifacts" / experiment.lstrip("/")
+    assert (below / run.id / "artifacts/note.txt").read_text() == "hello"
+
+
 def test_run_of_the_same_identity_is_continued(uri: str) -> None:
     first = MlflowRun(uri, "names", "night", "/runs/night")
     first.close("FAILED")
