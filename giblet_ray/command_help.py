@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from giblet_ray.config import Job, Spelling
+from giblet_ray.config import Job
+from giblet_ray.settings import Spelling
 
 _TYPES = {int: "INT", float: "NUMBER", str: "NAME", bool: "[true|false]"}
 _HOW_TO_GIVE = """

@@ -1,4 +1,4 @@
-"""Every setting of every job: typed, documented with its unit, validated once.
+"""Every job's settings: typed, documented with their units, validated once.
 
 A job's class is filled from its command line, its ``--config`` YAML file and the environment
 (``GIBLET_RAY_MODEL__EMBED_DIM=32``), in that order of precedence; :mod:`giblet_ray.cli` does the
@@ -8,15 +8,11 @@ configuration.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
-    AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     field_serializer,
     field_validator,
@@ -24,93 +20,20 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from giblet_ray.names import checked_experiment, checked_name, checked_run
+from giblet_ray.dataset.config import HRF_SECONDS, DataConfig
 from giblet_ray.secrets import refuse_secrets
-
-Modality = Literal["video", "audio", "text"]
-
-HRF_SECONDS = 20.0
-"""Time in which the response to a brief stimulus, undershoot included, is nearly over
-(Glover 1999, doi:10.1006/nimg.1998.0419, figure 7)."""
-
-
-def _tuple_of_one(value: Any) -> Any:
-    return (value,) if isinstance(value, str | int | float) else value
-
-
-@dataclass(frozen=True)
-class Spelling:
-    """How a setting is typed on a command line, where its type does not tell."""
-
-    text: str
-
-
-# File names may hold commas, so that files are told apart by spaces.
-Paths = Annotated[tuple[str, ...], BeforeValidator(_tuple_of_one), Spelling("FILE FILE ...")]
-Columns = Annotated[tuple[str, ...], BeforeValidator(_tuple_of_one)]
-Name = Annotated[str, AfterValidator(checked_name)]
-Names = Annotated[tuple[Name, ...], BeforeValidator(_tuple_of_one)]
-RunName = Annotated[str, AfterValidator(checked_run)]
-RunNames = Annotated[tuple[RunName, ...], BeforeValidator(_tuple_of_one)]
-ExperimentName = Annotated[str, AfterValidator(checked_experiment)]
-Modalities = Annotated[tuple[Modality, ...], BeforeValidator(_tuple_of_one), Field(min_length=1)]
-
-
-class Group(BaseModel):
-    """Settings that belong together; `--group.field` on a command line."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-
-# --- data -----------------------------------------------------------------------------------
-
-
-class SplitConfig(Group):
-    """Which TRs are held out for validation: whole blocks or whole stimuli, never random TRs."""
-
-    kind: Literal["blocks", "stimuli"] = "blocks"
-    """blocks: contiguous blocks of every stimulus; stimuli: the ones named in val_stimuli."""
-    val_fraction: float = Field(0.2, gt=0, lt=1)
-    """Share of every stimulus's TRs that is held out (blocks)."""
-    val_blocks: int = Field(4, ge=1)
-    """Number of held-out blocks per stimulus (blocks)."""
-    gap_seconds: float = Field(HRF_SECONDS, ge=HRF_SECONDS)
-    """Seconds left out between training and held-out TRs; at least the haemodynamic response."""
-    val_stimuli: Names = ()
-    """Stimuli that are held out whole (stimuli)."""
-
-    @model_validator(mode="after")
-    def _stimuli_are_named(self) -> Self:
-        if (self.kind == "stimuli") != bool(self.val_stimuli):
-            raise ValueError("val_stimuli must name stimuli when, and only when, kind is 'stimuli'")
-        return self
-
-
-class DataConfig(Group):
-    """What is read from the data set, and how."""
-
-    modalities: Modalities = ("video", "audio", "text")
-    """Parts of the stimulus that the model sees; an ablation is a subset."""
-    audio: Literal["encodec", "mel"] = "encodec"
-    """Form of the audio: EnCodec codes or mel spectrograms."""
-    subjects: Names = ()
-    """Subjects to train on (default: all in the data set)."""
-    voxels: str | None = None
-    """.npy file of the voxels to predict: a boolean mask (voxels,) or indices (default: all)."""
-    lag_trs: int = Field(3, ge=0)
-    """Haemodynamic lag: stimulus at TR t is paired with BOLD at TR t + lag."""
-    window: int = Field(1, ge=1)
-    """Length of a sample: consecutive TRs."""
-    residence: Literal["auto", "device", "memory", "stream"] = "auto"
-    """Where the data stays while training: on each GPU, in the node's object store, or on disk."""
-    split: SplitConfig = SplitConfig()
-
-    @model_validator(mode="after")
-    def _modalities_are_distinct(self) -> Self:
-        if len(set(self.modalities)) != len(self.modalities):
-            raise ValueError(f"modalities names one twice: {', '.join(self.modalities)}")
-        return self
-
+from giblet_ray.settings import (
+    Columns,
+    ExperimentName,
+    Group,
+    Name,
+    Names,
+    Paths,
+    RunName,
+    RunNames,
+    Spelling,
+    tuple_of_one,
+)
 
 # --- model and training ---------------------------------------------------------------------
 
@@ -122,7 +45,7 @@ class ModelConfig(Group):
     """Dimensions of one EnCodec code's embedding."""
     audio_codebooks: int = Field(8, ge=1)
     """EnCodec codebooks that the model hears: the first ones of those in the data set."""
-    kernel_sizes: Annotated[tuple[int, ...], BeforeValidator(_tuple_of_one)] = (3, 5, 7)
+    kernel_sizes: Annotated[tuple[int, ...], BeforeValidator(tuple_of_one)] = (3, 5, 7)
     """Widths of the audio convolutions, one branch each; odd, in code (or mel) frames."""
     video_features: int = Field(1024, ge=1)
     """Outputs of the video encoder."""
@@ -200,7 +123,7 @@ class ScalingConfig(Group):
     """Workers, and what each is given."""
 
     num_workers: Annotated[
-        tuple[int, ...], BeforeValidator(_tuple_of_one), Spelling("N or MIN,MAX")
+        tuple[int, ...], BeforeValidator(tuple_of_one), Spelling("N or MIN,MAX")
     ] = (1,)
     """Training workers; with GPUs, one GPU each. MIN,MAX: elastic, as many as the cluster has room
     for; a run that grows or shrinks goes on from its latest checkpoint."""

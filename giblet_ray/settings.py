@@ -1,12 +1,43 @@
-"""Settings by their dotted names: ``model.embed_dim``."""
+"""What settings are made of, and settings by their dotted names: ``model.embed_dim``."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any
 
-from pydantic import BaseModel
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 from pydantic.fields import FieldInfo
+
+from giblet_ray.names import checked_experiment, checked_name, checked_run
+
+
+class Group(BaseModel):
+    """Settings that belong together; `--group.field` on a command line."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+@dataclass(frozen=True)
+class Spelling:
+    """How a setting is typed on a command line, where its type does not tell."""
+
+    text: str
+
+
+def tuple_of_one(value: Any) -> Any:
+    """Take one value where several may be given."""
+    return (value,) if isinstance(value, str | int | float) else value
+
+
+# File names may hold commas, so that files are told apart by spaces.
+Paths = Annotated[tuple[str, ...], BeforeValidator(tuple_of_one), Spelling("FILE FILE ...")]
+Columns = Annotated[tuple[str, ...], BeforeValidator(tuple_of_one)]
+Name = Annotated[str, AfterValidator(checked_name)]
+Names = Annotated[tuple[Name, ...], BeforeValidator(tuple_of_one)]
+RunName = Annotated[str, AfterValidator(checked_run)]
+RunNames = Annotated[tuple[RunName, ...], BeforeValidator(tuple_of_one)]
+ExperimentName = Annotated[str, AfterValidator(checked_experiment)]
 
 
 def setting_fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:

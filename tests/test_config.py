@@ -6,7 +6,8 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from giblet_ray import config
-from giblet_ray.config import HRF_SECONDS, DemoJob, Job, PrecomputeJob, SplitConfig, TrainJob
+from giblet_ray.config import DemoJob, Job, PrecomputeJob, TrainJob
+from giblet_ray.dataset.config import HRF_SECONDS, SplitConfig
 from giblet_ray.settings import setting_fields
 
 

@@ -28,9 +28,9 @@ import pyarrow as pa
 import xxhash
 from pydantic import Field, ValidationError, model_validator
 
-from giblet_ray.config import Group
 from giblet_ray.errors import InputError
 from giblet_ray.names import checked_name
+from giblet_ray.settings import Group
 
 SCHEMA_VERSION = 2
 MANIFEST = "manifest.json"

@@ -24,7 +24,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from giblet_ray.config import DataConfig, ModelConfig
+from giblet_ray.config import ModelConfig
+from giblet_ray.dataset.config import DataConfig
 from giblet_ray.dataset.reader import CODEBOOK_SIZE, Dataset
 from giblet_ray.dataset.schema import ValueType
 from giblet_ray.dataset.storage import Storage

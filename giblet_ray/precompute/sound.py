@@ -24,12 +24,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import ValidationError
 
-from giblet_ray.config import Group
 from giblet_ray.dataset.storage import Storage, sha256_of_file
 from giblet_ray.errors import InputError
 from giblet_ray.features.codes import FRAME_RATE, cut_codes
 from giblet_ray.features.media import exact_seconds
 from giblet_ray.precompute.units import WORK, Record, Unit, finish
+from giblet_ray.settings import Group
 
 if TYPE_CHECKING:
     from giblet_ray.features.codec import Codec

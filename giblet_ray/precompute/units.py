@@ -16,7 +16,6 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from giblet_ray.config import Group
 from giblet_ray.dataset.schema import (
     Shard,
     Source,
@@ -26,6 +25,7 @@ from giblet_ray.dataset.schema import (
 )
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.dataset.writer import value_type, write_shard
+from giblet_ray.settings import Group
 
 Part = Literal["frames", "codes", "mel", "text", "bold"]
 

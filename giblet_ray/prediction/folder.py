@@ -28,10 +28,10 @@ from typing import Literal
 
 from pydantic import Field, ValidationError
 
-from giblet_ray.config import Group
 from giblet_ray.dataset.schema import Source, ValueType, WrittenFile
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
+from giblet_ray.settings import Group
 
 RECORD = "predictions.json"
 _MARK = "UNFINISHED"

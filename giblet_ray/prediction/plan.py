@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from giblet_ray.config import DataConfig, PredictJob
+from giblet_ray.config import PredictJob
+from giblet_ray.dataset.config import DataConfig
 from giblet_ray.dataset.reader import Dataset, Selection, Span
 from giblet_ray.dataset.schema import Source, ValueType
 from giblet_ray.dataset.storage import is_uri, sha256_of_file

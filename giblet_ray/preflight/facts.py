@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import pyarrow as pa
 
-from giblet_ray.config import SplitConfig
+from giblet_ray.dataset.config import SplitConfig
 from giblet_ray.dataset.normalise import Normalisation
 from giblet_ray.dataset.reader import CODEBOOK_SIZE, Span, as_arrays, bold_column
 from giblet_ray.preflight.drawing import timeline

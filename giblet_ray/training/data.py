@@ -12,7 +12,8 @@ import ray.data
 import torch
 
 from giblet_ray.cluster import smallest_object_store
-from giblet_ray.config import DataConfig, TrainJob
+from giblet_ray.config import TrainJob
+from giblet_ray.dataset.config import DataConfig
 from giblet_ray.dataset.loader import DeviceLoader, Loader, MemoryLoader
 from giblet_ray.dataset.normalise import (
     Normalisation,
