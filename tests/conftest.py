@@ -14,6 +14,7 @@ import pytest
 import torch
 from faulty_proxy import FaultyProxy
 
+from giblet_ray.checkpoint.store import keep_checkpoint, open_latest
 from giblet_ray.config import TrainJob
 from giblet_ray.dataset.loader import MemoryLoader
 from giblet_ray.dataset.reader import Dataset
@@ -28,7 +29,6 @@ from giblet_ray.dataset.schema import (
 )
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.dataset.writer import value_type, write_manifest, write_shard
-from giblet_ray.training.checkpoint import keep_checkpoint, open_latest
 from giblet_ray.training.data import normalise_here, plan_data
 from giblet_ray.training.loop import BareLink, Samples, train
 

@@ -30,13 +30,16 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
+from giblet_ray.checkpoint.files import NORMALISATION
+from giblet_ray.checkpoint.record import read_record
+from giblet_ray.checkpoint.store import local_checkpoint
+from giblet_ray.checkpoint.trained import Encoder
 from giblet_ray.comparison.runs import ComparedRun
 from giblet_ray.config import TrainJob
 from giblet_ray.dataset.reader import Dataset, Selection, Span, as_arrays, bold_column
 from giblet_ray.dataset.windows import ScanKey
 from giblet_ray.errors import InputError
 from giblet_ray.evaluation.paired import BlockSums
-from giblet_ray.models.trained import NORMALISATION, Encoder, local_checkpoint, read_record
 from giblet_ray.training.data import TrainingData, plan_data
 
 

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load
 
+from giblet_ray.checkpoint.files import VOXELS
+from giblet_ray.checkpoint.store import best_checkpoint
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
 from giblet_ray.evaluation.bootstrap import Interval, bootstrap_interval
-from giblet_ray.models.trained import VOXELS, best_checkpoint
 
 VoxelScores = Mapping[str, NDArray[np.float64]]
 """``pearson_V`` and ``r2_V``, each (V,), NaN where not scored."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from giblet_ray.training.checkpoint import load_voxel_pearson
+from giblet_ray.checkpoint.files import load_voxel_pearson
 
 
 def share_of_ceiling(checkpoint: Path, ceiling_voxels: Path) -> tuple[float, float]:

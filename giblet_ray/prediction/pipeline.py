@@ -23,12 +23,12 @@ import ray.data
 import torch
 from ray.data import ActorPoolStrategy, DataContext
 
+from giblet_ray.checkpoint.trained import Encoder
 from giblet_ray.cluster import cluster_totals, never_restart
 from giblet_ray.dataset.reader import as_arrays, as_binary
 from giblet_ray.dataset.schema import ValueType
 from giblet_ray.dataset.source import ShardSource, plain_errors
 from giblet_ray.errors import InputError
-from giblet_ray.models.trained import Encoder
 from giblet_ray.prediction.plan import Plan
 
 _TASK_BYTES = 32 * 2**20

@@ -9,6 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from giblet_ray.checkpoint.files import WEIGHTS, load_valid_voxels
+from giblet_ray.checkpoint.store import local_checkpoint
+from giblet_ray.checkpoint.trained import Encoder
 from giblet_ray.config import PredictJob
 from giblet_ray.dataset.config import DataConfig
 from giblet_ray.dataset.reader import Dataset, Selection, Span
@@ -16,9 +19,8 @@ from giblet_ray.dataset.schema import Source, ValueType
 from giblet_ray.dataset.storage import is_uri, sha256_of_file
 from giblet_ray.errors import InputError, nearest
 from giblet_ray.features.nifti import Mask, read_mask
-from giblet_ray.models.trained import WEIGHTS, Encoder, local_checkpoint, stimulus_parts
+from giblet_ray.models.build import stimulus_parts
 from giblet_ray.prediction.folder import Films, Model, Predicted, Predictions
-from giblet_ray.training.checkpoint import load_valid_voxels
 
 _REGISTRY = "models:"
 

@@ -11,7 +11,7 @@ from giblet_ray.config import TrainJob
 from giblet_ray.dataset.loader import Batch, Loader
 from giblet_ray.dataset.normalise import Normalisation
 from giblet_ray.dataset.windows import Windows
-from giblet_ray.models.trained import build_encoder
+from giblet_ray.models.build import build_encoder
 from giblet_ray.training.data import TrainingData
 from giblet_ray.training.optimizer import build_optimizer
 from giblet_ray.training.step import LossTotals, Ranks, Scores

@@ -27,7 +27,7 @@ from giblet_ray.dataset.loader import Loader
 from giblet_ray.dataset.normalise import Normalisation
 from giblet_ray.dataset.windows import Windows
 from giblet_ray.errors import InputError
-from giblet_ray.models.trained import build_encoder
+from giblet_ray.models.build import build_encoder
 from giblet_ray.preflight.brief import streamed_bytes
 from giblet_ray.preflight.overfit import Overfit, overfit
 from giblet_ray.preflight.sample import Sample, SampleLoader

@@ -16,8 +16,8 @@ from torch.overrides import TorchFunctionMode
 
 from giblet_ray.config import TrainJob
 from giblet_ray.dataset.schema import ValueType
+from giblet_ray.models.build import build_encoder
 from giblet_ray.models.encoder import MultimodalEncoder
-from giblet_ray.models.trained import build_encoder
 
 FLOAT_BYTES = 4
 _LAST = "bottleneck_to_voxels.4"

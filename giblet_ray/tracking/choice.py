@@ -8,10 +8,10 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
+from giblet_ray.checkpoint.store import best_checkpoint
 from giblet_ray.comparison.runs import find_run_id
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
-from giblet_ray.models.trained import best_checkpoint
 from giblet_ray.tracking.run import RUN_TAG
 from giblet_ray.tracking.store import all_runs, run_names
 from giblet_ray.tracking.sweep import KIND_TAG

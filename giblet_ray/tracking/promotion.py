@@ -15,10 +15,10 @@ from mlflow import MlflowClient
 from mlflow.entities import LoggedModelStatus, Run
 from mlflow.exceptions import MlflowException
 
+from giblet_ray.checkpoint.store import best_checkpoint
 from giblet_ray.config import PromoteJob
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
-from giblet_ray.models.trained import best_checkpoint
 from giblet_ray.tracking.choice import best_trial, find_run
 from giblet_ray.tracking.registry import (
     Registered,

@@ -14,8 +14,8 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
+from giblet_ray.checkpoint.record import RECORD, read_record
 from giblet_ray.errors import InputError, nearest
-from giblet_ray.models.trained import RECORD, read_record
 from giblet_ray.tracking.store import open_store
 
 _ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")

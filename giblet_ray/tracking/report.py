@@ -14,11 +14,12 @@ from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, Schema, TensorSpec
 
+from giblet_ray.checkpoint.files import NORMALISATION, VOXELS, WEIGHTS, load_voxel_pearson
+from giblet_ray.checkpoint.record import RECORD
+from giblet_ray.checkpoint.trained import Encoder
 from giblet_ray.evaluation.figures import learning_curves, voxel_histogram
-from giblet_ray.models.trained import NORMALISATION, RECORD, VOXELS, WEIGHTS, Encoder
 from giblet_ray.tracking.quiet import large_files, quiet_mlflow
 from giblet_ray.tracking.run import PACKAGES, MlflowRun, package_version
-from giblet_ray.training.checkpoint import load_voxel_pearson
 
 MODEL_NAME = "encoder"
 _MODEL_CODE = Path(__file__).with_name("served_encoder.py")

@@ -8,7 +8,8 @@ from typing import Any
 from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel
 
-from giblet_ray.models.trained import RECORD, Encoder
+from giblet_ray.checkpoint.record import RECORD
+from giblet_ray.checkpoint.trained import Encoder
 
 
 class ServedEncoder(PythonModel):

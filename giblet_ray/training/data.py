@@ -28,7 +28,7 @@ from giblet_ray.dataset.splits import Split, gap_trs, split_blocks, split_stimul
 from giblet_ray.dataset.stream import StreamLoader
 from giblet_ray.dataset.windows import ScanKey, Windows, cut_windows
 from giblet_ray.errors import InputError
-from giblet_ray.models.trained import stimulus_parts
+from giblet_ray.models.build import stimulus_parts
 from giblet_ray.training.loop import Samples
 
 _OBJECT_STORE_SHARE = 0.7

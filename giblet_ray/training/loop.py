@@ -16,6 +16,8 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from giblet_ray.checkpoint.files import restore_checkpoint, save_checkpoint
+from giblet_ray.checkpoint.record import Position
 from giblet_ray.config import TrainConfig, TrainJob
 from giblet_ray.dataset.loader import Loader
 from giblet_ray.dataset.normalise import Normalisation
@@ -30,8 +32,7 @@ from giblet_ray.dataset.windows import (
     streamed_epoch_steps,
 )
 from giblet_ray.evaluation.metrics import VoxelMetrics
-from giblet_ray.models.trained import build_encoder
-from giblet_ray.training.checkpoint import Position, restore_checkpoint, save_checkpoint
+from giblet_ray.models.build import build_encoder
 from giblet_ray.training.memory import MemoryPeak
 from giblet_ray.training.optimizer import build_optimizer, build_schedule
 from giblet_ray.training.progress import Rate, epoch_line

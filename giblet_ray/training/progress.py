@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
+from giblet_ray.checkpoint.record import Position
 from giblet_ray.console import duration
-from giblet_ray.training.checkpoint import Position
 
 _SHOW_SECONDS = 10.0
 _SHOW_SHARE = 0.05

@@ -13,12 +13,13 @@ from typing import Any
 
 import yaml
 
+from giblet_ray.checkpoint.record import Position
+from giblet_ray.checkpoint.store import best_checkpoint, latest_record
 from giblet_ray.cluster import cluster_totals, connect
 from giblet_ray.config import TrainJob
 from giblet_ray.dataset.normalise import Normalisation
 from giblet_ray.dataset.storage import Storage, absolute
 from giblet_ray.errors import InputError
-from giblet_ray.models.trained import best_checkpoint
 from giblet_ray.preflight.brief import check_training
 from giblet_ray.progress import Progress
 from giblet_ray.settings import flat_settings
@@ -27,7 +28,6 @@ from giblet_ray.tracking.report import report_best
 from giblet_ray.tracking.run import MlflowRun, absolute_uri, ending
 from giblet_ray.tracking.server import tracking_errors
 from giblet_ray.training.board import claimed_board
-from giblet_ray.training.checkpoint import Position, latest_record
 from giblet_ray.training.data import (
     TrainingData,
     hold_blocks,

@@ -14,13 +14,13 @@ import ray.train
 import ray.train.torch
 from ray.train.collective import broadcast_from_rank_zero
 
+from giblet_ray.checkpoint.record import read_record
+from giblet_ray.checkpoint.store import keep_checkpoint, open_latest
 from giblet_ray.config import TrainJob
 from giblet_ray.dataset.loader import DeviceLoader
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
-from giblet_ray.models.trained import read_record
 from giblet_ray.tracking.points import RunAddress, keep_unsent
-from giblet_ray.training.checkpoint import keep_checkpoint, open_latest
 from giblet_ray.training.data import TrainingData
 from giblet_ray.training.loop import train
 

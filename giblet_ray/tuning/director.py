@@ -6,12 +6,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from giblet_ray.checkpoint.store import drop_checkpoints, epoch_history
 from giblet_ray.config import SweepConfig, TrainJob
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.secrets import redact
 from giblet_ray.settings import flat_settings
 from giblet_ray.tracking.sweep import SweepRuns
-from giblet_ray.training.checkpoint import drop_checkpoints, epoch_history
 from giblet_ray.training.trainer import saved_config
 from giblet_ray.training.worker import SCORE
 from giblet_ray.tuning.journal import Journal, TrialRecord

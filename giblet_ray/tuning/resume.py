@@ -5,11 +5,11 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+from giblet_ray.checkpoint.store import latest_record
 from giblet_ray.config import TuneJob
 from giblet_ray.dataset.storage import Storage, absolute
 from giblet_ray.errors import InputError
 from giblet_ray.settings import flat_settings, update_settings
-from giblet_ray.training.checkpoint import latest_record
 from giblet_ray.training.trainer import saved_config
 from giblet_ray.tuning.journal import Journal, TrialRecord
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import yaml
 
+from giblet_ray.checkpoint.store import epoch_history, fetch_best_checkpoint
 from giblet_ray.cluster import connect
 from giblet_ray.config import TuneJob
 from giblet_ray.dataset.reader import Dataset
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
-from giblet_ray.models.trained import fetch_best_checkpoint
 from giblet_ray.preflight.sweep import check_sweep
 from giblet_ray.progress import Progress
 from giblet_ray.settings import flat_settings
@@ -22,7 +22,6 @@ from giblet_ray.tracking.run import MlflowRun, ending
 from giblet_ray.tracking.server import tracking_errors
 from giblet_ray.tracking.sweep import SweepRuns
 from giblet_ray.training.board import claimed_board
-from giblet_ray.training.checkpoint import epoch_history
 from giblet_ray.training.data import hold_blocks, place_data, read_rows
 from giblet_ray.training.trainer import choose_gpu, saved_config
 from giblet_ray.training.worker import SCORE

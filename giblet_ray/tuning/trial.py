@@ -24,17 +24,12 @@ from ray import tune
 from ray.exceptions import RayError
 from ray.tune.integration.ray_train import TuneReportCallback
 
+from giblet_ray.checkpoint.record import Position, read_record
+from giblet_ray.checkpoint.store import keep_checkpoint, latest_record, open_latest
 from giblet_ray.config import TrainJob
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
-from giblet_ray.models.trained import read_record
 from giblet_ray.training.board import claimed_board
-from giblet_ray.training.checkpoint import (
-    Position,
-    keep_checkpoint,
-    latest_record,
-    open_latest,
-)
 from giblet_ray.training.data import TrainingData, normalise_here, plan_data
 from giblet_ray.training.loop import train
 from giblet_ray.training.trainer import check_batch, saved_config

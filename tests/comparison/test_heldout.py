@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from giblet_ray.checkpoint.trained import Encoder
 from giblet_ray.comparison.heldout import TrainedRun, block_sums, common_trs
 from giblet_ray.comparison.scores import read_voxel_scores
 from giblet_ray.dataset.reader import Selection, Span, as_arrays, bold_column
 from giblet_ray.errors import InputError
 from giblet_ray.evaluation.paired import paired_test
-from giblet_ray.models.trained import Encoder
 from giblet_ray.tracking.read import read_runs
 
 

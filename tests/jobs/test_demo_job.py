@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
+from giblet_ray.checkpoint.files import load_voxel_pearson
+from giblet_ray.checkpoint.store import fetch_best_checkpoint
 from giblet_ray.cli import parse_job
 from giblet_ray.config import TrainJob
 from giblet_ray.dataset.storage import Storage
-from giblet_ray.models.trained import fetch_best_checkpoint
-from giblet_ray.training.checkpoint import load_voxel_pearson
 
 ROOT = Path(__file__).parents[2]
 

@@ -16,11 +16,11 @@ import pytest
 from checkpoints import sign
 from safetensors.numpy import load_file, save_file
 
+from giblet_ray.checkpoint.trained import Encoder
 from giblet_ray.config import PredictJob
 from giblet_ray.dataset.reader import Dataset
 from giblet_ray.errors import InputError
 from giblet_ray.features.nifti import open_scan, read_mask, read_masked
-from giblet_ray.models.trained import Encoder
 from giblet_ray.prediction.run import Summary, predict
 
 MASKED = [3, 17]

@@ -10,7 +10,7 @@ import pytest
 
 from giblet_ray.config import TrainJob
 from giblet_ray.errors import InputError
-from giblet_ray.models.trained import build_encoder
+from giblet_ray.models.build import build_encoder
 from giblet_ray.preflight.brief import check_training, need_of_host, streamed_bytes
 from giblet_ray.preflight.need import host_need
 from giblet_ray.preflight.placement import look_at_cluster

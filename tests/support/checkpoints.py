@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from giblet_ray.models.trained import CHECKSUMS, RECORD, file_checksum
+from giblet_ray.checkpoint.files import file_checksum
+from giblet_ray.checkpoint.record import CHECKSUMS, RECORD
 
 
 def sign(folder: Path, *names: str) -> None:

@@ -14,10 +14,10 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
+from giblet_ray.checkpoint.trained import Encoder
 from giblet_ray.config import PromoteJob
 from giblet_ray.dataset.reader import Dataset
 from giblet_ray.errors import InputError
-from giblet_ray.models.trained import Encoder
 from giblet_ray.tracking.promotion import Promotion, promote
 from giblet_ray.tracking.registry import fetch_registered
 from giblet_ray.tracking.run import MlflowRun

@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
+from giblet_ray.checkpoint.store import fetch_best_checkpoint, latest_record
+from giblet_ray.checkpoint.trained import Encoder
 from giblet_ray.config import PromoteJob, TrainJob
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
-from giblet_ray.models.trained import Encoder, fetch_best_checkpoint
 from giblet_ray.tracking.finish import RunEnd
 from giblet_ray.tracking.metric_log import MetricLog
 from giblet_ray.tracking.points import keep_unsent, read_unsent
@@ -27,7 +28,6 @@ from giblet_ray.tracking.report import report_best
 from giblet_ray.tracking.run import MlflowRun
 from giblet_ray.tracking.store import open_store
 from giblet_ray.tracking.sweep import SweepRuns
-from giblet_ray.training.checkpoint import latest_record
 from giblet_ray.training.trainer import saved_config
 
 _PATIENCE_SECONDS = 120

@@ -10,9 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from giblet_ray.checkpoint.record import Position
+from giblet_ray.checkpoint.trained import Encoder
 from giblet_ray.errors import InputError
-from giblet_ray.models.trained import Encoder
-from giblet_ray.training.checkpoint import Position
 from giblet_ray.training.loop import is_finished
 
 

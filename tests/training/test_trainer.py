@@ -13,10 +13,10 @@ import pytest
 from faulty_proxy import FaultyProxy
 from mlflow import MlflowClient
 
+from giblet_ray.checkpoint.trained import Encoder
 from giblet_ray.config import TrainJob
 from giblet_ray.dataset.reader import Dataset
 from giblet_ray.errors import InputError
-from giblet_ray.models.trained import Encoder
 from giblet_ray.training.trainer import Trained, fit
 
 EXACT = {

@@ -17,11 +17,11 @@ import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from giblet_ray.checkpoint.trained import Encoder
 from giblet_ray.cli import parse_job
 from giblet_ray.config import TrainJob, TuneJob
 from giblet_ray.dataset.reader import Dataset
 from giblet_ray.errors import InputError
-from giblet_ray.models.trained import Encoder
 from giblet_ray.tuning.plan import DEFAULT_SPACE, with_space
 from giblet_ray.tuning.sweep import Swept, sweep
 

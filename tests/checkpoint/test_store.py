@@ -15,10 +15,11 @@ import torch
 from checkpoints import sign
 from safetensors.torch import load_file
 
+from giblet_ray.checkpoint.record import Position
+from giblet_ray.checkpoint.store import drop_checkpoints
+from giblet_ray.checkpoint.trained import Encoder
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
-from giblet_ray.models.trained import Encoder
-from giblet_ray.training.checkpoint import Position, drop_checkpoints
 
 EPOCHS, STEPS_PER_EPOCH = 4, 13
 TRAIN = {"epochs": EPOCHS, "batch_size": 16, "checkpoint_every_steps": 5}

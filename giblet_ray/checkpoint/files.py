@@ -1,75 +1,41 @@
-"""Saving a training so that it can go on as if it had never stopped."""
+"""The files of one checkpoint: written, checked, and read to train on::
+
+model.safetensors           weights and BatchNorm statistics
+normalisation.safetensors   how BOLD was z-scored: mean_SV, std_SV, valid_V
+voxels.safetensors          held-out scores per voxel: pearson_V, r2_V  (after an epoch)
+state.pt                    optimizer and schedule, to train on (loaded with weights_only)
+record.json                 configuration, data set, where in the training it was saved, and the
+                            checksums of the other files; written last
+"""
 
 from __future__ import annotations
 
 import json
 import pickle
-import posixpath
-import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import xxhash
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from giblet_ray.checkpoint.record import CHECKSUMS, RECORD, Position, read_record
 from giblet_ray.dataset.normalise import Normalisation
-from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
 from giblet_ray.evaluation.metrics import VoxelMetrics
 from giblet_ray.models.encoder import MultimodalEncoder
-from giblet_ray.models.trained import (
-    CHECKSUMS,
-    NORMALISATION,
-    RECORD,
-    STATE,
-    VOXELS,
-    WEIGHTS,
-    best_of,
-    checkpoint_names,
-    damage,
-    file_checksum,
-    sound_records,
-)
 
-_KEPT = 2
-"""Latest checkpoints that are kept, beside the best: if one is damaged, there is one before it."""
-_NAME = re.compile(r"epoch-(?P<epoch>[0-9]{4,})-step-(?P<step>[0-9]{7,})")
-
-
-@dataclass
-class Position:
-    """How far a training has come; with the seed, all that its random numbers depend on.
-
-    The order of the data is a function of (seed, epoch), dropout one of (seed, step, rank): there
-    is no hidden random state to lose.
-    """
-
-    epoch: int = 0
-    """Epochs that are complete."""
-    step_in_epoch: int = 0
-    """Steps done in the epoch under way."""
-    step: int = 0
-    """Optimiser steps done in all."""
-    best_score: float | None = None
-    """Highest ``val/pearson_mean`` so far."""
-    best_epoch: int = 0
-    """Epoch (from 1) that reached it."""
-    loss_sums: dict[str, float] = field(default_factory=dict)
-    """Losses of the epoch under way, each times its windows, and the windows (``windows``)."""
-    history: list[dict[str, float]] = field(default_factory=list)
-    """Metrics of every complete epoch."""
-
-    @property
-    def name(self) -> str:
-        """Folder of the checkpoint that is saved here."""
-        return f"epoch-{self.epoch:04d}-step-{self.step:07d}"
+WEIGHTS = "model.safetensors"
+NORMALISATION = "normalisation.safetensors"
+VOXELS = "voxels.safetensors"
+STATE = "state.pt"
+_HASH_BLOCK_BYTES = 4 * 2**20
 
 
 def save_checkpoint(
@@ -187,91 +153,45 @@ def restore_checkpoint(
         raise InputError(f"{folder}: not a complete checkpoint of this run: {reason}") from error
 
 
-def keep_checkpoint(storage: Storage, run: str, folder: Path, name: str) -> None:
-    """Store a checkpoint below a run's folder; keep it, the one before it and the best."""
-    storage.store(folder, f"{run}/{name}", last=RECORD)
-    drop_checkpoints(storage, run, keep=_KEPT)
+def file_checksum(path: Path) -> str:
+    """Return the xxh3_128 of a local file, in hexadecimal."""
+    digest = xxhash.xxh3_128()
+    with path.open("rb") as stream:
+        while block := stream.read(_HASH_BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
 
 
-def drop_checkpoints(storage: Storage, run: str, keep: int = 0) -> None:
-    """Delete a run's checkpoints but for the best and the latest `keep`, and what is incomplete.
-
-    Only one process may write checkpoints of a run at a time.
-    """
-    found = {posixpath.dirname(name) for name in storage.names(run)}
-    folders = {name for name in found if _NAME.fullmatch(posixpath.basename(name))}
-    records = sound_records(storage, run)
-    kept = {*_newest_first(records)[:keep], best_of(records)}
-    for name in folders - kept:
-        storage.delete(f"{name}/{RECORD}")  # first: a folder without it is no checkpoint
-        storage.delete_folder(name)
-
-
-def _newest_first(names: Iterable[str]) -> list[str]:
-    """Return the paths of checkpoints by their step."""
-
-    def step(name: str) -> int:
-        found = _NAME.fullmatch(posixpath.basename(name))
-        return int(found["step"]) if found else -1
-
-    return sorted(names, key=step, reverse=True)
-
-
-@contextmanager
-def open_latest(
-    storage: Storage,
-    run: str,
-    open_folder: Callable[[str], AbstractContextManager[str]],
-    show: Callable[[str], None],
-) -> Iterator[str | None]:
-    """Find a run's latest checkpoint that is whole, and keep it open.
+def damage(folder: Path, names: Iterable[str] | None = None) -> str | None:
+    """Say what is wrong with a local checkpoint, or return None if it is whole.
 
     Parameters
     ----------
-    storage, run : Storage, str
-        Where the run is.
-    open_folder : callable
-        Gives a local folder with the files of a checkpoint's path.
-    show : callable
-        Is told of every checkpoint that is passed over.
-
-    Yields
-    ------
-    str or None
-        Path of the checkpoint below the storage; None if the run has none yet.
-
-    Raises
-    ------
-    InputError
-        If none of several is whole.
+    folder : Path
+        Of the checkpoint.
+    names : iterable of str, optional
+        Files that are looked at (default: all that the record knows).
     """
-    names = _newest_first(checkpoint_names(storage, run))
-    for name in names:
-        with open_folder(name) as folder:
-            problem = damage(Path(folder))
-            if problem is None:
-                yield name
-                return
-        show(f"{problem}; going back to the checkpoint before it")
-    if names:
-        raise InputError(
-            f"{storage.describe(run)}: none of its {len(names)} checkpoints is whole: delete the "
-            "folder to train anew, or give another --name"
-        )
-    yield None
-
-
-def latest_record(storage: Storage, run: str) -> dict[str, Any] | None:
-    """Return the record of a run's latest checkpoint, or None if it has none."""
-    records = sound_records(storage, run)
-    names = _newest_first(records)
-    return records[names[0]] if names else None
-
-
-def epoch_history(storage: Storage, run: str) -> list[dict[str, float]]:
-    """Return the metrics of every epoch of a run, as its latest checkpoint has them."""
-    record = latest_record(storage, run)
-    return [] if record is None else Position(**record["position"]).history
+    try:
+        known = dict(read_record(folder)[CHECKSUMS])
+    except InputError as error:
+        return str(error)
+    except (KeyError, TypeError, ValueError):
+        return f"{folder / RECORD}: damaged: it has no checksums"
+    for name in known if names is None else names:
+        path = folder / name
+        try:
+            found = file_checksum(path)
+        except FileNotFoundError:
+            return f"{path}: no such file"
+        except OSError as error:
+            return f"{path}: cannot be read: {error.strerror}"
+        if found != known.get(name):
+            return (
+                f"{path}: damaged: checksum {found[:12]} of {path.stat().st_size:,} bytes; "
+                f"its {RECORD} says {str(known.get(name))[:12]}"
+            )
+    return None
 
 
 def load_voxel_pearson(folder: Path) -> np.ndarray:

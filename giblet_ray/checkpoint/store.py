@@ -1,0 +1,181 @@
+"""The checkpoints below a run's folder: kept, found, the newest, the best, fetched."""
+
+from __future__ import annotations
+
+import contextlib
+import posixpath
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+from giblet_ray.checkpoint.files import damage
+from giblet_ray.checkpoint.record import RECORD, Position, record_at
+from giblet_ray.dataset.storage import Storage
+from giblet_ray.errors import InputError
+
+_KEPT = 2
+"""Latest checkpoints that are kept, beside the best: if one is damaged, there is one before it."""
+_NAME = re.compile(r"epoch-(?P<epoch>[0-9]{4,})-step-(?P<step>[0-9]{7,})")
+
+
+def keep_checkpoint(storage: Storage, run: str, folder: Path, name: str) -> None:
+    """Store a checkpoint below a run's folder; keep it, the one before it and the best."""
+    storage.store(folder, f"{run}/{name}", last=RECORD)
+    drop_checkpoints(storage, run, keep=_KEPT)
+
+
+def drop_checkpoints(storage: Storage, run: str, keep: int = 0) -> None:
+    """Delete a run's checkpoints but for the best and the latest `keep`, and what is incomplete.
+
+    Only one process may write checkpoints of a run at a time.
+    """
+    found = {posixpath.dirname(name) for name in storage.names(run)}
+    folders = {name for name in found if _NAME.fullmatch(posixpath.basename(name))}
+    records = sound_records(storage, run)
+    kept = {*_newest_first(records)[:keep], best_of(records)}
+    for name in folders - kept:
+        storage.delete(f"{name}/{RECORD}")  # first: a folder without it is no checkpoint
+        storage.delete_folder(name)
+
+
+def _newest_first(names: Iterable[str]) -> list[str]:
+    """Return the paths of checkpoints by their step."""
+
+    def step(name: str) -> int:
+        found = _NAME.fullmatch(posixpath.basename(name))
+        return int(found["step"]) if found else -1
+
+    return sorted(names, key=step, reverse=True)
+
+
+@contextmanager
+def open_latest(
+    storage: Storage,
+    run: str,
+    open_folder: Callable[[str], AbstractContextManager[str]],
+    show: Callable[[str], None],
+) -> Iterator[str | None]:
+    """Find a run's latest checkpoint that is whole, and keep it open.
+
+    Parameters
+    ----------
+    storage, run : Storage, str
+        Where the run is.
+    open_folder : callable
+        Gives a local folder with the files of a checkpoint's path.
+    show : callable
+        Is told of every checkpoint that is passed over.
+
+    Yields
+    ------
+    str or None
+        Path of the checkpoint below the storage; None if the run has none yet.
+
+    Raises
+    ------
+    InputError
+        If none of several is whole.
+    """
+    names = _newest_first(checkpoint_names(storage, run))
+    for name in names:
+        with open_folder(name) as folder:
+            problem = damage(Path(folder))
+            if problem is None:
+                yield name
+                return
+        show(f"{problem}; going back to the checkpoint before it")
+    if names:
+        raise InputError(
+            f"{storage.describe(run)}: none of its {len(names)} checkpoints is whole: delete the "
+            "folder to train anew, or give another --name"
+        )
+    yield None
+
+
+def latest_record(storage: Storage, run: str) -> dict[str, Any] | None:
+    """Return the record of a run's latest checkpoint, or None if it has none."""
+    records = sound_records(storage, run)
+    names = _newest_first(records)
+    return records[names[0]] if names else None
+
+
+def epoch_history(storage: Storage, run: str) -> list[dict[str, float]]:
+    """Return the metrics of every epoch of a run, as its latest checkpoint has them."""
+    record = latest_record(storage, run)
+    return [] if record is None else Position(**record["position"]).history
+
+
+def checkpoint_names(storage: Storage, run: str) -> list[str]:
+    """Return the path of every complete checkpoint below a run's folder."""
+    return [
+        posixpath.dirname(name) for name in storage.names(run) if posixpath.basename(name) == RECORD
+    ]
+
+
+def sound_records(storage: Storage, run: str) -> dict[str, dict[str, Any]]:
+    """Return the record of every checkpoint below a run's folder, by the checkpoint's path.
+
+    Left out are those whose record is damaged: what is wrong with it, a run says that would go on
+    from there.
+    """
+    records = {}
+    for name in checkpoint_names(storage, run):
+        with contextlib.suppress(InputError):
+            records[name] = record_at(storage, posixpath.join(name, RECORD))
+    return records
+
+
+def best_checkpoint(storage: Storage, run: str) -> tuple[str, dict[str, Any]] | None:
+    """Return the path and the record of a run's best checkpoint, or None if the run has none.
+
+    One from within an epoch, which has no score, counts only if there is no other.
+
+    Raises
+    ------
+    InputError
+        If it has some, and the record of each is damaged.
+    """
+    records = sound_records(storage, run)
+    best = best_of(records)
+    if best is not None:
+        return best, records[best]
+    for name in checkpoint_names(storage, run):
+        record_at(storage, posixpath.join(name, RECORD))
+    return None
+
+
+def best_of(records: Mapping[str, dict[str, Any]]) -> str | None:
+    """Return the path of the best of some checkpoints, or None if there are none."""
+
+    def merit(name: str) -> tuple[bool, float, int]:
+        score = records[name]["score"]
+        return score is not None, score or 0.0, records[name]["position"]["step"]
+
+    return max(records, key=merit, default=None)
+
+
+def fetch_best_checkpoint(storage: Storage, run: str) -> Path | None:
+    """Return a local folder with a run's best checkpoint, or None if the run has none.
+
+    A checkpoint on another file system is copied to a temporary folder.
+    """
+    best = best_checkpoint(storage, run)
+    return None if best is None else storage.fetch(best[0])
+
+
+def local_checkpoint(location: str) -> Path:
+    """Return a local folder with the checkpoint at a path or URI, or the best one of a run there.
+
+    Raises
+    ------
+    InputError
+        If there is no complete checkpoint.
+    """
+    folder = fetch_best_checkpoint(Storage.at(location), "")
+    if folder is None:
+        raise InputError(
+            f"{location}: no checkpoint; a folder with {RECORD}, or a run's folder, is accepted"
+        )
+    return folder
