@@ -22,7 +22,7 @@ def main(job: PromoteJob) -> None:
 
         preflight_promotion(job, show)
         return
-    from giblet_ray.tracking.promotion import promote
+    from giblet_ray.promotion.promote import promote
 
     promoted = promote(job, show)
     title = "promoted" if promoted.changed else "promoted already"

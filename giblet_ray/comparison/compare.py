@@ -12,12 +12,12 @@ from pyarrow.fs import FileType
 from giblet_ray.comparison.heldout import TrainedRun
 from giblet_ray.comparison.importance import setting_importance
 from giblet_ray.comparison.pairs import MAX_RUNS, PairSettings, open_best, pair_all
+from giblet_ray.comparison.read import read_runs
 from giblet_ray.comparison.result import ComparedGroup, Comparison, Pair
 from giblet_ray.comparison.runs import (
     ComparedRun,
     RunGroup,
     differing_grouping,
-    find_run_id,
     group_runs,
     run_labels,
     settings_that_differ,
@@ -30,7 +30,7 @@ from giblet_ray.console import say_stages
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError, nearest
 from giblet_ray.evaluation.bootstrap import Interval
-from giblet_ray.tracking.read import read_runs
+from giblet_ray.tracking.recorded_run import find_run_id
 
 Report = Callable[[str, float], None]
 _LAG = "data.lag_trs"

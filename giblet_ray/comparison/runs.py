@@ -8,8 +8,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from giblet_ray.errors import InputError, nearest
-
 SCORE = "val/pearson_mean"
 """What the best checkpoint is chosen by."""
 
@@ -21,7 +19,6 @@ _FREE = ("data.residence", "train.checkpoint_every_steps", "train.log_every_step
 """Settings that change no number of a training."""
 _LOWER_IS_BETTER = ("loss", "mse", "seconds", "wait_share")
 _SHORT = 12
-_MANY = 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,36 +201,6 @@ def run_labels(runs: Sequence[ComparedRun]) -> dict[str, str]:
             if run.id not in labels and (texts.count(text) == 1 or spell is spelled[-1]):
                 labels[run.id] = text
     return labels
-
-
-def find_run_id(names_by_id: Mapping[str, str], wanted: str, setting: str, where: str) -> str:
-    """Return the id of the run that is meant by a name, or by an id's first 8 characters or more.
-
-    Parameters
-    ----------
-    names_by_id : mapping of str to str
-        The runs that there are.
-    wanted : str
-        Name or id.
-    setting, where : str
-        For messages: the setting that `wanted` was given as, and what the runs are in.
-
-    Raises
-    ------
-    InputError
-        If there is none, or more than one.
-    """
-    by_name = [id for id, name in names_by_id.items() if name == wanted]
-    by_id = [id for id in names_by_id if len(wanted) >= 8 and id.startswith(wanted)]
-    found = by_name or by_id
-    if len(found) == 1:
-        return found[0]
-    if found:
-        ids = ", ".join(found)
-        raise InputError(f"{setting} {wanted}: {len(found)} have this name; give an id: {ids}")
-    names = sorted(set(names_by_id.values()))
-    has = ", ".join(names[:_MANY]) + (", ..." if len(names) > _MANY else "") or "none"
-    raise InputError(f"{setting} {wanted}: not in {where}{nearest(wanted, names)}; it has {has}")
 
 
 def higher_is_better(metric: str) -> bool:

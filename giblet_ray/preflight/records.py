@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from giblet_ray.comparison.compare import comparison_folder
+from giblet_ray.comparison.read import read_runs
 from giblet_ray.comparison.runs import group_runs
 from giblet_ray.config import CompareJob, PromoteJob
 from giblet_ray.preflight.report import Report
-from giblet_ray.tracking.promotion import promote
-from giblet_ray.tracking.read import read_runs
+from giblet_ray.promotion.promote import promote
 
 
 def preflight_comparison(job: CompareJob, show: Callable[[str], None]) -> None:

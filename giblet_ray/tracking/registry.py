@@ -1,22 +1,20 @@
-"""MLflow's model registry: versions of a registered model, and the checkpoints that they hold."""
+"""MLflow's model registry: versions of a registered model, and the files that they hold."""
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import mlflow
-from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from giblet_ray.checkpoint.record import RECORD, read_record
 from giblet_ray.errors import InputError, nearest
-from giblet_ray.tracking.store import open_store
+from giblet_ray.tracking.logged_model import model_files
+from giblet_ray.tracking.server import MLFLOW_ERRORS, brief
+from giblet_ray.tracking.store import Store, open_store
 
 _ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 """What MLflow answers where there is no such model, and where there is no such alias."""
@@ -43,44 +41,23 @@ class Registered:
     files: str
 
 
-def find_alias(client: MlflowClient, name: str, alias: str) -> Registered | None:
+def find_alias(store: Store, name: str, alias: str) -> Registered | None:
     """Return the version that an alias names, or None if it names none."""
-    try:
-        return _registered(client, client.get_model_version_by_alias(name, alias))
-    except MlflowException as error:
-        if error.error_code in _ABSENT:
-            return None
-        raise
+    return _if_there(store, lambda: store.client.get_model_version_by_alias(name, alias))
 
 
-def model_files(client: MlflowClient, model_id: str) -> str:
-    """Return the URI of the folder with a logged model's checkpoint."""
-    return f"{client.get_logged_model(model_id).artifact_location}/artifacts"
+def set_alias(store: Store, name: str, alias: str, version: str) -> None:
+    """Make an alias name a version."""
+    store.client.set_registered_model_alias(name, alias, version)
 
 
-def fetch_record(client: MlflowClient, files: str) -> dict[str, Any] | None:
-    """Return the record of a model's checkpoint, or None if it has none within reach.
-
-    Parameters
-    ----------
-    client : MlflowClient
-        Of the store that knows the model.
-    files : str
-        URI of the folder with its checkpoint.
-    """
-    try:
-        return json.loads(Path(_download(client, f"{files}/{RECORD}")).read_text())
-    except (MlflowException, OSError, ValueError):
-        return None
-
-
-def register(client: MlflowClient, name: str, model_id: str, tags: Mapping[str, str]) -> str:
+def register(store: Store, name: str, model_id: str, tags: Mapping[str, str]) -> str:
     """Return the version of a registered model that a logged model is; make it if there is none.
 
     Parameters
     ----------
-    client : MlflowClient
-        Of the store that has the logged model.
+    store : Store
+        Has the logged model.
     name : str
         Registered model; made if it is not there.
     model_id : str
@@ -88,20 +65,18 @@ def register(client: MlflowClient, name: str, model_id: str, tags: Mapping[str, 
     tags : mapping of str to str
         What a new version is tagged with.
     """
-    source = f"models:/{model_id}"
-    versions = _versions_of(client, name)
-    for version in versions:
-        if version.source == source:
-            return str(version.version)
-    if not versions:
-        try:
-            client.create_registered_model(name)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
-    # It looks the logged model up in this store, whatever the client's is.
-    mlflow.set_tracking_uri(client.tracking_uri)
+    client, source = store.client, f"models:/{model_id}"
     run_id = client.get_logged_model(model_id).source_run_id
+    for version in client.search_model_versions(f"run_id = '{run_id}'"):
+        if (version.name, version.source) == (name, source):
+            return str(version.version)
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    # It looks the logged model up in this store, whatever the client's is.
+    mlflow.set_tracking_uri(store.uri)
     made = client.create_model_version(name, source, run_id, dict(tags), model_id=model_id)
     return str(made.version)
 
@@ -119,7 +94,7 @@ def fetch_registered(uri: str, tracking_uri: str) -> tuple[Path, Registered]:
     Raises
     ------
     InputError
-        If the store has no such model, or it is none of this package's.
+        If the store has no such model, or its files cannot be fetched.
     """
     parts = _URI.fullmatch(uri)
     if parts is None:
@@ -127,51 +102,45 @@ def fetch_registered(uri: str, tracking_uri: str) -> tuple[Path, Registered]:
             f"--model {uri}: models:/NAME@ALIAS and models:/NAME/VERSION are accepted, such as "
             "models:/giblet-encoder@champion"
         )
-    client = open_store(tracking_uri)
+    store = open_store(tracking_uri)
     try:
-        chosen = _find(client, uri, **parts.groupdict())
-        folder = Path(_download(client, chosen.files))
-    except (MlflowException, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"--model {uri}: cannot be fetched: {reason}") from error
-    read_record(folder)
-    return folder, chosen
+        chosen = _find(store, uri, **parts.groupdict())
+        return store.fetch(chosen.files), chosen
+    except MLFLOW_ERRORS as error:
+        raise InputError(f"--model {uri}: cannot be fetched: {brief(error)}") from error
 
 
-def _find(
-    client: MlflowClient, uri: str, name: str, alias: str | None, version: str | None
-) -> Registered:
-    versions = _versions_of(client, name)
-    for found in versions:
-        if str(found.version) == version:
-            return _registered(client, found)
-    if alias is not None and (named := find_alias(client, name, alias)) is not None:
-        return named
-    raise InputError(f"--model {uri}: {_what_there_is(client, name, versions)}")
+def _find(store: Store, uri: str, name: str, alias: str | None, version: str | None) -> Registered:
+    if alias is not None:
+        found = find_alias(store, name, alias)
+    else:
+        found = _if_there(store, lambda: store.client.get_model_version(name, str(version)))
+    if found is None:
+        raise InputError(f"--model {uri}: {_what_there_is(store, name)}")
+    return found
 
 
-def _registered(client: MlflowClient, version: ModelVersion) -> Registered:
-    location = client.get_model_version_download_uri(version.name, version.version)
+def _if_there(store: Store, ask: Callable[[], ModelVersion]) -> Registered | None:
+    try:
+        version = ask()
+    except MlflowException as error:
+        if error.error_code in _ABSENT:
+            return None
+        raise
+    location = store.client.get_model_version_download_uri(version.name, version.version)
     return Registered(
-        version.name, str(version.version), version.run_id or "", f"{location}/artifacts"
+        version.name, str(version.version), version.run_id or "", model_files(location)
     )
 
 
-def _versions_of(client: MlflowClient, name: str) -> list[ModelVersion]:
-    return list(client.search_model_versions(f"name = '{name}'"))
-
-
-def _download(client: MlflowClient, uri: str) -> str:
-    """Return the local path of a file or folder: the store's own, or a temporary copy."""
-    return mlflow.artifacts.download_artifacts(artifact_uri=uri, tracking_uri=client.tracking_uri)
-
-
-def _what_there_is(client: MlflowClient, name: str, versions: Sequence[ModelVersion]) -> str:
+def _what_there_is(store: Store, name: str) -> str:
     """Say what could be asked for instead."""
-    if not versions:
-        names = [model.name for model in client.search_registered_models()]
+    names = [model.name for model in store.client.search_registered_models()]
+    if name not in names:
         has = ", ".join(names) or "none: jobs/promote.py registers one"
         return f"no registered model {name}{nearest(name, names)}; there are {has}"
-    aliases = ", ".join(f"@{alias}" for alias in client.get_registered_model(name).aliases)
-    numbers = ", ".join(sorted((str(version.version) for version in versions), key=int))
-    return f"{name} has the aliases {aliases or 'none'} and the versions {numbers}"
+    aliases = ", ".join(f"@{alias}" for alias in store.client.get_registered_model(name).aliases)
+    # Looked through here, since filters of MLflow hold no quotes.
+    versions = [int(v.version) for v in store.client.search_model_versions() if v.name == name]
+    numbers = ", ".join(map(str, sorted(versions)))
+    return f"{name} has the aliases {aliases or 'none'} and the versions {numbers or 'none'}"

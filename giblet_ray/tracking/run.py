@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import subprocess
 import time
@@ -30,12 +31,9 @@ from giblet_ray.errors import InputError
 from giblet_ray.submission import submitted_commit
 from giblet_ray.tracking.points import RunAddress
 from giblet_ray.tracking.quiet import quiet_mlflow
+from giblet_ray.tracking.recorded_run import COMMIT_TAG, DATASET_TAG, IDENTITY_TAG, RUN_TAG
 from giblet_ray.tracking.server import MLFLOW_ERRORS, brief, check_server
 
-RUN_TAG = "giblet_ray.run"
-"""Folder of the run, which holds its checkpoints."""
-DATASET_TAG = "giblet_ray.dataset"
-"""Checksum of the data set's manifest."""
 PACKAGES = ("giblet_ray", "ray", "torch", "mlflow", "pyarrow", "numpy", "encodec")
 _SQLITE = "sqlite:///"
 _TABLE = "settings.json"
@@ -71,8 +69,9 @@ class MlflowRun:
         Made if it is not there.
     name : str
         Name of the run.
-    identity : str
-        What tells this training from others of the same name: a run with it is continued.
+    folder : str
+        Folder of its checkpoints, which tells it from others of its name: the run that was begun
+        for it is continued.
     tags : mapping of str to str, optional
         More that a new run is tagged with.
 
@@ -94,7 +93,7 @@ class MlflowRun:
         uri: str,
         experiment: str,
         name: str,
-        identity: str,
+        folder: str,
         tags: Mapping[str, str] | None = None,
     ) -> None:
         quiet_mlflow()
@@ -105,7 +104,7 @@ class MlflowRun:
                 Path(self.uri.removeprefix(_SQLITE)).parent.mkdir(parents=True, exist_ok=True)
             self._client = MlflowClient(self.uri)
             self.experiment_id = self._experiment(experiment)
-            self._begin(name, identity, tags or {})
+            self._begin(name, folder, tags or {})
             self.reopen()
         except MLFLOW_ERRORS as error:
             raise InputError(f"--tracking.uri {uri}: cannot be used: {brief(error)}") from error
@@ -116,13 +115,13 @@ class MlflowRun:
         return RunAddress(self.uri, self.id, self.started)
 
     def sibling(
-        self, name: str, identity: str, tags: Mapping[str, str], began: float | None = None
+        self, name: str, folder: str, tags: Mapping[str, str], began: float | None = None
     ) -> MlflowRun:
         """Return another run of the experiment, found as it is, or begun.
 
         Parameters
         ----------
-        name, identity : str
+        name, folder : str
             As of this one.
         tags : mapping of str to str
             More that a new run is tagged with.
@@ -135,15 +134,17 @@ class MlflowRun:
             If the server is away.
         """
         other = copy.copy(self)
-        other._begin(name, identity, tags, began)
+        other._begin(name, folder, tags, began)
         return other
 
     def _begin(
-        self, name: str, identity: str, tags: Mapping[str, str], began: float | None = None
+        self, name: str, folder: str, tags: Mapping[str, str], began: float | None = None
     ) -> None:
+        # Not the folder itself: filters of MLflow have no way to write one with quotes.
+        identity = hashlib.sha256(folder.encode()).hexdigest()
         run = self._find(identity)
         if run is None:
-            tags = {RUN_TAG: identity, **_provenance(), **tags}
+            tags = {RUN_TAG: folder, IDENTITY_TAG: identity, **_provenance(), **tags}
             run = self._client.create_run(
                 self.experiment_id, run_name=name, tags=tags, start_time=_milliseconds(began)
             )
@@ -161,7 +162,7 @@ class MlflowRun:
         return self._client.create_experiment(name, artifact_location=artifacts)
 
     def _find(self, identity: str) -> Run | None:
-        where = f"tags.`{RUN_TAG}` = '{identity}'"
+        where = f"tags.`{IDENTITY_TAG}` = '{identity}'"
         oldest = ["attributes.start_time ASC"]
         runs = self._client.search_runs([self.experiment_id], where, 1, 1, oldest)
         return runs[0] if runs else None
@@ -262,7 +263,7 @@ def _provenance() -> dict[str, str]:
     tags = {f"version.{package}": package_version(package) for package in PACKAGES}
     commit = git_commit()
     if commit:
-        tags["mlflow.source.git.commit"] = commit
+        tags[COMMIT_TAG] = commit
     return tags
 
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import mlflow
 from mlflow import MlflowClient
-from mlflow.entities import Run
+from mlflow.entities import LoggedModelStatus, Run
+from mlflow.exceptions import MlflowException
 
 from giblet_ray.errors import InputError
+from giblet_ray.tracking.logged_model import model_files
 from giblet_ray.tracking.quiet import quiet_mlflow
+from giblet_ray.tracking.recorded_run import RecordedRun
 from giblet_ray.tracking.run import absolute_uri
 from giblet_ray.tracking.server import MLFLOW_ERRORS, brief, check_server
 
@@ -19,8 +23,78 @@ _SQLITE = "sqlite:///"
 _PAGE = 1000
 
 
-def open_store(uri: str) -> MlflowClient:
-    """Return a client of the tracking store and model registry at `uri`.
+class Store:
+    """A tracking store and model registry, as it is.
+
+    Its methods raise MLflow's own errors; see
+    :func:`giblet_ray.tracking.server.tracking_errors`.
+
+    Attributes
+    ----------
+    uri : str
+        ``sqlite:///FILE``, or the address of a server.
+    client : MlflowClient
+        What asks it.
+    """
+
+    def __init__(self, uri: str, client: MlflowClient) -> None:
+        self.uri, self.client = uri, client
+
+    def experiments(self) -> dict[str, str]:
+        """Return the ids of all experiments by their names."""
+        return {found.name: found.experiment_id for found in self.client.search_experiments()}
+
+    def runs(self, experiment_id: str | None = None) -> list[RecordedRun]:
+        """Return the runs of an experiment, or of all."""
+        ids = [experiment_id] if experiment_id else list(self.experiments().values())
+        return [_recorded(run) for run in self._pages(ids)]
+
+    def _pages(self, experiment_ids: list[str]) -> Iterator[Run]:
+        token: str | None = None
+        while True:
+            page = self.client.search_runs(experiment_ids, max_results=_PAGE, page_token=token)
+            yield from page
+            token = page.token
+            if not token:
+                return
+
+    def run(self, run_id: str) -> RecordedRun:
+        """Return one run."""
+        return _recorded(self.client.get_run(run_id))
+
+    def curve(self, run_id: str, key: str) -> dict[int, float]:
+        """Return a metric's values by step; of several, the last one logged."""
+        points = self.client.get_metric_history(run_id, key)
+        return {m.step: m.value for m in sorted(points, key=lambda m: (m.step, m.timestamp))}
+
+    def models(self, run_id: str) -> dict[str, str]:
+        """Return the URIs of the files of a run's logged models, by the models' ids.
+
+        Those that were not logged to the end are left out.
+        """
+        outputs = self.client.get_run(run_id).outputs
+        ids = [output.model_id for output in outputs.model_outputs] if outputs else []
+        models = [self.client.get_logged_model(each) for each in ids]
+        return {
+            model.model_id: model_files(model.artifact_location)
+            for model in models
+            if model.status == LoggedModelStatus.READY
+        }
+
+    def fetch(self, uri: str) -> Path:
+        """Return the local path of a file or folder: the store's own, or a temporary copy."""
+        return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, tracking_uri=self.uri))
+
+    def read(self, uri: str) -> str | None:
+        """Return the text of a small file, or None if it is not within reach."""
+        try:
+            return self.fetch(uri).read_text()
+        except (MlflowException, OSError, ValueError):
+            return None
+
+
+def open_store(uri: str) -> Store:
+    """Open the tracking store and model registry at `uri`.
 
     Parameters
     ----------
@@ -42,25 +116,25 @@ def open_store(uri: str) -> MlflowClient:
         client.search_experiments(max_results=1)
     except (*MLFLOW_ERRORS, ImportError) as error:
         raise InputError(f"--tracking.uri {uri}: cannot be read: {brief(error)}") from error
-    return client
+    return Store(where, client)
 
 
-def all_runs(client: MlflowClient, experiment_ids: Sequence[str] | None = None) -> Iterator[Run]:
-    """Yield every run of some experiments, or of all, page by page."""
-    if experiment_ids is None:
-        experiment_ids = [each.experiment_id for each in client.search_experiments()]
-    token: str | None = None
-    while True:
-        page = client.search_runs(list(experiment_ids), max_results=_PAGE, page_token=token)
-        yield from page
-        token = page.token
-        if not token:
-            return
-
-
-def run_names(runs: Iterable[Run]) -> dict[str, str]:
-    """Return the runs' names by their ids."""
-    return {run.info.run_id: run.info.run_name for run in runs}
+def _recorded(run: Run) -> RecordedRun:
+    info, data = run.info, run.data
+    inputs = run.inputs.dataset_inputs if run.inputs else []
+    dataset = inputs[0].dataset if inputs else None
+    return RecordedRun(
+        id=info.run_id,
+        name=info.run_name,
+        status=info.status,
+        started=info.start_time / 1000,
+        ended=info.end_time / 1000 if info.end_time else None,
+        tags=data.tags,
+        settings=data.params,
+        metrics=data.metrics,
+        dataset=dataset.name if dataset else "",
+        dataset_digest=dataset.digest if dataset else "",
+    )
 
 
 def _check_file(file: Path) -> None:

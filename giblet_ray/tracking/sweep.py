@@ -17,17 +17,16 @@ from giblet_ray.dataset.storage import Storage
 from giblet_ray.tracking.finish import take_steps
 from giblet_ray.tracking.metric_log import MetricLog
 from giblet_ray.tracking.points import Point, keep_unsent, read_unsent
+from giblet_ray.tracking.recorded_run import (
+    BEST_TAG,
+    CAUSE_TAG,
+    KIND_TAG,
+    PARENT_TAG,
+    TRIAL_TAG,
+)
 from giblet_ray.tracking.run import MlflowRun
 from giblet_ray.tracking.system_metrics import SystemMetrics
 
-KIND_TAG = "giblet_ray.kind"
-"""``sweep`` on a parent; trainings have none."""
-TRIAL_TAG = "giblet_ray.trial"
-CAUSE_TAG = "giblet_ray.cause"
-"""Why a trial was stopped or has failed."""
-BEST_TAG = "giblet_ray.best"
-"""On a parent, the run of its best child."""
-_PARENT_TAG = "mlflow.parentRunId"
 _FLUSH_SECONDS = 10.0
 """Time that MLflow is given, also if a sweep has failed or was interrupted."""
 
@@ -214,9 +213,9 @@ class _SweepLog(MetricLog):
         self, folder: str, tags: Mapping[str, str] | None = None, began: float | None = None
     ) -> MlflowRun:
         """Return the run of a trial, found or begun."""
-        tags = {_PARENT_TAG: self._parent.id, **(tags or {})}
-        name, identity = f"{self._name}/{folder}", f"{self._location}/{folder}"
-        run = self._parent.sibling(name, identity, tags, began)
+        tags = {PARENT_TAG: self._parent.id, **(tags or {})}
+        name, location = f"{self._name}/{folder}", f"{self._location}/{folder}"
+        run = self._parent.sibling(name, location, tags, began)
         self._ids[folder] = run.id
         return run
 

@@ -24,7 +24,6 @@ from giblet_ray.preflight.brief import check_training
 from giblet_ray.progress import Progress
 from giblet_ray.settings import flat_settings
 from giblet_ray.tracking.finish import RunEnd
-from giblet_ray.tracking.report import report_best
 from giblet_ray.tracking.run import MlflowRun, absolute_uri, ending
 from giblet_ray.tracking.server import tracking_errors
 from giblet_ray.training.board import claimed_board
@@ -37,6 +36,7 @@ from giblet_ray.training.data import (
     read_rows,
 )
 from giblet_ray.training.loop import is_finished, smallest_batch
+from giblet_ray.training.report import report_best
 from giblet_ray.training.worker_group import run_workers
 
 _FREE_TO_CHANGE = {

@@ -15,7 +15,7 @@ from giblet_ray.dataset.reader import Dataset
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.tracking.metric_log import MetricLog
 from giblet_ray.tracking.run import MlflowRun
-from giblet_ray.tracking.store import all_runs, open_store
+from giblet_ray.tracking.store import open_store
 from giblet_ray.tracking.sweep import SweepRuns
 from giblet_ray.training.trainer import flat_settings, saved_config
 
@@ -126,5 +126,5 @@ def store(
     sweep.end("0000", "stopped", "asha at epoch 1", {}, "")
     sweep.end("0001", "failed", "loss is NaN <in epoch 1>", {}, "")
     sweep.close("FINISHED", 60)
-    ids |= {run.info.run_name: run.info.run_id for run in all_runs(open_store(uri))}
+    ids |= {run.name: run.id for run in open_store(uri).runs()}
     return Store(uri, EXPERIMENT, str(dataset), folder, ids)

@@ -12,11 +12,11 @@ import scipy.stats
 
 from giblet_ray.checkpoint.trained import Encoder
 from giblet_ray.comparison.heldout import TrainedRun, block_sums, common_trs
+from giblet_ray.comparison.read import read_runs
 from giblet_ray.comparison.scores import read_voxel_scores
 from giblet_ray.dataset.reader import Selection, Span, as_arrays, bold_column
 from giblet_ray.errors import InputError
 from giblet_ray.evaluation.paired import paired_test
-from giblet_ray.tracking.read import read_runs
 
 
 @pytest.fixture(scope="module")

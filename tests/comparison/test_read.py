@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from giblet_ray.comparison.read import read_runs
 from giblet_ray.errors import InputError
-from giblet_ray.tracking.read import read_runs
 
 
 @pytest.fixture(scope="module")

@@ -15,19 +15,19 @@ from mlflow import MlflowClient
 
 from giblet_ray.checkpoint.store import fetch_best_checkpoint, latest_record
 from giblet_ray.checkpoint.trained import Encoder
+from giblet_ray.comparison.read import read_runs
 from giblet_ray.config import PromoteJob, TrainJob
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
+from giblet_ray.promotion.promote import promote
 from giblet_ray.tracking.finish import RunEnd
 from giblet_ray.tracking.metric_log import MetricLog
 from giblet_ray.tracking.points import keep_unsent, read_unsent
-from giblet_ray.tracking.promotion import promote
-from giblet_ray.tracking.read import read_runs
 from giblet_ray.tracking.registry import fetch_registered
-from giblet_ray.tracking.report import report_best
 from giblet_ray.tracking.run import MlflowRun
 from giblet_ray.tracking.store import open_store
 from giblet_ray.tracking.sweep import SweepRuns
+from giblet_ray.training.report import report_best
 from giblet_ray.training.trainer import saved_config
 
 _PATIENCE_SECONDS = 120
@@ -133,7 +133,7 @@ def test_a_run_that_the_user_deleted_holds_up_no_other(server: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "start", [partial(MlflowRun, experiment="away", name="start", identity="start"), open_store]
+    "start", [partial(MlflowRun, experiment="away", name="start", folder="start"), open_store]
 )
 def test_a_server_that_is_away_at_the_start_is_one_line(start: Callable[[str], object]) -> None:
     with socket.socket() as nobody:  # bound, and not listened to

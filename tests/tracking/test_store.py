@@ -15,7 +15,7 @@ from giblet_ray.tracking.store import open_store
 
 def test_store_that_was_written_is_opened(tmp_path: Path) -> None:
     run = MlflowRun(f"sqlite:///{tmp_path}/mlflow.db", "x", "night", "/runs/night")
-    assert open_store(run.uri).get_run(run.id).info.run_name == "night"
+    assert open_store(run.uri).run(run.id).name == "night"
 
 
 def test_store_that_is_not_there_is_not_made(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def test_an_experiment_s_artifacts_lie_beside_the_store(uri: str, experiment: st
     assert (below / run.id / "artifacts/note.txt").read_text() == "hello"
 
 
-def test_run_of_the_same_identity_is_continued(uri: str) -> None:
+def test_run_of_the_same_folder_is_continued(uri: str) -> None:
     first = MlflowRun(uri, "names", "night", "/runs/night")
     first.close("FAILED")
     again = MlflowRun(uri, "names", "night", "/runs/night")

@@ -18,10 +18,10 @@ from giblet_ray.checkpoint.trained import Encoder
 from giblet_ray.config import PromoteJob
 from giblet_ray.dataset.reader import Dataset
 from giblet_ray.errors import InputError
-from giblet_ray.tracking.promotion import Promotion, promote
+from giblet_ray.promotion.promote import Promotion, promote
+from giblet_ray.tracking.recorded_run import KIND_TAG
 from giblet_ray.tracking.registry import fetch_registered
 from giblet_ray.tracking.run import MlflowRun
-from giblet_ray.tracking.sweep import KIND_TAG
 
 
 class Store:
@@ -244,7 +244,7 @@ def test_run_without_a_scored_checkpoint_is_refused(store: Store) -> None:
 
 def test_runs_are_found_by_name_or_id_and_otherwise_named(store: Store) -> None:
     first, name = store.run("night", 0.2), f"{store.model_name}-night"
-    assert store.promote(run=name).run.info.run_id == first
+    assert store.promote(run=name).run.id == first
     assert not store.promote(run=first[:10]).changed
     with pytest.raises(InputError, match=f"not in the trainings .did you mean {name}"):
         store.promote(run=f"{store.model_name}-nigth")
@@ -267,7 +267,7 @@ def test_best_trial_of_a_sweep_is_one_that_ended_and_has_a_checkpoint(store: Sto
     shutil.rmtree(store.client.get_run(gone).data.tags["giblet_ray.run"])
     store.run("elsewhere", 0.95)
     promoted = store.promote(best_of="search")
-    assert promoted.run.info.run_id == stopped
+    assert promoted.run.id == stopped
     assert store.lines[0].startswith("best of search: ")
     assert not store.promote(best_of=parent.id).changed
     with pytest.raises(InputError, match=r"--run search: is a sweep; --best-of search"):

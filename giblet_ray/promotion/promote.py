@@ -11,25 +11,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from mlflow import MlflowClient
-from mlflow.entities import LoggedModelStatus, Run
-from mlflow.exceptions import MlflowException
-
+from giblet_ray.checkpoint.record import RECORD
 from giblet_ray.checkpoint.store import best_checkpoint
 from giblet_ray.config import PromoteJob
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
-from giblet_ray.tracking.choice import best_trial, find_run
-from giblet_ray.tracking.registry import (
-    Registered,
-    fetch_record,
-    find_alias,
-    model_files,
-    register,
-)
-from giblet_ray.tracking.report import log_checkpoint
-from giblet_ray.tracking.run import DATASET_TAG, RUN_TAG
-from giblet_ray.tracking.store import open_store
+from giblet_ray.promotion.choice import best_trial, find_run
+from giblet_ray.tracking.recorded_run import DATASET_TAG, RUN_TAG, RecordedRun
+from giblet_ray.tracking.registry import Registered, find_alias, register, set_alias
+from giblet_ray.tracking.server import MLFLOW_ERRORS, tracking_errors
+from giblet_ray.tracking.store import Store, open_store
+from giblet_ray.training.report import log_checkpoint
 
 _SCORE_TAG = "giblet_ray.score"
 """On a version: the ``val/pearson_mean`` that it was promoted with."""
@@ -45,7 +37,7 @@ class Promotion:
         ``models:/NAME@ALIAS``.
     version : str
         Version of the registered model.
-    run : Run
+    run : RecordedRun
         The MLflow run that it is of.
     record : dict
         Of its checkpoint: settings, data set, score.
@@ -57,7 +49,7 @@ class Promotion:
 
     uri: str
     version: str
-    run: Run
+    run: RecordedRun
     record: dict[str, Any]
     replaced: str | None
     changed: bool
@@ -67,8 +59,8 @@ class Promotion:
         replaced = self.replaced or "nothing: it is the first"
         return {
             "model": self.uri,
-            "version": f"{self.version}, of run {self.run.info.run_name}",
-            "MLflow run": self.run.info.run_id,
+            "version": f"{self.version}, of run {self.run.name}",
+            "MLflow run": self.run.id,
             "held-out Pearson r": f"mean {_r(self.record)} over voxels",
             "data set": (
                 f"{self.record['dataset']['location']}, "
@@ -82,7 +74,7 @@ class Promotion:
 class _Candidate:
     """A run's best model: its record, and where it is kept, as a logged model or a checkpoint."""
 
-    run: Run
+    run: RecordedRun
     record: dict[str, Any]
     model_id: str | None
     storage: Storage
@@ -110,71 +102,73 @@ def promote(job: PromoteJob, show: Callable[[str], None]) -> Promotion:
         If there is no such run, or no scored checkpoint of it; or, unless forced, if the model is
         worse than the present one, cannot be compared with it, or is still being trained.
     """
-    client = open_store(job.tracking.uri)
-    try:
+    store = open_store(job.tracking.uri)
+    with tracking_errors(job.tracking.uri):
         if job.run is not None:
-            candidate = _candidate(client, find_run(client, job.run))
+            candidate = _candidate(store, find_run(store, job.run))
         else:
-            candidate = _candidate(client, best_trial(client, str(job.best_of)))
-            run = candidate.run.info.run_name
+            candidate = _candidate(store, best_trial(store, str(job.best_of)))
+            run = candidate.run.name
             show(f"best of {job.best_of}: {run}, mean held-out r {_r(candidate.record)}")
-        return _promote(client, job, candidate, show)
-    except (MlflowException, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"--tracking.uri {job.tracking.uri}: {reason}") from error
+        return _promote(store, job, candidate, show)
 
 
 def _promote(
-    client: MlflowClient, job: PromoteJob, candidate: _Candidate, show: Callable[[str], None]
+    store: Store, job: PromoteJob, candidate: _Candidate, show: Callable[[str], None]
 ) -> Promotion:
     run, uri = candidate.run, f"models:/{job.model_name}@{job.alias}"
-    present = find_alias(client, job.model_name, job.alias)
-    champion = fetch_record(client, present.files) if present else None
-    if present and present.run_id == run.info.run_id and _equal(champion, candidate.record):
+    present = find_alias(store, job.model_name, job.alias)
+    champion = _record_in(store, present.files) if present else None
+    if present and present.run_id == run.id and _equal(champion, candidate.record):
         return Promotion(uri, present.version, run, candidate.record, None, changed=False)
-    replaced = _in_words(client, present, champion) if present else None
+    replaced = _in_words(store, present, champion) if present else None
     doubt = _unfinished(run)
     if doubt is None and replaced is not None:
         doubt = _not_better(candidate, champion, replaced)
     if doubt is not None and not job.force:
-        raise InputError(f"run {run.info.run_name} {doubt}; --force promotes it all the same")
+        raise InputError(f"run {run.name} {doubt}; --force promotes it all the same")
     if doubt is not None:
-        show(f"forced: run {run.info.run_name} {doubt}")
+        show(f"forced: run {run.name} {doubt}")
     if job.preflight:
         return Promotion(uri, "a new one", run, candidate.record, replaced, changed=True)
     model_id = candidate.model_id
     if model_id is None:
-        show(f"logging the model of run {run.info.run_name} to MLflow")
+        show(f"logging the model of run {run.name} to MLflow")
         checkpoint = candidate.storage.fetch(candidate.checkpoint)
-        model_id = log_checkpoint(client.tracking_uri, run.info.run_id, checkpoint)
-    version = register(client, job.model_name, model_id, _tags(candidate))
-    client.set_registered_model_alias(job.model_name, job.alias, version)
+        model_id = log_checkpoint(store.uri, run.id, checkpoint)
+    version = register(store, job.model_name, model_id, _tags(candidate))
+    set_alias(store, job.model_name, job.alias, version)
     return Promotion(uri, version, run, candidate.record, replaced, changed=True)
 
 
-def _candidate(client: MlflowClient, found: Run) -> _Candidate:
-    run = client.get_run(found.info.run_id)  # with its logged models, which a search leaves out
-    storage = Storage.at(run.data.tags[RUN_TAG])
+def _candidate(store: Store, run: RecordedRun) -> _Candidate:
+    storage = Storage.at(run.folder)
     checkpoint, record = best_checkpoint(storage, "") or ("", None)
     model_id = None
-    for output in run.outputs.model_outputs if run.outputs else []:
-        if client.get_logged_model(output.model_id).status != LoggedModelStatus.READY:
-            continue
-        held = fetch_record(client, model_files(client, output.model_id))
+    for logged_id, files in store.models(run.id).items():
+        logged = _record_in(store, files)
         # A run's logged model serves without its folder; beside it, if it is its best checkpoint.
-        if held is not None and (record is None or _equal(held, record)):
-            record, model_id = held, output.model_id
+        if logged is not None and (record is None or _equal(logged, record)):
+            record, model_id = logged, logged_id
             break
     if record is None or record["score"] is None:
         raise InputError(
-            f"run {run.info.run_name}: no checkpoint that was scored, neither in "
+            f"run {run.name}: no checkpoint that was scored, neither in "
             f"{storage.location} nor in MLflow"
         )
     return _Candidate(run, record, model_id, storage, checkpoint)
 
 
-def _unfinished(run: Run) -> str | None:
-    if run.info.status != "RUNNING":
+def _record_in(store: Store, files: str) -> dict[str, Any] | None:
+    """Return the record of a logged model's checkpoint, or None if it has none within reach."""
+    try:
+        return json.loads(store.read(f"{files}/{RECORD}") or "")
+    except ValueError:
+        return None
+
+
+def _unfinished(run: RecordedRun) -> str | None:
+    if run.status != "RUNNING":
         return None
     return "is still running, or was killed: let it end (started again, it continues)"
 
@@ -205,10 +199,10 @@ def _judged_on(record: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def _in_words(client: MlflowClient, present: Registered, record: dict[str, Any] | None) -> str:
+def _in_words(store: Store, present: Registered, record: dict[str, Any] | None) -> str:
     try:
-        run = client.get_run(present.run_id).info.run_name
-    except MlflowException:
+        run = store.run(present.run_id).name
+    except MLFLOW_ERRORS:
         run = present.run_id or "unknown"
     score = f", r {_r(record)}" if record else ""
     return f"version {present.version} (run {run}{score})"
@@ -219,7 +213,7 @@ def _tags(candidate: _Candidate) -> dict[str, str]:
     record = candidate.record
     best = record["position"]["history"][-1]
     return {
-        RUN_TAG: candidate.run.data.tags[RUN_TAG],
+        RUN_TAG: candidate.run.folder,
         DATASET_TAG: record["dataset"]["checksum"],
         _SCORE_TAG: repr(record["score"]),
         **{f"best/{name}": repr(value) for name, value in best.items() if "val/" in name},

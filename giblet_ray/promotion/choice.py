@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
-from mlflow import MlflowClient
-from mlflow.entities import Run
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
-
 from giblet_ray.checkpoint.store import best_checkpoint
-from giblet_ray.comparison.runs import find_run_id
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
-from giblet_ray.tracking.run import RUN_TAG
-from giblet_ray.tracking.store import all_runs, run_names
-from giblet_ray.tracking.sweep import KIND_TAG
+from giblet_ray.tracking.recorded_run import RecordedRun, find_run_id
+from giblet_ray.tracking.store import Store
 
 _READERS = 8
 """Trials' folders that are looked into at a time."""
 
 
-def find_run(client: MlflowClient, wanted: str) -> Run:
+def find_run(store: Store, wanted: str) -> RecordedRun:
     """Return the training of a name or id, from any experiment.
 
     Raises
@@ -28,24 +23,22 @@ def find_run(client: MlflowClient, wanted: str) -> Run:
     InputError
         If there is none, or several of that name.
     """
-    runs = [run for run in all_runs(client) if RUN_TAG in run.data.tags]
-    sweeps = [run for run in runs if KIND_TAG in run.data.tags]
-    if any(wanted in (run.info.run_name, run.info.run_id) for run in sweeps):
+    runs = store.runs()
+    if any(wanted in (run.name, run.id) for run in runs if run.is_sweep):
         raise InputError(f"--run {wanted}: is a sweep; --best-of {wanted} takes its best trial")
-    trainings = [run for run in runs if KIND_TAG not in run.data.tags]
-    chosen = find_run_id(run_names(trainings), wanted, "--run", "the trainings")
-    return next(run for run in trainings if run.info.run_id == chosen)
+    trainings = {run.id: run for run in runs if run.is_training}
+    return trainings[find_run_id(_names(trainings), wanted, "--run", "the trainings")]
 
 
-def best_trial(client: MlflowClient, wanted: str) -> Run:
+def best_trial(store: Store, wanted: str) -> RecordedRun:
     """Return the trial of a sweep with the highest held-out r, finished or stopped early.
 
     Scores are read from the checkpoints: trials that were stopped may have logged none.
 
     Parameters
     ----------
-    client : MlflowClient
-        Of the store that the sweep was recorded in.
+    store : Store
+        That the sweep was recorded in.
     wanted : str
         The sweep's name, or the id of its parent run.
 
@@ -54,11 +47,11 @@ def best_trial(client: MlflowClient, wanted: str) -> Run:
     InputError
         If there is no such sweep, or several of that name, or no trial of it has a checkpoint.
     """
-    runs = list(all_runs(client))
-    sweeps = [run for run in runs if run.data.tags.get(KIND_TAG) == "sweep"]
-    sweep = find_run_id(run_names(sweeps), wanted, "--best-of", "the sweeps")
-    trials = [run for run in runs if run.data.tags.get(MLFLOW_PARENT_RUN_ID) == sweep]
-    ended = [run for run in trials if run.info.status in ("FINISHED", "KILLED")]
+    runs = store.runs()
+    sweeps = {run.id: run for run in runs if run.is_sweep}
+    sweep = find_run_id(_names(sweeps), wanted, "--best-of", "the sweeps")
+    trials = [run for run in runs if run.parent == sweep]
+    ended = [run for run in trials if run.status in ("FINISHED", "KILLED")]
     with ThreadPoolExecutor(_READERS) as threads:
         scores = list(threads.map(_score, ended))
     scored = [(score, run) for score, run in zip(scores, ended, strict=True) if score is not None]
@@ -70,7 +63,10 @@ def best_trial(client: MlflowClient, wanted: str) -> Run:
     return max(scored, key=lambda trial: trial[0])[1]
 
 
-def _score(run: Run) -> float | None:
-    folder = run.data.tags.get(RUN_TAG)
-    best = best_checkpoint(Storage.at(folder), "") if folder else None
+def _names(runs: Mapping[str, RecordedRun]) -> dict[str, str]:
+    return {id: run.name for id, run in runs.items()}
+
+
+def _score(run: RecordedRun) -> float | None:
+    best = best_checkpoint(Storage.at(run.folder), "") if run.folder else None
     return best[1]["score"] if best else None

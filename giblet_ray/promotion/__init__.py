@@ -1,0 +1,1 @@
+"""Making a run's best model the one that others use."""
