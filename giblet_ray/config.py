@@ -21,6 +21,10 @@ from pydantic import (
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from giblet_ray.dataset.config import HRF_SECONDS, DataConfig
+from giblet_ray.parts.codes import CodesConfig
+from giblet_ray.parts.frames import FramesConfig
+from giblet_ray.parts.mel import MelConfig
+from giblet_ray.parts.text import EmbeddingConfig
 from giblet_ray.secrets import refuse_secrets
 from giblet_ray.settings import (
     Columns,
@@ -227,40 +231,6 @@ class SweepConfig(Group):
 
 
 # --- precompute -----------------------------------------------------------------------------
-
-
-class FramesConfig(Group):
-    """Video: one RGB frame per TR, the one on screen at its midpoint."""
-
-    height: int = Field(90, ge=16)
-    """Rows (pixels)."""
-    width: int = Field(160, ge=16)
-    """Columns (pixels)."""
-
-
-class CodesConfig(Group):
-    """Audio: EnCodec codes at 24 kHz, and mel spectrograms on request."""
-
-    codebooks: int | None = Field(None, ge=1)
-    """Codebooks kept per frame: 2, 4, 8, 16 or 32 (default: 8)."""
-    bandwidth: float | None = Field(None, gt=0)
-    """EnCodec bandwidth (kbps) instead: 1.5, 3, 6, 12 or 24 for 2, 4, 8, 16 or 32 codebooks."""
-    weights: str = "pretrained"
-    """pretrained (downloaded), a folder that holds encodec_24khz-d7cc33bc.th, a saved codec
-    (.safetensors), or untrained (without network; seeded from the films' sound)."""
-    chunk_seconds: float = Field(5.0, gt=0)
-    """Audio encoded at a time."""
-    warmup_seconds: float = Field(1.0, ge=0)
-    """Audio before each chunk that the codec hears first, so that chunks join seamlessly."""
-    mel: bool = False
-    """Store mel spectrograms too (2048 mels, 65 frames per TR)."""
-
-
-class EmbeddingConfig(Group):
-    """Text: what is said during a TR, embedded in 1,024 dimensions."""
-
-    model: str = "hashing"
-    """hashing (no download), or a sentence-transformers model such as BAAI/bge-large-en-v1.5."""
 
 
 class ScanConfig(Group):
@@ -474,6 +444,7 @@ class PrecomputeJob(Job):
     """TRs per row group, the unit of reading."""
     frames: FramesConfig = FramesConfig()
     codes: CodesConfig = CodesConfig()
+    mel: MelConfig = MelConfig()
     embedding: EmbeddingConfig = EmbeddingConfig()
     scan: ScanConfig = ScanConfig()
 

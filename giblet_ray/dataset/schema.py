@@ -21,7 +21,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import pyarrow as pa
@@ -30,6 +30,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from giblet_ray.errors import InputError
 from giblet_ray.names import checked_name
+from giblet_ray.parts.value import ValueType
 from giblet_ray.settings import Group
 
 SCHEMA_VERSION = 2
@@ -37,30 +38,6 @@ MANIFEST = "manifest.json"
 
 StimulusPart = Literal["frames", "codes", "mel", "text"]
 STIMULUS_PARTS: tuple[StimulusPart, ...] = ("frames", "codes", "mel", "text")
-
-
-class ValueType(Group):
-    """Shape and dtype of the array in every row of one part of the data set."""
-
-    dtype: Literal["uint8", "int16", "float16", "float32"]
-    """Number format, little-endian."""
-    shape: tuple[Annotated[int, Field(ge=1)], ...] = Field(min_length=1)
-    """Shape of one TR's array."""
-
-    @property
-    def numpy(self) -> np.dtype[Any]:
-        """The dtype as numpy has it."""
-        return np.dtype(self.dtype).newbyteorder("<")
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of one TR's array."""
-        return self.numpy.itemsize * math.prod(self.shape)
-
-    def field(self, name: str) -> pa.Field:
-        """Return the Arrow field of a column of such arrays."""
-        metadata = {"dtype": self.dtype, "shape": json.dumps(self.shape)}
-        return pa.field(name, pa.binary(self.nbytes), metadata=metadata)
 
 
 class Source(Group):

@@ -17,10 +17,10 @@ import av
 import numpy as np
 
 from giblet_ray.errors import InputError
+from giblet_ray.features.clock import exact_seconds
 from giblet_ray.features.media import (
     END_TOLERANCE_SECONDS,
     audio_stream,
-    exact_seconds,
     open_media,
     start_seconds,
     video_stream,

@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 from giblet_ray.errors import InputError
-from giblet_ray.features.media import exact_seconds
+from giblet_ray.features.clock import exact_seconds
 
 FRAME_RATE = 75
 """Code frames per second of EnCodec at 24 kHz."""

@@ -106,14 +106,6 @@ def start_seconds(stream: av.VideoStream | av.AudioStream) -> Fraction:
     return Fraction(stream.start_time or 0) * (stream.time_base or 1)
 
 
-def exact_seconds(seconds: float) -> Fraction:
-    """Decimal number of seconds that was meant: 0.8 gives 4/5, not 0.8000000000000000444.
-
-    Multiples of a TR are computed from it, so that the 2,000th TR is cut as exactly as the first.
-    """
-    return Fraction(seconds).limit_denominator(1_000_000)
-
-
 def probe_film(path: str | Path, require_audio: bool = False) -> Film:
     """Measure a film without decoding it.
 

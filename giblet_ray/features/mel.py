@@ -20,7 +20,7 @@ import scipy.fft
 import scipy.sparse
 
 from giblet_ray.errors import InputError
-from giblet_ray.features.media import exact_seconds
+from giblet_ray.features.clock import exact_seconds
 
 _WINDOW_SECONDS = 2048 / 24_000
 """Length of the analysis window: 85 ms, 3.7 frames apart at 65 frames per 1.5 s."""

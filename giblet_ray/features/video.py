@@ -20,7 +20,8 @@ import av
 import numpy as np
 
 from giblet_ray.errors import InputError
-from giblet_ray.features.media import exact_seconds, open_media, start_seconds, video_stream
+from giblet_ray.features.clock import exact_seconds
+from giblet_ray.features.media import open_media, start_seconds, video_stream
 
 
 def read_frames(

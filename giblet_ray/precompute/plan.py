@@ -154,7 +154,7 @@ def _film_settings(
             "codec": codec,
         },
     }
-    if job.codes.mel:
+    if job.mel.make:
         settings["mel"] = {}
     if film.text is not None:
         is_hash = job.embedding.model == "hashing"

@@ -26,8 +26,8 @@ from pydantic import ValidationError
 
 from giblet_ray.dataset.storage import Storage, sha256_of_file
 from giblet_ray.errors import InputError
+from giblet_ray.features.clock import exact_seconds
 from giblet_ray.features.codes import FRAME_RATE, cut_codes
-from giblet_ray.features.media import exact_seconds
 from giblet_ray.precompute.units import WORK, Record, Unit, finish
 from giblet_ray.settings import Group
 

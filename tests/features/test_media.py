@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from giblet_ray.errors import InputError
-from giblet_ray.features.media import Film, exact_seconds, probe_film, tr_count
+from giblet_ray.features.clock import exact_seconds
+from giblet_ray.features.media import Film, probe_film, tr_count
 
 FILM = Film("film.mp4", 600.0, True, 600.0, 64, 48, 25.0)
 

@@ -25,7 +25,7 @@ from giblet_ray.precompute.provenance import records_of
 def made(folder, tmp_path_factory, cluster):
     """A finished data set with every part, its job, and what was shown."""
     out = tmp_path_factory.mktemp("made") / "dataset"
-    job = request(folder, out, "--codes.mel", "--codes.codebooks", "4")
+    job = request(folder, out, "--mel.make", "--codes.codebooks", "4")
     shown = []
     summary = run.precompute(job, shown.append)
     return job, summary, shown
@@ -139,7 +139,7 @@ def test_a_finished_data_set_is_left_as_it_is(copied, scheme):
 def test_a_finished_data_set_of_other_settings_is_refused(copied, folder, change):
     _, out = copied
     before = modified(out)
-    job = request(folder, out, "--codes.mel", "--codes.codebooks", "4", *change)
+    job = request(folder, out, "--mel.make", "--codes.codebooks", "4", *change)
     with pytest.raises(InputError, match="another --out"):
         run.precompute(job, silent)
     assert modified(out) == before
@@ -148,7 +148,7 @@ def test_a_finished_data_set_of_other_settings_is_refused(copied, folder, change
 def test_a_finished_data_set_of_fewer_films_is_refused(copied, folder):
     _, out = copied
     with pytest.raises(InputError, match=r"has .* too; give another --out"):
-        run.precompute(request(folder, out, "--codes.mel", films=("one",)), silent)
+        run.precompute(request(folder, out, "--mel.make", films=("one",)), silent)
 
 
 def test_an_interrupted_run_keeps_what_is_verified_and_makes_the_rest(copied, cluster):
@@ -181,7 +181,7 @@ def test_an_interrupted_run_of_other_settings_makes_what_they_touch(copied, fold
     _, out = copied
     before = modified(out)
     interrupt(Storage.at(str(out)))
-    job = request(folder, out, "--codes.mel", "--codes.codebooks", "4", "--scan.dtype", "float16")
+    job = request(folder, out, "--mel.make", "--codes.codebooks", "4", "--scan.dtype", "float16")
     summary = run.precompute(job, silent)
     after = modified(out)
     changed = {path.partition("/")[0] for path in after if after[path] != before[path]}
@@ -264,6 +264,6 @@ def test_bold_that_float16_cannot_hold_is_refused(folder, tmp_path, copied, clus
     interrupt(Storage.at(str(out)))
     array = tmp_path / "sub-01_task-one.npy"
     np.save(array, np.full((9, 30), 70_000, np.float32))
-    job = request(folder, out, "--codes.mel", "--codes.codebooks", "4", "--scan.dtype", "float16")
+    job = request(folder, out, "--mel.make", "--codes.codebooks", "4", "--scan.dtype", "float16")
     with pytest.raises(InputError, match=r"70000.*65504.*--scan.dtype float32"):
         run.precompute(with_scan(job, array), silent)

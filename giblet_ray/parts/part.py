@@ -1,0 +1,211 @@
+"""What a part of a data set declares: its settings, how it is made, and how a model reads it.
+
+::
+
+    film, text, arrays --value, recipe--> what there will be, before anything is started
+                       --prepare--------> what all workers hold, made once (a codec)
+                       --make-----------> one film's rows, by a worker: a shard
+                       --reading--------> a model's input
+
+A part is made by a plain task, or, if it has a network, by workers that load it once and then make
+one film after another, on a GPU where there is any (``has_network``). What takes long is cut into
+pieces that several workers make at a time (:class:`PartInPieces`).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from giblet_ray.parts.reading import Reading, find_reading
+from giblet_ray.parts.value import ValueType
+from giblet_ray.settings import Group
+
+
+class FilmFiles(Group):
+    """A film, and the files that belong to it."""
+
+    name: str
+    """The stimulus."""
+    n_trs: int
+    """Whole TRs that it covers: rows of each of its shards."""
+    tr_seconds: float
+    """Duration of a TR (s)."""
+    seconds: float
+    """Length of the film (s)."""
+    files: dict[str, str]
+    """Path of each file by its role: film, text, and every array by its part's name. A path may
+    be ``file::part``."""
+    sha256: dict[str, str] = Field(default_factory=dict)
+    """Checksum of each file, by role."""
+
+    @property
+    def path(self) -> str:
+        """The film itself."""
+        return self.files["film"]
+
+
+@dataclass(frozen=True)
+class Made:
+    """One film's rows.
+
+    Attributes
+    ----------
+    values : ndarray, shape (n_trs, ...)
+        One array per TR, of the type that :meth:`Part.value` said.
+    made_with : dict or None
+        What decides whether a trained model may be used with these rows (JSON); by default, the
+        part's settings.
+    facts : dict
+        Counts and measurements, for the record (JSON).
+    """
+
+    values: np.ndarray
+    made_with: dict[str, Any] | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What all workers that hold a network load, made once before any of them starts.
+
+    Attributes
+    ----------
+    content : bytes
+        For :meth:`Part.load`.
+    made_with : dict
+        What every shard that is made with it will say, if that is known; see :class:`Made`.
+    facts : dict
+        For the record.
+    """
+
+    content: bytes = b""
+    made_with: dict[str, Any] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+class Part(ABC):
+    """One part of a data set. A part of your own is a subclass in a file of your own.
+
+    Attributes
+    ----------
+    kind : str
+        Name of a part that is built in; of your own, its import path.
+    modality : str
+        What ``data.modalities`` calls it; "": by the part's name.
+    form : str
+        Where several parts have one modality, what ``data.audio`` calls this one.
+    encoder : str
+        Kind of encoder that reads it; see :mod:`giblet_ray.parts.reading`.
+    group : str
+        Setting of jobs/precompute.py that holds the settings of a part that is built in.
+    made_from : tuple of str
+        Roles of the files that it needs; a film that lacks one has no such part.
+    libraries : tuple of str
+        Installed packages that its values depend on.
+    Config : type of Group
+        Its settings.
+
+    Parameters
+    ----------
+    name : str
+        Name of the part in the data set.
+    settings : Group
+        Of the class ``Config``.
+    """
+
+    kind: ClassVar[str]
+    modality: ClassVar[str] = ""
+    form: ClassVar[str] = ""
+    encoder: ClassVar[str] = "vector"
+    group: ClassVar[str] = ""
+    libraries: ClassVar[tuple[str, ...]] = ()
+    Config: ClassVar[type[Group]] = Group
+    made_from: tuple[str, ...] = ("film",)
+
+    def __init_subclass__(cls) -> None:
+        """Give a part that is not built in its import path as its kind; see that it can be read."""
+        if "kind" not in cls.__dict__:
+            cls.kind = f"{cls.__module__}:{cls.__qualname__}"
+        find_reading(cls.encoder, f"{cls.__qualname__}.encoder")
+
+    def __init__(self, name: str, settings: Group | None = None) -> None:
+        self.name = name
+        self.settings: Any = self.Config() if settings is None else settings
+
+    @property
+    def reading(self) -> Reading:
+        """How a model reads it."""
+        return find_reading(self.encoder, self.name)
+
+    # --- before anything is started -----------------------------------------------------------
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether its settings ask for it."""
+        return True
+
+    @property
+    def has_network(self) -> bool:
+        """Whether it is made by workers that hold a network, on GPUs where there are any."""
+        return False
+
+    @abstractmethod
+    def value(self, film: FilmFiles) -> ValueType:
+        """Return the type of the rows that a film's shard will hold.
+
+        Raises
+        ------
+        InputError
+            For settings and files that cannot be used, as far as it can be told without decoding
+            the film.
+        """
+
+    def recipe(self, films: Sequence[FilmFiles]) -> dict[str, Any]:
+        """Return what decides the values, besides files and libraries (JSON): the settings."""
+        return self.settings.model_dump(mode="json")
+
+    # --- on a worker --------------------------------------------------------------------------
+
+    def prepare(self, films: Sequence[FilmFiles]) -> Prepared:
+        """Make what all workers that hold the network load (by default, nothing)."""
+        return Prepared()
+
+    def load(self, prepared: Prepared, device: str) -> None:  # noqa: B027 - nothing to load
+        """Load what the part is made with, once per worker, before :meth:`make`."""
+
+    @abstractmethod
+    def make(self, film: FilmFiles) -> Made:
+        """Make a film's rows.
+
+        Raises
+        ------
+        InputError
+            For a file that cannot be used.
+        """
+
+
+class PartInPieces(Part):
+    """A part of which several workers make one film's rows at a time."""
+
+    @abstractmethod
+    def pieces(self, film: FilmFiles) -> list[dict[str, Any]]:
+        """Return what is to be made, piece by piece, each as JSON content."""
+
+    @abstractmethod
+    def make_piece(self, film: FilmFiles, piece: dict[str, Any]) -> np.ndarray:
+        """Make one piece, on a worker that has loaded the part."""
+
+    @abstractmethod
+    def join(
+        self,
+        film: FilmFiles,
+        made: Sequence[tuple[dict[str, Any], np.ndarray]],
+        prepared: Prepared,
+    ) -> Made:
+        """Join a film's pieces, in any order; nothing is loaded where this is called."""
