@@ -25,6 +25,7 @@ from mlflow.entities import (
     Param,
     Run,
 )
+from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS
 
 from giblet_ray.errors import InputError
@@ -33,29 +34,11 @@ from giblet_ray.tracking.points import RunAddress
 from giblet_ray.tracking.quiet import quiet_mlflow
 from giblet_ray.tracking.recorded_run import COMMIT_TAG, DATASET_TAG, IDENTITY_TAG, RUN_TAG
 from giblet_ray.tracking.server import MLFLOW_ERRORS, brief, check_server
+from giblet_ray.tracking.sqlite import absolute_uri, make_store, store_file
 
 PACKAGES = ("giblet_ray", "ray", "torch", "mlflow", "pyarrow", "numpy", "encodec")
-_SQLITE = "sqlite:///"
 _TABLE = "settings.json"
 _MAX_PARAMS_PER_BATCH = 100
-
-
-def absolute_uri(uri: str) -> str:
-    """Return a tracking URI that means the same in every process: sqlite paths made absolute.
-
-    Raises
-    ------
-    InputError
-        If it is a path: MLflow no longer keeps runs in folders.
-    """
-    if "://" not in uri:
-        raise InputError(
-            f"--tracking.uri {uri}: is a path; sqlite:///FILE or the http(s) address of a server "
-            "is accepted"
-        )
-    if uri.startswith(_SQLITE):
-        return _SQLITE + str(Path(uri.removeprefix(_SQLITE)).expanduser().resolve())
-    return uri
 
 
 class MlflowRun:
@@ -100,8 +83,8 @@ class MlflowRun:
         self.uri = absolute_uri(uri)
         check_server(self.uri)
         try:
-            if self.uri.startswith(_SQLITE):
-                Path(self.uri.removeprefix(_SQLITE)).parent.mkdir(parents=True, exist_ok=True)
+            if (file := store_file(self.uri)) is not None:
+                make_store(file)
             self._client = MlflowClient(self.uri)
             self.experiment_id = self._experiment(experiment)
             self._begin(name, folder, tags or {})
@@ -155,11 +138,16 @@ class MlflowRun:
         if found is not None:
             return found.experiment_id
         artifacts = None
-        if self.uri.startswith(_SQLITE):
+        if (file := store_file(self.uri)) is not None:
             # Beside the store, wherever workers run: MLflow's default depends on their folder.
-            store = Path(self.uri.removeprefix(_SQLITE))
-            artifacts = (store.parent / "mlartifacts" / name.removeprefix("/")).as_uri()
-        return self._client.create_experiment(name, artifact_location=artifacts)
+            artifacts = (file.parent / "mlartifacts" / name.removeprefix("/")).as_uri()
+        try:
+            return self._client.create_experiment(name, artifact_location=artifacts)
+        except MlflowException:
+            # Another job may have made it meanwhile.
+            if (found := self._client.get_experiment_by_name(name)) is None:
+                raise
+            return found.experiment_id
 
     def _find(self, identity: str) -> Run | None:
         where = f"tags.`{IDENTITY_TAG}` = '{identity}'"

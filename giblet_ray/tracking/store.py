@@ -16,10 +16,9 @@ from giblet_ray.errors import InputError
 from giblet_ray.tracking.logged_model import model_files
 from giblet_ray.tracking.quiet import quiet_mlflow
 from giblet_ray.tracking.recorded_run import RecordedRun
-from giblet_ray.tracking.run import absolute_uri
 from giblet_ray.tracking.server import MLFLOW_ERRORS, brief, check_server
+from giblet_ray.tracking.sqlite import absolute_uri, store_file
 
-_SQLITE = "sqlite:///"
 _PAGE = 1000
 
 
@@ -108,8 +107,8 @@ def open_store(uri: str) -> Store:
     """
     quiet_mlflow()
     where = absolute_uri(uri)
-    if where.startswith(_SQLITE):
-        _check_file(Path(where.removeprefix(_SQLITE)))
+    if (file := store_file(where)) is not None:
+        _check_file(file)
     check_server(where)
     try:
         client = MlflowClient(where, registry_uri=where)

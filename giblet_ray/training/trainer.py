@@ -24,8 +24,9 @@ from giblet_ray.preflight.brief import check_training
 from giblet_ray.progress import Progress
 from giblet_ray.settings import flat_settings
 from giblet_ray.tracking.finish import RunEnd
-from giblet_ray.tracking.run import MlflowRun, absolute_uri, ending
+from giblet_ray.tracking.run import MlflowRun, ending
 from giblet_ray.tracking.server import tracking_errors
+from giblet_ray.tracking.sqlite import absolute_uri
 from giblet_ray.training.board import claimed_board
 from giblet_ray.training.data import (
     TrainingData,

@@ -9,7 +9,7 @@ from mlflow import MlflowClient
 
 from giblet_ray.errors import InputError
 from giblet_ray.tracking.metric_log import MetricLog
-from giblet_ray.tracking.run import MlflowRun, absolute_uri, git_commit
+from giblet_ray.tracking.run import MlflowRun, git_commit
 
 
 @pytest.fixture(scope="module")
@@ -85,22 +85,6 @@ def test_settings_are_parameters_of_their_own(uri: str) -> None:
     assert recorded.data.params["data.lag_trs"] == "3"
     assert len(recorded.data.params) == 152
     assert len(recorded.inputs.dataset_inputs) == 1
-
-
-def test_artifacts_lie_beside_the_store(uri: str) -> None:
-    run = MlflowRun(uri, "artifacts", "a", "artifacts/a")
-    run.text("lag: 3", "config.yaml")
-    store = Path(run.uri.removeprefix("sqlite:///"))
-    (written,) = store.parent.glob(f"mlartifacts/artifacts/{run.id}/artifacts/config.yaml")
-    assert written.read_text() == "lag: 3"
-
-
-def test_relative_store_means_the_same_in_every_process(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert absolute_uri("sqlite:///mlflow.db") == f"sqlite:///{tmp_path}/mlflow.db"
-    assert absolute_uri("http://127.0.0.1:5000") == "http://127.0.0.1:5000"
 
 
 @pytest.mark.parametrize("bad", ["sqlite:////proc/no/mlflow.db", "nonsense://x", "mlruns"])

@@ -1,0 +1,72 @@
+"""Tracking stores that are a file: their addresses, and how a new one is made."""
+
+from __future__ import annotations
+
+import uuid
+from contextlib import suppress
+from pathlib import Path
+
+from giblet_ray.errors import InputError
+
+_SQLITE = "sqlite:///"
+_OF_ADDRESSES = "%?"
+"""Characters that mean something else in an address."""
+
+
+def absolute_uri(uri: str) -> str:
+    """Return a tracking URI that means the same in every process: sqlite paths made absolute.
+
+    Raises
+    ------
+    InputError
+        If it is a path, as MLflow no longer keeps runs in folders, or of a file that no address
+        leads to.
+    """
+    if "://" not in uri:
+        raise InputError(
+            f"--tracking.uri {uri}: is a path; sqlite:///FILE or the http(s) address of a server "
+            "is accepted"
+        )
+    file = store_file(uri)
+    if file is None:
+        return uri
+    if set(_OF_ADDRESSES) & set(str(file)):
+        raise InputError(
+            f"--tracking.uri {uri}: {file} holds {' or '.join(_OF_ADDRESSES)}, which mean "
+            "something else in an address; a file without, in a folder without, is accepted"
+        )
+    return f"{_SQLITE}{file}"
+
+
+def store_file(uri: str) -> Path | None:
+    """Return the file of a tracking store, its path made absolute; None if it is a server's."""
+    if not uri.startswith(_SQLITE):
+        return None
+    return Path(uri.removeprefix(_SQLITE)).expanduser().resolve()
+
+
+def make_store(file: Path) -> None:
+    """Make a tracking store, whole, unless there is a file already.
+
+    MLflow makes tables in place, one by one: of two processes that open a new file at one moment,
+    none gets to the end, and no later one does.
+
+    Raises
+    ------
+    OSError
+        If the folder cannot be written.
+    """
+    if file.exists():
+        return
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_name(f"{file.name}.{uuid.uuid4().hex[:8]}.part")
+    try:
+        made = SqlAlchemyStore(f"{_SQLITE}{part}", (file.parent / "mlartifacts").as_uri())
+        made.engine.dispose()
+        # Another job's store may have come first: a link, unlike a renamed file, replaces none.
+        with suppress(FileExistsError):
+            file.hardlink_to(part)
+    finally:
+        part.unlink(missing_ok=True)
