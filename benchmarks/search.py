@@ -49,12 +49,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--trials", type=int, default=24, help="trials of each sweep")
     parser.add_argument("--seeds", type=int, default=3, help="seeds of each search")
+    parser.add_argument("--epochs", type=int, default=10, help="epochs of trials run to their end")
+    parser.add_argument("--asha-epochs", type=int, default=16, help="epochs beside early stopping")
+    parser.add_argument("--trs", type=int, default=360, help="TRs of the film (1 s)")
     parser.add_argument("--keep", default=None, help="folder for film and data set")
     options = parser.parse_args()
     connect()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(options.keep or temporary)
-        make_data(folder)
+        make_data(folder, options.trs)
         found = Table(
             *("search", "seed", "best r", "planted is number", "trials", "seconds"), title="planted"
         )
@@ -62,7 +65,9 @@ def main() -> None:
             for seed in range(options.seeds):
                 settings = {"search": method, "scheduler": "none", "seed": seed}
                 name = f"{method}-{seed}"
-                swept, seconds = run(folder, Path(temporary), name, options, settings, epochs=10)
+                swept, seconds = run(
+                    folder, Path(temporary), name, options.trials, settings, options.epochs
+                )
                 found.add_row(
                     *(method, str(seed), f"{best_of(swept):.3f}", str(planted_rank(swept) or "-")),
                     *(str(len(swept.trials)), f"{seconds:.0f}"),
@@ -76,7 +81,9 @@ def main() -> None:
             settings = {"search": "random", "scheduler": scheduler}
             settings |= {"grace_epochs": 3, "reduction_factor": 4}
             name = f"with-{scheduler}"
-            swept, seconds = run(folder, Path(temporary), name, options, settings, epochs=16)
+            swept, seconds = run(
+                folder, Path(temporary), name, options.trials, settings, options.asha_epochs
+            )
             results[scheduler] = swept
             saved.add_row(
                 scheduler, f"{swept.trials[0].best:.3f}", str(epochs_of(swept)), f"{seconds:.0f}"
@@ -90,7 +97,7 @@ def main() -> None:
         )
 
 
-def make_data(folder: Path) -> None:
+def make_data(folder: Path, n_trs: int) -> None:
     """Make the film with its planted signal, and its data set."""
     if (folder / "dataset" / MANIFEST).exists():
         return
@@ -98,7 +105,7 @@ def make_data(folder: Path) -> None:
     files = make_planted(
         folder / "source",
         Planted(CODEBOOKS, SCALE),
-        n_trs=360,
+        n_trs=n_trs,
         tr_seconds=TR_SECONDS,
         n_voxels=24,
         ceiling=0.9,
@@ -121,7 +128,7 @@ def run(
     folder: Path,
     runs: Path,
     name: str,
-    options: argparse.Namespace,
+    n_trials: int,
     settings: dict[str, Any],
     epochs: int,
 ) -> tuple[Swept, float]:
@@ -145,11 +152,11 @@ def run(
         sweep={
             **settings,
             "space": SPACE,
-            "num_samples": options.trials,
+            "num_samples": n_trials,
             "max_concurrent": 2,
         },
     )
-    CONSOLE.print(f"{name}: {options.trials} trials of {epochs} epochs")
+    CONSOLE.print(f"{name}: {n_trials} trials of {epochs} epochs")
     started = time.perf_counter()
     swept = sweep(job, lambda line: None)
     return swept, time.perf_counter() - started

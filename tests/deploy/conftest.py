@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shlex
 import subprocess
 import sys
@@ -84,29 +83,6 @@ def change_cluster(action: str, folder: Path) -> str:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
-
-
-@pytest.fixture(scope="session")
-def readme_jobs() -> Callable[[], list[str]]:
-    """Give tests :func:`job_commands`."""
-    return job_commands
-
-
-def job_commands() -> list[str]:
-    """Return every job's command line in the README's blocks, after the word python, in order.
-
-    One that ends in ``...`` stands for others.
-    """
-    commands = []
-    readme = (ROOT / "README.md").read_text()
-    for language, block in re.findall(r"^```(\w*)\n(.*?)^```$", readme, re.S | re.M):
-        lines = [] if language else block.replace("\\\n", " ").splitlines()
-        for line in lines:
-            words = shlex.split(line, comments=True)
-            for at, word in enumerate(words):
-                if word.startswith("jobs/") and words[at - 1] == "python" and words[-1] != "...":
-                    commands.append(shlex.join(words[at:]))
-    return commands
 
 
 @pytest.fixture(scope="session")

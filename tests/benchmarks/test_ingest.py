@@ -1,0 +1,29 @@
+"""The benchmark of the data's way to the workers."""
+
+from __future__ import annotations
+
+import re
+
+RATIO = r"[0-9.]+ \([0-9.]+ to [0-9.]+\)"
+
+
+def test_every_way_delivers_the_rows_that_were_written_and_is_set_beside_the_others(run_benchmark):
+    said = run_benchmark(
+        "ingest.py", "--rows", 256, "--voxels", 32, "--batch-size", 32, "--repeats", 1
+    )
+
+    # A way that loses, repeats or changes a row raises before its table is printed.
+    for row in (
+        "giblet_ray into the object store",
+        "giblet_ray, streamed from disk",
+        "Ray Data iter_batches",
+        "Ray Data random_shuffle, Arrow",
+        r"tensor\[index\], 1 thread",
+        "index_select into buffers, 1 thread",
+    ):
+        assert re.search(rf"│ {row} +│ [0-9,]+ +│ .*?│ {RATIO} +│", said), row
+    for n_workers in (1, 2, 4):
+        assert re.search(rf"│ {n_workers} +│ [-0-9,]+ +│ [-0-9,]+ +│", said)
+    for ratio in ("reading / pyarrow scan", r"batches / tensor\[index\]"):
+        assert re.search(rf"│ {ratio} +│ {RATIO} +│", said)
+    assert re.search(r"memory for data per additional worker: -?[0-9]+ MiB", said)
