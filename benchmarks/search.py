@@ -86,7 +86,7 @@ def main() -> None:
             )
             results[scheduler] = swept
             saved.add_row(
-                scheduler, f"{swept.trials[0].best:.3f}", str(epochs_of(swept)), f"{seconds:.0f}"
+                scheduler, f"{best_of(swept):.3f}", str(epochs_of(swept)), f"{seconds:.0f}"
             )
         CONSOLE.print(saved)
         share = epochs_of(results["asha"]) / epochs_of(results["none"])
@@ -179,7 +179,7 @@ def epochs_of(swept: Swept) -> int:
 
 def best_of(swept: Swept) -> float:
     """Return the best score."""
-    return max(trial.best for trial in swept.trials if trial.best is not None)
+    return swept.trials[0].best(swept.score) or 0.0
 
 
 if __name__ == "__main__":

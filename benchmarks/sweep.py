@@ -36,6 +36,7 @@ from rich.table import Table
 
 from giblet_ray.cluster import connect
 from giblet_ray.config import TrainJob, TuneJob
+from giblet_ray.evaluation.score import VAL_PEARSON
 from giblet_ray.training.data import hold_blocks, normalise, place_data, plan_data, read_rows
 from giblet_ray.training.loop import BareLink, train
 from giblet_ray.training.trainer import saved_config
@@ -136,7 +137,7 @@ class ScoreLink(BareLink):
 
     def report(self, metrics: dict[str, float], checkpoint: Path | None, name: str) -> None:
         """Keep an epoch's score."""
-        self.scores.append(metrics["val/pearson_mean"])
+        self.scores.append(metrics[VAL_PEARSON])
 
 
 def timed_sweep(job: TuneJob, before: int) -> tuple[Swept, float, int]:
@@ -163,8 +164,9 @@ def check(swept: Swept, scores: list[float]) -> None:
     """Raise unless both ways have trained the same."""
     by_number = sorted(swept.trials, key=lambda trial: trial.number)
     for trial, score in zip(by_number, scores, strict=True):
-        if trial.best != score:
-            raise RuntimeError(f"trial {trial.number} reached {trial.best}, the loop {score}")
+        best = trial.best(swept.score)
+        if best != score:
+            raise RuntimeError(f"trial {trial.number} reached {best}, the loop {score}")
 
 
 def report(

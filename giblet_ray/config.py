@@ -21,6 +21,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from giblet_ray.dataset.config import HRF_SECONDS, DataConfig
+from giblet_ray.evaluation.score import VAL_PEARSON
 from giblet_ray.parts.codes import CodesConfig
 from giblet_ray.parts.frames import FramesConfig
 from giblet_ray.parts.mel import MelConfig
@@ -115,8 +116,11 @@ class TrainConfig(Group):
     """Arithmetic of the forward pass; auto: bf16 on GPUs that have it, else fp32."""
     seed: int = Field(0, ge=0)
     """Seed of the weights, the order of the data and dropout."""
+    score: str = VAL_PEARSON
+    """Held-out metric by which the best epoch, trial and model are chosen; one whose name ends in
+    loss, mse or error is better when lower."""
     patience: int = Field(0, ge=0)
-    """Epochs without a better val/pearson_mean after which training stops; 0: never."""
+    """Epochs without a better score after which training stops; 0: never."""
     checkpoint_every_steps: int = Field(0, ge=0)
     """Steps between checkpoints within an epoch; 0: only after each epoch."""
     log_every_steps: int = Field(10, ge=1)
@@ -343,7 +347,7 @@ class CompareJob(Job):
 
     experiment: ExperimentName | None = None
     """Experiment whose trainings are compared (default: tracking.experiment)."""
-    metric: str = "val/pearson_mean"
+    metric: str = VAL_PEARSON
     """Metric by which runs are ranked, taken at each run's best epoch."""
     runs: RunNames = ()
     """Names or ids of the runs (default: all trainings, sweeps' trials among them)."""

@@ -25,7 +25,7 @@ from safetensors.torch import load_file, save_file
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from giblet_ray.checkpoint.record import CHECKSUMS, RECORD, Position, read_record
+from giblet_ray.checkpoint.record import CHECKSUMS, RECORD, Position, read_record, record_score
 from giblet_ray.dataset.normalise import Normalisation
 from giblet_ray.errors import InputError
 from giblet_ray.evaluation.metrics import VoxelMetrics
@@ -77,7 +77,7 @@ def save_checkpoint(
             f"{folder}: a checkpoint cannot be written here: {reason}; free some room, or set "
             "TMPDIR to a folder that has more"
         ) from error
-    score = position.history[-1]["val/pearson_mean"] if voxels is not None else None
+    score = None if voxels is None else position.history[-1][record_score(record).name]
     scans = [[scan.subject, scan.stimulus] for scan in normalisation.scans]
     content = {
         **record,

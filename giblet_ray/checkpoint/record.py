@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
+from giblet_ray.evaluation.score import Score
 
 RECORD = "record.json"
 CHECKSUMS = "checksums"
@@ -30,10 +32,6 @@ class Position:
     """Steps done in the epoch under way."""
     step: int = 0
     """Optimiser steps done in all."""
-    best_score: float | None = None
-    """Highest ``val/pearson_mean`` so far."""
-    best_epoch: int = 0
-    """Epoch (from 1) that reached it."""
     loss_sums: dict[str, float] = field(default_factory=dict)
     """Losses of the epoch under way, each times its windows, and the windows (``windows``)."""
     history: list[dict[str, float]] = field(default_factory=list)
@@ -43,6 +41,11 @@ class Position:
     def name(self) -> str:
         """Folder of the checkpoint that is saved here."""
         return f"epoch-{self.epoch:04d}-step-{self.step:07d}"
+
+    def best_epoch(self, score: Score) -> int:
+        """Return the best of the complete epochs (from 1); 0 if none was scored."""
+        best = score.best_epoch(self.history)
+        return 0 if best is None else int(best["epoch"])
 
 
 def read_record(folder: Path) -> dict[str, Any]:
@@ -65,3 +68,8 @@ def record_at(storage: Storage, name: str) -> dict[str, Any]:
     if not isinstance(record, dict) or not record.keys() >= _KEYS:
         raise InputError(f"{where}: damaged, or no checkpoint's record: settings are missing")
     return record
+
+
+def record_score(record: Mapping[str, Any]) -> Score:
+    """Return what the checkpoints of a run are chosen by."""
+    return Score(record["config"]["train"]["score"])

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from giblet_ray.checkpoint.files import damage
-from giblet_ray.checkpoint.record import RECORD, Position, record_at
+from giblet_ray.checkpoint.record import RECORD, Position, record_at, record_score
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
 
@@ -147,13 +147,15 @@ def best_checkpoint(storage: Storage, run: str) -> tuple[str, dict[str, Any]] | 
 
 
 def best_of(records: Mapping[str, dict[str, Any]]) -> str | None:
-    """Return the path of the best of some checkpoints, or None if there are none."""
+    """Return the path of the best of a run's checkpoints, or None if there are none.
 
-    def merit(name: str) -> tuple[bool, float, int]:
-        score = records[name]["score"]
-        return score is not None, score or 0.0, records[name]["position"]["step"]
-
-    return max(records, key=merit, default=None)
+    Where no score is a number, the latest is.
+    """
+    names = sorted(records, key=lambda name: records[name]["position"]["step"])
+    if not names:
+        return None
+    score = record_score(records[names[0]])
+    return score.best(names, lambda name: records[name]["score"]) or names[-1]
 
 
 def fetch_best_checkpoint(storage: Storage, run: str) -> Path | None:

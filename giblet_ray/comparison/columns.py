@@ -9,8 +9,9 @@ from typing import Any
 from giblet_ray.comparison.result import ComparedGroup, Comparison
 from giblet_ray.comparison.runs import ComparedRun, short_id, short_names, show_setting
 from giblet_ray.console import duration
+from giblet_ray.evaluation.score import VAL_PEARSON
 
-_METRICS = ("val/pearson_mean", "val/pearson_median", "val/pearson_p95", "val/r2_mean", "val/loss")
+_METRICS = (VAL_PEARSON, "val/pearson_median", "val/pearson_p95", "val/r2_mean", "val/loss")
 STATUS = "status"
 
 

@@ -19,15 +19,14 @@ from numpy.typing import NDArray
 
 from giblet_ray.comparison.importance import Importance, is_log_scale, is_scale
 from giblet_ray.comparison.runs import (
-    SCORE,
     ComparedRun,
-    higher_is_better,
     setting_order,
     short_names,
     show_setting,
 )
 from giblet_ray.evaluation.bootstrap import Interval
 from giblet_ray.evaluation.figures import BIN_WIDTH
+from giblet_ray.evaluation.score import Score
 
 PALETTE = ("#0b5fa5", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 """Told apart by readers of all colour visions (Okabe & Ito)."""
@@ -165,7 +164,7 @@ def curves_over_epochs(
     """Draw the score and the training loss of all runs over epochs, the best ones in colour."""
     figure = Figure(figsize=(10, 4), layout="constrained")
     panels = figure.subplots(1, 2)
-    score = metric if any(metric in run.curves for run in runs) else SCORE
+    score = metric if any(metric in run.curves for run in runs) else runs[0].score.name
     for axes, key in zip(panels, (score, "train/loss"), strict=True):
         for index in range(len(runs) - 1, -1, -1):
             points = {e: v for e, v in runs[index].curves.get(key, {}).items() if math.isfinite(v)}
@@ -302,7 +301,7 @@ def _score_colors(scores: Sequence[float], metric: str) -> list[Any]:
     if low == high:
         return [PALETTE[0]] * len(scores)
     share = (np.array(scores) - low) / (high - low)
-    return list(_COLORS(share if higher_is_better(metric) else 1 - share))
+    return list(_COLORS(share if Score(metric).higher_is_better else 1 - share))
 
 
 def _legend_below(figure: Figure, axes: Axes, n_runs: int, columns: int) -> None:
@@ -323,4 +322,4 @@ def _finish(axes: Axes) -> None:
 
 def is_better_above(metric: str) -> str:
     """Return which way is better, in words for a caption."""
-    return "higher is better" if higher_is_better(metric) else "lower is better"
+    return "higher is better" if Score(metric).higher_is_better else "lower is better"

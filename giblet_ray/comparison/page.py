@@ -171,8 +171,8 @@ def _pair_section(comparison: Comparison, pictures: Sequence[Picture]) -> str:
 
 def _reading(comparison: Comparison) -> str:
     return f"""<section><h2>How to read this</h2>
-<p>{escape(comparison.metric)} and the other metrics are those of each run's best epoch, the one
-with the highest held-out r, whose checkpoint is kept. Time is from start to end of the run; rows/s
+<p>{escape(comparison.metric)} and the other metrics are those of each run's best epoch, by its
+train.score, whose checkpoint is kept. Time is from start to end of the run; rows/s
 is the median over epochs.</p>
 <p>Brackets behind the metric are 95&nbsp;% bootstrap intervals over voxels: they tell how much the
 choice of voxels matters. Voxels resemble their neighbours, and all of them share the held-out TRs:

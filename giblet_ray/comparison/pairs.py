@@ -13,6 +13,7 @@ from giblet_ray.comparison.result import Pair
 from giblet_ray.comparison.runs import ComparedRun
 from giblet_ray.errors import InputError
 from giblet_ray.evaluation.paired import paired_test
+from giblet_ray.evaluation.score import VAL_PEARSON
 
 MAX_RUNS = 6
 """Of each group, so many of the best runs are compared with one another."""
@@ -104,7 +105,7 @@ def _disagreements(
     notes = {}
     for trained, pearson_V in scored:
         n_trs = sum(int(mask.sum()) for mask in trained.held_out.values())
-        recorded = trained.run.value("val/pearson_mean")
+        recorded = trained.run.value(VAL_PEARSON)
         if n_trs != common.n_trs or len(common.scans) != len(trained.scans) or recorded is None:
             continue
         again = float(np.nanmean(pearson_V))

@@ -8,8 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-SCORE = "val/pearson_mean"
-"""What the best checkpoint is chosen by."""
+from giblet_ray.evaluation.score import VAL_PEARSON, Score
 
 _GROUPING = ("data.split.", "data.subjects", "data.voxels", "data.window")
 """With the data set, these decide which TRs and voxels a score is taken over."""
@@ -17,7 +16,6 @@ _NO_SETTINGS = ("name", "dataset", "storage.", "tracking.", "sweep.")
 """Where a run is kept and what it is called."""
 _FREE = ("data.residence", "train.checkpoint_every_steps", "train.log_every_steps")
 """Settings that change no number of a training."""
-_LOWER_IS_BETTER = ("loss", "mse", "seconds", "wait_share")
 _SHORT = 12
 
 
@@ -64,10 +62,15 @@ class ComparedRun:
     logged_best: Mapping[str, float] = field(default_factory=dict)
 
     @property
+    def score(self) -> Score:
+        """What its best epoch was chosen by."""
+        return Score(self.settings.get("train.score", VAL_PEARSON))
+
+    @property
     def best_epoch(self) -> int | None:
-        """The first epoch with the highest held-out r: the one whose checkpoint is kept."""
-        scores = {epoch: r for epoch, r in self.curves.get(SCORE, {}).items() if math.isfinite(r)}
-        return max(scores, key=lambda epoch: (scores[epoch], -epoch), default=None)
+        """The epoch whose checkpoint is kept, or None before one was scored."""
+        scores = self.curves.get(self.score.name, {})
+        return self.score.best(sorted(scores), scores.get)
 
     def value(self, metric: str) -> float | None:
         """Return a metric at the best epoch, or None where it was not measured."""
@@ -79,7 +82,7 @@ class ComparedRun:
     @property
     def epochs(self) -> int:
         """Epochs that were completed."""
-        return max(self.curves.get(SCORE, {}), default=0)
+        return max(self.curves.get(self.score.name, {}), default=0)
 
     @property
     def rows_per_second(self) -> float | None:
@@ -203,25 +206,18 @@ def run_labels(runs: Sequence[ComparedRun]) -> dict[str, str]:
     return labels
 
 
-def higher_is_better(metric: str) -> bool:
-    """Whether more of a metric is better."""
-    return not metric.endswith(_LOWER_IS_BETTER)
-
-
 def group_runs(runs: Sequence[ComparedRun], metric: str) -> list[RunGroup]:
     """Rank runs, apart where their scores are about other data; the largest group comes first."""
     by_key: dict[tuple, list[ComparedRun]] = {}
     for run in runs:
         by_key.setdefault(tuple(run.grouping.items()), []).append(run)
-    sign = -1 if higher_is_better(metric) else 1
     groups = []
     differing = _differing_keys(by_key)
     for members in by_key.values():
-        scores = {run.id: run.value(metric) for run in members}
-        order = {id: sign * score for id, score in scores.items() if score is not None}
-        ranked = [run for run in members if run.id in order]
-        ranked.sort(key=lambda run: (order[run.id], run.name))
-        unranked = tuple(run for run in members if run.id not in order)
+        scored = [run for run in members if run.value(metric) is not None]
+        scored.sort(key=lambda run: run.name)
+        ranked = Score(metric).ranked(scored, lambda run: run.value(metric))
+        unranked = tuple(run for run in members if run.value(metric) is None)
         groups.append(RunGroup(_title(members[0], differing), tuple(ranked), unranked))
     return sorted(groups, key=lambda group: (-len(group.ranked), group.title))
 

@@ -15,12 +15,13 @@ from giblet_ray.checkpoint.store import best_checkpoint
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
 from giblet_ray.evaluation.bootstrap import Interval, bootstrap_interval
+from giblet_ray.evaluation.score import VAL_PEARSON
 
 VoxelScores = Mapping[str, NDArray[np.float64]]
 """``pearson_V`` and ``r2_V``, each (V,), NaN where not scored."""
 
 _SUMMARIES: dict[str, tuple[str, Callable[[NDArray], NDArray]]] = {
-    "val/pearson_mean": ("pearson_V", lambda r: r.mean(axis=-1)),
+    VAL_PEARSON: ("pearson_V", lambda r: r.mean(axis=-1)),
     "val/pearson_median": ("pearson_V", lambda r: np.median(r, axis=-1)),
     "val/pearson_p95": ("pearson_V", lambda r: np.percentile(r, 95, axis=-1)),
     "val/r2_mean": ("r2_V", lambda r2: r2.mean(axis=-1)),

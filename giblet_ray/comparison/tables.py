@@ -41,7 +41,8 @@ from typing import Any
 import numpy as np
 
 from giblet_ray.comparison.result import ComparedGroup, Comparison, Pair
-from giblet_ray.comparison.runs import ComparedRun, higher_is_better, is_number, show_setting
+from giblet_ray.comparison.runs import ComparedRun, is_number, show_setting
+from giblet_ray.evaluation.score import Score
 
 
 def comparison_json(comparison: Comparison) -> str:
@@ -50,8 +51,8 @@ def comparison_json(comparison: Comparison) -> str:
         "experiment": comparison.experiment,
         "tracking_uri": comparison.uri,
         "metric": comparison.metric,
-        "higher_is_better": higher_is_better(comparison.metric),
-        "metric_taken_at": "the epoch with the highest val/pearson_mean",
+        "higher_is_better": Score(comparison.metric).higher_is_better,
+        "metric_taken_at": "each run's best epoch, by its train.score",
         "notes": list(comparison.notes),
         "groups": [_group(comparison, compared) for compared in comparison.groups],
         "pair": None if comparison.pair is None else _pair(comparison.pair),

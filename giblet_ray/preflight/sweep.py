@@ -9,6 +9,7 @@ from giblet_ray.config import TrainJob, TuneJob
 from giblet_ray.console import duration
 from giblet_ray.dataset.reader import Dataset
 from giblet_ray.errors import InputError
+from giblet_ray.evaluation.score import Score
 from giblet_ray.preflight.brief import check_training, need_of_host, shared_bytes
 from giblet_ray.preflight.need import gigabytes, host_need
 from giblet_ray.preflight.placement import check_host, look_at_cluster
@@ -75,7 +76,7 @@ def preflight_sweep(job: TuneJob, show: Callable[[str], None]) -> None:
         needed = rehearsal.peak_bytes
     gpus = (job.sweep.gpus_per_trial if ranks == 1 else 1) if use_gpu else 0.0
     cpus, workers = job.scaling.cpus_per_worker, at_a_time * ranks
-    trials = Search(space, job.sweep).n_trials
+    trials = Search(space, job.sweep, Score(job.train.score)).n_trials
     each = max(space["train.epochs"].points(2)) if "train.epochs" in space else job.train.epochs
     epochs = min(trials * each, job.sweep.max_epochs or trials * each)
     rows = {

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
+from giblet_ray.checkpoint.record import record_score
 from giblet_ray.checkpoint.store import best_checkpoint
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
+from giblet_ray.evaluation.score import Score
 from giblet_ray.tracking.recorded_run import RecordedRun, find_run_id
 from giblet_ray.tracking.store import Store
 
@@ -31,7 +34,7 @@ def find_run(store: Store, wanted: str) -> RecordedRun:
 
 
 def best_trial(store: Store, wanted: str) -> RecordedRun:
-    """Return the trial of a sweep with the highest held-out r, finished or stopped early.
+    """Return the best trial of a sweep, finished or stopped early.
 
     Scores are read from the checkpoints: trials that were stopped may have logged none.
 
@@ -53,20 +56,22 @@ def best_trial(store: Store, wanted: str) -> RecordedRun:
     trials = [run for run in runs if run.parent == sweep]
     ended = [run for run in trials if run.status in ("FINISHED", "KILLED")]
     with ThreadPoolExecutor(_READERS) as threads:
-        scores = list(threads.map(_score, ended))
-    scored = [(score, run) for score, run in zip(scores, ended, strict=True) if score is not None]
-    if not scored:
+        records = list(threads.map(_best_record, ended))
+    scored = [(r, run) for r, run in zip(records, ended, strict=True) if r is not None]
+    score = record_score(scored[0][0]) if scored else Score()
+    best = score.best(scored, lambda trial: trial[0]["score"])
+    if best is None:
         raise InputError(
             f"--best-of {wanted}: of its {len(trials)} trials, {len(ended)} were finished or "
             "stopped, and none has a checkpoint that was scored"
         )
-    return max(scored, key=lambda trial: trial[0])[1]
+    return best[1]
 
 
 def _names(runs: Mapping[str, RecordedRun]) -> dict[str, str]:
     return {id: run.name for id, run in runs.items()}
 
 
-def _score(run: RecordedRun) -> float | None:
+def _best_record(run: RecordedRun) -> dict[str, Any] | None:
     best = best_checkpoint(Storage.at(run.folder), "") if run.folder else None
-    return best[1]["score"] if best else None
+    return best[1] if best else None

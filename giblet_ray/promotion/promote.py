@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from giblet_ray.checkpoint.record import RECORD
+from giblet_ray.checkpoint.record import RECORD, record_score
 from giblet_ray.checkpoint.store import best_checkpoint
 from giblet_ray.config import PromoteJob
 from giblet_ray.dataset.storage import Storage
@@ -24,7 +24,7 @@ from giblet_ray.tracking.store import Store, open_store
 from giblet_ray.training.report import log_checkpoint
 
 _SCORE_TAG = "giblet_ray.score"
-"""On a version: the ``val/pearson_mean`` that it was promoted with."""
+"""On a version: the score that it was promoted with."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Promotion:
             "model": self.uri,
             "version": f"{self.version}, of run {self.run.name}",
             "MLflow run": self.run.id,
-            "held-out Pearson r": f"mean {_r(self.record)} over voxels",
+            record_score(self.record).label: _value(self.record),
             "data set": (
                 f"{self.record['dataset']['location']}, "
                 f"checksum {self.record['dataset']['checksum'][:12]}"
@@ -109,7 +109,7 @@ def promote(job: PromoteJob, show: Callable[[str], None]) -> Promotion:
         else:
             candidate = _candidate(store, best_trial(store, str(job.best_of)))
             run = candidate.run.name
-            show(f"best of {job.best_of}: {run}, mean held-out r {_r(candidate.record)}")
+            show(f"best of {job.best_of}: {run}, {_in_short(candidate.record)}")
         return _promote(store, job, candidate, show)
 
 
@@ -181,9 +181,9 @@ def _not_better(candidate: _Candidate, champion: dict[str, Any] | None, present:
     for name, value in ours.items():
         if value != theirs[name]:
             return f"cannot be compared with {present}: {name} is {value}, there {theirs[name]}"
-    # Written so that a score that is not a number is no better than any.
-    if not candidate.record["score"] >= champion["score"]:
-        return f"is worse (r {_r(candidate.record)}) than {present}"
+    score, ours, theirs = record_score(champion), candidate.record["score"], champion["score"]
+    if ours != theirs and not score.is_better(ours, theirs):
+        return f"is worse ({_in_short(candidate.record)}) than {present}"
     return None
 
 
@@ -191,6 +191,7 @@ def _judged_on(record: dict[str, Any]) -> dict[str, str]:
     """Return what decides which numbers a score was computed from, by setting."""
     data, dataset = record["config"]["data"], record["dataset"]
     return {
+        "train.score": record_score(record).name,
         "the data set's checksum": dataset["checksum"][:12],
         **{f"data.split.{key}": str(value) for key, value in data["split"].items()},
         "data.subjects": ",".join(sorted({subject for subject, _ in record["scans"]})),
@@ -204,7 +205,7 @@ def _in_words(store: Store, present: Registered, record: dict[str, Any] | None) 
         run = store.run(present.run_id).name
     except MLFLOW_ERRORS:
         run = present.run_id or "unknown"
-    score = f", r {_r(record)}" if record else ""
+    score = f", {_in_short(record)}" if record else ""
     return f"version {present.version} (run {run}{score})"
 
 
@@ -225,5 +226,9 @@ def _equal(one: dict[str, Any] | None, other: dict[str, Any] | None) -> bool:
     return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
 
 
-def _r(record: dict[str, Any]) -> str:
+def _value(record: dict[str, Any]) -> str:
     return f"{record['score']:.5f}"
+
+
+def _in_short(record: dict[str, Any]) -> str:
+    return f"{record_score(record).short} {_value(record)}"

@@ -32,6 +32,7 @@ from giblet_ray.dataset.windows import (
     streamed_epoch_steps,
 )
 from giblet_ray.evaluation.metrics import VoxelMetrics
+from giblet_ray.evaluation.score import Score
 from giblet_ray.models.build import build_encoder
 from giblet_ray.training.memory import MemoryPeak
 from giblet_ray.training.optimizer import build_optimizer, build_schedule
@@ -129,7 +130,7 @@ def is_finished(position: Position, settings: TrainConfig) -> bool:
     """Whether all epochs are done, or the last `patience` of them brought nothing better."""
     if position.epoch >= settings.epochs:
         return True
-    waited = position.epoch - position.best_epoch
+    waited = position.epoch - position.best_epoch(Score(settings.score))
     return bool(settings.patience) and position.epoch > 0 and waited >= settings.patience
 
 
@@ -239,10 +240,7 @@ def train(
         position.step_in_epoch, position.loss_sums = 0, {}
         metrics = {**train_metrics, **val_metrics, **speed, **memory.bytes()}
         position.history.append({"epoch": position.epoch, **metrics})
-        score = val_metrics["val/pearson_mean"]
-        if position.best_score is None or score > position.best_score:
-            position.best_score, position.best_epoch = score, position.epoch
         if rank == 0:
             link.log(metrics, position.epoch)
-            link.show(epoch_line(metrics, position, settings.epochs, rate.left(position.step)))
+            link.show(epoch_line(position, settings, rate.left(position.step)))
         checkpoint({"epoch": position.epoch, **metrics}, voxels)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 
 from giblet_ray.checkpoint.record import Position
+from giblet_ray.config import TrainConfig
 from giblet_ray.console import duration
+from giblet_ray.evaluation.score import Score
 
 _SHOW_SECONDS = 10.0
 _SHOW_SHARE = 0.05
@@ -34,12 +36,13 @@ class Rate:
         return f"{duration(seconds * (self._total - step))} left"
 
 
-def epoch_line(metrics: dict[str, float], position: Position, epochs: int, left: str) -> str:
-    """Return one line on a complete epoch."""
-    star = "  best" if position.best_epoch == position.epoch else ""
+def epoch_line(position: Position, settings: TrainConfig, left: str) -> str:
+    """Return one line on the epoch that is just complete."""
+    metrics, score = position.history[-1], Score(settings.score)
+    star = "  best" if position.best_epoch(score) == position.epoch else ""
     speed = f"{metrics['train/rows_per_second']:,.0f} rows/s"
     return (
-        f"epoch {position.epoch}/{epochs}  loss {metrics['train/loss']:.4f}"
-        f"  val r {metrics['val/pearson_mean']:+.4f}  {speed}"
+        f"epoch {position.epoch}/{settings.epochs}  loss {metrics['train/loss']:.4f}"
+        f"  val {score.short} {metrics[score.name]:+.4f}  {speed}"
         f"  waiting {metrics['train/data_wait_share']:.0%}  {left}{star}"
     )

@@ -9,6 +9,7 @@ from giblet_ray.checkpoint.files import NORMALISATION, VOXELS, WEIGHTS, load_vox
 from giblet_ray.checkpoint.record import RECORD
 from giblet_ray.checkpoint.trained import Encoder
 from giblet_ray.evaluation.figures import learning_curves, voxel_histogram
+from giblet_ray.evaluation.score import VAL_PEARSON, Score
 from giblet_ray.tracking.logged_model import log_model
 from giblet_ray.tracking.run import MlflowRun
 
@@ -19,7 +20,11 @@ _SERVED = (RECORD, WEIGHTS, NORMALISATION, VOXELS)
 
 
 def report_best(
-    run: MlflowRun, checkpoint: Path, history: Sequence[dict[str, float]], log_model: bool
+    run: MlflowRun,
+    checkpoint: Path,
+    history: Sequence[dict[str, float]],
+    score: Score,
+    log_model: bool,
 ) -> None:
     """Add learning curves, the histogram of voxel r, the best epoch's scores and its model.
 
@@ -33,6 +38,8 @@ def report_best(
         Local folder of the best checkpoint.
     history : sequence of dict
         Metrics of every epoch.
+    score : Score
+        What the best epoch is chosen by.
     log_model : bool
         Whether to store the model itself.
     """
@@ -41,13 +48,13 @@ def report_best(
             "epoch": metrics["epoch"],
             "train_loss": metrics["train/loss"],
             "val_loss": metrics["val/loss"],
-            "val_pearson_mean": metrics["val/pearson_mean"],
+            "val_pearson_mean": metrics[VAL_PEARSON],
         }
         for metrics in history
     ]
     run.figure(learning_curves(curves), "learning_curves.png")
     run.figure(voxel_histogram(load_voxel_pearson(checkpoint)), "voxel_pearson.png")
-    run.best(max(history, key=lambda metrics: metrics["val/pearson_mean"]))
+    run.best(dict(score.best_epoch(history) or {}))
     if log_model and not run.has_model():
         log_checkpoint(run.uri, run.id, checkpoint)
 

@@ -20,6 +20,7 @@ from giblet_ray.dataset.normalise import Normalisation
 from giblet_ray.dataset.windows import Windows, equal_length_batches, rank_part
 from giblet_ray.errors import InputError
 from giblet_ray.evaluation.metrics import VoxelMetrics, VoxelSums
+from giblet_ray.evaluation.score import VAL_PEARSON
 from giblet_ray.models.encoder import MultimodalEncoder
 from giblet_ray.models.inputs import encoder_inputs, z_score
 from giblet_ray.training.loss import EncodingLoss
@@ -136,7 +137,7 @@ class Scores:
         voxels = sums.compute(self._valid_V)
         metrics = {f"val/{name}": value for name, value in voxels.summary().items()}
         weight = self._job.loss.correlation_weight
-        metrics["val/loss"] = voxels.mse + weight * (1 - metrics["val/pearson_mean"])
+        metrics["val/loss"] = voxels.mse + weight * (1 - metrics[VAL_PEARSON])
         return voxels, metrics
 
 

@@ -20,6 +20,7 @@ from giblet_ray.config import TrainJob
 from giblet_ray.dataset.normalise import Normalisation
 from giblet_ray.dataset.storage import Storage, absolute
 from giblet_ray.errors import InputError
+from giblet_ray.evaluation.score import VAL_PEARSON, Score
 from giblet_ray.preflight.brief import check_training
 from giblet_ray.progress import Progress
 from giblet_ray.settings import flat_settings
@@ -57,8 +58,10 @@ class Trained:
         Folder or URI of the data set.
     run_folder : str
         Folder or URI that holds the run's checkpoints.
+    score : Score
+        What the best epoch was chosen by.
     best_location : str
-        Folder or URI of the checkpoint with the highest held-out r.
+        Folder or URI of the checkpoint of the best epoch.
     best_checkpoint : Path
         The same, or a local copy if the run's folder is remote.
     mlflow_run : MlflowRun
@@ -71,6 +74,7 @@ class Trained:
 
     dataset: str
     run_folder: str
+    score: Score
     best_location: str
     best_checkpoint: Path
     mlflow_run: MlflowRun
@@ -79,7 +83,8 @@ class Trained:
 
     def summary(self) -> dict[str, str]:
         """Return where things are and how good the best epoch was, for the user to read."""
-        best = self.position.history[self.position.best_epoch - 1]
+        best_epoch = self.position.best_epoch(self.score)
+        best = self.position.history[best_epoch - 1]
         speeds = [metrics["train/rows_per_second"] for metrics in self.position.history]
         uri = self.mlflow_run.uri
         summary = {
@@ -88,12 +93,14 @@ class Trained:
             "best checkpoint": self.best_location,
             "MLflow run": f"{self.mlflow_run.id} in {uri}",
             "held-out Pearson r": (
-                f"mean {best['val/pearson_mean']:.4f}, median {best['val/pearson_median']:.4f}, "
+                f"mean {best[VAL_PEARSON]:.4f}, median {best['val/pearson_median']:.4f}, "
                 f"95th percentile {best['val/pearson_p95']:.4f} over voxels "
-                f"(epoch {self.position.best_epoch} of {self.position.epoch})"
+                f"(epoch {best_epoch} of {self.position.epoch})"
             ),
             "speed": f"{statistics.median(speeds):,.0f} rows/s (median of epochs)",
         }
+        if self.score != Score():
+            summary["best by"] = f"{self.score.label}, {best[self.score.name]:.4f}"
         if not uri.startswith("http"):
             mlflow = Path(sys.executable).with_name("mlflow")
             summary["MLflow page"] = f"{mlflow} ui --backend-store-uri {uri}"
@@ -147,11 +154,11 @@ def fit(job: TrainJob, show: Callable[[str], None]) -> Trained:
                 raise InputError(f"{run_folder}: the run's checkpoints are gone")
             best = storage.fetch(found[0])
             position = Position(**after["position"])
-            log_model = job.tracking.log_model
-            end.report = partial(report_best, mlflow_run, best, position.history, log_model)
+            score, log_model = Score(job.train.score), job.tracking.log_model
+            end.report = partial(report_best, mlflow_run, best, position.history, score, log_model)
     where = data.dataset.storage.location
     best_location = storage.describe(found[0])
-    return Trained(where, run_folder, best_location, best, mlflow_run, position, finished)
+    return Trained(where, run_folder, score, best_location, best, mlflow_run, position, finished)
 
 
 def _train_on_workers(

@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from giblet_ray.tracking.metric_log import MetricLog
     from giblet_ray.tracking.system_metrics import SystemMetrics
 
-SCORE = "val/pearson_mean"
-"""Metric by which checkpoints are ranked."""
 _FLUSH_SECONDS = 10.0
 """Time that a worker gives MLflow at its end; the driver has more patience."""
 

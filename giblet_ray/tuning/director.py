@@ -9,11 +9,11 @@ from typing import Any
 from giblet_ray.checkpoint.store import drop_checkpoints, epoch_history
 from giblet_ray.config import SweepConfig, TrainJob
 from giblet_ray.dataset.storage import Storage
+from giblet_ray.evaluation.score import Score
 from giblet_ray.secrets import redact
 from giblet_ray.settings import flat_settings
 from giblet_ray.tracking.sweep import SweepRuns
 from giblet_ray.training.trainer import saved_config
-from giblet_ray.training.worker import SCORE
 from giblet_ray.tuning.journal import Journal, TrialRecord
 from giblet_ray.tuning.search import Search
 from giblet_ray.tuning.table import SweepDisplay
@@ -55,7 +55,8 @@ class SweepDirector:
     ) -> None:
         self.trials: dict[int, TrialRecord] = {}
         self.n_trials = search.n_trials
-        self.display = SweepDisplay(show, self.n_trials)
+        self._score = Score(base.train.score)
+        self.display = SweepDisplay(show, self.n_trials, self._score)
         self._base, self._settings, self._search = base, settings, search
         self._journal, self._runs = journal, runs
         self._where, self._checksum, self._at_a_time = where, checksum, at_a_time
@@ -113,13 +114,16 @@ class SweepDirector:
         epoch = int(metrics["epoch"])
         if epoch in trial.scores:
             return False  # a trial that was started again repeats what it had reported
-        score = metrics[SCORE]
+        score = metrics[self._score.name]
         trial.scores[epoch] = score
         trial.seconds += self._elapsed(number)
         stop = self._search.report(number, epoch, score) and epoch < trial.epochs
         if stop:
             trial.state = "stopped"
-            trial.cause = f"{self._settings.scheduler}: r {score:.4f} at epoch {epoch} is too low"
+            trial.cause = (
+                f"{self._settings.scheduler}: {self._score.short} {score:.4f} at epoch {epoch} "
+                "is not good enough"
+            )
         elif reason := self._spent():
             stop = epoch < trial.epochs
             trial.state, trial.cause = ("stopped", reason) if stop else ("running", "")
@@ -137,7 +141,7 @@ class SweepDirector:
         self._running.discard(number)
         self._tell_search(trial)
         history = epoch_history(self._storage, trial.folder)
-        best = max(history, key=lambda metrics: metrics[SCORE], default={})
+        best = dict(self._score.best_epoch(history) or {})
         drop_checkpoints(self._storage, trial.folder)
         traceback = self._tracebacks.get(number, "")
         self._runs.end(trial.folder, trial.state, trial.cause, best, traceback)
@@ -161,7 +165,7 @@ class SweepDirector:
         self._runs.begin(trial.number, trial.folder, settings, self._where, self._checksum)
 
     def _tell_search(self, trial: TrialRecord) -> None:
-        score = None if trial.state == "failed" else trial.best
+        score = None if trial.state == "failed" else trial.best(self._score)
         self._search.finish(trial.number, score, trial.state == "stopped")
 
     def _elapsed(self, number: int) -> float:

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
+from giblet_ray.evaluation.score import Score
 from giblet_ray.tuning.space import Settings
 
 SWEEP = "sweep.json"
@@ -44,7 +45,7 @@ class TrialRecord:
     cause : str
         Why it was stopped or has failed.
     scores : dict of int to float
-        val/pearson_mean by epoch, from 1.
+        Of each epoch, from 1.
     seconds : float
         Time that it ran.
     """
@@ -57,10 +58,9 @@ class TrialRecord:
     scores: dict[int, float] = field(default_factory=dict)
     seconds: float = 0.0
 
-    @property
-    def best(self) -> float | None:
-        """Highest score, or None before the first epoch."""
-        return max(self.scores.values(), default=None)
+    def best(self, score: Score) -> float | None:
+        """Return its best score, or None if no epoch was scored."""
+        return score.best(self.scores.values(), lambda value: value)
 
     @property
     def epoch(self) -> int:

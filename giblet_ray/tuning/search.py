@@ -13,9 +13,11 @@ from collections.abc import Mapping
 import numpy as np
 import optuna
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from giblet_ray.config import SweepConfig
+from giblet_ray.evaluation.score import Score
 from giblet_ray.tuning.space import Settings, Space, grid, n_combinations
 
 DEFAULT_TRIALS = 16
@@ -36,12 +38,15 @@ class Search:
         What is searched.
     settings : SweepConfig
         Method, scheduler, seed and number of trials.
+    score : Score
+        What is searched for.
     """
 
-    def __init__(self, space: Space, settings: SweepConfig) -> None:
+    def __init__(self, space: Space, settings: SweepConfig, score: Score) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._space, self._settings = space, settings
-        self._study = optuna.create_study(direction="maximize", pruner=_pruner(settings))
+        direction = StudyDirection.MAXIMIZE if score.higher_is_better else StudyDirection.MINIMIZE
+        self._study = optuna.create_study(direction=direction, pruner=_pruner(settings))
         self._distributions = {name: domain.distribution() for name, domain in space.items()}
         self._trials: dict[int, optuna.Trial] = {}
         self._seen: set[str] = set()

@@ -34,8 +34,8 @@ from giblet_ray.settings import setting_fields
 SEARCHED_GROUPS = ("data", "model", "loss", "optimizer", "train")
 """Groups of settings that decide what a training learns."""
 
-_SCORING = ("data.split.", "data.subjects", "data.voxels")
-"""Settings that decide which TRs and voxels the score is a mean over."""
+_SCORING = ("train.score", "data.split.", "data.subjects", "data.voxels")
+"""Settings that decide what the score is, and which TRs and voxels it is a mean over."""
 
 Settings = dict[str, Any]
 """Values by dotted name, as JSON holds them."""

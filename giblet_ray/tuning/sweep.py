@@ -14,6 +14,7 @@ from giblet_ray.config import TuneJob
 from giblet_ray.dataset.reader import Dataset
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
+from giblet_ray.evaluation.score import Score
 from giblet_ray.preflight.sweep import check_sweep
 from giblet_ray.progress import Progress
 from giblet_ray.settings import flat_settings
@@ -24,7 +25,6 @@ from giblet_ray.training.board import claimed_board
 from giblet_ray.training.data import hold_blocks, place_data, read_rows
 from giblet_ray.training.report import report_best
 from giblet_ray.training.trainer import choose_gpu, saved_config
-from giblet_ray.training.worker import SCORE
 from giblet_ray.tuning.director import SweepDirector
 from giblet_ray.tuning.journal import TrialRecord
 from giblet_ray.tuning.plan import fitting_trials, plan_sweep, trial_resources, with_space
@@ -46,6 +46,8 @@ class Swept:
     ----------
     name : str
         Of the sweep.
+    score : Score
+        What trials are chosen by.
     trials : list of TrialRecord
         All trials, the best first.
     best_settings : str
@@ -57,6 +59,7 @@ class Swept:
     """
 
     name: str
+    score: Score
     trials: list[TrialRecord]
     best_settings: str
     mlflow_run: str
@@ -65,7 +68,7 @@ class Swept:
 
     def print_table(self) -> None:
         """Print the trials, the best first, and why some have failed."""
-        table_console().print(trials_table(self.trials, f"sweep {self.name}"))
+        table_console().print(trials_table(self.trials, f"sweep {self.name}", self.score))
         for trial in self.trials:
             if trial.state == "failed":
                 table_console().print(f"{trial.folder} failed: {trial.cause}", markup=False)
@@ -76,7 +79,7 @@ class Swept:
         states = [trial.state for trial in self.trials]
         counts = {state: states.count(state) for state in ("finished", "stopped", "failed")}
         return {
-            "best trial": f"{best.folder}, held-out Pearson r {best.best:.4f} (mean over voxels)",
+            "best trial": f"{best.folder}, {self.score.label} {best.best(self.score):.4f}",
             "its settings": " ".join(f"{k}={show_value(v)}" for k, v in best.settings.items()),
             "trials": ", ".join(f"{n} {state}" for state, n in counts.items() if n),
             "epochs": f"{sum(len(trial.scores) for trial in self.trials)}",
@@ -115,7 +118,7 @@ def sweep(job: TuneJob, show: Callable[[str], None]) -> Swept:
     use_gpu = choose_gpu(job)
     at_a_time = fitting_trials(job, use_gpu)
     check_sweep(job, space, dataset, use_gpu, show)
-    folder = sweep_folder(job)
+    folder, score = sweep_folder(job), Score(job.train.score)
     tracking, storage = job.tracking, Storage.at(folder)
     runs = SweepRuns(tracking.uri, tracking.experiment, job.name, storage, show)
 
@@ -141,7 +144,7 @@ def sweep(job: TuneJob, show: Callable[[str], None]) -> Swept:
             rows = read_rows(data)  # owns the blocks: kept until all trials are done
             data = hold_blocks(data, rows)
         base = with_settings(job, {"storage.path": folder})  # trials lie below the sweep
-        search = Search(space, job.sweep)
+        search = Search(space, job.sweep, score)
         director = SweepDirector(
             base, job.sweep, search, journal, runs, where, checksum, at_a_time, show
         )
@@ -154,13 +157,14 @@ def sweep(job: TuneJob, show: Callable[[str], None]) -> Swept:
             resources = trial_resources(job, use_gpu)
             run_trials(director, Shared(base, data, use_gpu), resources, at_a_time)
         director.close()
-        trials = by_score(list(director.trials.values()))
-        if not trials or trials[0].best is None:
+        trials = by_score(list(director.trials.values()), score)
+        if not trials or trials[0].best(score) is None:
             causes = "; ".join(dict.fromkeys(t.cause for t in trials)) or "none was started"
             raise InputError(f"sweep {job.name}: no trial was scored: {causes}")
         best_settings = _crown(job, storage, trials[0], runs, show)
     return Swept(
         job.name,
+        score,
         trials,
         best_settings,
         runs.parent.id,
@@ -188,20 +192,20 @@ def _crown(
     trained = with_settings(job, best.settings)
     config = saved_config(trained)
     del config["name"]
-    header = (
-        f"# Best of sweep {job.name}: trial {best.folder}, held-out Pearson r {best.best:.4f}\n"
-    )
+    score = Score(job.train.score)
+    reached = f"{score.label} {best.best(score):.4f}"
+    header = f"# Best of sweep {job.name}: trial {best.folder}, {reached}\n"
     with storage.write(BEST) as stream:
         stream.write((header + yaml.safe_dump(config, sort_keys=False)).encode())
     checkpoint = fetch_best_checkpoint(storage, best.folder)
     history = epoch_history(storage, best.folder)
     if checkpoint is None:
         raise InputError(f"{storage.describe(best.folder)}: the best trial's checkpoints are gone")
-    metrics = max(history, key=lambda metrics: metrics[SCORE])
+    metrics = dict(score.best_epoch(history) or {})
 
     def report(child: MlflowRun) -> None:
         show("drawing the best trial")
-        report_best(child, checkpoint, history, job.tracking.log_model)
+        report_best(child, checkpoint, history, score, job.tracking.log_model)
 
     runs.crown(best.folder, metrics, report)
     return storage.describe(BEST)

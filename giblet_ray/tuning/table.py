@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from giblet_ray.evaluation.score import Score
 from giblet_ray.tuning.journal import TrialRecord
 from giblet_ray.tuning.space import show_value
 
@@ -29,7 +30,7 @@ def time_left(seconds: float | None) -> str:
     return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"
 
 
-def trials_table(trials: Sequence[TrialRecord], title: str) -> Table:
+def trials_table(trials: Sequence[TrialRecord], title: str, score: Score) -> Table:
     """Return trials as a table, in the order given.
 
     Parameters
@@ -38,15 +39,18 @@ def trials_table(trials: Sequence[TrialRecord], title: str) -> Table:
         At least one.
     title : str
         Heading.
+    score : Score
+        What they are chosen by.
     """
     names = list(trials[0].settings)
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
-    for heading in ("trial", *(name.partition(".")[2] for name in names), "epoch", "best r"):
+    settings = (name.partition(".")[2] for name in names)
+    for heading in ("trial", *settings, "epoch", f"best {score.short}"):
         table.add_column(heading, overflow="fold")
     for heading in ("state", "time"):
         table.add_column(heading, no_wrap=True)
     for trial in trials:
-        score = "" if trial.best is None else f"{trial.best:.4f}"
+        best = trial.best(score)
         seconds: float | None = trial.seconds
         if trial.state == "running":
             left_epochs = trial.epochs - trial.epoch
@@ -56,7 +60,7 @@ def trials_table(trials: Sequence[TrialRecord], title: str) -> Table:
             trial.folder,
             *(show_value(trial.settings[name]) for name in names),
             f"{trial.epoch}/{trial.epochs}",
-            score,
+            "" if best is None else f"{best:.4f}",
             trial.state,
             time_left(seconds) + left,
         )
@@ -69,9 +73,10 @@ def table_console() -> Console:
     return console if console.is_terminal else Console(highlight=False, width=_LOG_WIDTH)
 
 
-def by_score(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """Return trials from best to worst; those without a score last."""
-    return sorted(trials, key=lambda trial: (trial.best is None, -(trial.best or 0), trial.number))
+def by_score(trials: Sequence[TrialRecord], score: Score) -> list[TrialRecord]:
+    """Return trials from best to worst, of equal ones the first first; unscored ones last."""
+    in_order = sorted(trials, key=lambda trial: trial.number)
+    return score.ranked(in_order, lambda trial: trial.best(score))
 
 
 class SweepDisplay:
@@ -83,10 +88,12 @@ class SweepDisplay:
         Is given each line, where there is no terminal.
     n_trials : int
         Trials of the sweep.
+    score : Score
+        What they are chosen by.
     """
 
-    def __init__(self, show: Callable[[str], None], n_trials: int) -> None:
-        self._show, self._n_trials = show, n_trials
+    def __init__(self, show: Callable[[str], None], n_trials: int, score: Score) -> None:
+        self._show, self._n_trials, self._score = show, n_trials, score
         console = Console()
         self._live = Live(console=console, auto_refresh=False) if console.is_terminal else None
         self._said = time.monotonic()
@@ -107,15 +114,18 @@ class SweepDisplay:
         if self._live is not None:
             if now - self._said > 0.5 and trials:
                 self._said = now
-                shown = [*running, *by_score([t for t in trials if t.state != "running"])]
+                shown = [
+                    *running,
+                    *by_score([t for t in trials if t.state != "running"], self._score),
+                ]
                 title = self._heading(trials, left)
-                table = trials_table(shown[:_MOST_ROWS], title)
+                table = trials_table(shown[:_MOST_ROWS], title, self._score)
                 self._live.update(table, refresh=True)
         elif now - self._said > _LINE_SECONDS:
             self._said = now
             for trial in running:
-                score = "" if trial.best is None else f", best r {trial.best:.4f}"
-                self._show(f"     {trial.folder}  epoch {trial.epoch}/{trial.epochs}{score}")
+                best = self._best(trial)
+                self._show(f"     {trial.folder}  epoch {trial.epoch}/{trial.epochs}{best}")
 
     def ended(self, trial: TrialRecord, trials: Sequence[TrialRecord], left: float | None) -> None:
         """Say that a trial has ended."""
@@ -124,13 +134,18 @@ class SweepDisplay:
         self._said = time.monotonic()
         settings = " ".join(f"{name}={show_value(v)}" for name, v in trial.settings.items())
         line = f"{trial.folder}  {settings}  {trial.state} after epoch {trial.epoch}"
-        line += "" if trial.best is None else f", best r {trial.best:.4f}"
+        line += self._best(trial)
         line += f" ({trial.cause})" if trial.cause else ""
         self._show(f"{line}  [{self._heading(trials, left)}]")
 
     def _heading(self, trials: Sequence[TrialRecord], left: float | None) -> str:
         done = sum(trial.state != "running" for trial in trials)
-        best = next((t for t in by_score(trials) if t.best is not None), None)
+        best = next(iter(by_score(trials, self._score)), None)
         heading = f"{done} of {self._n_trials} trials"
-        heading += f", best r {best.best:.4f} ({best.folder})" if best is not None else ""
+        if best is not None and (said := self._best(best)):
+            heading += f"{said} ({best.folder})"
         return heading + (f", {time_left(left)} left" if left is not None else "")
+
+    def _best(self, trial: TrialRecord) -> str:
+        best = trial.best(self._score)
+        return "" if best is None else f", best {self._score.short} {best:.4f}"

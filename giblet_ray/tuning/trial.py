@@ -85,7 +85,7 @@ def trial_job(base: TrainJob, number: int, settings: Settings) -> TrainJob:
 def run_trial(config: dict[str, Any], shared: Shared) -> None:
     """Train as one of the trials, and report to Ray Tune.
 
-    A report has the metrics of an epoch (``epoch``, ``val/pearson_mean``, ...) and the points of
+    A report has the metrics of an epoch (``epoch``, ``val/...``) and the points of
     the training curves since the last (``points``). An error is reported as well, in one line
     (``failed``) and with its ``traceback``: it would only come again, and is no reason to lose
     the process.

@@ -150,7 +150,7 @@ def test_better_model_replaces_and_worse_one_is_refused_unless_forced(store: Sto
     promoted = store.promote(run=better)
     replaced = f"version 1 (run {store.model_name}-worse, r 0.10000)"
     assert promoted.summary()["replaced"] == replaced
-    assert "0.30000" in promoted.summary()["held-out Pearson r"]
+    assert promoted.summary()["held-out Pearson r (mean over voxels)"] == "0.30000"
     with pytest.raises(InputError, match=r"is worse \(r 0\.10000\) than version 2 .*r 0\.30000\)"):
         store.promote(run=worse)
     assert store.champion.run_id == better

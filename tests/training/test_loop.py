@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from safetensors.torch import load_file
 
 from giblet_ray.checkpoint.record import Position
 from giblet_ray.checkpoint.trained import Encoder
+from giblet_ray.config import TrainConfig
 from giblet_ray.errors import InputError
 from giblet_ray.training.loop import is_finished
 
@@ -103,14 +105,16 @@ def test_windows_and_accumulation_give_the_loss_of_the_whole_batch(
 
 
 def test_early_stopping_waits_for_patience() -> None:
-    class Settings:
-        epochs, patience = 10, 2
+    def after(*losses: float) -> Position:
+        history = [{"epoch": e, "val/loss": loss} for e, loss in enumerate(losses, start=1)]
+        return Position(epoch=len(losses), history=history)
 
-    assert not is_finished(Position(epoch=3, best_epoch=2), Settings)
-    assert is_finished(Position(epoch=4, best_epoch=2), Settings)
-    assert is_finished(Position(epoch=10, best_epoch=10), Settings)
-    Settings.patience = 0
-    assert not is_finished(Position(epoch=9, best_epoch=1), Settings)
+    patient = TrainConfig(epochs=10, patience=2, score="val/loss")
+    assert not is_finished(after(3, 1, 1), patient)
+    assert is_finished(after(3, 1, 1, 1), patient)
+    assert is_finished(after(math.nan, math.nan), patient)
+    assert is_finished(after(*range(10, 0, -1)), patient)
+    assert not is_finished(after(1, *range(2, 10)), patient.model_copy(update={"patience": 0}))
 
 
 def test_training_stops_when_nothing_gets_better(local_training: Callable, tmp_path: Path) -> None:

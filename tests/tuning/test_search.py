@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from giblet_ray.config import SweepConfig
+from giblet_ray.evaluation.score import Score
 from giblet_ray.tuning.search import DEFAULT_TRIALS, Search
 from giblet_ray.tuning.space import Choice, Range, Settings
 
@@ -42,7 +43,8 @@ def run(search: Search, numbers: range, epochs: int = 1) -> list[Settings]:
 @pytest.mark.parametrize("method", ["random", "tpe"])
 def test_same_seed_asks_the_same_and_another_seed_does_not(method: Any) -> None:
     first, again, other = (
-        run(Search(SPACE, SweepConfig(search=method, seed=seed)), range(12)) for seed in (0, 0, 1)
+        run(Search(SPACE, SweepConfig(search=method, seed=seed), Score()), range(12))
+        for seed in (0, 0, 1)
     )
     assert first == again
     assert first != other
@@ -51,8 +53,8 @@ def test_same_seed_asks_the_same_and_another_seed_does_not(method: Any) -> None:
 @pytest.mark.parametrize("method", ["random", "tpe", "grid"])
 def test_a_search_goes_on_from_its_records_as_if_never_stopped(method: Any) -> None:
     settings = SweepConfig(search=method, num_samples=14, scheduler="none")
-    whole = run(Search(SPACE, settings), range(14))
-    resumed = Search(SPACE, settings)
+    whole = run(Search(SPACE, settings, Score()), range(14))
+    resumed = Search(SPACE, settings, Score())
     for number, tried in enumerate(whole[:9]):
         resumed.replay(number, tried, {1: quality(tried)})
         resumed.finish(number, quality(tried), stopped=False)
@@ -61,7 +63,7 @@ def test_a_search_goes_on_from_its_records_as_if_never_stopped(method: Any) -> N
 
 @pytest.mark.parametrize("method", ["random", "tpe", "grid"])
 def test_no_settings_are_tried_twice_and_a_small_space_is_tried_whole(method: Any) -> None:
-    search = Search(SMALL, SweepConfig(search=method, num_samples=50))
+    search = Search(SMALL, SweepConfig(search=method, num_samples=50), Score())
     assert search.n_trials == 12
     asked = []
     for number in range(12):
@@ -71,17 +73,17 @@ def test_no_settings_are_tried_twice_and_a_small_space_is_tried_whole(method: An
 
 
 def test_number_of_trials_is_the_budget_or_what_there_is() -> None:
-    assert Search(SPACE, SweepConfig()).n_trials == DEFAULT_TRIALS
-    assert Search(SPACE, SweepConfig(num_samples=5)).n_trials == 5
-    assert Search(SPACE, SweepConfig(search="grid", grid_points=4)).n_trials == 36
-    assert Search(SPACE, SweepConfig(search="grid", num_samples=7)).n_trials == 7
+    assert Search(SPACE, SweepConfig(), Score()).n_trials == DEFAULT_TRIALS
+    assert Search(SPACE, SweepConfig(num_samples=5), Score()).n_trials == 5
+    assert Search(SPACE, SweepConfig(search="grid", grid_points=4), Score()).n_trials == 36
+    assert Search(SPACE, SweepConfig(search="grid", num_samples=7), Score()).n_trials == 7
 
 
 def test_tpe_comes_nearer_to_the_best_than_random_search() -> None:
     best: dict[str, list[float]] = {"tpe": [], "random": []}
     for method, found in best.items():
         for seed in range(6):
-            search = Search(SPACE, SweepConfig(search=method, seed=seed, num_samples=30))  # type: ignore[arg-type]
+            search = Search(SPACE, SweepConfig(search=method, seed=seed, num_samples=30), Score())  # type: ignore[arg-type]
             found.append(max(map(quality, run(search, range(30)))))
     assert np.mean(best["tpe"]) > np.mean(best["random"])
     assert np.mean(best["tpe"]) > 0.47
@@ -90,7 +92,7 @@ def test_tpe_comes_nearer_to_the_best_than_random_search() -> None:
 def epochs_spent(scheduler: Any, n_trials: int = 27, epochs: int = 18) -> tuple[int, float]:
     """Run trials one after the other; return the epochs of all and the best final score."""
     settings = SweepConfig(search="random", scheduler=scheduler, grace_epochs=2, num_samples=99)
-    search = Search(SPACE, settings)
+    search = Search(SPACE, settings, Score())
     spent, best = 0, 0.0
     for number in range(n_trials):
         top = quality(search.ask(number))
@@ -116,7 +118,9 @@ def test_asha_and_median_stopping_save_epochs_and_keep_the_best() -> None:
 
 
 def test_every_trial_has_its_grace() -> None:
-    search = Search(SPACE, SweepConfig(search="random", grace_epochs=5, reduction_factor=2))
+    search = Search(
+        SPACE, SweepConfig(search="random", grace_epochs=5, reduction_factor=2), Score()
+    )
     for number in range(10):
         search.ask(number)
         stops = [search.report(number, epoch, -0.1 * number) for epoch in range(1, 6)]
@@ -126,7 +130,7 @@ def test_every_trial_has_its_grace() -> None:
 
 
 def test_failed_trials_are_no_evidence() -> None:
-    search = Search(SPACE, SweepConfig())
+    search = Search(SPACE, SweepConfig(), Score())
     for number in range(12):
         search.ask(number)
         search.finish(number, None, stopped=False)

@@ -66,7 +66,7 @@ def test_eight_trials_read_the_data_once_and_all_are_recorded(eight_trials: Swep
     swept = eight_trials
     assert [trial.state for trial in swept.trials] == ["finished"] * 8
     assert sorted(trial.number for trial in swept.trials) == list(range(8))
-    scores = [trial.best or 0.0 for trial in swept.trials]
+    scores = [trial.best(swept.score) or 0.0 for trial in swept.trials]
     assert scores == sorted(scores, reverse=True)
     parent, children = mlflow_runs(swept)
     assert parent.info.status == "FINISHED"
@@ -82,7 +82,7 @@ def test_eight_trials_read_the_data_once_and_all_are_recorded(eight_trials: Swep
         assert child.info.status == "FINISHED"
         assert float(child.data.params["optimizer.lr"]) == trial.settings["optimizer.lr"]
         assert child.data.params["data.lag_trs"] == str(trial.settings["data.lag_trs"])
-        assert child.data.metrics["best/val/pearson_mean"] == trial.best
+        assert child.data.metrics["best/val/pearson_mean"] == trial.best(swept.score)
         history = MlflowClient(swept.tracking_uri).get_metric_history(
             child.info.run_id, "val/pearson_mean"
         )
@@ -104,7 +104,9 @@ def test_the_best_settings_train_to_the_score_of_the_best_trial(
     job = parse_job(TrainJob, ["--config", eight_trials.best_settings, "--dataset", dataset])
     assert job.optimizer.lr == best.settings["optimizer.lr"]
     link = train_locally(job, tmp_path)
-    assert max(report["val/pearson_mean"] for report in link.reports) == best.best
+    assert max(report["val/pearson_mean"] for report in link.reports) == best.best(
+        eight_trials.score
+    )
 
 
 def test_a_sweep_of_the_same_name_is_refused(eight_trials: Swept, make_tune_job: MakeJob) -> None:
