@@ -118,7 +118,7 @@ def make_demo(
         "seed": seed,
     }
     _check_settings(n_trs, tr_seconds, n_subjects, n_voxels, ceiling, feature_weights or {}, seed)
-    folder = Path(folder)
+    folder = Path(folder).absolute()  # of day:1/film.mp4, FFmpeg would take day for a protocol
     subjects = [f"sub-{number:02d}" for number in range(1, n_subjects + 1)]
     files = DemoFiles(
         film=folder / _FILM,

@@ -64,7 +64,8 @@ def open_media(path: str | Path) -> Iterator[InputContainer]:
     if not Path(path).is_file():
         raise InputError(f"{path}: no such file; a film that FFmpeg reads is expected")
     try:
-        container = av.open(str(path), metadata_errors="replace")
+        # Of day:1/film.mp4, FFmpeg would take day for a protocol.
+        container = av.open(str(Path(path).absolute()), metadata_errors="replace")
     except av.FFmpegError as error:
         raise InputError(
             f"{path}: FFmpeg cannot open it ({error.strerror}); "

@@ -108,6 +108,12 @@ def test_finished_demo_is_left_as_it_is_and_a_damaged_or_other_one_made_anew(tmp
     assert checksums(files)["notes.txt"] == before["notes.txt"]
 
 
+def test_a_demo_may_lie_in_a_relative_folder_of_any_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    files = make_demo("day:1", n_trs=2, n_voxels=5, n_subjects=1)
+    assert files.film.samefile(tmp_path / "day:1/demo-film.mp4")
+
+
 def test_interrupted_making_leaves_nothing_that_counts_as_a_demo(tmp_path):
     def interrupt(stage, done):
         if stage == "scans":

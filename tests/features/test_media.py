@@ -62,6 +62,14 @@ def test_a_truncated_film_whose_header_survives_is_refused(make_film, tmp_path):
         probe_film(cut)
 
 
+@pytest.mark.parametrize("folder", ["day:1", "concat:a|b", 'it\'s a "day" %03d #1?', "-f"])
+def test_a_film_is_found_by_a_relative_path_of_any_name(make_film, tmp_path, monkeypatch, folder):
+    (tmp_path / folder).mkdir()
+    make_film("film.mp4", 3.0).rename(tmp_path / folder / "film.mp4")
+    monkeypatch.chdir(tmp_path)
+    assert probe_film(f"{folder}/film.mp4").duration_seconds == pytest.approx(3.0, abs=0.11)
+
+
 def test_sound_alone_is_no_film(tmp_path):
     import av
 
