@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,7 @@ from giblet_ray.comparison.scores import interval_of, is_over_voxels, read_voxel
 from giblet_ray.comparison.write import Written, write_comparison
 from giblet_ray.config import CompareJob
 from giblet_ray.console import say_stages
+from giblet_ray.dataset.reader import Dataset
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError, nearest
 from giblet_ray.evaluation.bootstrap import Interval
@@ -58,7 +60,9 @@ def compare(job: CompareJob, show: Callable[[str], None]) -> tuple[Comparison, W
     runs = read_runs(job.tracking.uri, experiment, job.runs, job.sweep, report)
     _check_metric(job.metric, runs)
     chosen = _chosen_pair(job.pair, runs)
-    settings = PairSettings(job.dataset, job.permutations, job.block_seconds, job.seed)
+    settings = PairSettings(
+        job.dataset, job.permutations, job.block_seconds, job.seed, cache(Dataset.open)
+    )
     groups = group_runs(runs, job.metric)
     notes = _notes_on_groups(groups)
     compared = []
@@ -186,7 +190,7 @@ def _pair_of(
 ) -> tuple[Pair, list[str]]:
     """Pair the two runs that were asked for."""
     try:
-        trained = [TrainedRun.open(run, settings.dataset) for run in chosen]
+        trained = [TrainedRun.open(run, settings.dataset, settings.open_dataset) for run in chosen]
         (pair,), notes = pair_all(trained, settings, report)
     except InputError as error:
         raise InputError(f"--pair {','.join(run.name for run in chosen)}: {error}") from error

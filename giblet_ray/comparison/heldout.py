@@ -70,7 +70,12 @@ class TrainedRun:
     valid_V: NDArray[np.bool_]
 
     @classmethod
-    def open(cls, run: ComparedRun, location: str | None = None) -> TrainedRun:
+    def open(
+        cls,
+        run: ComparedRun,
+        location: str | None = None,
+        open_dataset: Callable[[str], Dataset] = Dataset.open,
+    ) -> TrainedRun:
         """Find a run's checkpoint and data set.
 
         Parameters
@@ -79,6 +84,8 @@ class TrainedRun:
             Which run.
         location : str, optional
             Where its data set is, if not where it was when the run was trained.
+        open_dataset : callable, optional
+            Opens it.
 
         Raises
         ------
@@ -92,7 +99,8 @@ class TrainedRun:
         except (OSError, ValueError) as error:  # a record that is just being written, perhaps
             raise InputError(f"{run.folder}: cannot be read: {error}") from error
         record = read_record(checkpoint)
-        data = plan_data(_job(record, location, checkpoint))
+        job = _job(record, location, checkpoint)
+        data = plan_data(job, open_dataset(job.dataset))
         found, trained = data.dataset.manifest.checksum, record["dataset"]["checksum"]
         if found != trained:
             raise InputError(

@@ -11,6 +11,7 @@ import numpy as np
 from giblet_ray.comparison.heldout import CommonTrs, TrainedRun, block_sums, common_trs
 from giblet_ray.comparison.result import Pair
 from giblet_ray.comparison.runs import ComparedRun
+from giblet_ray.dataset.reader import Dataset
 from giblet_ray.errors import InputError
 from giblet_ray.evaluation.paired import paired_test
 from giblet_ray.evaluation.score import VAL_PEARSON
@@ -26,12 +27,16 @@ Report = Callable[[str, float], None]
 
 @dataclass(frozen=True)
 class PairSettings:
-    """How runs are paired; see :class:`giblet_ray.config.CompareJob`."""
+    """How runs are paired; see :class:`giblet_ray.config.CompareJob`.
+
+    ``open_dataset`` opens the data set at a path or URI, each one once.
+    """
 
     dataset: str | None
     permutations: int
     block_seconds: float
     seed: int
+    open_dataset: Callable[[str], Dataset]
 
 
 def open_best(
@@ -52,7 +57,7 @@ def open_best(
         if len(opened) == MAX_RUNS:
             break
         try:
-            opened.append(TrainedRun.open(run, settings.dataset))
+            opened.append(TrainedRun.open(run, settings.dataset, settings.open_dataset))
         except InputError as error:
             reasons.append(str(error))
     return opened, reasons

@@ -91,7 +91,7 @@ def _compared(store: Store, run: RecordedRun, parent: RecordedRun | None) -> Com
         id=run.id,
         name=run.name,
         sweep=parent.name if parent else None,
-        status=run.status,
+        status="STOPPED" if run.status == "KILLED" and run.cause else run.status,
         cause=run.cause,
         folder=run.folder,
         dataset=run.dataset_checksum,

@@ -30,7 +30,8 @@ class ComparedRun:
     sweep : str or None
         Name of the sweep that it is a trial of.
     status, cause : str
-        FINISHED, RUNNING, KILLED or FAILED, and why (empty where unknown).
+        FINISHED, RUNNING, KILLED or FAILED as MLflow calls it, or STOPPED by its sweep; and why
+        (empty where unknown).
     folder : str
         Folder or URI with the run's checkpoints.
     dataset, dataset_name : str

@@ -10,7 +10,8 @@
       settings      dotted names of the settings that differ, the most important first
       importance    {shares: {name: 0 to 1}, n_runs, note}
       runs          best first, then those without a score:
-        rank, id, run, sweep, status, cause, folder, dataset, commit
+        rank, id, run, sweep, folder, dataset, commit
+        status, cause FINISHED, RUNNING, KILLED, FAILED, or STOPPED by its sweep; and why
         value         the metric at the best epoch; null without one
         interval      {low, high, n_voxels}: 95 % bootstrap over voxels; null where not known
         metrics       every metric of epochs, at the best epoch

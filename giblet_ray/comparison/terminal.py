@@ -85,9 +85,15 @@ def _show_table(
     for run in shown:
         table.add_row(*(Text(column.text(run)) for column in fitting))
     Console(width=width, highlight=False).print(table)
+    told: dict[str, list[str]] = {}
     for run in shown:
-        if run in compared.group.unranked and run.cause:
-            show(f"  {comparison.labels[run.id]} {run.status.lower()}: {run.cause}")
+        if run.cause:
+            # Trials that one scheduler has stopped share a line, each with its numbers on the page.
+            stopped = run.status == "STOPPED" and run in compared.group.ranked
+            cause = run.cause.partition(":")[0] if stopped else run.cause
+            told.setdefault(f"{run.status.lower()}: {cause}", []).append(comparison.labels[run.id])
+    for became, labels in told.items():
+        show(f"  {', '.join(labels)} {became}")
     left_out = [column.title for column in columns if column not in fitting]
     if len(runs) > len(shown):
         show(f"  {len(runs) - len(shown)} more runs are on the page and in runs.csv")

@@ -123,7 +123,7 @@ def store(
     stopped = make_job("0000", {"model": {"embed_dim": 2}, "train": {"epochs": 1}})
     link = train_locally(stopped, folder / "runs/night/0000")
     sweep.log("0000", link.points)
-    sweep.end("0000", "stopped", "asha at epoch 1", {}, "")
+    sweep.end("0000", "stopped", "asha: r 0.1 at epoch 1 is too low", {}, "")
     sweep.end("0001", "failed", "loss is NaN <in epoch 1>", {}, "")
     sweep.close("FINISHED", 60)
     ids |= {run.name: run.id for run in open_store(uri).runs()}

@@ -22,6 +22,7 @@ import pytest
 from giblet_ray.cli import run_job
 from giblet_ray.comparison.scores import read_voxel_scores
 from giblet_ray.config import CompareJob
+from giblet_ray.dataset.reader import Dataset
 
 ROOT = Path(__file__).parents[2]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -69,6 +70,8 @@ def test_terminal_shows_runs_side_by_side_in_two_groups(compared: tuple[str, Pat
     assert "batch_size" not in output
     assert re.search(r"^ 1 +\w+ +0\.\d{4} \[-?0\.\d{4}, 0\.\d{4}\]", output, re.M)
     assert "night/0001 failed: loss is NaN <in epoch 1>" in output
+    assert re.search(r"^  night/0000 stopped: asha$", output, re.M)
+    assert "killed" not in output
     assert "importance of settings: " in output
     assert re.search(r"difference in mean r \+0\.\d{4}, p = 0\.\d+ \(two-sided", output)
     assert "runs differ in data.lag_trs (3, 5)" in output
@@ -85,6 +88,8 @@ def test_json_has_numbers_as_numbers_and_runs_best_first(
     assert [run["rank"] for run in ranked] == list(range(1, 8))
     values = [run["value"] for run in ranked]
     assert values == sorted(values, reverse=True)
+    (stopped,) = [run for run in ranked if run["run"] == "night/0000"]
+    assert (stopped["status"], stopped["cause"]) == ("STOPPED", "asha: r 0.1 at epoch 1 is too low")
     assert first["runs"][-1]["value"] is None
     assert first["runs"][-1]["cause"] == "loss is NaN <in epoch 1>"
     for run in ranked:
@@ -230,12 +235,20 @@ def run_here(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 
 def test_chosen_runs_and_pair_without_checkpoints_of_others(
-    store: Any, tmp_path: Path, run_here: Callable[..., None], capsys: pytest.CaptureFixture[str]
+    store: Any,
+    tmp_path: Path,
+    run_here: Callable[..., None],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    opened: list[str] = []
+    open_dataset = Dataset.open
+    monkeypatch.setattr(Dataset, "open", lambda at: opened.append(at) or open_dataset(at))
     chosen = ["--runs", "good", "slow", "--pair", "slow,good", "--metric", "val/loss"]
     run_here(*arguments_for(store, tmp_path / "out"), *chosen)
     content = json.loads((tmp_path / "out/comparison.json").read_text())
     (group,) = content["groups"]
+    assert opened == [store.dataset]  # of both runs, once
     assert group["settings"] == ["optimizer.lr"]
     assert group["importance"]["shares"] == {}
     assert content["pair"]["a"] == store.ids["slow"]

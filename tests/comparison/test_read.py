@@ -54,7 +54,11 @@ def test_trial_that_was_stopped_is_scored_by_its_curves(runs: dict[str, Any]) ->
     run = runs["night/0000"]
     assert not run.logged_best or run.logged_best.keys() == {"val/pearson_mean"}
     assert run.value("val/pearson_mean") == run.curves["val/pearson_mean"][1]
-    assert (run.status, run.cause, run.epochs) == ("KILLED", "asha at epoch 1", 1)
+    assert (run.status, run.cause, run.epochs) == (
+        "STOPPED",
+        "asha: r 0.1 at epoch 1 is too low",
+        1,
+    )
 
 
 def test_trial_that_failed_has_its_cause_and_no_score(runs: dict[str, Any]) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import fsspec
 import numpy as np
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as numpy_st
@@ -240,8 +243,6 @@ def test_interrupted_write_leaves_no_file(tmp_path: Path) -> None:
 
 def test_data_set_on_another_file_system(arrays_and_dataset: tuple) -> None:
     arrays, local = arrays_and_dataset
-    import fsspec
-
     remote = fsspec.filesystem("memory")
     remote.put(f"{local.storage.location}/", "/lab/", recursive=True)
     dataset = Dataset.open("memory://lab")
@@ -249,3 +250,32 @@ def test_data_set_on_another_file_system(arrays_and_dataset: tuple) -> None:
     found = values_of(table, "frames", dataset.manifest.values["frames"])
     np.testing.assert_array_equal(found, arrays["frames/one.parquet"][3:33])
     assert dataset.manifest.checksum == local.manifest.checksum
+
+
+class _Together(MemoryFileSystem):
+    """Says how large a shard is when it has been asked for another one as well."""
+
+    protocol = "together"
+    asked: ClassVar[set[str]] = set()
+    two_were_asked_for = threading.Event()
+
+    @classmethod
+    def _strip_protocol(cls, path: Any) -> Any:
+        return super()._strip_protocol(str(path).replace("together://", "memory://"))
+
+    def info(self, path: str, **more: Any) -> dict[str, Any]:
+        if path.endswith(".parquet"):
+            self.asked.add(path)
+            if len(self.asked) > 1:
+                self.two_were_asked_for.set()
+            assert self.two_were_asked_for.wait(20), f"{path} is waited for before others"
+        return super().info(path, **more)
+
+
+def test_shards_are_looked_for_together(arrays_and_dataset: tuple) -> None:
+    _, local = arrays_and_dataset
+    fsspec.register_implementation("together", _Together, clobber=True)
+    remote = fsspec.filesystem("together")
+    remote.put(f"{local.storage.location}/", "/film/", recursive=True)
+    remote.asked.clear()
+    assert Dataset.open("together://film").manifest.checksum == local.manifest.checksum
