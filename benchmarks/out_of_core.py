@@ -31,7 +31,6 @@ import numpy as np
 import psutil
 import ray
 from machine import CONSOLE, MiB, cpu_model
-from mlflow import MlflowClient
 from random_dataset import write_random_dataset
 from ray._private.internal_api import get_memory_info_reply, get_state_from_address
 from rich.table import Table
@@ -39,6 +38,7 @@ from rich.table import Table
 from giblet_ray.cluster import connect
 from giblet_ray.config import TrainJob
 from giblet_ray.dataset.reader import Dataset
+from giblet_ray.tracking.store import open_store
 from giblet_ray.training.trainer import fit
 
 PARTS = ("codes", "text")
@@ -175,8 +175,8 @@ def measure(folder: Path, n_rows: int, options: argparse.Namespace) -> Measured:
     ray.shutdown()
     dataset = Dataset.open(job.dataset)
     n_train = check(job, trained.position.step, trained.position.history, dataset)
-    run = MlflowClient(trained.mlflow_run.uri).get_metric_history(trained.mlflow_run.id, "train/lr")
-    points = sorted((point.step, point.timestamp / 1000) for point in run)
+    curve = open_store(trained.mlflow_run.uri).curve(trained.mlflow_run.id, "train/lr")
+    points = [(point.step, point.at) for point in curve]
     steps_per_epoch = math.ceil(n_train / options.batch_size)
     warm = [(step, at) for step, at in points if step > steps_per_epoch]
     rates = [

@@ -99,7 +99,7 @@ def _compared(store: Store, run: RecordedRun, parent: RecordedRun | None) -> Com
         commit=run.commit,
         seconds=ended - run.started,
         settings={key: parse_setting(value) for key, value in run.settings.items()},
-        curves={key: store.curve(run.id, key) for key in run.metrics if _is_of_epochs(key)},
+        curves={key: _by_epoch(store, run, key) for key in run.metrics if _is_of_epochs(key)},
         logged_best={
             key.removeprefix(_BEST): value
             for key, value in run.metrics.items()
@@ -110,6 +110,11 @@ def _compared(store: Store, run: RecordedRun, parent: RecordedRun | None) -> Com
 
 def _is_of_epochs(key: str) -> bool:
     return key.startswith(("train/", "val/")) and key not in _BY_STEP
+
+
+def _by_epoch(store: Store, run: RecordedRun, key: str) -> dict[int, float]:
+    """Return a metric's values by epoch; of several, the last one logged."""
+    return {point.step: point.value for point in store.curve(run.id, key)}
 
 
 def _name(location: str) -> str:

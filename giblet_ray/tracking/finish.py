@@ -63,7 +63,8 @@ class RunEnd:
         if status == "KILLED":
             self._show("stopping: the same command goes on from the latest checkpoint")
         unsent = read_unsent(self._storage, self._name)
-        points = list(chain.from_iterable(unsent.values()))
+        # Of this run, also if its id was another's, which has been deleted since.
+        points = [{**p, "run": self._run.id} for p in chain.from_iterable(unsent.values())]
         curves = f"{len(points):,} points of its curves"
         steps: dict[str, Callable[[], None]] = {}
         if unsent:

@@ -10,7 +10,7 @@ from giblet_ray.errors import InputError, nearest
 RUN_TAG = "giblet_ray.run"
 """Folder of the run, which holds its checkpoints."""
 IDENTITY_TAG = "giblet_ray.identity"
-"""Checksum of that folder, by which a run is found again: filters of MLflow hold no quotes."""
+"""Checksum of that folder, by which a run is found again."""
 DATASET_TAG = "giblet_ray.dataset"
 """Checksum of the data set's manifest."""
 KIND_TAG = "giblet_ray.kind"

@@ -7,7 +7,7 @@ import hashlib
 import json
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import version
@@ -39,6 +39,7 @@ from giblet_ray.tracking.sqlite import absolute_uri, make_store, store_file
 PACKAGES = ("giblet_ray", "ray", "torch", "mlflow", "pyarrow", "numpy", "encodec")
 _TABLE = "settings.json"
 _MAX_PARAMS_PER_BATCH = 100
+_MAX_METRICS_PER_BATCH = 1000
 
 
 class MlflowRun:
@@ -64,6 +65,8 @@ class MlflowRun:
         MLflow's run.
     started : float
         When it began (s since 1970).
+    is_new : bool
+        It was begun here, and not found.
 
     Raises
     ------
@@ -120,14 +123,23 @@ class MlflowRun:
         other._begin(name, folder, tags, began)
         return other
 
+    def has_sibling(self, folder: str, tags: Mapping[str, str]) -> bool:
+        """Whether the experiment has the run of a folder; if so, it is tagged as it should be."""
+        run = self._find(folder)
+        if run is None:
+            return False
+        for key, value in tags.items():
+            if run.data.tags.get(key) != value:
+                self._client.set_tag(run.info.run_id, key, value)
+        return True
+
     def _begin(
         self, name: str, folder: str, tags: Mapping[str, str], began: float | None = None
     ) -> None:
-        # Not the folder itself: filters of MLflow have no way to write one with quotes.
-        identity = hashlib.sha256(folder.encode()).hexdigest()
-        run = self._find(identity)
+        run = self._find(folder)
+        self.is_new = run is None
         if run is None:
-            tags = {RUN_TAG: folder, IDENTITY_TAG: identity, **_provenance(), **tags}
+            tags = {RUN_TAG: folder, IDENTITY_TAG: _identity(folder), **_provenance(), **tags}
             run = self._client.create_run(
                 self.experiment_id, run_name=name, tags=tags, start_time=_milliseconds(began)
             )
@@ -149,8 +161,8 @@ class MlflowRun:
                 raise
             return found.experiment_id
 
-    def _find(self, identity: str) -> Run | None:
-        where = f"tags.`{IDENTITY_TAG}` = '{identity}'"
+    def _find(self, folder: str) -> Run | None:
+        where = f"tags.`{IDENTITY_TAG}` = '{_identity(folder)}'"
         oldest = ["attributes.start_time ASC"]
         runs = self._client.search_runs([self.experiment_id], where, 1, 1, oldest)
         return runs[0] if runs else None
@@ -209,6 +221,20 @@ class MlflowRun:
         if new:
             self._client.log_batch(self.id, metrics=new)
 
+    def epochs(self, history: Sequence[Mapping[str, float]]) -> None:
+        """Record the metrics of epochs, by ``epoch``, of which the run has no curve at all yet."""
+        recorded = self._client.get_run(self.id).data.metrics
+        now = _milliseconds(None)
+        points = [
+            Metric(key, value, now, int(metrics["epoch"]))
+            for metrics in history
+            for key, value in metrics.items()
+            if key != "epoch" and key not in recorded
+        ]
+        for start in range(0, len(points), _MAX_METRICS_PER_BATCH):
+            batch = points[start : start + _MAX_METRICS_PER_BATCH]
+            self._client.log_batch(self.id, metrics=batch)
+
     def best(self, metrics: Mapping[str, float]) -> None:
         """Record the held-out metrics of the best epoch."""
         self.metrics({f"best/{name}": value for name, value in metrics.items() if "val/" in name})
@@ -238,6 +264,11 @@ def ending(end: Callable[[str], None]) -> Iterator[None]:
         raise
     finally:
         end(status)
+
+
+def _identity(folder: str) -> str:
+    """Return what a run is found by: filters of MLflow have no way to write a path with quotes."""
+    return hashlib.sha256(folder.encode()).hexdigest()
 
 
 def _milliseconds(seconds: float | None) -> int:

@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import NamedTuple
 
 import mlflow
 from mlflow import MlflowClient
@@ -20,6 +21,14 @@ from giblet_ray.tracking.server import MLFLOW_ERRORS, brief, check_server
 from giblet_ray.tracking.sqlite import absolute_uri, store_file
 
 _PAGE = 1000
+
+
+class CurvePoint(NamedTuple):
+    """A metric at a step: when it was logged (s since 1970), and its value."""
+
+    step: int
+    at: float
+    value: float
 
 
 class Store:
@@ -61,10 +70,10 @@ class Store:
         """Return one run."""
         return _recorded(self.client.get_run(run_id))
 
-    def curve(self, run_id: str, key: str) -> dict[int, float]:
-        """Return a metric's values by step; of several, the last one logged."""
+    def curve(self, run_id: str, key: str) -> list[CurvePoint]:
+        """Return all points of a metric, by their steps, then by their times."""
         points = self.client.get_metric_history(run_id, key)
-        return {m.step: m.value for m in sorted(points, key=lambda m: (m.step, m.timestamp))}
+        return sorted(CurvePoint(m.step, m.timestamp / 1000, m.value) for m in points)
 
     def models(self, run_id: str) -> dict[str, str]:
         """Return the URIs of the files of a run's logged models, by the models' ids.

@@ -25,6 +25,7 @@ from giblet_ray.tracking.recorded_run import (
     TRIAL_TAG,
 )
 from giblet_ray.tracking.run import MlflowRun
+from giblet_ray.tracking.server import tracking_errors
 from giblet_ray.tracking.system_metrics import SystemMetrics
 
 _FLUSH_SECONDS = 10.0
@@ -74,8 +75,29 @@ class SweepRuns:
         self._system = SystemMetrics(self._log, self.parent.address, None, every_seconds)
         self._system.start()
 
+    def has(self, folder: str) -> bool:
+        """Whether MLflow has the run of a trial of an earlier session, or is being told of it.
+
+        One whose parent was deleted becomes a child of this one.
+
+        Raises
+        ------
+        InputError
+            If the server is away.
+        """
+        if any(entry["run"] == folder and "do" in entry for entry in self._log.pending()):
+            return True
+        with tracking_errors(self.parent.uri):
+            return self._log.has(folder)
+
     def begin(
-        self, number: int, folder: str, settings: Mapping[str, Any], dataset: str, checksum: str
+        self,
+        number: int,
+        folder: str,
+        settings: Mapping[str, Any],
+        dataset: str,
+        checksum: str,
+        seconds: float = 0.0,
     ) -> None:
         """Open the child run of a trial, or the one that it has had before.
 
@@ -89,10 +111,13 @@ class SweepRuns:
             All its settings, by dotted name.
         dataset, checksum : str
             What it is trained on.
+        seconds : float
+            How long ago it began.
         """
         self._open[folder] = number
         described = {"settings": dict(settings), "dataset": dataset, "checksum": checksum}
-        self._tell({"run": folder, "do": "begin", "at": time.time(), "trial": number, **described})
+        began = time.time() - seconds
+        self._tell({"run": folder, "do": "begin", "at": began, "trial": number, **described})
 
     def log(self, folder: str, points: Iterable[tuple[int, dict[str, float]]]) -> None:
         """Log points of a trial's curves: metrics by step, in the order of their steps."""
@@ -214,10 +239,17 @@ class _SweepLog(MetricLog):
     ) -> MlflowRun:
         """Return the run of a trial, found or begun."""
         tags = {PARENT_TAG: self._parent.id, **(tags or {})}
-        name, location = f"{self._name}/{folder}", f"{self._location}/{folder}"
-        run = self._parent.sibling(name, location, tags, began)
+        name = f"{self._name}/{folder}"
+        run = self._parent.sibling(name, self._folder(folder), tags, began)
         self._ids[folder] = run.id
         return run
+
+    def has(self, folder: str) -> bool:
+        """Whether there is the run of a trial; one of a deleted parent becomes this one's."""
+        return self._parent.has_sibling(self._folder(folder), {PARENT_TAG: self._parent.id})
+
+    def _folder(self, folder: str) -> str:
+        return f"{self._location}/{folder}"
 
     def _together(self, entries: Sequence[Point]) -> Sequence[Point]:
         if "do" in entries[0]:

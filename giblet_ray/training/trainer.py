@@ -25,6 +25,7 @@ from giblet_ray.preflight.brief import check_training
 from giblet_ray.progress import Progress
 from giblet_ray.settings import flat_settings
 from giblet_ray.tracking.finish import RunEnd
+from giblet_ray.tracking.recorded_run import DATASET_TAG
 from giblet_ray.tracking.run import MlflowRun, ending
 from giblet_ray.tracking.server import tracking_errors
 from giblet_ray.tracking.sqlite import absolute_uri
@@ -132,7 +133,8 @@ def fit(job: TrainJob, show: Callable[[str], None]) -> Trained:
     before = latest_record(storage, job.name)
     if before is not None:
         _check_same_run(job.name, before, record)
-    finished = before is not None and is_finished(Position(**before["position"]), job.train)
+    position = Position() if before is None else Position(**before["position"])
+    finished = is_finished(position, job.train)
     # Until here, nothing has been started or written: mistakes are told within seconds.
     connect()
     use_gpu = choose_gpu(job)
@@ -144,6 +146,7 @@ def fit(job: TrainJob, show: Callable[[str], None]) -> Trained:
         mlflow_run = MlflowRun(job.tracking.uri, job.tracking.experiment, job.name, run_folder)
         end = RunEnd(mlflow_run, storage, job.name, job.tracking.patience_seconds, show)
         with ending(end):
+            _describe_run(job, data, record, position, mlflow_run, show)
             if finished:
                 show(f"run {job.name} is finished already; another --name trains anew")
             else:
@@ -161,6 +164,29 @@ def fit(job: TrainJob, show: Callable[[str], None]) -> Trained:
     return Trained(where, run_folder, score, best_location, best, mlflow_run, position, finished)
 
 
+def _describe_run(
+    job: TrainJob,
+    data: TrainingData,
+    record: dict[str, Any],
+    position: Position,
+    mlflow_run: MlflowRun,
+    show: Callable[[str], None],
+) -> None:
+    """Record what is trained on what, and earlier epochs, as far as MLflow does not have it."""
+    where, checksum = data.dataset.storage.location, record["dataset"]["checksum"]
+    if mlflow_run.is_new and position.step > 0:
+        show(
+            f"run {job.name} is not in MLflow, or was deleted there: it is recorded anew, but for "
+            "its curves by step and system metrics until now, which lie nowhere else"
+        )
+    with tracking_errors(job.tracking.uri):
+        if is_finished(position, job.train) and mlflow_run.has_tag(DATASET_TAG):
+            return
+        mlflow_run.epochs(position.history)
+        mlflow_run.text(yaml.safe_dump(record["config"], sort_keys=False), "config.yaml")
+        mlflow_run.describe(flat_settings(record["config"]), where, checksum)
+
+
 def _train_on_workers(
     job: TrainJob,
     use_gpu: bool,
@@ -170,12 +196,8 @@ def _train_on_workers(
     board: Any,
     show: Callable[[str], None],
 ) -> None:
-    """Record what is trained on what, read the data, and let the workers train."""
-    where, checksum = data.dataset.storage.location, record["dataset"]["checksum"]
-    with tracking_errors(job.tracking.uri):
-        mlflow_run.describe(flat_settings(record["config"]), where, checksum)
-        mlflow_run.text(yaml.safe_dump(record["config"], sort_keys=False), "config.yaml")
-    show(f"reading {where}: {data.residence}, {data.reason}")
+    """Read the data, and let the workers train."""
+    show(f"reading {data.dataset.storage.location}: {data.residence}, {data.reason}")
     with Progress(show) as progress:
         progress.doing = "reading the data"
         rows = read_rows(data)  # owns the blocks: kept until the workers are done

@@ -153,7 +153,8 @@ class TrainLink:
 
     def _restore(self, unsent: list[Any]) -> None:
         if self._metrics is not None:
-            self._metrics.restore(unsent)
+            # Of this run, also if its id was another's, which has been deleted since.
+            self._metrics.restore([{**point, "run": self._run_id} for point in unsent])
         else:
             self._points = [(step, metrics) for step, metrics in unsent]
 

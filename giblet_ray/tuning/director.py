@@ -57,6 +57,7 @@ class SweepDirector:
         self.n_trials = search.n_trials
         self._score = Score(base.train.score)
         self.display = SweepDisplay(show, self.n_trials, self._score)
+        self._show = show
         self._base, self._settings, self._search = base, settings, search
         self._journal, self._runs = journal, runs
         self._where, self._checksum, self._at_a_time = where, checksum, at_a_time
@@ -76,6 +77,15 @@ class SweepDirector:
                 self._waiting.append(trial)
             else:
                 self._tell_search(trial)
+        lost = [trial for trial in before if trial.scores or trial.state != "running"]
+        lost = [trial for trial in lost if not self._runs.has(trial.folder)]
+        if lost:
+            self._show(
+                "trials that are not in MLflow, or were deleted there, are recorded anew as far as "
+                f"the sweep's folder knows them: {', '.join(trial.folder for trial in lost)}"
+            )
+        for trial in lost:
+            self._record_again(trial)
 
     def is_done(self) -> bool:
         """Whether no trial will start any more."""
@@ -140,8 +150,7 @@ class SweepDirector:
             trial.state = "finished"
         self._running.discard(number)
         self._tell_search(trial)
-        history = epoch_history(self._storage, trial.folder)
-        best = dict(self._score.best_epoch(history) or {})
+        best = self._best(epoch_history(self._storage, trial.folder))
         drop_checkpoints(self._storage, trial.folder)
         traceback = self._tracebacks.get(number, "")
         self._runs.end(trial.folder, trial.state, trial.cause, best, traceback)
@@ -159,10 +168,29 @@ class SweepDirector:
         """Show how far everything is."""
         self.display.update(list(self.trials.values()), self._seconds_left())
 
-    def _open_run(self, trial: TrialRecord) -> None:
+    def _open_run(self, trial: TrialRecord, seconds: float = 0.0) -> None:
         job = trial_job(self._base, trial.number, trial.settings)
         settings = flat_settings(saved_config(job))
-        self._runs.begin(trial.number, trial.folder, settings, self._where, self._checksum)
+        data_set = (self._where, self._checksum)
+        self._runs.begin(trial.number, trial.folder, settings, *data_set, seconds)
+
+    def _record_again(self, trial: TrialRecord) -> None:
+        """Tell MLflow what checkpoints and journal know of a trial."""
+        history = epoch_history(self._storage, trial.folder)
+        points = [
+            (int(metrics["epoch"]), {k: v for k, v in metrics.items() if k != "epoch"})
+            for metrics in history
+        ]
+        # Of a trial that has ended, the best checkpoint is left: it knows the epochs until then.
+        points += [(n, {self._score.name: r}) for n, r in trial.scores.items() if n > len(history)]
+        self._open_run(trial, trial.seconds)
+        self._runs.log(trial.folder, points)
+        if trial.state != "running":
+            self._runs.end(trial.folder, trial.state, trial.cause, self._best(history), "")
+
+    def _best(self, history: list[dict[str, float]]) -> dict[str, float]:
+        """Return the metrics of the best epoch; none before the first."""
+        return dict(self._score.best_epoch(history) or {})
 
     def _tell_search(self, trial: TrialRecord) -> None:
         score = None if trial.state == "failed" else trial.best(self._score)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -119,16 +120,9 @@ def sweep(job: TuneJob, show: Callable[[str], None]) -> Swept:
     at_a_time = fitting_trials(job, use_gpu)
     check_sweep(job, space, dataset, use_gpu, show)
     folder, score = sweep_folder(job), Score(job.train.score)
-    tracking, storage = job.tracking, Storage.at(folder)
-    runs = SweepRuns(tracking.uri, tracking.experiment, job.name, storage, show)
-
-    def end(status: str) -> None:
-        if status == "KILLED":
-            show(f"stopping: python jobs/tune.py --sweep.resume {job.name} goes on")
-        runs.close(status, tracking.patience_seconds)
-
+    storage = Storage.at(folder)
     # Held for its name: two jobs that run one sweep would write over each other's trials.
-    with claimed_board(folder, 0), ending(end):
+    with claimed_board(folder, 0), _recorded(job, storage, show) as runs:
         config = sweep_config(job)
         if not journal.exists():
             journal.begin(config, checksum)
@@ -136,7 +130,7 @@ def sweep(job: TuneJob, show: Callable[[str], None]) -> Swept:
         text = yaml.safe_dump(config, sort_keys=False)
         with tracking_errors(job.tracking.uri):
             runs.describe(flat_settings(_told(config)), where, checksum, text)
-        runs.watch(tracking.system_metrics_seconds)
+        runs.watch(job.tracking.system_metrics_seconds)
         data = place_data(data, job.data.residence, use_gpu)
         show(f"reading {where}: {data.residence}, {data.reason}")
         with Progress(show) as progress:
@@ -171,6 +165,20 @@ def sweep(job: TuneJob, show: Callable[[str], None]) -> Swept:
         runs.parent.uri,
         job.tracking.experiment,
     )
+
+
+@contextmanager
+def _recorded(job: TuneJob, storage: Storage, show: Callable[[str], None]) -> Iterator[SweepRuns]:
+    """Open the sweep's MLflow runs, and end them with what became of the block."""
+    runs = SweepRuns(job.tracking.uri, job.tracking.experiment, job.name, storage, show)
+
+    def end(status: str) -> None:
+        if status == "KILLED":
+            show(f"stopping: python jobs/tune.py --sweep.resume {job.name} goes on")
+        runs.close(status, job.tracking.patience_seconds)
+
+    with ending(end):
+        yield runs
 
 
 def _told(config: dict[str, Any]) -> dict[str, Any]:

@@ -41,7 +41,7 @@ RUNS: dict[str, dict[str, Any]] = {
     "slow": {"optimizer": {"lr": 1e-4}},
     "late": {"data": {"lag_trs": 5}},
     "hasty": {"optimizer": {"lr": 3e-2}, "model": {"kernel_sizes": [3, 5, 7]}},
-    "other split": {"data": {"split": {"val_blocks": 1, "val_fraction": 0.35}}},
+    "other-split": {"data": {"split": {"val_blocks": 1, "val_fraction": 0.35}}},
 }
 """Settings by group, on top of the tiny model's."""
 

@@ -83,7 +83,7 @@ def test_json_has_numbers_as_numbers_and_runs_best_first(
     content: dict[str, Any], store: Any
 ) -> None:
     first, second = content["groups"]
-    assert [run["run"] for run in second["runs"]] == ["other split"]
+    assert [run["run"] for run in second["runs"]] == ["other-split"]
     ranked = [run for run in first["runs"] if run["rank"] is not None]
     assert [run["rank"] for run in ranked] == list(range(1, 8))
     values = [run["value"] for run in ranked]

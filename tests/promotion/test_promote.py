@@ -88,7 +88,7 @@ def checkpoint(local_training: Callable, tmp_path_factory: pytest.TempPathFactor
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One store for all tests, since MLflow takes seconds to make one."""
-    return tmp_path_factory.mktemp("store")
+    return tmp_path_factory.mktemp('it\'s "here"-')
 
 
 @pytest.fixture
@@ -303,6 +303,7 @@ def test_settings_that_mean_nothing_are_refused(settings: dict[str, str], messag
         ("models:/@champion", r"models:/NAME@ALIAS and models:/NAME/VERSION are accepted"),
         ("models:/there/latest", r"models:/NAME@ALIAS and models:/NAME/VERSION are accepted"),
         ("models:/ther@champion", r"no registered model ther \(did you mean there\?\); there are"),
+        ('models:/it\'s "there"@best', 'no registered model it\'s "there"; there are'),
         ("models:/there@best", r"there has the aliases @champion and the versions 1"),
         ("models:/there/7", r"there has the aliases @champion and the versions 1"),
     ],

@@ -10,11 +10,13 @@ from mlflow import MlflowClient
 from giblet_ray.errors import InputError
 from giblet_ray.tracking.metric_log import MetricLog
 from giblet_ray.tracking.run import MlflowRun, git_commit
+from giblet_ray.tracking.store import open_store
 
 
 @pytest.fixture(scope="module")
 def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return f"sqlite:///{tmp_path_factory.mktemp('tracking')}/mlflow.db"
+    folder = tmp_path_factory.mktemp('it\'s "here"-')
+    return f"sqlite:///{folder}/mlflow.db"
 
 
 def steps(run: MlflowRun, key: str) -> list[int]:
@@ -85,6 +87,31 @@ def test_settings_are_parameters_of_their_own(uri: str) -> None:
     assert recorded.data.params["data.lag_trs"] == "3"
     assert len(recorded.data.params) == 152
     assert len(recorded.inputs.dataset_inputs) == 1
+
+
+def test_epochs_that_a_run_has_no_curve_of_are_recorded(uri: str) -> None:
+    run = MlflowRun(uri, "epochs", "a", "epochs/a")
+    assert run.is_new
+    past = [{"epoch": epoch, "val/loss": 1 / epoch} for epoch in range(1, 1203)]
+    run.epochs(past)
+    again = MlflowRun(uri, "epochs", "a", "epochs/a")
+    assert not again.is_new
+    again.epochs([*past, {"epoch": 1203, "val/loss": 0.0, "val/mse": 1.0}])
+    log = MetricLog(run.uri)
+    for epoch in (1202, 1203):  # a worker repeats the last one, and goes on
+        log.log(run.id, {"val/loss": 0.5}, epoch)
+    assert log.close(60) == []
+    assert steps(run, "val/loss") == list(range(1, 1204))
+    assert steps(run, "val/mse") == [1203]
+
+
+@pytest.mark.parametrize("folder", ["it's", '"here"', 'it\'s "here"', "`100%` \\"])
+def test_run_is_found_again_whatever_its_folder_is_called(uri: str, folder: str) -> None:
+    first = MlflowRun(uri, "quotes", "a", f"/runs/{folder}")
+    again = MlflowRun(uri, "quotes", "a", f"/runs/{folder}")
+    assert (again.id, again.is_new) == (first.id, False)
+    (found,) = [run for run in open_store(uri).runs() if run.id == first.id]
+    assert found.folder == f"/runs/{folder}"
 
 
 @pytest.mark.parametrize("bad", ["sqlite:////proc/no/mlflow.db", "nonsense://x", "mlruns"])

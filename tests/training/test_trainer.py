@@ -123,6 +123,33 @@ def test_finished_run_is_not_trained_again(trained: tuple) -> None:
     assert run.info.status == "FINISHED"
 
 
+def test_run_that_was_deleted_in_mlflow_is_recorded_anew_whole(trained: tuple) -> None:
+    result, job, _ = trained
+    client = MlflowClient(result.mlflow_run.uri)
+    before = client.get_run(result.mlflow_run.id)
+    client.delete_run(before.info.run_id)
+    lines: list[str] = []
+    again = fit(job, lines.append)
+    after = client.get_run(again.mlflow_run.id)
+    client.delete_run(after.info.run_id)
+    client.restore_run(before.info.run_id)  # which other tests look at
+    assert again.already_finished
+    assert after.info.run_id != before.info.run_id
+    assert any("is recorded anew" in line for line in lines)
+    assert (after.info.status, after.info.run_name) == ("FINISHED", before.info.run_name)
+    assert after.data.params == before.data.params
+    assert after.data.tags["giblet_ray.reported"] == "true"
+    digests = [run.inputs.dataset_inputs[0].dataset.digest for run in (before, after)]
+    assert digests[0] == digests[1]
+    pictures = [{f.path for f in client.list_artifacts(r.info.run_id)} for r in (before, after)]
+    assert pictures[0] == pictures[1]
+    assert len(after.outputs.model_outputs) == 1
+    of_epochs = {key for key in before.data.metrics if key.startswith(("val/", "best/"))}
+    assert len(of_epochs) > 6
+    for key in of_epochs | {"train/loss", "train/rows_per_second"}:
+        assert history(again, key) == history(result, key), key
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -22,7 +22,9 @@ from giblet_ray.cli import parse_job
 from giblet_ray.config import TrainJob, TuneJob
 from giblet_ray.dataset.reader import Dataset
 from giblet_ray.errors import InputError
+from giblet_ray.training.board import claimed_board
 from giblet_ray.tuning.plan import DEFAULT_SPACE, with_space
+from giblet_ray.tuning.resume import sweep_folder
 from giblet_ray.tuning.sweep import Swept, sweep
 
 MakeJob = Callable[..., TuneJob]
@@ -115,6 +117,17 @@ def test_a_sweep_of_the_same_name_is_refused(eight_trials: Swept, make_tune_job:
         sweep(make_tune_job(folder, {"space": {"model.embed_dim": [2]}}), lambda _: None)
 
 
+def test_a_sweep_that_another_job_works_on_is_left_to_it(tune_job: MakeJob, tmp_path: Path) -> None:
+    """Also in MLflow: nothing is begun there, and nothing of the other's told a second time."""
+    job = tune_job({"space": {"model.embed_dim": [2]}})
+    with (
+        claimed_board(sweep_folder(job), 0),
+        pytest.raises(InputError, match="another job on this cluster works on this run now"),
+    ):
+        sweep(job, lambda _: None)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_sweep_goes_on_when_trials_fail_and_says_why(tune_job: MakeJob) -> None:
     """Two diverge, two contradict themselves in a way that no setting shows alone."""
     space = {
@@ -178,12 +191,29 @@ def test_budgets_end_a_sweep(tune_job: MakeJob) -> None:
     assert sum(len(trial.scores) for trial in swept.trials) == 7
     (stopped,) = [trial for trial in swept.trials if trial.state == "stopped"]
     assert stopped.cause == "the budget of 7 epochs is used up"
-    _, children = mlflow_runs(swept)
+    parent, children = mlflow_runs(swept)
     assert children[stopped.number].info.status == "KILLED"
-    # With more to spend, it goes on where it ended.
+    # With more to spend, it goes on where it ended. What was deleted in MLflow is recorded anew.
+    finished = children[0]
+    client = MlflowClient(swept.tracking_uri)
+    for run in (parent, finished):
+        client.delete_run(run.info.run_id)
     more = tune_job({"resume": "sweep", "max_epochs": 9})
-    swept = sweep(TuneJob(**more.model_dump(exclude_unset=True)), lambda _: None)
+    lines: list[str] = []
+    swept = sweep(TuneJob(**more.model_dump(exclude_unset=True)), lines.append)
     assert sum(len(trial.scores) for trial in swept.trials) == 9
+    assert any("recorded anew" in line and line.endswith(": 0000") for line in lines)
+    again, kept = mlflow_runs(swept)
+    assert again.data.params == {**parent.data.params, "sweep.max_epochs": "9"}
+    assert kept.keys() == {trial.number for trial in swept.trials}
+    assert kept[stopped.number].info.run_id == children[stopped.number].info.run_id
+    new = kept[0]
+    assert (new.info.status, new.data.params) == ("FINISHED", finished.data.params)
+    best = [{k: v for k, v in r.data.metrics.items() if k[:5] == "best/"} for r in (new, finished)]
+    assert best[0] == best[1] != {}
+    curve = client.get_metric_history(new.info.run_id, "val/pearson_mean")
+    (scores,) = [trial.scores for trial in swept.trials if trial.number == 0]
+    assert {m.step: m.value for m in curve} == scores
 
 
 def test_trials_of_two_workers_run_and_are_stopped(tune_job: MakeJob) -> None:
