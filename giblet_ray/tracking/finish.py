@@ -10,8 +10,8 @@ from itertools import chain
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
 from giblet_ray.tracking.metric_log import PointWriter
+from giblet_ray.tracking.mlflow_run import MlflowRun
 from giblet_ray.tracking.points import read_unsent
-from giblet_ray.tracking.run import MlflowRun
 from giblet_ray.tracking.server import MLFLOW_ERRORS, brief, persistently, refuses
 
 REPORTED_TAG = "giblet_ray.reported"

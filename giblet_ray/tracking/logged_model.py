@@ -15,8 +15,8 @@ from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, Schema, TensorSpec
 
+from giblet_ray.tracking.mlflow_run import PACKAGES, package_version
 from giblet_ray.tracking.quiet import large_files, quiet_mlflow
-from giblet_ray.tracking.run import PACKAGES, package_version
 
 _FILES = "files"
 

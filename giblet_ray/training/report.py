@@ -11,7 +11,7 @@ from giblet_ray.checkpoint.trained import Encoder
 from giblet_ray.evaluation.figures import learning_curves, voxel_histogram
 from giblet_ray.evaluation.score import VAL_PEARSON, Score
 from giblet_ray.tracking.logged_model import log_model
-from giblet_ray.tracking.run import MlflowRun
+from giblet_ray.tracking.mlflow_run import MlflowRun
 
 MODEL_NAME = "encoder"
 _LOADER = "giblet_ray.checkpoint.served"

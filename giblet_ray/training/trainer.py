@@ -25,8 +25,8 @@ from giblet_ray.preflight.brief import check_training
 from giblet_ray.progress import Progress
 from giblet_ray.settings import flat_settings
 from giblet_ray.tracking.finish import RunEnd
+from giblet_ray.tracking.mlflow_run import MlflowRun, ending
 from giblet_ray.tracking.recorded_run import DATASET_TAG
-from giblet_ray.tracking.run import MlflowRun, ending
 from giblet_ray.tracking.server import tracking_errors
 from giblet_ray.tracking.sqlite import absolute_uri
 from giblet_ray.training.board import claimed_board

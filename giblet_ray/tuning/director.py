@@ -12,7 +12,7 @@ from giblet_ray.dataset.storage import Storage
 from giblet_ray.evaluation.score import Score
 from giblet_ray.secrets import redact
 from giblet_ray.settings import flat_settings
-from giblet_ray.tracking.sweep import SweepRuns
+from giblet_ray.tracking.sweep_runs import SweepRuns
 from giblet_ray.training.trainer import saved_config
 from giblet_ray.tuning.journal import Journal, TrialRecord
 from giblet_ray.tuning.search import Search

@@ -19,9 +19,9 @@ from giblet_ray.evaluation.score import Score
 from giblet_ray.preflight.sweep import check_sweep
 from giblet_ray.progress import Progress
 from giblet_ray.settings import flat_settings
-from giblet_ray.tracking.run import MlflowRun, ending
+from giblet_ray.tracking.mlflow_run import MlflowRun, ending
 from giblet_ray.tracking.server import tracking_errors
-from giblet_ray.tracking.sweep import SweepRuns
+from giblet_ray.tracking.sweep_runs import SweepRuns
 from giblet_ray.training.board import claimed_board
 from giblet_ray.training.data import hold_blocks, place_data, read_rows
 from giblet_ray.training.report import report_best

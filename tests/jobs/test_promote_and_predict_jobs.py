@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from giblet_ray.dataset.reader import Dataset
-from giblet_ray.tracking.run import MlflowRun
+from giblet_ray.tracking.mlflow_run import MlflowRun
 
 ROOT = Path(__file__).parents[2]
 

@@ -19,9 +19,9 @@ from giblet_ray.config import PromoteJob
 from giblet_ray.dataset.reader import Dataset
 from giblet_ray.errors import InputError
 from giblet_ray.promotion.promote import Promotion, promote
+from giblet_ray.tracking.mlflow_run import MlflowRun
 from giblet_ray.tracking.recorded_run import KIND_TAG
 from giblet_ray.tracking.registry import fetch_registered
-from giblet_ray.tracking.run import MlflowRun
 
 
 class Store:

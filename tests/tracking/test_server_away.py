@@ -22,11 +22,11 @@ from giblet_ray.errors import InputError
 from giblet_ray.promotion.promote import promote
 from giblet_ray.tracking.finish import RunEnd
 from giblet_ray.tracking.metric_log import MetricLog
+from giblet_ray.tracking.mlflow_run import MlflowRun
 from giblet_ray.tracking.points import keep_unsent, read_unsent
 from giblet_ray.tracking.registry import fetch_registered
-from giblet_ray.tracking.run import MlflowRun
 from giblet_ray.tracking.store import open_store
-from giblet_ray.tracking.sweep import SweepRuns
+from giblet_ray.tracking.sweep_runs import SweepRuns
 from giblet_ray.training.report import report_best
 from giblet_ray.training.trainer import saved_config
 

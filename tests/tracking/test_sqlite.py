@@ -11,7 +11,7 @@ import pytest
 from mlflow import MlflowClient
 
 from giblet_ray.errors import InputError
-from giblet_ray.tracking.run import MlflowRun
+from giblet_ray.tracking.mlflow_run import MlflowRun
 from giblet_ray.tracking.sqlite import absolute_uri
 
 ROUNDS = 4
@@ -19,7 +19,7 @@ OPENS_STORES = textwrap.dedent(
     """
     import sys, time
     from pathlib import Path
-    from giblet_ray.tracking.run import MlflowRun
+    from giblet_ray.tracking.mlflow_run import MlflowRun
 
     folder, me, other, rounds = Path(sys.argv[1]), *sys.argv[2:4], int(sys.argv[4])
     for number in range(rounds):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from giblet_ray.errors import InputError
-from giblet_ray.tracking.run import MlflowRun
+from giblet_ray.tracking.mlflow_run import MlflowRun
 from giblet_ray.tracking.store import open_store
 
 

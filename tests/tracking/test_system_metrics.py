@@ -9,8 +9,8 @@ from pathlib import Path
 from mlflow import MlflowClient
 
 from giblet_ray.tracking.metric_log import MetricLog
+from giblet_ray.tracking.mlflow_run import MlflowRun
 from giblet_ray.tracking.points import RunAddress
-from giblet_ray.tracking.run import MlflowRun
 from giblet_ray.tracking.system_metrics import SystemMetrics
 
 CPU = "system/cpu_utilization_percentage"

@@ -16,6 +16,7 @@ from typing import Any
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.tracking.finish import take_steps
 from giblet_ray.tracking.metric_log import MetricLog
+from giblet_ray.tracking.mlflow_run import MlflowRun
 from giblet_ray.tracking.points import Point, keep_unsent, read_unsent
 from giblet_ray.tracking.recorded_run import (
     BEST_TAG,
@@ -24,7 +25,6 @@ from giblet_ray.tracking.recorded_run import (
     PARENT_TAG,
     TRIAL_TAG,
 )
-from giblet_ray.tracking.run import MlflowRun
 from giblet_ray.tracking.server import tracking_errors
 from giblet_ray.tracking.system_metrics import SystemMetrics
 

@@ -9,7 +9,7 @@ from mlflow import MlflowClient
 
 from giblet_ray.errors import InputError
 from giblet_ray.tracking.metric_log import MetricLog
-from giblet_ray.tracking.run import MlflowRun, git_commit
+from giblet_ray.tracking.mlflow_run import MlflowRun, git_commit
 from giblet_ray.tracking.store import open_store
 
 
