@@ -44,15 +44,15 @@ from rates import Rates, compare, print_rates, spread
 from rich.table import Table
 
 from giblet_ray.cluster import connect
+from giblet_ray.dataset.binary import as_arrays
 from giblet_ray.dataset.loader import Loader, MemoryLoader
-from giblet_ray.dataset.reader import Dataset, Selection, Span, as_arrays, bold_column
+from giblet_ray.dataset.reader import Dataset, Selection, Span
 from giblet_ray.dataset.rows import HeldRows
-from giblet_ray.dataset.schema import ValueType
+from giblet_ray.dataset.schema import ScanKey, ValueType, bold_column
 from giblet_ray.dataset.source import hold_shards
 from giblet_ray.dataset.stream import StreamLoader
 from giblet_ray.dataset.windows import (
     STREAM_MIX_ROW_GROUPS,
-    ScanKey,
     Windows,
     cut_windows,
     epoch_order,
@@ -111,7 +111,7 @@ class Plan:
     @property
     def scans(self) -> list[ScanKey]:
         """Both runs."""
-        return [ScanKey(subject, stimulus) for subject, stimulus in self.dataset.scans]
+        return list(self.dataset.scans)
 
     @property
     def n_trs(self) -> dict[str, int]:
@@ -121,13 +121,16 @@ class Plan:
     @property
     def kinds(self) -> dict[str, ValueType]:
         """What a batch holds."""
-        return {part: self.dataset.manifest.values[part] for part in (*PARTS, "bold")}
+        return {
+            **{part: self.dataset.value_type(part) for part in PARTS},
+            "bold": self.dataset.value_type(bold_column(SUBJECT)),
+        }
 
     @property
     def windows(self) -> Windows:
         """Every TR as a window."""
         spans = [Span(name, 0, n) for name, n in self.n_trs.items()]
-        return cut_windows(spans, self.scans, 1, keep_rest=True)
+        return cut_windows(spans, self.scans, 1)
 
     def cut(self, order: np.ndarray) -> list[Windows]:
         """Cut an order of windows into batches."""

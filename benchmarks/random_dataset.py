@@ -8,10 +8,17 @@ import numpy as np
 
 from giblet_ray.dataset.schema import (
     Manifest,
+    Phase,
     Scan,
+    ScanKey,
+    Shard,
     Source,
     Stimulus,
+    StoredPart,
+    Subject,
+    bold_labels,
     bold_shard,
+    stimulus_labels,
     stimulus_shard,
 )
 from giblet_ray.dataset.storage import Storage
@@ -22,6 +29,14 @@ PARTS = ("frames", "codes", "text")
 ROW_GROUP_TRS = 64
 
 Arrays = dict[str, np.ndarray]
+
+
+ENCODERS = {"frames": "image", "codes": "codes", "text": "vector"}
+
+
+def stored_part(part: str, values: np.ndarray) -> StoredPart:
+    """Describe a part of random numbers."""
+    return StoredPart(kind=part, modality=part, encoder=ENCODERS[part], value=value_type(values))
 
 
 def write_random_dataset(
@@ -41,51 +56,31 @@ def write_random_dataset(
     half = n_rows // 2 + 31
     stimuli, scans = [], []
     for name, rows in {"first": slice(0, half), "second": slice(half, None)}.items():
-        shards = {
-            part: write_shard(
-                storage,
-                stimulus_shard(part, name),
-                arrays[part][rows],
-                ROW_GROUP_TRS,
-                {"part": part, "stimulus": name},
-            )
-            for part in parts
-        }
-        bold = write_shard(
-            storage,
-            bold_shard(SUBJECT, name),
-            arrays["bold"][rows],
-            ROW_GROUP_TRS,
-            {"part": "bold", "stimulus": name, "subject": SUBJECT},
-        )
-        stimuli.append(
-            Stimulus.model_validate(
-                {
-                    "name": name,
-                    "n_trs": len(arrays["bold"][rows]),
-                    "silent_trs": 0,
-                    "sources": {},
-                    "shards": shards,
-                }
-            )
-        )
+        n_trs = len(arrays["bold"][rows])
+
+        def write(path: str, labels: dict[str, str], part: str, rows: slice = rows) -> Shard:
+            return write_shard(storage, path, arrays[part][rows], ROW_GROUP_TRS, labels)
+
+        shards = {p: write(stimulus_shard(p, name), stimulus_labels(p, name), p) for p in parts}
+        phase = Phase(n_trs=n_trs, shards=shards)
+        stimuli.append(Stimulus(name=name, sources={}, phases=(phase,)))
+        key = ScanKey(SUBJECT, name)
         scans.append(
             Scan(
                 subject=SUBJECT,
                 stimulus=name,
-                nan_voxels=0,
-                constant_voxels=0,
+                volumes=(0, n_trs),
                 source=source,
-                shard=bold,
+                shard=write(bold_shard(*key), bold_labels(key), "bold"),
             )
         )
     manifest = Manifest(
         tr_seconds=1.5,
         row_group_trs=ROW_GROUP_TRS,
-        values={part: value_type(values) for part, values in arrays.items()},
+        parts={part: stored_part(part, arrays[part]) for part in parts},
         stimuli=tuple(stimuli),
+        subjects={SUBJECT: Subject(value=value_type(arrays["bold"]))},
         scans=tuple(scans),
-        provenance={},
     )
     write_manifest(storage, manifest)
     return arrays

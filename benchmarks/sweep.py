@@ -36,9 +36,10 @@ from rich.table import Table
 
 from giblet_ray.cluster import connect
 from giblet_ray.config import TrainJob, TuneJob
+from giblet_ray.dataset.residence import hold_blocks, normalise, place_data, read_rows
 from giblet_ray.evaluation.score import VAL_PEARSON
-from giblet_ray.training.data import hold_blocks, normalise, place_data, plan_data, read_rows
-from giblet_ray.training.loop import BareLink, train
+from giblet_ray.training.data import plan_data
+from giblet_ray.training.loop import BareLink, Samples, train
 from giblet_ray.training.trainer import saved_config
 from giblet_ray.tuning.space import Settings, with_settings
 from giblet_ray.tuning.sweep import Swept, sweep
@@ -123,7 +124,7 @@ class Loop:
         job = with_settings(self._job, settings)
         record = {"config": saved_config(job), "dataset": self._data.describe()}
         link = ScoreLink()
-        samples = self._data.samples()
+        samples = Samples(self._data.train, self._data.val, self._data.row_group)
         train(job, record, samples, self._loader, self._normalisation, link)
         return max(link.scores)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -18,18 +19,26 @@ from giblet_ray.checkpoint.store import keep_checkpoint, open_latest
 from giblet_ray.config import TrainJob
 from giblet_ray.dataset.loader import MemoryLoader
 from giblet_ray.dataset.reader import Dataset
+from giblet_ray.dataset.residence import normalise_here
 from giblet_ray.dataset.rows import HeldRows
 from giblet_ray.dataset.schema import (
     Manifest,
+    Phase,
     Scan,
+    ScanKey,
     Source,
     Stimulus,
+    StoredPart,
+    Subject,
+    bold_labels,
     bold_shard,
+    stimulus_labels,
     stimulus_shard,
 )
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.dataset.writer import value_type, write_manifest, write_shard
-from giblet_ray.training.data import normalise_here, plan_data
+from giblet_ray.spaces.usable import count_bad_units, empty_trs, unmasked
+from giblet_ray.training.data import plan_data
 from giblet_ray.training.loop import BareLink, Samples, train
 
 # How long an example takes says how busy the machine is, and nothing about the code.
@@ -42,6 +51,20 @@ os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112  # Ray spells it so
 ROW_GROUP_TRS = 16
 
 
+STORED_AS = {
+    "frames": ("video", "image"),
+    "codes": ("audio", "codes"),
+    "mel": ("audio", "mel"),
+    "text": ("text", "vector"),
+}
+
+
+def stored_part(name: str, values: np.ndarray) -> StoredPart:
+    """Describe a part as if it had been made."""
+    modality, encoder = STORED_AS[name]
+    return StoredPart(kind=name, modality=modality, encoder=encoder, value=value_type(values))
+
+
 def write_dataset(
     folder: Path,
     n_trs: dict[str, int],
@@ -51,11 +74,15 @@ def write_dataset(
     seed: int = 0,
     unseen: tuple[tuple[str, str], ...] = (),
     first_code: int | None = None,
+    change_bold: Callable[[ScanKey, np.ndarray], np.ndarray] = lambda key, bold: bold,
+    repeats: int = 1,
+    **of_scans: Any,
 ) -> dict[str, np.ndarray]:
     """Write a data set of random numbers; BOLD follows the stimulus, so that it can be learned.
 
     Returns the arrays by shard path. `unseen` lists (subject, stimulus) pairs without a scan;
-    `first_code` replaces the first code of each stimulus.
+    `first_code` replaces the first code of each stimulus; `change_bold` gives a scan other BOLD,
+    of other TRs or units too; `of_scans` are further fields of every scan.
     """
     random = np.random.default_rng(seed)
     storage = Storage.at(str(folder))
@@ -79,46 +106,42 @@ def write_dataset(
         for part, values in parts.items():
             path = stimulus_shard(part, stimulus)
             arrays[path] = values
-            labels = {"part": part, "stimulus": stimulus}
+            labels = stimulus_labels(part, stimulus)
             shards[part] = write_shard(storage, path, values, ROW_GROUP_TRS, labels)
-        stimuli.append(
-            Stimulus.model_validate(
-                {
-                    "name": stimulus,
-                    "n_trs": n,
-                    "silent_trs": 0,
-                    "sources": {"film": source, "text": source},
-                    "shards": shards,
-                }
-            )
-        )
-        for subject in subjects:
+        sources = {"film": source, "text": source}
+        phase = Phase(n_trs=n, shards=shards)
+        stimuli.append(Stimulus(name=stimulus, sources=sources, phases=(phase,)))
+        for subject, repeat in itertools.product(subjects, range(1, repeats + 1)):
             if (subject, stimulus) in unseen:
                 continue
+            key = ScanKey(subject, stimulus, repeat)
             delayed = np.concatenate([np.zeros((3, 4)), states[:-3]])
             noise = random.normal(size=(n, n_voxels))
             bold = (1000 + 10 * (delayed @ mixing) + 5 * noise).astype(np.float32)
-            path = bold_shard(subject, stimulus)
+            bold = change_bold(key, bold)
+            path = bold_shard(*key)
             arrays[path] = bold
-            labels = {"part": "bold", "stimulus": stimulus, "subject": subject}
-            scans.append(
-                Scan(
-                    subject=subject,
-                    stimulus=stimulus,
-                    nan_voxels=0,
-                    constant_voxels=0,
-                    source=source,
-                    shard=write_shard(storage, path, bold, ROW_GROUP_TRS, labels),
-                )
-            )
-    values = {path.partition("/")[0]: value_type(array) for path, array in arrays.items()}
+            masked_trs = empty_trs(bold)
+            bad = count_bad_units([bold[unmasked(len(bold), masked_trs)]])
+            facts = {
+                "volumes": (0, len(bold)),
+                "masked_trs": masked_trs,
+                "nan_units": bad.nan,
+                "constant_units": bad.constant,
+                "source": source,
+                "shard": write_shard(storage, path, bold, ROW_GROUP_TRS, bold_labels(key)),
+            }
+            scans.append(Scan(**key._asdict(), **{**facts, **of_scans}))
+    made = {path.partition("/")[0]: array for path, array in arrays.items()}
     manifest = Manifest(
         tr_seconds=1.5,
         row_group_trs=ROW_GROUP_TRS,
-        values=values,
+        parts={name: stored_part(name, made[name]) for name in made if name != "bold"},
         stimuli=tuple(stimuli),
+        subjects={
+            scan.subject: Subject(value=value_type(arrays[scan.shard.path])) for scan in scans
+        },
         scans=tuple(scans),
-        provenance={},
     )
     write_manifest(storage, manifest)
     return arrays

@@ -26,7 +26,7 @@ WITHOUT_RAY_AND_MLFLOW = [
     "giblet_ray.evaluation.figures",
     "giblet_ray.evaluation.metrics",
     "giblet_ray.evaluation.paired",
-    "giblet_ray.features.bold",
+    "giblet_ray.spaces.scan",
     "giblet_ray.features.codec",
     "giblet_ray.features.embedder",
     "giblet_ray.features.mel",

@@ -123,14 +123,13 @@ class Encoder:
         for name, kind in trained["values"].items():
             if name == "bold":
                 continue
-            found = dataset.manifest.values.get(name)
-            if found is None or not _holds(found, ValueType.model_validate(kind), name):
+            part = dataset.manifest.parts.get(name)
+            if part is None or not _holds(part.value, ValueType.model_validate(kind), name):
                 raise InputError(
-                    f"{where}: {name}/ holds {found or 'nothing'}; the model was trained on "
-                    f"{kind['dtype']} {tuple(kind['shape'])}"
+                    f"{where}: {name}/ holds {part.value if part else 'nothing'}; the model was "
+                    f"trained on {kind['dtype']} {tuple(kind['shape'])}"
                 )
-            made = dataset.manifest.provenance.get(name, {}).get("made_with")
-            if made != trained["made_with"].get(name):
+            if (made := part.made_with) != trained["made_with"].get(name):
                 raise InputError(
                     f"{where}: {name}/ was made with {made}; the model was trained on "
                     f"{trained['made_with'].get(name)}"

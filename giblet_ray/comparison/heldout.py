@@ -18,7 +18,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -36,11 +36,13 @@ from giblet_ray.checkpoint.store import local_checkpoint
 from giblet_ray.checkpoint.trained import Encoder
 from giblet_ray.comparison.runs import ComparedRun
 from giblet_ray.config import TrainJob
-from giblet_ray.dataset.reader import Dataset, Selection, Span, as_arrays, bold_column
-from giblet_ray.dataset.windows import ScanKey
+from giblet_ray.dataset.binary import as_arrays
+from giblet_ray.dataset.reader import Dataset, Selection, Span
+from giblet_ray.dataset.schema import ScanKey, bold_column
+from giblet_ray.dataset.view import DataView
 from giblet_ray.errors import InputError
 from giblet_ray.evaluation.paired import BlockSums
-from giblet_ray.training.data import TrainingData, plan_data
+from giblet_ray.training.data import plan_data
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class TrainedRun:
         As MLflow has it.
     checkpoint : Path
         Local folder of the best checkpoint.
-    data : TrainingData
+    data : DataView
         What it was trained on; its split says what was held out.
     scans : tuple of ScanKey
         Rows of the normalisation.
@@ -63,7 +65,7 @@ class TrainedRun:
 
     run: ComparedRun
     checkpoint: Path
-    data: TrainingData
+    data: DataView
     scans: tuple[ScanKey, ...]
     mean_SV: NDArray[np.float32]
     std_SV: NDArray[np.float32]
@@ -231,9 +233,7 @@ def block_sums(
     device = "cuda" if torch.cuda.is_available() else "cpu"
     encoder = Encoder.load(trained.checkpoint, device=device)
     dataset, lag = trained.data.dataset, trained.data.lag_trs
-    selection = Selection(
-        parts=trained.data.selection.parts, n_codebooks=trained.data.selection.n_codebooks
-    )
+    selection = replace(trained.data.selection, subjects=())
     sums = BlockSums(len(common.blocks), len(common.valid_V))
     chunks = _chunks(common.blocks, dataset.manifest.row_group_trs)
     for index, (bold_span, block_N) in enumerate(chunks):
@@ -247,7 +247,8 @@ def block_sums(
         for row, scan in enumerate(common.scans):
             if scan.stimulus == bold_span.stimulus:
                 target_NV = _z_scored(dataset, bold_span, scan, row, common, trained)
-                sums.add(block_N, prediction_NV, target_NV)
+                usable_N = dataset.usable_trs(scan)[bold_span.start : bold_span.stop]
+                sums.add(block_N[usable_N], prediction_NV[usable_N], target_NV[usable_N])
         report((index + 1) / len(chunks))
     return sums
 
@@ -256,8 +257,9 @@ def _z_scored(
     dataset: Dataset, span: Span, scan: ScanKey, row: int, common: CommonTrs, trained: TrainedRun
 ) -> NDArray[np.float64]:
     """Read the BOLD of some TRs, (TRs, voxels), z-scored; 0 where not valid."""
-    column = bold_column(scan.subject)
-    selection = Selection(subjects=(scan.subject,), voxels=trained.data.selection.voxels)
+    column = bold_column(scan.subject, scan.repeat)
+    repeats = {scan.subject: scan.repeat}
+    selection = replace(trained.data.selection, parts=(), subjects=(scan.subject,), repeats=repeats)
     kind = selection.value_type(dataset, column)
     bold_NV = as_arrays(dataset.read(span, selection)[column].combine_chunks(), kind)
     scored_NV = (bold_NV - common.mean_SV[row]) / common.std_SV[row]
@@ -265,9 +267,10 @@ def _z_scored(
 
 
 def _same_voxels(a: Selection, b: Selection) -> bool:
-    if a.voxels is None or b.voxels is None:
-        return a.voxels is b.voxels
-    return np.array_equal(a.voxels, b.voxels)
+    shared = a.units.keys() & b.units.keys()
+    return a.units.keys() == b.units.keys() and all(
+        np.array_equal(a.units[subject], b.units[subject]) for subject in shared
+    )
 
 
 def _stretches(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:

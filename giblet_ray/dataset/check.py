@@ -5,13 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
-from giblet_ray.dataset.reader import Dataset, Selection, as_arrays
-from giblet_ray.dataset.schema import MANIFEST, Manifest, Scan, Shard, Stimulus
-from giblet_ray.dataset.storage import Storage
+from giblet_ray.dataset.binary import as_arrays
+from giblet_ray.dataset.reader import Dataset
+from giblet_ray.dataset.schema import (
+    BLOBS,
+    Phase,
+    Scan,
+    Shard,
+    ValueType,
+    WrittenFile,
+    bold_column,
+    bold_labels,
+    stimulus_labels,
+)
 from giblet_ray.errors import InputError
+from giblet_ray.spaces.usable import count_bad_units, unmasked
 
 _READERS = 8
 """Shards that are read at a time."""
@@ -37,9 +49,9 @@ def check_dataset(location: str) -> CheckReport:
     """Verify a data set.
 
     The manifest against its own checksum; of every file its checksum, its labels and types, and
-    that its TRs are those of its stimulus, all and in order; that every stimulus has every part;
-    that codes are in their range, embeddings and spectrograms finite; and the counts of silent
-    TRs and of NaN and constant voxels.
+    that its TRs are those of its stimulus or scan, all and in order; that all phases of a stimulus
+    have the same parts; that codes are in their range, embeddings and spectrograms finite; the
+    masked TRs, and the counts of silent TRs and of NaN and constant units.
 
     Parameters
     ----------
@@ -52,39 +64,30 @@ def check_dataset(location: str) -> CheckReport:
         If there is no data set, or its manifest cannot be used. What is wrong with the files is
         in the report.
     """
-    storage = Storage.at(location)
-    if storage.size(MANIFEST) is None:
-        raise InputError(
-            f"{storage.describe(MANIFEST)}: no such file; a finished data set has one "
-            "(jobs/precompute.py writes it last)"
-        )
-    manifest = Manifest.from_json(storage.read(MANIFEST), storage.describe(MANIFEST))
-    dataset = Dataset(
-        storage,
-        manifest,
-        {stimulus.name: stimulus for stimulus in manifest.stimuli},
-        {(scan.subject, scan.stimulus): scan for scan in manifest.scans},
-    )
+    dataset = Dataset.described(location)
     with ThreadPoolExecutor(_READERS) as threads:
-        of_shards = list(threads.map(_problem, _shard_checks(dataset)))
-    found = [*_missing_parts(dataset), *_strangers(dataset), *filter(None, of_shards)]
+        of_shards = list(threads.map(_shard_problem, _shard_checks(dataset)))
+        of_blobs = list(threads.map(partial(_file_problem, dataset), dataset.manifest.blobs))
+    found = [*_missing_parts(dataset), *_strangers(dataset), *filter(None, of_shards + of_blobs)]
     return CheckReport(dataset, tuple(found))
 
 
 def _missing_parts(dataset: Dataset) -> Iterator[str]:
-    """Yield the parts that some stimuli have and others lack."""
+    """Yield the parts that some phases of a stimulus have and others lack."""
     for stimulus in dataset.manifest.stimuli:
-        for part in dataset.manifest.values:
-            if part != "bold" and part not in stimulus.shards:
-                yield f"{dataset.storage.location}: stimulus {stimulus.name} has no {part}/"
+        for part in {part: None for phase in stimulus.phases for part in phase.shards}:
+            if not all(part in phase.shards for phase in stimulus.phases):
+                where = dataset.storage.location
+                yield f"{where}: stimulus {stimulus.name} has {part}/ at some phases only"
 
 
 def _strangers(dataset: Dataset) -> Iterator[str]:
-    """Yield the shards that the manifest does not know."""
-    listed = {shard.path for shard in dataset.shards}
+    """Yield the files that the manifest does not know."""
+    listed = {file.path for file in dataset.files}
     for name in dataset.storage.names():
         folder = name.partition("/")[0]
-        if folder in dataset.manifest.values and name.endswith(".parquet") and name not in listed:
+        of_rows = folder in (*dataset.manifest.parts, "bold") and name.endswith(".parquet")
+        if (of_rows or folder == BLOBS) and name not in listed:
             yield f"{dataset.storage.describe(name)}: is not in the manifest"
 
 
@@ -94,88 +97,86 @@ class _ShardCheck:
 
     dataset: Dataset
     shard: Shard
-    part: str
-    stimulus: Stimulus
-    selection: Selection
-    scan: Scan | None = None
+    labels: dict[str, str]
+    kind: ValueType
+    n_trs: int
+    of: Phase | Scan
 
-    def values(self) -> Iterator[np.ndarray]:
-        """Yield the values (TRs, ...) row group by row group."""
-        (column,) = self.selection.columns
-        kind = self.selection.value_type(self.dataset, column)
-        for span in self.dataset.row_groups():
-            if span.stimulus == self.stimulus.name:
-                table = self.dataset.read(span, self.selection)
-                yield as_arrays(table[column].combine_chunks(), kind)
-
-
-def _shard_checks(dataset: Dataset) -> list[_ShardCheck]:
-    of_stimuli = [
-        _ShardCheck(dataset, shard, part, stimulus, Selection(parts=(part,)))
-        for stimulus in dataset.manifest.stimuli
-        for part, shard in stimulus.shards.items()
-    ]
-    of_scans = [
-        _ShardCheck(
-            dataset,
-            scan.shard,
-            "bold",
-            dataset.stimuli[scan.stimulus],
-            Selection(subjects=(scan.subject,)),
-            scan,
-        )
-        for scan in dataset.manifest.scans
-    ]
-    return of_stimuli + of_scans
+    def blocks(self) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield first TR and values (TRs, ...) of every row group."""
+        step = self.dataset.manifest.row_group_trs
+        for start in range(0, self.n_trs, step):
+            stop = min(start + step, self.n_trs)
+            rows = self.dataset.read_shard(self.shard, self.labels, self.n_trs, start, stop)
+            yield start, as_arrays(rows, self.kind)
 
 
-def _problem(check: _ShardCheck) -> str | None:
-    """Return what is wrong with a shard, the gravest thing first."""
-    storage, shard = check.dataset.storage, check.shard
-    where = storage.describe(shard.path)
-    size = storage.size(shard.path)
+def _shard_checks(dataset: Dataset) -> Iterator[_ShardCheck]:
+    for stimulus in dataset.manifest.stimuli:
+        for index, phase in enumerate(stimulus.phases):
+            for part, shard in phase.shards.items():
+                labels, kind = stimulus_labels(part, stimulus.name, index), dataset.value_type(part)
+                yield _ShardCheck(dataset, shard, labels, kind, phase.n_trs, phase)
+    for scan in dataset.manifest.scans:
+        kind = dataset.value_type(bold_column(scan.subject))
+        yield _ShardCheck(dataset, scan.shard, bold_labels(scan.key), kind, scan.n_trs, scan)
+
+
+def _file_problem(dataset: Dataset, file: WrittenFile) -> str | None:
+    """Return what is wrong with a file's bytes, the gravest thing first."""
+    storage, where = dataset.storage, dataset.storage.describe(file.path)
+    size = storage.size(file.path)
     if size is None:
         return f"{where}: no such file"
-    if size != shard.bytes:
-        return f"{where}: {size:,} bytes; the manifest says {shard.bytes:,}"
-    if (sha256 := storage.sha256(shard.path)) != shard.sha256:
-        return f"{where}: checksum is {sha256[:12]}; the manifest says {shard.sha256[:12]}"
-    try:
-        wrong = _wrong_values(check)
-    except InputError as error:
-        return str(error)
-    return None if wrong is None else f"{where}: {wrong}"
-
-
-def _wrong_values(check: _ShardCheck) -> str | None:
-    """Return what is wrong with the values; reading them tells labels, types, TRs and codes."""
-    if check.scan is not None:
-        found = _bad_voxels(check.values())
-        said = (check.scan.nan_voxels, check.scan.constant_voxels)
-        if found == said:
-            return None
-        return (
-            f"{found[0]} voxels have NaN or infinite values and {found[1]} never change; the "
-            f"manifest says {said[0]} and {said[1]}"
-        )
-    silent = tr = 0
-    for values in check.values():
-        rows = values.reshape(len(values), -1)
-        if rows.dtype.kind == "f" and not (finite := np.isfinite(rows).all(axis=1)).all():
-            return f"the value of TR {tr + int(np.argmin(finite))} is not finite"
-        silent += int((~rows.any(axis=1)).sum()) if check.part == "text" else 0
-        tr += len(rows)
-    if check.part == "text" and silent != check.stimulus.silent_trs:
-        return f"{silent} TRs are silent; the manifest says {check.stimulus.silent_trs}"
+    if size != file.bytes:
+        return f"{where}: {size:,} bytes; the manifest says {file.bytes:,}"
+    if (sha256 := storage.sha256(file.path)) != file.sha256:
+        return f"{where}: checksum is {sha256[:12]}; the manifest says {file.sha256[:12]}"
     return None
 
 
-def _bad_voxels(groups: Iterator[np.ndarray]) -> tuple[int, int]:
-    """Count the voxels with values that are not finite, and those of one finite value."""
-    first_V: np.ndarray | None = None
-    finite_V = same_V = np.array(True)
-    for bold_TV in groups:
-        first_V = bold_TV[0].copy() if first_V is None else first_V
-        finite_V = finite_V & np.isfinite(bold_TV).all(axis=0)
-        same_V = same_V & (bold_TV == first_V).all(axis=0)
-    return int((~finite_V).sum()), int((finite_V & same_V).sum())
+def _shard_problem(check: _ShardCheck) -> str | None:
+    """Return what is wrong with a shard, the gravest thing first."""
+    if (problem := _file_problem(check.dataset, check.shard)) is not None:
+        return problem
+    try:
+        of = check.of
+        wrong = _wrong_bold(check, of) if isinstance(of, Scan) else _wrong_part(check, of)
+    except InputError as error:
+        return str(error)
+    return wrong and f"{check.dataset.storage.describe(check.shard.path)}: {wrong}"
+
+
+def _wrong_bold(check: _ShardCheck, scan: Scan) -> str | None:
+    """Return what is wrong with a scan's counts; reading it tells labels, types and TRs."""
+    usable_T = unmasked(scan.n_trs, scan.masked_trs)
+    unlisted: list[int] = []
+
+    def used() -> Iterator[np.ndarray]:
+        for first, bold_TV in check.blocks():
+            used_T = usable_T[first : first + len(bold_TV)]
+            empty_T = used_T & ~np.isfinite(bold_TV).any(axis=1)
+            unlisted.extend((first + np.flatnonzero(empty_T)).tolist())
+            yield bold_TV[used_T]
+
+    found = count_bad_units(used())
+    if unlisted:
+        return f"TR {unlisted[0]} has no finite value, and is not among the masked TRs"
+    if (found.nan, found.constant) == (scan.nan_units, scan.constant_units):
+        return None
+    return (
+        f"{found.nan} units have NaN or infinite values and {found.constant} never change; the "
+        f"manifest says {scan.nan_units} and {scan.constant_units}"
+    )
+
+
+def _wrong_part(check: _ShardCheck, phase: Phase) -> str | None:
+    """Return what is wrong with a part's values; reading tells labels, types, TRs and numbers."""
+    silent = 0
+    is_text = check.labels["part"] == "text"
+    for _, values in check.blocks():
+        rows = values.reshape(len(values), -1)
+        silent += int((~rows.any(axis=1)).sum()) if is_text else 0
+    if is_text and silent != phase.silent_trs:
+        return f"{silent} TRs are silent; the manifest says {phase.silent_trs}"
+    return None

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.table import Table
 
 from giblet_ray.dataset.reader import Dataset
+from giblet_ray.dataset.schema import BLOBS, bold_column
 
 
 def contents_tables(dataset: Dataset) -> list[Table]:
@@ -15,31 +18,35 @@ def contents_tables(dataset: Dataset) -> list[Table]:
 
 def _stimuli(dataset: Dataset) -> Table:
     manifest = dataset.manifest
-    table = _table(["stimulus"], ["TRs", "hours", "silent TRs", "scans"])
+    table = _table(["stimulus"], ["TRs", "hours", "silent TRs", "scans"], ["without"])
 
-    def add(name: str, n_trs: int, silent_trs: int, n_scans: int) -> None:
+    def add(name: str, n_trs: int, silent_trs: int, n_scans: int, lacks: str) -> None:
         hours = n_trs * manifest.tr_seconds / 3600
-        silent = f"{silent_trs:,}" if "text" in manifest.values else "no text"
-        table.add_row(name, f"{n_trs:,}", f"{hours:.2f}", silent, f"{n_scans:,}")
+        silent = f"{silent_trs:,}" if "text" in manifest.parts else "no text"
+        table.add_row(name, f"{n_trs:,}", f"{hours:.2f}", silent, f"{n_scans:,}", lacks)
 
     for stimulus in manifest.stimuli:
         n_scans = sum(scan.stimulus == stimulus.name for scan in manifest.scans)
-        add(stimulus.name, stimulus.n_trs, stimulus.silent_trs, n_scans)
+        lacks = ", ".join(part for part in manifest.parts if part not in stimulus.shards)
+        add(stimulus.name, stimulus.n_trs, stimulus.silent_trs, n_scans, lacks)
     table.add_section()
     n_trs = sum(stimulus.n_trs for stimulus in manifest.stimuli)
     silent_trs = sum(stimulus.silent_trs for stimulus in manifest.stimuli)
-    add("all", n_trs, silent_trs, len(manifest.scans))
+    add("all", n_trs, silent_trs, len(manifest.scans), "")
     return table
 
 
 def _scans(dataset: Dataset) -> Table:
-    table = _table(["subject", "stimulus"], ["TRs", "voxels", "NaN voxels", "constant voxels"])
+    numbers = ["repeat", "film TRs", "masked", "units", "NaN units", "constant units"]
+    table = _table(["subject", "stimulus"], numbers)
     for scan in dataset.manifest.scans:
         counts = (
-            dataset.stimuli[scan.stimulus].n_trs,
-            dataset.n_voxels,
-            scan.nan_voxels,
-            scan.constant_voxels,
+            scan.repeat,
+            len(usable := dataset.usable_trs(scan.key)),
+            len(usable) - int(usable.sum()),
+            dataset.manifest.subjects[scan.subject].n_units,
+            scan.nan_units,
+            scan.constant_units,
         )
         table.add_row(scan.subject, scan.stimulus, *(f"{count:,}" for count in counts))
     return table
@@ -47,24 +54,32 @@ def _scans(dataset: Dataset) -> Table:
 
 def _parts(dataset: Dataset) -> Table:
     table = _table(["part", "one TR"], ["files", "bytes"])
-    for part, kind in dataset.manifest.values.items():
-        shards = [shard for shard in dataset.shards if shard.path.startswith(f"{part}/")]
-        table.add_row(
-            part,
-            f"{kind.dtype} {' x '.join(map(str, kind.shape))}",
-            f"{len(shards):,}",
-            f"{sum(shard.bytes for shard in shards):,}",
-        )
+
+    def add(name: str, one_tr: str, folder: str) -> None:
+        files = [file for file in dataset.files if file.path.startswith(f"{folder}/")]
+        if files:
+            n_bytes = sum(file.bytes for file in files)
+            table.add_row(name, one_tr, f"{len(files):,}", f"{n_bytes:,}")
+
+    for part, stored in dataset.manifest.parts.items():
+        kind = stored.value
+        add(part, f"{kind.dtype} {' x '.join(map(str, kind.shape))}", part)
+    for subject, whose in dataset.manifest.subjects.items():
+        column, kind = bold_column(subject), whose.value
+        add(column, f"{kind.dtype} {kind.shape[0]} ({whose.space.kind})", column)
+    add(BLOBS, "", BLOBS)
     table.add_section()
-    n_bytes = sum(shard.bytes for shard in dataset.shards)
-    table.add_row("all", "", f"{len(dataset.shards):,}", f"{n_bytes:,}")
+    n_bytes = sum(file.bytes for file in dataset.files)
+    table.add_row("all", "", f"{len(dataset.files):,}", f"{n_bytes:,}")
     return table
 
 
-def _table(names: list[str], numbers: list[str]) -> Table:
+def _table(names: list[str], numbers: list[str], more: Sequence[str] = ()) -> Table:
     table = Table()
     for column in names:
         table.add_column(column, overflow="fold")
     for column in numbers:
         table.add_column(column, justify="right", overflow="fold")
+    for column in more:
+        table.add_column(column, overflow="fold")
     return table

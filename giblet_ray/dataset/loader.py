@@ -24,8 +24,8 @@ import torch
 from torch import Tensor
 
 from giblet_ray.dataset.rows import HeldRows
-from giblet_ray.dataset.schema import ValueType
-from giblet_ray.dataset.windows import ScanKey, Windows
+from giblet_ray.dataset.schema import ScanKey, ValueType
+from giblet_ray.dataset.windows import Windows
 
 _PREFETCH = 2
 _RESIDENT_COPY_TRS = 256

@@ -1,20 +1,23 @@
 """Z-scoring of BOLD, from training TRs alone.
 
-Per voxel, subject and scan, from that scan's own training TRs; a scan that is wholly held out takes
-its subject's training scans together. Nothing about the held-out TRs enters, so nothing leaks.
+Per unit, subject and scan, from that scan's own training TRs; a scan that is wholly held out takes
+its subject's training scans together. Of the held-out TRs nothing enters but whether they are
+finite: a unit with a number that is not, in any TR that trains or judges, takes no part.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
-from giblet_ray.dataset.reader import Dataset, Selection, Span, as_arrays, bold_column
-from giblet_ray.dataset.windows import ScanKey
+from giblet_ray.dataset.binary import as_arrays
+from giblet_ray.dataset.reader import Dataset, Selection
+from giblet_ray.dataset.schema import ScanKey, bold_column
+from giblet_ray.dataset.windows import Windows
 from giblet_ray.errors import InputError
 
 if TYPE_CHECKING:
@@ -41,8 +44,12 @@ class Moments:
     def of(cls, bold_TV: np.ndarray) -> Moments:
         """Return the moments of some rows."""
         rows = bold_TV.astype(np.float64)
-        mean = rows.mean(axis=0)
-        return cls(len(rows), mean, np.square(rows - mean).sum(axis=0))
+        if not len(rows):
+            return cls(0, *np.zeros((2, rows.shape[1])))
+        # Numbers that are not finite make their voxel NaN, as they should; it takes no part.
+        with np.errstate(invalid="ignore", over="ignore"):
+            mean = rows.mean(axis=0)
+            return cls(len(rows), mean, np.square(rows - mean).sum(axis=0))
 
     def merge(self, other: Moments) -> Moments:
         """Return the moments of both sets of rows (Chan, Golub & LeVeque 1983, equation 2.1)."""
@@ -66,14 +73,17 @@ class Normalisation:
     mean_SV, std_SV : ndarray of float32, shape (scans, voxels)
         Of each scan's training TRs (population standard deviation); 0 and 1 where not valid.
     valid_V : ndarray of bool, shape (voxels,)
-        Voxels that are finite and vary in the training TRs of every scan. The others take no part
-        in loss or metrics.
+        Voxels that are finite in the TRs that train or judge, and vary in those that train, in
+        every scan. The others take no part in loss or metrics.
+    n_not_finite : int
+        Of those others, how many are not finite somewhere.
     """
 
     scans: tuple[ScanKey, ...]
     mean_SV: np.ndarray
     std_SV: np.ndarray
     valid_V: np.ndarray
+    n_not_finite: int
 
     @property
     def n_masked(self) -> int:
@@ -82,7 +92,10 @@ class Normalisation:
 
 
 def normalisation_from_moments(
-    scans: Sequence[ScanKey], moments: dict[ScanKey, Moments], where: str
+    scans: Sequence[ScanKey],
+    moments: Mapping[ScanKey, Moments],
+    finite_V: np.ndarray,
+    where: str,
 ) -> Normalisation:
     """Turn the moments of the training TRs into what each scan is z-scored with.
 
@@ -90,8 +103,10 @@ def normalisation_from_moments(
     ----------
     scans : sequence of ScanKey
         All scans, held-out ones included.
-    moments : dict of ScanKey to Moments
+    moments : mapping of ScanKey to Moments
         Of the scans that have training TRs.
+    finite_V : ndarray of bool, shape (voxels,)
+        Voxels that are finite in all TRs that train or judge.
     where : str
         Location of the data set, for messages.
 
@@ -119,14 +134,18 @@ def normalisation_from_moments(
     std_SV = np.sqrt(np.stack(squares) / np.array(counts)[:, None])
     # A voxel counts as constant when it varies by less than float32 resolves about its mean.
     varies = std_SV > np.abs(mean_SV) * np.finfo(np.float32).eps
-    valid_V = (np.isfinite(mean_SV) & np.isfinite(std_SV) & varies & (std_SV > 0)).all(axis=0)
+    valid_V = finite_V & (varies & (std_SV > 0)).all(axis=0)
     if not valid_V.any():
-        raise InputError(f"{where}: every voxel is constant or not finite in the training TRs")
+        raise InputError(
+            f"{where}: every voxel is constant in the training TRs of some scan, or not finite in "
+            "a TR that trains or judges"
+        )
     return Normalisation(
         tuple(scans),
         np.where(valid_V, mean_SV, 0).astype(np.float32),
         np.where(valid_V, std_SV, 1).astype(np.float32),
         valid_V,
+        int((~finite_V).sum()),
     )
 
 
@@ -135,7 +154,8 @@ def fit_normalisation(
     dataset: Dataset,
     selection: Selection,
     scans: Sequence[ScanKey],
-    train: Iterable[Span],
+    train: Windows,
+    held_out: Windows,
     lag_trs: int,
 ) -> Normalisation:
     """Compute the z-scoring of all scans in one pass over the BOLD rows, on all nodes.
@@ -147,9 +167,9 @@ def fit_normalisation(
     dataset, selection : Dataset, Selection
         What `rows` was read from, and how.
     scans : sequence of ScanKey
-        Runs to z-score.
-    train : iterable of Span
-        Stimulus TRs that train the model.
+        What a window's scan index means.
+    train, held_out : Windows
+        Stimulus TRs that train the model, and that judge it.
     lag_trs : int
         Their BOLD lies this many TRs later.
 
@@ -161,28 +181,23 @@ def fit_normalisation(
     # Here, so that what is above runs without Ray, as models and metrics do.
     from giblet_ray.dataset.source import plain_errors, task_options
 
-    take = TrainingRows(dataset, selection, scans, train, lag_trs)
+    take = UsedRows(dataset, selection, scans, train, held_out, lag_trs)
 
     def partial_moments(block: pa.Table) -> pa.Table:
         found = take.moments(block)
-        types = (pa.int32(), pa.int32(), pa.int64(), pa.binary(), pa.binary())
-        columns = zip(*map(_as_row, found), strict=True) if found else ([] for _ in types)
-        names = ("scan", "first", "n", "mean", "squares")
+        columns = zip(*map(_as_row, found), strict=True) if found else ([] for _ in _ROW)
         return pa.table(
             {
                 name: pa.array(values, kind)
-                for name, values, kind in zip(names, columns, types, strict=True)
+                for (name, kind), values in zip(_ROW.items(), columns, strict=True)
             }
         )
 
-    partial: list[PartialMoments] = []
     results = rows.map_batches(
         partial_moments, batch_format="pyarrow", batch_size=None, **task_options()
     )
     with plain_errors():
-        for row in results.iter_rows():
-            moments = Moments(row["n"], np.frombuffer(row["mean"]), np.frombuffer(row["squares"]))
-            partial.append(PartialMoments(row["scan"], row["first"], moments))
+        partial = [_from_row(row) for row in results.iter_rows()]
     return _normalisation(scans, partial, dataset)
 
 
@@ -191,7 +206,8 @@ def fit_normalisation_here(
     dataset: Dataset,
     selection: Selection,
     scans: Sequence[ScanKey],
-    train: Iterable[Span],
+    train: Windows,
+    held_out: Windows,
     lag_trs: int,
 ) -> Normalisation:
     """Compute in this process what :func:`fit_normalisation` does on all nodes.
@@ -202,7 +218,7 @@ def fit_normalisation_here(
     ----------
     blocks : iterable of Table
         Rows with BOLD as stored, without lag.
-    dataset, selection, scans, train, lag_trs
+    dataset, selection, scans, train, held_out, lag_trs
         As for :func:`fit_normalisation`.
 
     Raises
@@ -210,32 +226,35 @@ def fit_normalisation_here(
     InputError
         If a subject has no training TRs, or no voxel is left.
     """
-    take = TrainingRows(dataset, selection, scans, train, lag_trs)
+    take = UsedRows(dataset, selection, scans, train, held_out, lag_trs)
     partial = [found for block in blocks for found in take.moments(block)]
     return _normalisation(scans, partial, dataset)
 
 
 @dataclass(frozen=True)
 class PartialMoments:
-    """Moments of one scan's training TRs in one block.
+    """What one block holds of one scan.
 
     Attributes
     ----------
     scan : int
         Index of the scan.
     first : int
-        First of the TRs.
+        First of its TRs that are used.
     moments : Moments
-        Of their BOLD.
+        Of the BOLD of training TRs, of which there may be none.
+    finite_V : ndarray of bool, shape (voxels,)
+        Voxels that are finite in all TRs that train or judge.
     """
 
     scan: int
     first: int
     moments: Moments
+    finite_V: np.ndarray
 
 
-class TrainingRows:
-    """Finds the BOLD of training TRs in blocks of rows; for the parameters, see
+class UsedRows:
+    """Finds the BOLD of the TRs that train or judge in blocks of rows; for the parameters, see
     :func:`fit_normalisation`.
     """
 
@@ -244,49 +263,74 @@ class TrainingRows:
         dataset: Dataset,
         selection: Selection,
         scans: Sequence[ScanKey],
-        train: Iterable[Span],
+        train: Windows,
+        held_out: Windows,
         lag_trs: int,
     ) -> None:
         self._scans = list(scans)
-        self._chosen = {
-            name: np.zeros(stimulus.n_trs, dtype=bool) for name, stimulus in dataset.stimuli.items()
-        }
-        for span in train:
-            self._chosen[span.stimulus][span.start + lag_trs : span.stop + lag_trs] = True
+        # 2 where a TR trains, 1 where it judges, else 0.
+        self._use = [np.zeros(dataset.stimuli[scan.stimulus].n_trs, np.int8) for scan in scans]
+        for use, windows in ((1, held_out), (2, train)):
+            starts = (windows.start + lag_trs).tolist()
+            lengths = windows.length.tolist()
+            for scan, start, n in zip(windows.scan.tolist(), starts, lengths, strict=True):
+                self._use[scan][start : start + n] = use
         self._kinds = {
             subject: selection.value_type(dataset, bold_column(subject))
             for subject in selection.subjects
         }
 
     def moments(self, block: pa.Table) -> list[PartialMoments]:
-        """Return the moments of a block's training TRs, scan by scan."""
+        """Return what a block holds of each scan."""
         found = []
         for batch in block.to_batches():
             names = np.asarray(batch.column("stimulus").cast(pa.string()).to_pylist())
             trs = batch.column("tr").to_numpy()
             for index, scan in enumerate(self._scans):
-                is_scan = names == scan.stimulus
-                take = is_scan.copy()
-                take[is_scan] = self._chosen[scan.stimulus][trs[is_scan]]
-                if take.any():
-                    column = batch.column(bold_column(scan.subject))
-                    bold_TV = as_arrays(column, self._kinds[scan.subject])[take]
-                    found.append(PartialMoments(index, int(trs[take][0]), Moments.of(bold_TV)))
+                rows = np.flatnonzero(names == scan.stimulus)
+                use = self._use[index][trs[rows]]
+                rows, use = rows[use > 0], use[use > 0]
+                if len(rows):
+                    column = batch.column(bold_column(scan.subject, scan.repeat))
+                    bold_TV = as_arrays(column, self._kinds[scan.subject])[rows]
+                    finite_V = np.isfinite(bold_TV).all(axis=0)
+                    moments = Moments.of(bold_TV[use == 2])
+                    found.append(PartialMoments(index, int(trs[rows[0]]), moments, finite_V))
         return found
 
 
-def _as_row(found: PartialMoments) -> tuple[int, int, int, bytes, bytes]:
-    moments = found.moments
-    mean, squares = moments.mean_V.tobytes(), moments.squares_V.tobytes()
-    return found.scan, found.first, moments.n, mean, squares
+_ROW = {
+    "scan": pa.int32(),
+    "first": pa.int32(),
+    "n": pa.int64(),
+    "mean": pa.binary(),
+    "squares": pa.binary(),
+    "finite": pa.binary(),
+}
+"""What a block holds of a scan, as it travels to the driver."""
+
+
+def _as_row(found: PartialMoments) -> tuple[int, int, int, bytes, bytes, bytes]:
+    n, *arrays = found.moments.n, found.moments.mean_V, found.moments.squares_V, found.finite_V
+    mean, squares, finite = (array.tobytes() for array in arrays)
+    return found.scan, found.first, n, mean, squares, finite
+
+
+def _from_row(row: dict[str, Any]) -> PartialMoments:
+    moments = Moments(row["n"], np.frombuffer(row["mean"]), np.frombuffer(row["squares"]))
+    return PartialMoments(row["scan"], row["first"], moments, np.frombuffer(row["finite"], bool))
 
 
 def _normalisation(
     scans: Sequence[ScanKey], partial: Iterable[PartialMoments], dataset: Dataset
 ) -> Normalisation:
     merged: dict[ScanKey, Moments] = {}
+    finite_V: np.ndarray | bool = True
     # In the order of TRs, so that the sums are the same to the last bit whoever finished first.
     for found in sorted(partial, key=lambda each: (each.scan, each.first)):
         scan = scans[found.scan]
-        merged[scan] = merged[scan].merge(found.moments) if scan in merged else found.moments
-    return normalisation_from_moments(scans, merged, dataset.storage.location)
+        if found.moments.n:
+            before = merged.get(scan)
+            merged[scan] = before.merge(found.moments) if before else found.moments
+        finite_V = finite_V & found.finite_V
+    return normalisation_from_moments(scans, merged, np.asarray(finite_V), dataset.storage.location)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import itertools
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
@@ -14,16 +17,22 @@ from giblet_ray.dataset.schema import (
     MANIFEST,
     Manifest,
     Scan,
+    ScanKey,
     Shard,
     Stimulus,
     ValueType,
+    WrittenFile,
+    bold_column,
+    bold_labels,
+    exact_first_tr,
+    stimulus_labels,
 )
 from giblet_ray.dataset.shard import ShardContent, read_trs
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError, nearest
+from giblet_ray.parts.reading import find_reading
+from giblet_ray.spaces.usable import unmasked
 
-CODEBOOK_SIZE = 1024
-"""Codes per EnCodec codebook (24 kHz model)."""
 _ASKED_AT_A_TIME = 16
 """Files whose size is asked for at a time: an object store takes 10 to 100 ms to answer."""
 
@@ -47,21 +56,24 @@ class Selection:
     Attributes
     ----------
     parts : tuple of str
-        Parts of the stimulus: frames, codes, mel, text.
+        Parts of the stimulus: frames, codes, text, ...
     subjects : tuple of str
         Whose BOLD is read.
-    n_codebooks : int or None
-        Read the first codebooks only (None: all).
-    voxels : ndarray of int or None
-        Indices of the voxels that are read (None: all).
+    repeats : mapping of str to int
+        Of subjects who saw a stimulus several times: up to which time is read (default: the first).
+    leading : mapping of str to int
+        Of parts whose first entries are read alone: how many (codebooks of codes).
+    units : mapping of str to ndarray of int
+        Of subjects of whom some units are read: their indices.
     lag_trs : int
         BOLD in the row of stimulus TR t is that of TR t + lag_trs.
     """
 
     parts: tuple[str, ...] = ()
     subjects: tuple[str, ...] = ()
-    n_codebooks: int | None = None
-    voxels: np.ndarray | None = None
+    repeats: Mapping[str, int] = field(default_factory=dict)
+    leading: Mapping[str, int] = field(default_factory=dict)
+    units: Mapping[str, np.ndarray] = field(default_factory=dict)
     lag_trs: int = 0
 
     def row_bytes(self, dataset: Dataset) -> int:
@@ -69,9 +81,18 @@ class Selection:
         return sum(kind.nbytes for kind in self.value_types(dataset).values())
 
     @property
+    def series(self) -> tuple[tuple[str, int], ...]:
+        """Subject and repeat of every BOLD column."""
+        return tuple(
+            (subject, repeat)
+            for subject in self.subjects
+            for repeat in range(1, self.repeats.get(subject, 1) + 1)
+        )
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """Names of the value columns: the parts, and ``bold/SUBJECT`` for each subject."""
-        return (*self.parts, *map(bold_column, self.subjects))
+        return (*self.parts, *itertools.starmap(bold_column, self.series))
 
     def value_types(self, dataset: Dataset) -> dict[str, ValueType]:
         """Return the shape and dtype of every value column's arrays, as selected."""
@@ -79,18 +100,15 @@ class Selection:
 
     def value_type(self, dataset: Dataset, column: str) -> ValueType:
         """Return the shape and dtype of a column's arrays, as selected."""
-        part = column.partition("/")[0]
-        kind = dataset.manifest.values[part]
-        if part == "codes" and self.n_codebooks is not None:
-            return kind.model_copy(update={"shape": (self.n_codebooks, *kind.shape[1:])})
-        if part == "bold" and self.voxels is not None:
-            return kind.model_copy(update={"shape": (len(self.voxels),)})
-        return kind
-
-
-def bold_column(subject: str) -> str:
-    """Return the name of a subject's BOLD column in a block."""
-    return f"bold/{subject}"
+        kind = dataset.value_type(column)
+        if column.startswith("bold/"):
+            units = self.units.get(column.split("/")[1])
+            first = None if units is None else len(units)
+        else:
+            first = self.leading.get(column)
+        if first is None:
+            return kind
+        return kind.model_copy(update={"shape": (first, *kind.shape[1:])})
 
 
 @dataclass(frozen=True)
@@ -102,8 +120,6 @@ class Dataset:
 
     storage: Storage
     manifest: Manifest
-    stimuli: dict[str, Stimulus] = field(repr=False)
-    scans: dict[tuple[str, str], Scan] = field(repr=False)
 
     @classmethod
     def open(cls, location: str) -> Dataset:
@@ -115,6 +131,28 @@ class Dataset:
             If there is none, its manifest cannot be used, or a file is missing or of another
             size than the manifest says.
         """
+        dataset = cls.described(location)
+        storage, files = dataset.storage, dataset.files
+        with ThreadPoolExecutor(_ASKED_AT_A_TIME) as threads:
+            sizes = threads.map(lambda file: storage.size(file.path), files)
+            for file, size in zip(files, sizes, strict=True):
+                if size != file.bytes:
+                    found = "no such file" if size is None else f"{size:,} bytes"
+                    raise InputError(
+                        f"{storage.describe(file.path)}: {found}; the manifest says "
+                        f"{file.bytes:,} bytes: run precompute again"
+                    )
+        return dataset
+
+    @classmethod
+    def described(cls, location: str) -> Dataset:
+        """Return the data set at a path or URI as its manifest describes it.
+
+        Raises
+        ------
+        InputError
+            If there is none, or its manifest cannot be used.
+        """
         storage = Storage.at(location)
         try:
             text = storage.read(MANIFEST)
@@ -123,39 +161,77 @@ class Dataset:
                 f"{storage.describe(MANIFEST)}: no such file; a finished data set has one "
                 "(jobs/precompute.py writes it last)"
             ) from error
-        manifest = Manifest.from_json(text, storage.describe(MANIFEST))
-        dataset = cls(
-            storage,
-            manifest,
-            {stimulus.name: stimulus for stimulus in manifest.stimuli},
-            {(scan.subject, scan.stimulus): scan for scan in manifest.scans},
-        )
-        with ThreadPoolExecutor(_ASKED_AT_A_TIME) as threads:
-            sizes = threads.map(lambda shard: storage.size(shard.path), dataset.shards)
-            for shard, size in zip(dataset.shards, sizes, strict=True):
-                if size != shard.bytes:
-                    found = "no such file" if size is None else f"{size:,} bytes"
-                    raise InputError(
-                        f"{storage.describe(shard.path)}: {found}; the manifest says "
-                        f"{shard.bytes:,} bytes: run precompute again"
-                    )
-        return dataset
+        return cls(storage, Manifest.from_json(text, storage.describe(MANIFEST)))
+
+    @cached_property
+    def stimuli(self) -> dict[str, Stimulus]:
+        """Every stimulus by its name."""
+        return {stimulus.name: stimulus for stimulus in self.manifest.stimuli}
+
+    @cached_property
+    def scans(self) -> dict[ScanKey, Scan]:
+        """Every scan by what it is."""
+        return {scan.key: scan for scan in self.manifest.scans}
 
     @property
     def shards(self) -> list[Shard]:
-        """Every file of the data set."""
-        parts = [shard for stimulus in self.manifest.stimuli for shard in stimulus.shards.values()]
+        """Every file of rows."""
+        phases = [phase for stimulus in self.manifest.stimuli for phase in stimulus.phases]
+        parts = [shard for phase in phases for shard in phase.shards.values()]
         return parts + [scan.shard for scan in self.manifest.scans]
 
     @property
-    def subjects(self) -> tuple[str, ...]:
-        """All subjects, sorted."""
-        return tuple(sorted({subject for subject, _ in self.scans}))
+    def files(self) -> list[WrittenFile]:
+        """Every file of the data set but its manifest."""
+        return [*self.shards, *self.manifest.blobs]
 
     @property
-    def n_voxels(self) -> int:
-        """Voxels of every scan."""
-        return self.manifest.values["bold"].shape[0]
+    def subjects(self) -> tuple[str, ...]:
+        """All subjects who have a scan, sorted."""
+        return tuple(sorted({scan.subject for scan in self.scans}))
+
+    def value_type(self, column: str) -> ValueType:
+        """Return what a row of a part, or of a subject's BOLD (``bold/SUBJECT``), holds."""
+        if column.startswith("bold/"):
+            return self.manifest.subjects[column.split("/")[1]].value
+        return self.manifest.parts[column].value
+
+    def usable_trs(self, scan: ScanKey) -> np.ndarray:
+        """Return which TRs of its stimulus a scan has BOLD of, masked ones aside: bool (TRs,)."""
+        found = self.scans[scan]
+        of_rows = unmasked(found.n_trs, found.masked_trs)
+        usable = np.zeros(self.stimuli[scan.stimulus].n_trs, bool)
+        first = self.first_tr(found)
+        start, stop = max(0, first), min(len(usable), first + len(of_rows))
+        if start < stop:
+            usable[start:stop] = of_rows[start - first : stop - first]
+        return usable
+
+    def first_tr(self, scan: Scan) -> int:
+        """Return the stimulus TR of a scan's first row; negative if that is before the film."""
+        phase = self.stimuli[scan.stimulus].phases[scan.phase]
+        return round(exact_first_tr(scan, phase, self.manifest.tr_seconds))
+
+    def blob(self, path: str) -> bytes:
+        """Read a blob.
+
+        Raises
+        ------
+        InputError
+            If it is not what was written.
+        """
+        (said,) = (blob for blob in self.manifest.blobs if blob.path == path)
+        try:
+            content = self.storage.read(path)
+        except FileNotFoundError as error:
+            where = self.storage.describe(path)
+            raise InputError(f"{where}: no such file; run precompute again") from error
+        if (found := hashlib.sha256(content).hexdigest()) != said.sha256:
+            raise InputError(
+                f"{self.storage.describe(path)}: changed since the data set was made, or damaged: "
+                f"checksum {found[:12]}, the manifest says {said.sha256[:12]}; run precompute again"
+            )
+        return content
 
     def checked_subjects(self, subjects: Sequence[str]) -> tuple[str, ...]:
         """Return the chosen subjects, or all if none is chosen.
@@ -183,7 +259,7 @@ class Dataset:
         ]
 
     def read(self, span: Span, selection: Selection) -> pa.Table:
-        """Read a span of TRs as one table.
+        """Read a span of TRs, of a stimulus's first phase, as one table.
 
         Parameters
         ----------
@@ -204,40 +280,20 @@ class Dataset:
         InputError
             If a file is not what the manifest says, or damaged.
         """
-        stimulus = self.stimuli[span.stimulus]
         names = pa.array([span.stimulus]).dictionary_encode()
         columns: dict[str, pa.Array] = {
             "stimulus": names.take(pa.array(np.zeros(len(span), np.int8))),
             "tr": pa.array(np.arange(span.start, span.stop, dtype=np.int32)),
         }
         for part in selection.parts:
-            labels = {"part": part, "stimulus": span.stimulus}
-            shard = stimulus.shards.get(part)  # type: ignore[call-overload]
-            if shard is None:
-                raise InputError(
-                    f"{self.storage.location}: stimulus {span.stimulus} has no {part}/"
-                )
-            values = self._values(shard, stimulus, labels, span.start, span.stop)
-            if part == "codes":
-                values = self._codebooks(values, shard, selection.n_codebooks)
-            columns[part] = values
-        start = min(span.start + selection.lag_trs, stimulus.n_trs)
-        stop = min(span.stop + selection.lag_trs, stimulus.n_trs)
-        for subject in selection.subjects:
-            column = bold_column(subject)
-            kind = selection.value_type(self, column)
-            scan = self.scans.get((subject, span.stimulus))
-            if scan is None or start == stop:
-                columns[column] = pa.nulls(len(span), pa.binary(kind.nbytes))
-                continue
-            labels = {"part": "bold", "stimulus": span.stimulus, "subject": subject}
-            values = self._values(scan.shard, stimulus, labels, start, stop)
-            if selection.voxels is not None:
-                rows_TV = as_arrays(values, self.manifest.values["bold"])
-                values = as_binary(rows_TV[:, selection.voxels])
-            if missing := len(span) - len(values):
-                values = pa.concat_arrays([values, pa.nulls(missing, values.type)])
-            columns[column] = values
+            columns[part] = self._part_rows(span, part, selection.leading.get(part))
+        for subject, repeat in selection.series:
+            kind = selection.value_type(self, bold_column(subject))
+            scan = self.scans.get(ScanKey(subject, span.stimulus, repeat))
+            values = None if scan is None else self._bold_rows(span, scan, selection)
+            if values is None:
+                values = pa.nulls(len(span), pa.binary(kind.nbytes))
+            columns[bold_column(subject, repeat)] = values
         fields = [
             selection.value_type(self, name).field(name)
             if name in selection.columns
@@ -246,25 +302,68 @@ class Dataset:
         ]
         return pa.Table.from_arrays(list(columns.values()), schema=pa.schema(fields))
 
-    def _values(
-        self, shard: Shard, stimulus: Stimulus, labels: dict[str, str], start: int, stop: int
+    def read_shard(
+        self, shard: Shard, labels: dict[str, str], n_trs: int, start: int, stop: int
     ) -> pa.FixedSizeBinaryArray:
-        """Read TRs [start, stop) from one file."""
-        kind = self.manifest.values[labels["part"]]
-        content = ShardContent(kind, labels, stimulus.n_trs, self.manifest.row_group_trs)
-        return read_trs(self.storage, shard, content, start, stop)
+        """Read rows [start, stop) of one file.
 
-    def _codebooks(
-        self, values: pa.FixedSizeBinaryArray, shard: Shard, n_codebooks: int | None
-    ) -> pa.FixedSizeBinaryArray:
-        codes_TKF = as_arrays(values, self.manifest.values["codes"])
-        # As unsigned numbers, negative codes are large: one comparison finds both.
-        if codes_TKF.view(np.uint16).max() >= CODEBOOK_SIZE:
-            bad = codes_TKF[(codes_TKF < 0) | (codes_TKF >= CODEBOOK_SIZE)][0]
-            raise InputError(
-                f"{self.storage.describe(shard.path)}: code {bad}; 0 to {CODEBOOK_SIZE - 1} "
-                "are accepted"
-            )
-        if n_codebooks is None or n_codebooks == codes_TKF.shape[1]:
+        Parameters
+        ----------
+        shard : Shard
+            Which file.
+        labels : dict of str
+            What it is of; see :func:`giblet_ray.dataset.schema.stimulus_labels`.
+        n_trs : int
+            Rows in the file.
+        start, stop : int
+            Rows that are read.
+
+        Raises
+        ------
+        InputError
+            If it is not what the manifest says, or damaged, or holds what no model can be given.
+        """
+        part = labels["part"]
+        kind = self.value_type(bold_column(labels["subject"]) if part == "bold" else part)
+        content = ShardContent(kind, labels, n_trs, self.manifest.row_group_trs)
+        values = read_trs(self.storage, shard, content, start, stop)
+        if part != "bold":
+            where = self.storage.describe(shard.path)
+            reading = find_reading(self.manifest.parts[part].encoder, where)
+            reading.check(as_arrays(values, kind), where, start)
+        return values
+
+    def _part_rows(self, span: Span, part: str, leading: int | None) -> pa.FixedSizeBinaryArray:
+        stimulus = self.stimuli[span.stimulus]
+        shard = stimulus.shards.get(part)
+        if shard is None:
+            raise InputError(f"{self.storage.location}: stimulus {span.stimulus} has no {part}/")
+        labels = stimulus_labels(part, span.stimulus)
+        values = self.read_shard(shard, labels, stimulus.n_trs, span.start, span.stop)
+        kind = self.value_type(part)
+        if leading is None or leading == kind.shape[0]:
             return values
-        return as_binary(codes_TKF[:, :n_codebooks])
+        return as_binary(as_arrays(values, kind)[:, :leading])
+
+    def _bold_rows(
+        self, span: Span, scan: Scan, selection: Selection
+    ) -> pa.FixedSizeBinaryArray | None:
+        """Return a scan's rows for a span of TRs, null where it has none; None if it has none."""
+        if scan.phase:
+            raise InputError(
+                f"{self.storage.location}: {scan.key} sees its film at phase {scan.phase}; rows of "
+                "the first are read"
+            )
+        first = span.start + selection.lag_trs - self.first_tr(scan)
+        start, stop = (min(max(row, 0), scan.n_trs) for row in (first, first + len(span)))
+        if start == stop:
+            return None
+        values = self.read_shard(scan.shard, bold_labels(scan.key), scan.n_trs, start, stop)
+        if (units := selection.units.get(scan.subject)) is not None:
+            rows_TV = as_arrays(values, self.value_type(bold_column(scan.subject)))
+            values = as_binary(rows_TV[:, units])
+        before, after = start - first, len(span) - (stop - first)
+        if before or after:
+            nulls = (pa.nulls(n, values.type) for n in (before, after))
+            values = pa.concat_arrays([next(nulls), values, next(nulls)])
+        return values

@@ -12,9 +12,10 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import pyarrow as pa
 
-from giblet_ray.dataset.reader import Span, as_arrays, bold_column
-from giblet_ray.dataset.schema import ValueType
-from giblet_ray.dataset.windows import ScanKey, Windows
+from giblet_ray.dataset.binary import as_arrays
+from giblet_ray.dataset.reader import Span
+from giblet_ray.dataset.schema import ScanKey, ValueType, bold_column
+from giblet_ray.dataset.windows import Windows
 from giblet_ray.errors import InputError
 
 Views = dict[str, np.ndarray]

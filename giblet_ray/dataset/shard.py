@@ -103,7 +103,7 @@ def _check_metadata(file: pq.ParquetFile, content: ShardContent, groups: range) 
         holds, said = map(_described, (file.schema_arrow, expected))
         raise _OtherContentError(f"it holds {holds}, the manifest says {said}")
     if (n_trs := file.metadata.num_rows) != content.n_trs:
-        raise _OtherContentError(f"it has {n_trs} TRs, its stimulus has {content.n_trs}")
+        raise _OtherContentError(f"it has {n_trs} TRs, the manifest says {content.n_trs}")
     for group in groups:
         trs = content.row_group(group)
         found, said = file.metadata.row_group(group).num_rows, trs.stop - trs.start

@@ -172,6 +172,11 @@ def hold_shards(dataset: Dataset, selection: Selection) -> MaterializedDataset:
         return read_shards(dataset, selection).materialize()
 
 
+def get_blocks(blocks: Sequence[ray.ObjectRef]) -> Iterator[pa.Table]:
+    """Yield held blocks, which stay in the object store: a table is a view of one."""
+    return (ray.get(block) for block in blocks)
+
+
 @contextmanager
 def plain_errors() -> Iterator[None]:
     """Raise what a read task has to say about a file as it said it, in one line.

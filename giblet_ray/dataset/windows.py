@@ -19,17 +19,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from giblet_ray.dataset.reader import Span
+from giblet_ray.dataset.schema import ScanKey
 
 STREAM_MIX_ROW_GROUPS = 16
 """Row groups whose windows are shuffled together where the data is streamed."""
-
-
-@dataclass(frozen=True)
-class ScanKey:
-    """One subject watching one stimulus."""
-
-    subject: str
-    stimulus: str
 
 
 @dataclass(frozen=True)
@@ -58,8 +51,8 @@ class Windows:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(windows, TRs per window) of windows that all have the same length."""
-        return len(self), int(self.length[0]) if len(self) else 1
+        """(windows, TRs of the longest)."""
+        return len(self), int(self.length.max(initial=1))
 
     @property
     def n_trs(self) -> int:
@@ -68,31 +61,50 @@ class Windows:
 
 
 def cut_windows(
-    spans: Iterable[Span], scans: Sequence[ScanKey], length: int, keep_rest: bool
+    spans: Iterable[Span],
+    scans: Sequence[ScanKey],
+    length: int,
+    usable: Sequence[np.ndarray] | None = None,
 ) -> Windows:
     """Cut spans into windows of consecutive TRs that overlap nowhere and cross no edge.
+
+    What is left at the end of a span, or before a TR that a scan lacks, is a shorter window: every
+    TR is in one::
+
+        span      |=====================.===============|      . a masked TR
+        length 8  |-------|-------|-----|-------|-------|
 
     Parameters
     ----------
     spans : iterable of Span
-        The TRs of each stimulus that may be used.
+        The TRs of each stimulus that are wanted.
     scans : sequence of ScanKey
-        Runs whose samples are wanted.
+        Scans whose samples are wanted.
     length : int
         TRs per window.
-    keep_rest : bool
-        What is left at the end of a span becomes a shorter window (True) or is left out (False).
+    usable : sequence of ndarray of bool, optional
+        For each scan, the TRs of its stimulus that have BOLD (default: all).
     """
     spans = list(spans)
     rows = [
-        (index, start, min(length, span.stop - start))
+        (index, start, min(length, stop - start))
         for index, scan in enumerate(scans)
         for span in spans
         if span.stimulus == scan.stimulus
-        for start in range(span.start, span.stop if keep_rest else span.stop - length + 1, length)
+        for first, stop in _stretches(span, None if usable is None else usable[index])
+        for start in range(first, stop, length)
     ]
     table = np.array(rows, dtype=np.int32).reshape(-1, 3)
     return Windows(table[:, 0], table[:, 1], table[:, 2])
+
+
+def _stretches(span: Span, usable: np.ndarray | None) -> list[tuple[int, int]]:
+    """Return the stretches [start, stop) of a span in which every TR can be used."""
+    if usable is None:
+        return [(span.start, span.stop)]
+    inside = np.concatenate([[False], usable[span.start : span.stop], [False]])
+    edges = np.flatnonzero(inside[1:] != inside[:-1]) + span.start
+    return [(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]
 
 
 @dataclass(frozen=True)

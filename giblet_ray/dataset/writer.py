@@ -11,15 +11,18 @@ import pyarrow.parquet as pq
 
 from giblet_ray.dataset.binary import as_binary
 from giblet_ray.dataset.schema import (
+    BLOBS,
     MANIFEST,
     Manifest,
     Shard,
     ValueType,
+    WrittenFile,
     row_group_checksum,
     shard_schema,
 )
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
+from giblet_ray.names import checked_name
 
 
 def value_type(values: np.ndarray) -> ValueType:
@@ -83,6 +86,16 @@ def write_shard(
         sha256=file.digest.hexdigest(),
         row_groups=tuple(row_group_checksum(trs[group], values[group]) for group in groups),
     )
+
+
+def write_blob(storage: Storage, name: str, content: bytes) -> WrittenFile:
+    """Write what a part or a subject needs once, whole or not at all; see
+    :attr:`Manifest.blobs`.
+    """
+    path = f"{BLOBS}/{checked_name(name, 'blob')}"
+    with storage.write(path) as stream:
+        stream.write(content)
+    return WrittenFile(path=path, bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
 
 
 class _Hashed:

@@ -7,8 +7,8 @@ from typing import Any
 
 from giblet_ray.config import ModelConfig
 from giblet_ray.dataset.config import DataConfig
-from giblet_ray.dataset.reader import CODEBOOK_SIZE
 from giblet_ray.dataset.schema import ValueType
+from giblet_ray.features.codes import CODEBOOK_SIZE
 from giblet_ray.models.encoder import MultimodalEncoder, create_encoder
 
 

@@ -12,10 +12,11 @@ import numpy as np
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
 from giblet_ray.precompute.units import Record, Unit, finish
+from giblet_ray.spaces.usable import count_bad_units, empty_trs, unmasked
 
 if TYPE_CHECKING:
-    from giblet_ray.features.bold import ScanOptions
     from giblet_ray.features.embedder import Embedder
+    from giblet_ray.spaces.scan import ScanOptions
 
 MEL_BANDS = 2048
 MEL_FRAMES_PER_TR = 65
@@ -62,8 +63,8 @@ def make_text(unit: Unit, storage: Storage, embedder: Embedder) -> Record:
 
 
 def make_bold(unit: Unit, storage: Storage) -> Record:
-    """Write bold_TV, and count the voxels that cannot be used."""
-    from giblet_ray.features.bold import count_bad_voxels, read_bold
+    """Write bold_TV; note the TRs and count the units that cannot be used."""
+    from giblet_ray.spaces.scan import read_bold
 
     files = unit.files
     options = scan_options(unit.settings, files.get("confounds"))
@@ -71,14 +72,15 @@ def make_bold(unit: Unit, storage: Storage) -> Record:
         files["scan"], files.get("mask"), tr_seconds=unit.tr_seconds, options=options
     )
     stored_TV = _as_stored(bold_TV, unit)
-    bad = count_bad_voxels(stored_TV)
-    facts = {"nan_voxels": bad.nan, "constant_voxels": bad.constant}
+    masked_trs = empty_trs(stored_TV)
+    bad = count_bad_units([stored_TV[unmasked(len(stored_TV), masked_trs)]])
+    facts = {"masked_trs": masked_trs, "nan_units": bad.nan, "constant_units": bad.constant}
     return finish(storage, unit, stored_TV, {}, facts)
 
 
 def scan_options(settings: dict[str, Any], confounds_path: str | None) -> ScanOptions:
     """Return a scan's options from a unit's settings."""
-    from giblet_ray.features.bold import ScanOptions
+    from giblet_ray.spaces.scan import ScanOptions
 
     names = tuple(settings["confounds"])
     rest = {key: value for key, value in settings.items() if key not in ("dtype", "confounds")}

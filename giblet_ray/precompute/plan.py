@@ -20,18 +20,18 @@ from giblet_ray.config import PrecomputeJob
 from giblet_ray.dataset.schema import Source
 from giblet_ray.dataset.storage import absolute, sha256_of_file
 from giblet_ray.errors import InputError, nearest
-from giblet_ray.features.bold import scan_shape
 from giblet_ray.features.codes import frames_per_tr, resolve_codebooks
-from giblet_ray.features.confounds import find_confounds, read_confounds
 from giblet_ray.features.embedder import TEXT_DIM, load_embedder
 from giblet_ray.features.media import probe_film, tr_count
-from giblet_ray.features.scan_name import scan_name
 from giblet_ray.features.source import split_source
 from giblet_ray.features.text import read_utterances
 from giblet_ray.names import checked_name
 from giblet_ray.precompute.makers import MEL_BANDS, MEL_FRAMES_PER_TR, scan_options
+from giblet_ray.precompute.scan_name import scan_name
 from giblet_ray.precompute.sound import codec_recipe
 from giblet_ray.precompute.units import Part, Unit, new_unit
+from giblet_ray.spaces.confounds import find_confounds, read_confounds
+from giblet_ray.spaces.scan import scan_shape
 
 _READERS = 8
 """Files that are read at a time for their checksums."""

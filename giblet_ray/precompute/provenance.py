@@ -7,11 +7,19 @@ from importlib.metadata import version
 from typing import Any
 
 from giblet_ray.config import PrecomputeJob
-from giblet_ray.dataset.schema import Manifest, Scan, Stimulus, ValueType
+from giblet_ray.dataset.schema import Manifest, Phase, Scan, Stimulus, StoredPart, Subject
 from giblet_ray.dataset.storage import absolute
 from giblet_ray.errors import InputError
-from giblet_ray.precompute.plan import Plan
-from giblet_ray.precompute.units import Record, Unit, libraries
+from giblet_ray.precompute.plan import FilmPlan, Plan
+from giblet_ray.precompute.units import Part, Record, Unit, libraries
+
+_READ_AS: dict[Part, tuple[str, str]] = {
+    "frames": ("video", "image"),
+    "codes": ("audio", "codes"),
+    "mel": ("audio", "mel"),
+    "text": ("text", "vector"),
+}
+"""Modality of each part, and the kind of encoder that reads it."""
 
 
 def build_manifest(job: PrecomputeJob, plan: Plan, records: Mapping[str, Record]) -> Manifest:
@@ -32,45 +40,20 @@ def build_manifest(job: PrecomputeJob, plan: Plan, records: Mapping[str, Record]
         If shards of one part were made with different models, as when a model has changed under
         its name between an interruption and the start after it.
     """
-    stimuli = []
-    for film in plan.films:
-        of_film = [unit for unit in plan.units if unit.stimulus == film.name and not unit.subject]
-        files = {role: file for unit in of_film for role, file in unit.files.items()}
-        facts = {unit.part: records[unit.path].facts for unit in of_film}
-        stimuli.append(
-            Stimulus.model_validate(
-                {
-                    "name": film.name,
-                    "n_trs": film.n_trs,
-                    "silent_trs": facts.get("text", {}).get("silent_trs", 0),
-                    "sources": {role: plan.sources[file] for role, file in files.items()},
-                    "shards": {unit.part: records[unit.path].shard for unit in of_film},
-                }
-            )
-        )
-    scans = [
-        Scan(
-            subject=unit.subject,
-            stimulus=unit.stimulus,
-            nan_voxels=records[unit.path].facts["nan_voxels"],
-            constant_voxels=records[unit.path].facts["constant_voxels"],
-            source=plan.sources[unit.files["scan"]],
-            shard=records[unit.path].shard,
-        )
-        for unit in plan.units
-        if unit.part == "bold"
-    ]
-    values: dict[str, ValueType] = {}
+    parts: dict[str, StoredPart] = {}
+    subjects: dict[str, Subject] = {}
     provenance: dict[str, Any] = {"giblet_ray": version("giblet_ray")}
     for unit in plan.units:
         record = records[unit.path]
-        if unit.part not in values:
-            values[unit.part] = record.value
-            provenance[unit.part] = _part_provenance(job, plan, unit, record)
-        elif record.made_with != provenance[unit.part]["made_with"]:
+        if unit.part == "bold":
+            subjects.setdefault(unit.subject, Subject(value=record.value))
+            provenance.setdefault("bold", _bold_provenance(job, plan, unit))
+        elif unit.part not in parts:
+            parts[unit.part] = _stored_part(unit, record)
+        elif record.made_with != (others := parts[unit.part].made_with):
             raise InputError(
-                f"{job.out}: {unit.path} was made with {record.made_with}, others with "
-                f"{provenance[unit.part]['made_with']}; delete the folder and start again"
+                f"{job.out}: {unit.path} was made with {record.made_with}, others with {others}; "
+                "delete the folder and start again"
             )
     provenance["shards"] = {
         path: {"fingerprint": record.fingerprint, "facts": record.facts}
@@ -79,44 +62,84 @@ def build_manifest(job: PrecomputeJob, plan: Plan, records: Mapping[str, Record]
     return Manifest(
         tr_seconds=job.tr_seconds,
         row_group_trs=job.row_group_trs,
-        values=values,
-        stimuli=tuple(stimuli),
-        scans=tuple(scans),
+        parts=parts,
+        stimuli=tuple(_stimulus(plan, film, records) for film in plan.films),
+        subjects=subjects,
+        scans=tuple(_scan(job, plan, unit, records) for unit in plan.units if unit.part == "bold"),
         provenance=provenance,
     )
 
 
-def _part_provenance(job: PrecomputeJob, plan: Plan, unit: Unit, record: Record) -> dict[str, Any]:
+def _stimulus(plan: Plan, film: FilmPlan, records: Mapping[str, Record]) -> Stimulus:
+    of_film = [unit for unit in plan.units if unit.stimulus == film.name and not unit.subject]
+    files = {role: file for unit in of_film for role, file in unit.files.items()}
+    facts = {unit.part: records[unit.path].facts for unit in of_film}
+    phase = Phase(
+        n_trs=film.n_trs,
+        silent_trs=facts.get("text", {}).get("silent_trs", 0),
+        shards={unit.part: records[unit.path].shard for unit in of_film},
+    )
+    sources = {role: plan.sources[file] for role, file in files.items()}
+    return Stimulus(name=film.name, sources=sources, phases=(phase,))
+
+
+def _scan(job: PrecomputeJob, plan: Plan, unit: Unit, records: Mapping[str, Record]) -> Scan:
+    record, first = records[unit.path], job.scan.crop_start_trs
+    return Scan(
+        subject=unit.subject,
+        stimulus=unit.stimulus,
+        volumes=(first, first + unit.n_trs),
+        **record.facts,
+        source=plan.sources[unit.files["scan"]],
+        shard=record.shard,
+    )
+
+
+def _stored_part(unit: Unit, record: Record) -> StoredPart:
     """Say how a part was made; what holds for one shard alone stands with that shard."""
-    made: dict[str, Any] = {
-        "made_with": record.made_with,
-        "settings": {key: v for key, v in unit.settings.items() if key != "film_seconds"},
+    modality, encoder = _READ_AS[unit.part]
+    return StoredPart(
+        kind=unit.part,
+        modality=modality,
+        encoder=encoder,
+        value=record.value,
+        made_with=record.made_with,
+        settings={key: v for key, v in unit.settings.items() if key != "film_seconds"},
+        libraries=libraries(unit.part),
+    )
+
+
+def _bold_provenance(job: PrecomputeJob, plan: Plan, unit: Unit) -> dict[str, Any]:
+    """Say how BOLD was read and cleaned."""
+    mask = () if job.mask is None else (plan.sources[absolute(job.mask)],)
+    return {
+        "settings": unit.settings,
         "libraries": libraries(unit.part),
-    }
-    if unit.part == "bold":
-        mask = () if job.mask is None else (plan.sources[absolute(job.mask)],)
-        made["mask"] = [source.model_dump() for source in mask]
-        made["confounds"] = {
+        "mask": [source.model_dump() for source in mask],
+        "confounds": {
             f"{scan.subject}/{scan.film.name}": plan.sources[scan.confounds].model_dump()
             for scan in plan.scans
             if scan.confounds is not None
-        }
-    return made
+        },
+    }
 
 
 def records_of(manifest: Manifest) -> dict[str, Record]:
     """Return the records of a data set's shards, by path."""
     shards = [
-        (part, shard) for stimulus in manifest.stimuli for part, shard in stimulus.shards.items()
+        (shard, manifest.parts[part].value, manifest.parts[part].made_with)
+        for stimulus in manifest.stimuli
+        for part, shard in stimulus.shards.items()
     ]
+    shards += [(scan.shard, manifest.subjects[scan.subject].value, {}) for scan in manifest.scans]
     records = {}
-    for part, shard in [*shards, *(("bold", scan.shard) for scan in manifest.scans)]:
+    for shard, value, made_with in shards:
         noted = manifest.provenance.get("shards", {}).get(shard.path, {})
         records[shard.path] = Record(
             fingerprint=noted.get("fingerprint", ""),
             shard=shard,
-            value=manifest.values[part],
-            made_with=manifest.provenance.get(part, {}).get("made_with", {}),
+            value=value,
+            made_with=made_with,
             facts=noted.get("facts", {}),
         )
     return records

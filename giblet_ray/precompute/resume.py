@@ -5,19 +5,20 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import get_args
 
 from pydantic import ValidationError
 
-from giblet_ray.dataset.schema import MANIFEST, STIMULUS_PARTS, Manifest
+from giblet_ray.dataset.schema import MANIFEST, Manifest
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
 from giblet_ray.precompute.provenance import records_of
-from giblet_ray.precompute.units import WORK, Record, Unit, record_path, write_record
+from giblet_ray.precompute.units import WORK, Part, Record, Unit, record_path, write_record
 
 _READERS = 8
 """Shards that are verified at a time."""
 
-_PART_FOLDERS = (*STIMULUS_PARTS, "bold")
+_PART_FOLDERS = get_args(Part)
 
 
 def existing(storage: Storage) -> Manifest | None:

@@ -49,8 +49,8 @@ class Summary:
         n_trs = sum(stimulus.n_trs for stimulus in manifest.stimuli)
         silent = sum(stimulus.silent_trs for stimulus in manifest.stimuli)
         parts = ", ".join(
-            f"{part} {kind.dtype}({' x '.join(map(str, kind.shape))})"
-            for part, kind in manifest.values.items()
+            f"{name} {part.value.dtype}({' x '.join(map(str, part.value.shape))})"
+            for name, part in manifest.parts.items()
         )
         rows = {
             "data set": self.dataset.storage.location,
@@ -58,15 +58,16 @@ class Summary:
             f"{n_trs * manifest.tr_seconds / 3600:.2f} h",
             "one TR": parts,
         }
-        if "text" in manifest.values:
+        if "text" in manifest.parts:
             rows["silent TRs"] = f"{silent} of {n_trs}"
         if manifest.scans:
+            units = sorted({subject.n_units for subject in manifest.subjects.values()})
             rows["BOLD"] = (
-                f"{len(self.dataset.subjects)} subjects, {len(manifest.scans)} runs, "
-                f"{self.dataset.n_voxels} voxels"
+                f"{len(manifest.subjects)} subjects, {len(manifest.scans)} scans, "
+                f"{' to '.join(f'{n:,}' for n in dict.fromkeys((units[0], units[-1])))} units"
             )
-        size = sum(shard.bytes for shard in self.dataset.shards)
-        rows["size"] = f"{size / 1e6:,.1f} MB in {len(self.dataset.shards)} files"
+        size = sum(file.bytes for file in self.dataset.files)
+        rows["size"] = f"{size / 1e6:,.1f} MB in {len(self.dataset.files)} files"
         rows["made"] = f"{self.n_made} shards, {self.n_kept} kept, in {self.seconds:.1f} s"
         return rows
 
@@ -215,12 +216,18 @@ def _prepared_codec(job: PrecomputeJob, storage: Storage, plan: Plan) -> Prepare
 
 def _notes(manifest: Manifest) -> list[str]:
     """What a user should know of a data set that is right and yet not perfect."""
-    notes = [
-        f"note: sub {scan.subject}, {scan.stimulus}: {scan.nan_voxels} voxels have NaN or infinite "
-        f"values and {scan.constant_voxels} never change; training masks them"
-        for scan in manifest.scans
-        if scan.nan_voxels or scan.constant_voxels
-    ]
+    notes = []
+    for scan in manifest.scans:
+        if n_masked := sum(stop - start for start, stop in scan.masked_trs):
+            notes.append(
+                f"note: {scan.key}: {n_masked} of {scan.n_trs} TRs have no finite value; they "
+                "neither train nor judge"
+            )
+        if scan.nan_units or scan.constant_units:
+            notes.append(
+                f"note: {scan.key}: {scan.nan_units} units have NaN or infinite values and "
+                f"{scan.constant_units} never change; a training that uses such TRs masks them"
+            )
     seen = {scan.stimulus for scan in manifest.scans}
     unseen = [stimulus.name for stimulus in manifest.stimuli if stimulus.name not in seen]
     if not manifest.scans:

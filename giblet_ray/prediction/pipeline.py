@@ -25,7 +25,7 @@ from ray.data import ActorPoolStrategy, DataContext
 
 from giblet_ray.checkpoint.trained import Encoder
 from giblet_ray.cluster import cluster_totals, never_restart
-from giblet_ray.dataset.reader import as_arrays, as_binary
+from giblet_ray.dataset.binary import as_arrays, as_binary
 from giblet_ray.dataset.schema import ValueType
 from giblet_ray.dataset.source import ShardSource, plain_errors
 from giblet_ray.errors import InputError

@@ -18,9 +18,9 @@ from giblet_ray.dataset.reader import Dataset, Selection, Span
 from giblet_ray.dataset.schema import Source, ValueType
 from giblet_ray.dataset.storage import is_uri, sha256_of_file
 from giblet_ray.errors import InputError, nearest
-from giblet_ray.features.nifti import Mask, read_mask
 from giblet_ray.models.build import stimulus_parts
 from giblet_ray.prediction.folder import Films, Model, Predicted, Predictions
+from giblet_ray.spaces.volume import Mask, read_mask
 
 _REGISTRY = "models:"
 
@@ -73,7 +73,7 @@ def make_plan(job: PredictJob) -> Plan:
     record = encoder.record
     data = DataConfig.model_validate(record["config"]["data"])
     parts = stimulus_parts(data)
-    n_codebooks = record["config"]["model"]["audio_codebooks"] if "codes" in parts else None
+    leading = {"codes": record["config"]["model"]["audio_codebooks"]} if "codes" in parts else {}
     valid_V = load_valid_voxels(checkpoint)
     mask = None if job.mask is None else _find_mask(job.mask, record, dataset)
     lag_trs = data.lag_trs
@@ -97,7 +97,7 @@ def make_plan(job: PredictJob) -> Plan:
             for name in _checked_stimuli(dataset, job.stimuli)
         ),
     )
-    selection = Selection(parts, n_codebooks=n_codebooks)
+    selection = Selection(parts, leading=leading)
     return Plan(encoder, valid_V, dataset, selection, mask, predictions)
 
 

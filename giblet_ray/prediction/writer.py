@@ -15,11 +15,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from giblet_ray.dataset.reader import as_binary
+from giblet_ray.dataset.binary import as_binary
 from giblet_ray.dataset.schema import WrittenFile
 from giblet_ray.dataset.storage import Storage
-from giblet_ray.features.nifti import Mask
 from giblet_ray.prediction.folder import ENDINGS, Format, Predicted, Predictions
+from giblet_ray.spaces.volume import Mask
 
 _ROW_GROUP_TRS = 64
 _GZIP_LEVEL = 1

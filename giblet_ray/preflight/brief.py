@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from giblet_ray.config import TrainJob
 from giblet_ray.dataset.splits import gap_trs
+from giblet_ray.dataset.view import DataView
 from giblet_ray.dataset.windows import STREAM_MIX_ROW_GROUPS
 from giblet_ray.preflight.need import Need, gigabytes, gpu_need, host_need
 from giblet_ray.preflight.placement import (
@@ -18,11 +19,10 @@ from giblet_ray.preflight.placement import (
 )
 from giblet_ray.preflight.report import Report
 from giblet_ray.preflight.size import StepSize, step_size
-from giblet_ray.training.data import TrainingData
 
 
 def check_training(
-    job: TrainJob, data: TrainingData, use_gpu: bool, show: Callable[[str], None]
+    job: TrainJob, data: DataView, use_gpu: bool, show: Callable[[str], None]
 ) -> None:
     """Say in a few lines what a training needs; refuse one that cannot fit.
 
@@ -32,7 +32,7 @@ def check_training(
     ----------
     job : TrainJob
         Validated settings.
-    data : TrainingData
+    data : DataView
         Its data, placed on the cluster that is connected to.
     use_gpu : bool
         Workers have a GPU each.
@@ -64,12 +64,12 @@ def check_training(
     report.refuse()
 
 
-def shared_bytes(data: TrainingData) -> int:
+def shared_bytes(data: DataView) -> int:
     """Return the bytes that all workers of a node hold together, in its object store."""
     return 0 if data.residence == "stream" else data.n_bytes
 
 
-def streamed_bytes(job: TrainJob, data: TrainingData) -> int:
+def streamed_bytes(job: TrainJob, data: DataView) -> int:
     """Return the bytes of the rows that wait in a worker for their batch, if data is streamed."""
     if data.residence != "stream":
         return 0
@@ -79,12 +79,12 @@ def streamed_bytes(job: TrainJob, data: TrainingData) -> int:
     return min(lanes * STREAM_MIX_ROW_GROUPS * span_trs * row_bytes, data.n_bytes)
 
 
-def need_of_host(job: TrainJob, data: TrainingData, size: StepSize, use_gpu: bool) -> Need:
+def need_of_host(job: TrainJob, data: DataView, size: StepSize, use_gpu: bool) -> Need:
     """Return what each worker needs of its machine's memory for itself."""
     return host_need(size, job.scaling.min_workers, use_gpu, streamed_bytes(job, data))
 
 
-def need_of_gpu(job: TrainJob, data: TrainingData, size: StepSize) -> Need:
+def need_of_gpu(job: TrainJob, data: DataView, size: StepSize) -> Need:
     """Return what each worker needs of its GPU, the data included if it was asked to live there."""
     bf16 = job.train.precision != "fp32"
     resident = data.n_bytes if data.residence == "device" else 0
@@ -107,7 +107,7 @@ def remedy(job: TrainJob, size: StepSize, need: Need) -> str:
     )
 
 
-def split_line(job: TrainJob, data: TrainingData) -> str:
+def split_line(job: TrainJob, data: DataView) -> str:
     """Return the split in one line."""
     trained, judged = (sum(map(len, spans)) for spans in (data.split.train, data.split.val))
     line = f"split: {trained:,} training and {judged:,} held-out TRs"

@@ -11,12 +11,15 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import pyarrow as pa
 
+from giblet_ray.dataset.binary import as_arrays
 from giblet_ray.dataset.config import SplitConfig
 from giblet_ray.dataset.normalise import Normalisation
-from giblet_ray.dataset.reader import CODEBOOK_SIZE, Span, as_arrays, bold_column
+from giblet_ray.dataset.reader import Span
+from giblet_ray.dataset.schema import bold_column
+from giblet_ray.dataset.view import DataView
+from giblet_ray.features.codes import CODEBOOK_SIZE
 from giblet_ray.preflight.drawing import timeline
 from giblet_ray.preflight.sample import Sample
-from giblet_ray.training.data import TrainingData
 
 _MOST_ROWS = 256
 _WIDTH = 60
@@ -24,7 +27,7 @@ _MOST_STIMULI = 8
 
 
 def describe_parts(
-    data: TrainingData, sample: Sample, tables: Sequence[pa.Table], normalisation: Normalisation
+    data: DataView, sample: Sample, tables: Sequence[pa.Table], normalisation: Normalisation
 ) -> dict[str, str]:
     """Return a line on each part of the stimulus and on the BOLD, by name."""
     kinds = sample.selection.value_types(data.dataset)
@@ -34,7 +37,7 @@ def describe_parts(
         values = np.concatenate([_arrays(table, part, kinds[part])[:each] for table in tables])
         form = f"{kinds[part].dtype} {' x '.join(map(str, kinds[part].shape))}"
         lines[part] = f"{form}: {_codes(values) if part == 'codes' else _numbers(values)}"
-    form = f"{kinds[data.selection.columns[-1]].dtype} {data.n_voxels:,}"
+    form = f"{kinds[data.selection.columns[-1]].dtype} {data.n_units:,}"
     masked = f"{normalisation.n_masked:,} voxels masked"
     scales = [
         f"{name} TRs {_scale(data, sample, tables, normalisation, spans)}"
@@ -46,7 +49,7 @@ def describe_parts(
     return lines
 
 
-def describe_split(data: TrainingData, settings: SplitConfig) -> dict[str, str]:
+def describe_split(data: DataView, settings: SplitConfig) -> dict[str, str]:
     """Return what trains, what judges and what lies between, in numbers and drawn."""
     tr_seconds = data.dataset.manifest.tr_seconds
     seen = list(dict.fromkeys(scan.stimulus for scan in data.scans))
@@ -105,7 +108,7 @@ def _numbers(values: np.ndarray) -> str:
 
 
 def _scale(
-    data: TrainingData,
+    data: DataView,
     sample: Sample,
     tables: Sequence[pa.Table],
     normalisation: Normalisation,
@@ -134,7 +137,7 @@ def _scale(
     return f"mean {round(mean, 2) + 0.0:.2f} std {math.sqrt(max(0.0, squares / n - mean**2)):.2f}"
 
 
-def _trs(data: TrainingData, stimulus: str) -> tuple[int, int]:
+def _trs(data: DataView, stimulus: str) -> tuple[int, int]:
     train, val = (
         sum(len(span) for span in spans if span.stimulus == stimulus)
         for spans in (data.split.train, data.split.val)

@@ -10,9 +10,9 @@ import torch
 from giblet_ray.config import TrainJob
 from giblet_ray.dataset.loader import Batch, Loader
 from giblet_ray.dataset.normalise import Normalisation
+from giblet_ray.dataset.view import DataView
 from giblet_ray.dataset.windows import Windows
 from giblet_ray.models.build import build_encoder
-from giblet_ray.training.data import TrainingData
 from giblet_ray.training.optimizer import build_optimizer
 from giblet_ray.training.step import LossTotals, Ranks, Scores
 
@@ -64,7 +64,7 @@ class Overfit:
 
 def overfit(
     job: TrainJob,
-    data: TrainingData,
+    data: DataView,
     loader: Loader,
     windows: Windows,
     normalisation: Normalisation,
@@ -76,7 +76,7 @@ def overfit(
     ----------
     job : TrainJob
         Settings of the run, of which dropout, learning rate and weight decay are not used.
-    data : TrainingData
+    data : DataView
         For the shapes.
     loader : Loader
         Delivers the batch.
@@ -90,7 +90,7 @@ def overfit(
     device = torch.device("cpu")
     torch.manual_seed(job.train.seed)
     settings = job.model.model_copy(update={"dropout": 0.0})
-    model = build_encoder(settings, job.data, data.values, data.n_voxels)
+    model = build_encoder(settings, job.data, data.values, data.n_units)
     whole = job.model_copy(
         update={"train": job.train.model_copy(update={"accumulation": 1}), "model": settings}
     )

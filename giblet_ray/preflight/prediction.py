@@ -48,7 +48,7 @@ def preflight_prediction(job: PredictJob, show: Callable[[str], None]) -> None:
         output += FLOAT_BYTES * n_trs * math.prod(plan.mask.inside.shape)
     model = plan.encoder.model
     weights = sum(value.nbytes for value in model.state_dict().values())
-    frames = next((plan.dataset.manifest.values[part].shape[1] for part in ("codes", "mel")
+    frames = next((plan.dataset.value_type(part).shape[1] for part in ("codes", "mel")
                    if part in plan.selection.parts), 0)  # fmt: skip
     # More than is held at a time: inference keeps no activations.
     batch = job.batch_trs * (kept_per_row(model, frames) + 2 * FLOAT_BYTES * n_voxels)

@@ -25,13 +25,13 @@ from torch.autograd.graph import saved_tensors_hooks
 from giblet_ray.config import TrainJob
 from giblet_ray.dataset.loader import Loader
 from giblet_ray.dataset.normalise import Normalisation
+from giblet_ray.dataset.view import DataView
 from giblet_ray.dataset.windows import Windows
 from giblet_ray.errors import InputError
 from giblet_ray.models.build import build_encoder
 from giblet_ray.preflight.brief import streamed_bytes
 from giblet_ray.preflight.overfit import Overfit, overfit
 from giblet_ray.preflight.sample import Sample, SampleLoader
-from giblet_ray.training.data import TrainingData
 from giblet_ray.training.loop import BareLink, Samples, train
 from giblet_ray.training.step import LossTotals, Ranks, Scores
 
@@ -79,7 +79,7 @@ class Rehearsal:
 
 def rehearse(
     job: TrainJob,
-    data: TrainingData,
+    data: DataView,
     sample: Sample,
     tables: list[pa.Table],
     ranks: int,
@@ -91,7 +91,7 @@ def rehearse(
     ----------
     job : TrainJob
         Settings of the run.
-    data : TrainingData
+    data : DataView
         What will be trained on.
     sample, tables : Sample, list of Table
         The rows that it is rehearsed with; they are shared through the object store, as a
@@ -128,7 +128,7 @@ class _Rehearsing:
     def run(
         self,
         job: TrainJob,
-        data: TrainingData,
+        data: DataView,
         sample: Sample,
         blocks: list[ray.ObjectRef],
         ranks: int,
@@ -171,7 +171,7 @@ class _Rehearsing:
 
 def kept_bytes(
     job: TrainJob,
-    data: TrainingData,
+    data: DataView,
     loader: Loader,
     windows: Windows,
     normalisation: Normalisation,
@@ -183,7 +183,7 @@ def kept_bytes(
     device = torch.device("cpu")
     at_once = job.train.model_copy(update={"accumulation": 1, "precision": "fp32"})
     job = job.model_copy(update={"train": at_once})
-    model = build_encoder(job.model, job.data, data.values, data.n_voxels)
+    model = build_encoder(job.model, job.data, data.values, data.n_units)
     kept = {parameter.untyped_storage()._cdata: 0 for parameter in model.parameters()}
     alive = []  # so that no address is used twice
 

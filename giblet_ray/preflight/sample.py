@@ -13,10 +13,10 @@ from giblet_ray.dataset.loader import Batch, Gathered, Prefetching
 from giblet_ray.dataset.normalise import Normalisation, fit_normalisation_here
 from giblet_ray.dataset.reader import Selection, Span
 from giblet_ray.dataset.rows import StreamedRows, block_views
-from giblet_ray.dataset.schema import ValueType
-from giblet_ray.dataset.windows import ScanKey, Windows
+from giblet_ray.dataset.schema import ScanKey, ValueType
+from giblet_ray.dataset.view import DataView
+from giblet_ray.dataset.windows import Windows
 from giblet_ray.errors import InputError
-from giblet_ray.training.data import TrainingData
 
 _MOST_BYTES = 512 * 2**20
 """Beyond so much, a sample takes no more row groups; its windows are then used again."""
@@ -41,24 +41,24 @@ class Sample:
     train: Windows
     val: Windows
 
-    def read(self, data: TrainingData) -> list[pa.Table]:
+    def read(self, data: DataView) -> list[pa.Table]:
         """Read the spans, in order."""
         return [data.dataset.read(span, self.selection) for span in self.spans]
 
-    def normalisation(self, data: TrainingData, tables: Sequence[pa.Table]) -> Normalisation:
+    def normalisation(self, data: DataView, tables: Sequence[pa.Table]) -> Normalisation:
         """Z-score by the training TRs of the sample alone; a scan without any, by its subject's."""
         # The rows carry the BOLD of lag TRs later already.
         return fit_normalisation_here(
-            tables, data.dataset, self.selection, data.scans, data.split.train, lag_trs=0
+            tables, data.dataset, self.selection, data.scans, self.train, self.val, lag_trs=0
         )
 
 
-def choose_sample(data: TrainingData, n_train: int, n_val: int, seed: int) -> Sample:
+def choose_sample(data: DataView, n_train: int, n_val: int, seed: int) -> Sample:
     """Choose row groups at random until they hold so many windows, and each subject's BOLD.
 
     Parameters
     ----------
-    data : TrainingData
+    data : DataView
         What will be trained on.
     n_train, n_val : int
         Windows wanted; fewer are there if the data set is that small, or its rows that large.
@@ -107,21 +107,21 @@ def choose_sample(data: TrainingData, n_train: int, n_val: int, seed: int) -> Sa
     )
 
 
-def _groups(data: TrainingData, windows: Windows) -> np.ndarray:
+def _groups(data: DataView, windows: Windows) -> np.ndarray:
     """Return a number for the row group that each window begins in."""
     names = list(data.dataset.stimuli)
     stimulus = np.array([names.index(scan.stimulus) for scan in data.scans])[windows.scan]
     return stimulus * _stride(data) + windows.start // data.dataset.manifest.row_group_trs
 
 
-def _span(data: TrainingData, group: int) -> Span:
+def _span(data: DataView, group: int) -> Span:
     stimulus = data.dataset.manifest.stimuli[group // _stride(data)]
     step = data.dataset.manifest.row_group_trs
     start = group % _stride(data) * step
     return Span(stimulus.name, start, min(start + step + data.window - 1, stimulus.n_trs))
 
 
-def _stride(data: TrainingData) -> int:
+def _stride(data: DataView) -> int:
     longest = max(stimulus.n_trs for stimulus in data.dataset.manifest.stimuli)
     return longest // data.dataset.manifest.row_group_trs + 1
 

@@ -8,6 +8,7 @@ from giblet_ray.cluster import connect
 from giblet_ray.config import TrainJob, TuneJob
 from giblet_ray.console import duration
 from giblet_ray.dataset.reader import Dataset
+from giblet_ray.dataset.residence import place_data
 from giblet_ray.errors import InputError
 from giblet_ray.evaluation.score import Score
 from giblet_ray.preflight.brief import check_training, need_of_host, shared_bytes
@@ -17,7 +18,7 @@ from giblet_ray.preflight.report import Report
 from giblet_ray.preflight.size import step_size
 from giblet_ray.preflight.training import epoch_seconds, examine
 from giblet_ray.progress import Progress
-from giblet_ray.training.data import place_data, plan_data
+from giblet_ray.training.data import plan_data
 from giblet_ray.training.trainer import choose_gpu
 from giblet_ray.tuning.plan import fitting_trials, plan_sweep, with_space
 from giblet_ray.tuning.resume import open_sweep

@@ -9,7 +9,9 @@ from dataclasses import replace
 from giblet_ray.cluster import connect
 from giblet_ray.config import TrainJob
 from giblet_ray.console import duration
+from giblet_ray.dataset.residence import place_data
 from giblet_ray.dataset.storage import Storage
+from giblet_ray.dataset.view import DataView
 from giblet_ray.dataset.windows import rank_part
 from giblet_ray.preflight.brief import (
     need_of_gpu,
@@ -28,7 +30,8 @@ from giblet_ray.preflight.sample import choose_sample
 from giblet_ray.preflight.schedule import describe_schedule
 from giblet_ray.preflight.size import StepSize, step_size
 from giblet_ray.progress import Progress
-from giblet_ray.training.data import TrainingData, place_data, plan_data
+from giblet_ray.training.data import plan_data
+from giblet_ray.training.loop import Samples
 from giblet_ray.training.trainer import check_batch, choose_gpu
 
 _KEPT_CHECKPOINTS = 4
@@ -68,7 +71,7 @@ def preflight_training(job: TrainJob, show: Callable[[str], None]) -> None:
 
 def examine(
     job: TrainJob,
-    data: TrainingData,
+    data: DataView,
     use_gpu: bool,
     cluster: Cluster,
     report: Report,
@@ -120,7 +123,7 @@ def examine(
 
 def _memory(
     job: TrainJob,
-    data: TrainingData,
+    data: DataView,
     use_gpu: bool,
     cluster: Cluster,
     report: Report,
@@ -155,7 +158,7 @@ def _memory(
     return rows
 
 
-def epoch_seconds(job: TrainJob, data: TrainingData, rehearsal: Rehearsal) -> float:
+def epoch_seconds(job: TrainJob, data: DataView, rehearsal: Rehearsal) -> float:
     """Return how long an epoch takes on CPUs: steps, evaluation and checkpoints."""
     steps, batches, checkpoints = _counts(job, data)
     return (
@@ -165,18 +168,16 @@ def epoch_seconds(job: TrainJob, data: TrainingData, rehearsal: Rehearsal) -> fl
     )
 
 
-def _counts(job: TrainJob, data: TrainingData) -> tuple[int, int, int]:
+def _counts(job: TrainJob, data: DataView) -> tuple[int, int, int]:
     """Return the steps, held-out batches and checkpoints of an epoch of one rank."""
     ranks, every = job.scaling.min_workers, job.train.checkpoint_every_steps
-    steps = len(data.samples().steps(job, 0, 0, ranks))
+    steps = len(Samples(data.train, data.val, data.row_group).steps(job, 0, 0, ranks))
     held_out = len(rank_part(data.val, 0, ranks))
     batches = math.ceil(held_out / max(1, job.train.batch_size // ranks))
     return steps, batches, 1 + ((steps - 1) // every if every else 0)
 
 
-def _times(
-    job: TrainJob, data: TrainingData, rehearsal: Rehearsal, use_gpu: bool
-) -> dict[str, str]:
+def _times(job: TrainJob, data: DataView, rehearsal: Rehearsal, use_gpu: bool) -> dict[str, str]:
     """Say how long an epoch and all of them take, from the steps of the rehearsal."""
     steps, batches, checkpoints = _counts(job, data)
     seconds = epoch_seconds(job, data, rehearsal)

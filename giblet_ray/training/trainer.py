@@ -18,7 +18,9 @@ from giblet_ray.checkpoint.store import best_checkpoint, latest_record
 from giblet_ray.cluster import cluster_totals, connect
 from giblet_ray.config import TrainJob
 from giblet_ray.dataset.normalise import Normalisation
+from giblet_ray.dataset.residence import hold_blocks, normalise, place_data, read_rows
 from giblet_ray.dataset.storage import Storage, absolute
+from giblet_ray.dataset.view import DataView
 from giblet_ray.errors import InputError
 from giblet_ray.evaluation.score import VAL_PEARSON, Score
 from giblet_ray.preflight.brief import check_training
@@ -30,14 +32,7 @@ from giblet_ray.tracking.recorded_run import DATASET_TAG
 from giblet_ray.tracking.server import tracking_errors
 from giblet_ray.tracking.sqlite import absolute_uri
 from giblet_ray.training.board import claimed_board
-from giblet_ray.training.data import (
-    TrainingData,
-    hold_blocks,
-    normalise,
-    place_data,
-    plan_data,
-    read_rows,
-)
+from giblet_ray.training.data import plan_data
 from giblet_ray.training.loop import is_finished, smallest_batch
 from giblet_ray.training.report import report_best
 from giblet_ray.training.worker_group import run_workers
@@ -166,7 +161,7 @@ def fit(job: TrainJob, show: Callable[[str], None]) -> Trained:
 
 def _describe_run(
     job: TrainJob,
-    data: TrainingData,
+    data: DataView,
     record: dict[str, Any],
     position: Position,
     mlflow_run: MlflowRun,
@@ -190,7 +185,7 @@ def _describe_run(
 def _train_on_workers(
     job: TrainJob,
     use_gpu: bool,
-    data: TrainingData,
+    data: DataView,
     record: dict[str, Any],
     mlflow_run: MlflowRun,
     board: Any,
@@ -235,7 +230,7 @@ def choose_gpu(job: TrainJob) -> bool:
     return use_gpu
 
 
-def check_batch(job: TrainJob, data: TrainingData) -> None:
+def check_batch(job: TrainJob, data: DataView) -> None:
     """Make sure that every batch can be cut into parts for all workers.
 
     Raises
@@ -291,14 +286,12 @@ def _deciding(config: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _describe_data(
-    job: TrainJob, data: TrainingData, normalisation: Normalisation
-) -> Iterator[str]:
+def _describe_data(job: TrainJob, data: DataView, normalisation: Normalisation) -> Iterator[str]:
     """Say what is trained on, and whatever is not."""
     subjects = len(data.selection.subjects)
     yield (
         f"{data.train.n_trs:,} training and {data.val.n_trs:,} held-out TRs of {subjects} "
-        f"subject{'s' if subjects > 1 else ''}, {data.n_voxels:,} voxels"
+        f"subject{'s' if subjects > 1 else ''}, {data.n_units:,} voxels"
     )
     if normalisation.n_masked:
         yield (

@@ -19,10 +19,10 @@ from giblet_ray.checkpoint.store import keep_checkpoint, open_latest
 from giblet_ray.config import TrainJob
 from giblet_ray.dataset.loader import DeviceLoader
 from giblet_ray.dataset.storage import Storage
+from giblet_ray.dataset.view import DataView
 from giblet_ray.errors import InputError
 from giblet_ray.tracking.points import RunAddress, keep_unsent
-from giblet_ray.training.data import TrainingData
-from giblet_ray.training.loop import train
+from giblet_ray.training.loop import Samples, train
 
 if TYPE_CHECKING:
     from giblet_ray.tracking.metric_log import MetricLog
@@ -38,7 +38,7 @@ Point = tuple[int, dict[str, float]]
 def train_worker(config: dict[str, Any]) -> None:
     """Train as one of Ray Train's workers."""
     job: TrainJob = config["job"]
-    data: TrainingData = config["data"]
+    data: DataView = config["data"]
     board: Any = config["board"]
     fatal, _ = ray.get(board.fatal.remote())
     if fatal is not None:
@@ -48,7 +48,8 @@ def train_worker(config: dict[str, Any]) -> None:
         loader = data.loader(link.device)
         if link.rank == 0 and isinstance(loader, DeviceLoader):
             link.show(f"every GPU holds the data: {data.n_bytes / 1e9:,.2f} GB")
-        train(job, config["record"], data.samples(), loader, config["normalisation"], link)
+        samples = Samples(data.train, data.val, data.row_group)
+        train(job, config["record"], samples, loader, config["normalisation"], link)
     except InputError as error:
         ray.get(board.give_up.remote(str(error)))
         raise

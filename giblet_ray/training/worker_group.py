@@ -18,10 +18,10 @@ from giblet_ray.cluster import START_TIMEOUT, cluster_totals
 from giblet_ray.config import StorageConfig, TrainJob
 from giblet_ray.dataset.normalise import Normalisation
 from giblet_ray.dataset.storage import Storage, absolute
+from giblet_ray.dataset.view import DataView
 from giblet_ray.errors import InputError
 from giblet_ray.tracking.points import RunAddress
 from giblet_ray.training.board import Failures, shown_board
-from giblet_ray.training.data import TrainingData
 from giblet_ray.training.worker import train_worker
 
 _ERROR = "error.txt"
@@ -31,7 +31,7 @@ _ERROR = "error.txt"
 def run_workers(
     job: TrainJob,
     use_gpu: bool,
-    data: TrainingData,
+    data: DataView,
     record: dict[str, Any],
     normalisation: Normalisation,
     mlflow: RunAddress | None,

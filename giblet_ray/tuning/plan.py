@@ -12,8 +12,9 @@ import ray
 
 from giblet_ray.config import TuneJob
 from giblet_ray.dataset.reader import Dataset
+from giblet_ray.dataset.view import DataView
 from giblet_ray.errors import InputError
-from giblet_ray.training.data import TrainingData, plan_data
+from giblet_ray.training.data import plan_data
 from giblet_ray.training.trainer import check_batch
 from giblet_ray.tuning.space import Settings, Space, grid, with_settings
 
@@ -44,13 +45,13 @@ def with_space(job: TuneJob, dataset: Dataset) -> TuneJob:
             "--sweep.space is missing: the default searches how EnCodec codes are heard, which are "
             "not among --data.modalities; name settings, such as optimizer.lr=1e-4..1e-2:log"
         )
-    held = dataset.manifest.values["codes"].shape[0] if "codes" in dataset.manifest.values else 0
+    held = dataset.value_type("codes").shape[0] if "codes" in dataset.manifest.parts else 0
     codebooks = [k for k in DEFAULT_SPACE["model.audio_codebooks"] if k <= held]
     space = {**DEFAULT_SPACE, "model.audio_codebooks": codebooks or [job.model.audio_codebooks]}
     return job.model_copy(update={"sweep": job.sweep.model_copy(update={"space": space})})
 
 
-def plan_sweep(job: TuneJob, space: Space, dataset: Dataset) -> TrainingData:
+def plan_sweep(job: TuneJob, space: Space, dataset: Dataset) -> DataView:
     """Return what all trials read, together; starts nothing.
 
     Raises
@@ -76,10 +77,11 @@ def plan_sweep(job: TuneJob, space: Space, dataset: Dataset) -> TrainingData:
             raise InputError(f"{error} (for {shown})" if settings else str(error)) from error
         plans.append(plan)
     parts = dict.fromkeys(part for plan in plans for part in plan.selection.parts)
-    codebooks = [plan.selection.n_codebooks or 0 for plan in plans]
-    widest = replace(
-        plans[0].selection, parts=tuple(parts), n_codebooks=max(codebooks, default=0) or None
-    )
+    leading: dict[str, int] = {}
+    for plan in plans:
+        for part, first in plan.selection.leading.items():
+            leading[part] = max(first, leading.get(part, 0))
+    widest = replace(plans[0].selection, parts=tuple(parts), leading=leading)
     return replace(plans[0], selection=widest)
 
 

@@ -13,6 +13,7 @@ from giblet_ray.checkpoint.store import epoch_history, fetch_best_checkpoint
 from giblet_ray.cluster import connect
 from giblet_ray.config import TuneJob
 from giblet_ray.dataset.reader import Dataset
+from giblet_ray.dataset.residence import hold_blocks, place_data, read_rows
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
 from giblet_ray.evaluation.score import Score
@@ -23,7 +24,6 @@ from giblet_ray.tracking.mlflow_run import MlflowRun, ending
 from giblet_ray.tracking.server import tracking_errors
 from giblet_ray.tracking.sweep_runs import SweepRuns
 from giblet_ray.training.board import claimed_board
-from giblet_ray.training.data import hold_blocks, place_data, read_rows
 from giblet_ray.training.report import report_best
 from giblet_ray.training.trainer import choose_gpu, saved_config
 from giblet_ray.tuning.director import SweepDirector

@@ -27,11 +27,13 @@ from ray.tune.integration.ray_train import TuneReportCallback
 from giblet_ray.checkpoint.record import Position, read_record
 from giblet_ray.checkpoint.store import keep_checkpoint, latest_record, open_latest
 from giblet_ray.config import TrainJob
+from giblet_ray.dataset.residence import normalise_here
 from giblet_ray.dataset.storage import Storage
+from giblet_ray.dataset.view import DataView
 from giblet_ray.errors import InputError
 from giblet_ray.training.board import claimed_board
-from giblet_ray.training.data import TrainingData, normalise_here, plan_data
-from giblet_ray.training.loop import train
+from giblet_ray.training.data import plan_data
+from giblet_ray.training.loop import Samples, train
 from giblet_ray.training.trainer import check_batch, saved_config
 from giblet_ray.training.worker import Point, open_checkpoint
 from giblet_ray.training.worker_group import run_workers
@@ -66,14 +68,14 @@ class Shared:
     ----------
     job : TrainJob
         Settings, of which each trial replaces some; its storage path is the sweep's folder.
-    data : TrainingData
+    data : DataView
         The blocks, with all that any trial reads.
     use_gpu : bool
         Train on GPUs.
     """
 
     job: TrainJob
-    data: TrainingData
+    data: DataView
     use_gpu: bool
 
 
@@ -101,7 +103,8 @@ def run_trial(config: dict[str, Any], shared: Shared) -> None:
             torch.set_num_threads(max(1, int(job.scaling.cpus_per_worker)))
             link = TrialLink(job, torch.device("cuda" if shared.use_gpu else "cpu"))
             loader = data.loader(link.device)
-            train(job, record, data.samples(), loader, normalisation, link)
+            samples = Samples(data.train, data.val, data.row_group)
+            train(job, record, samples, loader, normalisation, link)
         else:
             # Made here, and not in the driver: it reports to the trial that it is made in.
             callbacks = [TuneReportCallback()]
@@ -124,7 +127,7 @@ def run_trial(config: dict[str, Any], shared: Shared) -> None:
         tune.report({"failed": cause_of(error), "traceback": traceback.format_exc()})
 
 
-def trial_data(shared: Shared, job: TrainJob) -> TrainingData:
+def trial_data(shared: Shared, job: TrainJob) -> DataView:
     """Return what a trial reads of the blocks that all share."""
     data = plan_data(job, shared.data.dataset)
     check_batch(job, data)

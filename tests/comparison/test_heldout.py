@@ -14,7 +14,9 @@ from giblet_ray.checkpoint.trained import Encoder
 from giblet_ray.comparison.heldout import TrainedRun, block_sums, common_trs
 from giblet_ray.comparison.read import read_runs
 from giblet_ray.comparison.scores import read_voxel_scores
-from giblet_ray.dataset.reader import Selection, Span, as_arrays, bold_column
+from giblet_ray.dataset.binary import as_arrays
+from giblet_ray.dataset.reader import Selection, Span
+from giblet_ray.dataset.schema import bold_column
 from giblet_ray.errors import InputError
 from giblet_ray.evaluation.paired import paired_test
 
@@ -93,7 +95,7 @@ def _bold(trained: TrainedRun, scan: Any, trs: list, common: Any, row: int) -> n
     whole = Span(scan.stimulus, 0, dataset.stimuli[scan.stimulus].n_trs)
     table = dataset.read(whole, Selection(subjects=(scan.subject,)))
     column = table[bold_column(scan.subject)].combine_chunks()
-    bold_TV = as_arrays(column, dataset.manifest.values["bold"])
+    bold_TV = as_arrays(column, dataset.value_type("bold/01"))
     return (bold_TV[chosen] - common.mean_SV[row]) / common.std_SV[row]
 
 

@@ -42,7 +42,8 @@ def rewrite(folder, path, values, **changes):
     if part == "bold":
         labels["subject"] = path.split("/")[1]
     shard = write_shard(storage, path, values, manifest["row_group_trs"], labels | changes)
-    entries = [s["shards"][part] for s in manifest["stimuli"] if part in s["shards"]]
+    phases = [phase for s in manifest["stimuli"] for phase in s["phases"]]
+    entries = [phase["shards"][part] for phase in phases if part in phase["shards"]]
     entries += [scan["shard"] for scan in manifest["scans"]]
     (entry,) = [entry for entry in entries if entry["path"] == path]
     entry.update(shard.model_dump(mode="json"))
@@ -98,7 +99,7 @@ def test_shards_of_another_length_than_their_stimulus_are_found(folder, arrays, 
     text = np.resize(arrays["text/one.parquet"], (n_trs, 1024))
     rewrite(folder, "text/one.parquet", text)
     (line,) = problems(folder)
-    assert f"has {n_trs} TRs, its stimulus has 117" in line
+    assert f"has {n_trs} TRs, the manifest says 117" in line
 
 
 @pytest.mark.parametrize("code", [-1, 1024])
@@ -108,7 +109,7 @@ def test_codes_outside_the_codebook_are_found(folder, arrays, code):
     rewrite(folder, "codes/two.parquet", codes)
     (line,) = problems(folder)
     assert "codes/two.parquet" in line
-    assert f"code {code}; 0 to 1023" in line
+    assert f"code {code} at TR 82; 0 to 1023" in line
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -131,18 +132,19 @@ def test_counts_that_are_not_the_manifests_are_found(folder, arrays):
     rewrite(folder, "bold/01/two.parquet", bold)
     silent, voxels = problems(folder)
     assert "2 TRs are silent; the manifest says 0" in silent
-    assert "2 voxels have NaN" in voxels
+    assert "2 units have NaN" in voxels
     assert "1 never change; the manifest says 0 and 0" in voxels
 
 
-def test_a_stimulus_without_a_part_that_others_have_is_found(folder):
+def test_a_stimulus_may_lack_a_part_that_others_have(folder):
     def change(content):
-        del content["stimuli"][0]["shards"]["text"]
+        del content["stimuli"][0]["phases"][0]["shards"]["text"]
 
     set_manifest(folder, change)
-    (folder / stimulus_shard("text", "one")).unlink()
     (line,) = problems(folder)
-    assert "stimulus one has no text/" in line
+    assert f"{folder / stimulus_shard('text', 'one')}: is not in the manifest" in line
+    (folder / stimulus_shard("text", "one")).unlink()
+    assert problems(folder) == ()
 
 
 def test_a_folder_without_a_data_set_is_refused(tmp_path):
@@ -152,8 +154,8 @@ def test_a_folder_without_a_data_set_is_refused(tmp_path):
 
 def test_tables_show_what_is_in_a_data_set(folder):
     def change(content):
-        content["stimuli"][1]["silent_trs"] = 11
-        content["scans"][0]["nan_voxels"] = 5
+        content["stimuli"][1]["phases"][0]["silent_trs"] = 11
+        content["scans"][0]["nan_units"] = 5
 
     set_manifest(folder, change)
     console = Console(record=True, width=100)
@@ -163,6 +165,6 @@ def test_tables_show_what_is_in_a_data_set(folder):
     assert ["one", "117", "0.05", "0", "2"] in rows
     assert ["two", "83", "0.03", "11", "2"] in rows
     assert ["all", "200", "0.08", "11", "4"] in rows
-    assert ["01", "one", "117", "24", "5", "0"] in rows
+    assert ["01", "one", "1", "117", "0", "24", "5", "0"] in rows
     text_bytes = sum((folder / f"text/{name}.parquet").stat().st_size for name in N_TRS)
     assert ["text", "float32", "1024", "2", f"{text_bytes:,}"] in rows

@@ -15,7 +15,7 @@ from giblet_ray.dataset.reader import Dataset, Selection, Span
 from giblet_ray.dataset.rows import HeldRows
 from giblet_ray.dataset.source import read_shards
 from giblet_ray.dataset.stream import StreamLoader, plan_visits
-from giblet_ray.dataset.windows import ScanKey, Windows, cut_windows, epoch_order
+from giblet_ray.dataset.windows import Windows, cut_windows, epoch_order
 
 DEVICES = [
     "cpu",
@@ -33,13 +33,14 @@ class Pieces:
         self.selection = Selection(("frames", "codes", "text"), dataset.subjects)
         self.columns = self.selection.value_types(dataset)
         self.kinds = {p: self.columns[p] for p in self.selection.parts}
-        self.kinds["bold"] = dataset.manifest.values["bold"]
-        self.scans = [ScanKey(*key) for key in dataset.scans]
+        self.kinds["bold"] = dataset.value_type("bold/01")
+        self.scans = list(dataset.scans)
         self.n_trs = {name: stimulus.n_trs for name, stimulus in dataset.stimuli.items()}
         self.window = window
         # Up to the last TR that has BOLD lag TRs later.
         spans = [Span(name, 5, n - lag) for name, n in self.n_trs.items()]
-        windows = cut_windows(spans, self.scans, window, keep_rest=False)
+        windows = cut_windows(spans, self.scans, window)
+        windows = windows[windows.length == window]
         order = epoch_order(len(windows), 0, 0)
         self.order = [windows[order[start : start + 19]] for start in range(0, len(order), 19)]
         self.order.insert(2, windows[:0])

@@ -67,7 +67,7 @@ def plant(folder: Path, path: str, content: bytes) -> None:
     (folder / path).write_bytes(content)
     manifest = json.loads((folder / MANIFEST).read_text())
     for shard in [
-        *manifest["stimuli"][0]["shards"].values(),
+        *manifest["stimuli"][0]["phases"][0]["shards"].values(),
         *(s["shard"] for s in manifest["scans"]),
     ]:
         if shard["path"] == path:
@@ -105,7 +105,7 @@ def deep_manifest(folder: Path, trap: Path) -> None:
 
 def path_outside(folder: Path, trap: Path) -> None:
     manifest = json.loads((folder / MANIFEST).read_text())
-    manifest["stimuli"][0]["shards"]["text"]["path"] = "../../secret"
+    manifest["stimuli"][0]["phases"][0]["shards"]["text"]["path"] = "../../secret"
     sign(folder, manifest)
 
 
@@ -113,14 +113,14 @@ def name_outside(folder: Path, trap: Path) -> None:
     manifest = json.loads((folder / MANIFEST).read_text())
     stimulus = manifest["stimuli"][0]
     stimulus["name"] = "../../secret"
-    for part, shard in stimulus["shards"].items():
+    for part, shard in stimulus["phases"][0]["shards"].items():
         shard["path"] = f"{part}/../../secret.parquet"
     sign(folder, manifest)
 
 
 def huge_shape(folder: Path, trap: Path) -> None:
     manifest = json.loads((folder / MANIFEST).read_text())
-    manifest["values"]["text"]["shape"] = [2**28]
+    manifest["parts"]["text"]["value"]["shape"] = [2**28]
     sign(folder, manifest)
 
 

@@ -51,7 +51,7 @@ def check_all(dataset: Dataset, arrays: Arrays) -> None:
 
 
 def everything(dataset: Dataset) -> Selection:
-    parts = tuple(part for part in dataset.manifest.values if part != "bold")
+    parts = tuple(dataset.manifest.parts)
     return Selection(parts, dataset.subjects)
 
 
@@ -181,6 +181,8 @@ def edit(folder: Path, random: np.random.Generator, sign: bool = False) -> None:
         del node[key]
     elif isinstance(value, str):
         node[key] = random.choice([value + "x", value[:-1], "../" + value, "one", "02", "uint8"])
+    elif value is None:
+        node[key] = random.choice(["", "blobs/x", 0])
     else:
         node[key] = random.choice([0, -1, value + 1, value - 1, value * 2, 16, 1e300])
     (folder / MANIFEST).write_text(json.dumps({**content, "checksum": _checksum(content)}))
@@ -190,9 +192,8 @@ def swap_entries(folder: Path, random: np.random.Generator) -> None:
     """Let two entries of the manifest change places, of which some are alike."""
     content = json.loads((folder / MANIFEST).read_text())
     del content["checksum"]
-    of_stimuli = [
-        (stimulus["shards"], part) for stimulus in content["stimuli"] for part in stimulus["shards"]
-    ]
+    phases = [phase for stimulus in content["stimuli"] for phase in stimulus["phases"]]
+    of_stimuli = [(phase["shards"], part) for phase in phases for part in phase["shards"]]
     shards = [*of_stimuli, *((scan, "shard") for scan in content["scans"])]
     (one, i), (two, j) = (shards[k] for k in random.choice(len(shards), 2, replace=False))
     what = random.choice(["all", "path", "row_groups"])

@@ -13,12 +13,14 @@ from giblet_ray.dataset.normalise import (
     Moments,
     Normalisation,
     fit_normalisation,
+    fit_normalisation_here,
     normalisation_from_moments,
 )
-from giblet_ray.dataset.reader import Dataset, Selection
+from giblet_ray.dataset.reader import Dataset, Selection, Span
+from giblet_ray.dataset.schema import ScanKey
 from giblet_ray.dataset.source import read_shards
 from giblet_ray.dataset.splits import Split, split_blocks, split_stimuli
-from giblet_ray.dataset.windows import ScanKey
+from giblet_ray.dataset.windows import cut_windows
 from giblet_ray.dataset.writer import write_manifest, write_shard
 from giblet_ray.errors import InputError
 
@@ -27,9 +29,10 @@ LAG = 3
 
 def fit(dataset: Dataset, split: Split) -> Normalisation:
     selection = Selection(subjects=dataset.subjects)
-    scans = [ScanKey(*key) for key in sorted(dataset.scans)]
+    scans = sorted(dataset.scans)
     rows = read_shards(dataset, selection)
-    return fit_normalisation(rows, dataset, selection, scans, split.train, LAG)
+    train, val = (cut_windows(spans, scans, 1) for spans in (split.train, split.val))
+    return fit_normalisation(rows, dataset, selection, scans, train, val, LAG)
 
 
 def blocks(dataset: Dataset) -> Split:
@@ -111,17 +114,32 @@ def rewrite_bold(dataset: Dataset, bold: np.ndarray) -> None:
     write_manifest(dataset.storage, dataset.manifest.model_copy(update={"scans": scans}))
 
 
-def test_constant_and_nan_voxels_are_masked_and_counted() -> None:
-    random = np.random.default_rng(0)
-    bold = random.normal(1000, 5, (40, 6)).astype(np.float32)
-    other = random.normal(1000, 5, (30, 6)).astype(np.float32)
-    bold[:, 1] = 993.7
-    other[7, 4] = np.nan
+def test_units_constant_in_training_or_not_finite_in_any_used_tr_are_masked_and_counted(
+    tmp_path: Path, dataset_writer: Callable
+) -> None:
+    """A NaN counts where it trains or judges, in one subject for all, and nowhere else."""
     scans = [ScanKey("01", "film"), ScanKey("02", "film")]
-    moments = {scans[0]: Moments.of(bold), scans[1]: Moments.of(other)}
-    found = normalisation_from_moments(scans, moments, "here")
-    assert found.valid_V.tolist() == [True, False, True, True, False, True]
-    assert found.n_masked == 2
+    train, held_out = [Span("film", 0, 16), Span("film", 40, 60)], [Span("film", 25, 32)]
+
+    def change(key: ScanKey, bold: np.ndarray) -> np.ndarray:
+        if key.subject == "01":
+            bold[np.r_[0:19, 43:63], 1] = 993.7  # constant in the training TRs alone
+            bold[20, 2] = np.nan  # in the gap
+        else:
+            bold[7, 4] = np.nan
+            bold[30, 5] = np.inf  # held out
+        bold[12:14] = np.nan  # two volumes without a number: masked TRs
+        return bold
+
+    dataset_writer(tmp_path, {"film": 70}, ("01", "02"), n_voxels=7, change_bold=change)
+    dataset = Dataset.open(str(tmp_path))
+    selection = Selection(subjects=("01", "02"))
+    usable = [dataset.usable_trs(scan)[LAG:] for scan in scans]
+    windows = [cut_windows(spans, scans, 1, usable) for spans in (train, held_out)]
+    blocks = [dataset.read(span, selection) for span in dataset.row_groups()]
+    found = fit_normalisation_here(blocks, dataset, selection, scans, *windows, LAG)
+    assert found.valid_V.tolist() == [True, False, True, True, False, False, True]
+    assert (found.n_masked, found.n_not_finite) == (3, 2)
     assert np.isfinite(found.mean_SV).all()
     assert (found.std_SV > 0).all()
 
@@ -140,5 +158,6 @@ def test_merged_moments_are_those_of_all_rows(cuts: Any) -> None:
 def test_subject_without_training_trs_is_refused() -> None:
     scans = [ScanKey("01", "one"), ScanKey("02", "two")]
     moments = {scans[0]: Moments.of(np.random.default_rng(0).normal(size=(9, 2)))}
+    finite_V = np.ones(2, bool)
     with pytest.raises(InputError, match=r"subject 02 has no training TRs to z-score scan two"):
-        normalisation_from_moments(scans, moments, "here")
+        normalisation_from_moments(scans, moments, finite_V, "here")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,13 +17,29 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as numpy_st
 
-from giblet_ray.dataset.reader import Dataset, Selection, Span, as_arrays, bold_column
-from giblet_ray.dataset.schema import Manifest, Scan, Source, Stimulus, ValueType
+from giblet_ray.dataset.binary import as_arrays
+from giblet_ray.dataset.reader import Dataset, Selection, Span
+from giblet_ray.dataset.schema import (
+    Manifest,
+    Phase,
+    ScanKey,
+    Shard,
+    Stimulus,
+    StoredPart,
+    ValueType,
+    bold_column,
+)
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.dataset.writer import value_type, write_manifest, write_shard
 from giblet_ray.errors import InputError
 
-SOURCE = Source(name="made", sha256="0" * 64)
+
+def stored_part(encoder: str, values: np.ndarray) -> StoredPart:
+    return StoredPart(kind="made", modality="made", encoder=encoder, value=value_type(values))
+
+
+def film(shards: dict[str, Shard], n_trs: int) -> Stimulus:
+    return Stimulus(name="film", sources={}, phases=(Phase(n_trs=n_trs, shards=shards),))
 
 
 def values_of(table: Any, column: str, kind: ValueType) -> np.ndarray:
@@ -49,16 +66,11 @@ def test_written_arrays_come_back_bit_for_bit(
     storage = Storage.at(str(tmp_path_factory.mktemp("written")))
     labels = {"part": "text", "stimulus": "film"}
     shard = write_shard(storage, "text/film.parquet", values, row_group, labels)
-    stimulus = Stimulus.model_validate(
-        {"name": "film", "n_trs": n_trs, "silent_trs": 0, "sources": {}, "shards": {"text": shard}}
-    )
     manifest = Manifest(
         tr_seconds=2,
         row_group_trs=row_group,
-        values={"text": value_type(values)},
-        stimuli=(stimulus,),
-        scans=(),
-        provenance={},
+        parts={"text": stored_part("image", values)},
+        stimuli=(film({"text": shard}, n_trs),),
     )
     write_manifest(storage, manifest)
     dataset = Dataset.open(storage.location)
@@ -79,7 +91,7 @@ def test_stimulus_meets_the_bold_of_lag_trs_later(
     table = dataset.read(span, Selection(("codes",), ("02",), lag_trs=lag))
     bold = table[bold_column("02")].combine_chunks()
     expected = arrays["bold/02/one.parquet"][span.start + lag : span.stop + lag]
-    found = as_arrays(bold, dataset.manifest.values["bold"])
+    found = as_arrays(bold, dataset.value_type("bold/01"))
     np.testing.assert_array_equal(found[: len(expected)], expected)
     assert bold.is_null().to_pylist() == [False] * len(expected) + [True] * (
         len(span) - len(expected)
@@ -89,7 +101,7 @@ def test_stimulus_meets_the_bold_of_lag_trs_later(
 def test_first_codebooks_and_chosen_voxels_are_read(arrays_and_dataset: tuple) -> None:
     arrays, dataset = arrays_and_dataset
     voxels = np.array([5, 0, 23])
-    selection = Selection(("codes",), ("01",), n_codebooks=2, voxels=voxels)
+    selection = Selection(("codes",), ("01",), leading={"codes": 2}, units={"01": voxels})
     table = dataset.read(Span("two", 10, 50), selection)
     codes = values_of(table, "codes", selection.value_type(dataset, "codes"))
     np.testing.assert_array_equal(codes, arrays["codes/two.parquet"][10:50, :2])
@@ -175,57 +187,59 @@ def test_code_outside_the_codebook_is_refused(tmp_path: Path) -> None:
     storage = Storage.at(str(tmp_path))
     labels = {"part": "codes", "stimulus": "film"}
     shard = write_shard(storage, "codes/film.parquet", codes, 4, labels)
-    stimulus = Stimulus.model_validate(
-        {"name": "film", "n_trs": 5, "silent_trs": 0, "sources": {}, "shards": {"codes": shard}}
-    )
     manifest = Manifest(
         tr_seconds=1.5,
         row_group_trs=4,
-        values={"codes": value_type(codes)},
-        stimuli=(stimulus,),
-        scans=(),
-        provenance={},
+        parts={"codes": stored_part("codes", codes)},
+        stimuli=(film({"codes": shard}, 5),),
     )
     write_manifest(storage, manifest)
     dataset = Dataset.open(str(tmp_path))
-    with pytest.raises(InputError, match=r"code 1024; 0 to 1023 are accepted"):
+    with pytest.raises(InputError, match=r"code 1024 at TR 3; 0 to 1023 are accepted"):
         dataset.read(Span("film", 0, 5), Selection(("codes",)))
 
 
-def test_subject_without_a_scan_has_no_bold(tmp_path: Path) -> None:
-    bold = np.ones((6, 3), np.float32)
-    storage = Storage.at(str(tmp_path))
-    text = np.zeros((6, 4), np.float32)
-    stimuli, scans = [], []
-    for name in ("one", "two"):
-        labels = {"part": "text", "stimulus": name}
-        shard = write_shard(storage, f"text/{name}.parquet", text, 4, labels)
-        stimuli.append({"name": name, "n_trs": 6, "silent_trs": 6, "sources": {}})
-        stimuli[-1]["shards"] = {"text": shard}
-    labels = {"part": "bold", "stimulus": "one", "subject": "01"}
-    shard = write_shard(storage, "bold/01/one.parquet", bold, 4, labels)
-    scans.append(
-        Scan(
-            subject="01",
-            stimulus="one",
-            nan_voxels=0,
-            constant_voxels=3,
-            source=SOURCE,
-            shard=shard,
-        )
-    )
-    manifest = Manifest(
-        tr_seconds=1.5,
-        row_group_trs=4,
-        values={"text": value_type(text), "bold": value_type(bold)},
-        stimuli=tuple(Stimulus.model_validate(s) for s in stimuli),
-        scans=tuple(scans),
-        provenance={},
-    )
-    write_manifest(storage, manifest)
+def test_subject_without_a_scan_has_no_bold(tmp_path: Path, dataset_writer: Callable) -> None:
+    dataset_writer(tmp_path, {"one": 6, "two": 7}, ("01", "02"), unseen=(("01", "two"),))
+    table = Dataset.open(str(tmp_path)).read(Span("two", 0, 7), Selection((), ("01", "02")))
+    assert (table["bold/01"].null_count, table["bold/02"].null_count) == (7, 0)
+
+
+def test_repeats_have_columns_of_their_own(tmp_path: Path, dataset_writer: Callable) -> None:
+    arrays = dataset_writer(tmp_path, {"one": 40}, ("01", "02"), repeats=2)
     dataset = Dataset.open(str(tmp_path))
-    table = dataset.read(Span("two", 0, 6), Selection(("text",), ("01",)))
-    assert table["bold/01"].null_count == 6
+    assert list(dataset.scans)[:2] == [ScanKey("01", "one"), ScanKey("01", "one", 2)]
+    table = dataset.read(Span("one", 5, 38), Selection((), ("01", "02"), {"02": 2}, lag_trs=3))
+    assert table.column_names == ["stimulus", "tr", "bold/01", "bold/02", "bold/02/2"]
+    again = values_of(table, "bold/02/2", dataset.value_type("bold/02"))
+    np.testing.assert_array_equal(again[:32], arrays["bold/02/2/one.parquet"][8:])
+    assert table["bold/02/2"].null_count == 1
+
+
+@pytest.mark.parametrize("lag", [0, 2])
+@pytest.mark.parametrize(("onset_trs", "n_rows"), [(0, 30), (2, 40), (2, 35), (-3, 30), (-3, 4)])
+def test_rows_of_a_scan_lie_where_its_film_begins(
+    tmp_path: Path, dataset_writer: Callable, onset_trs: int, n_rows: int, lag: int
+) -> None:
+    """Its first volumes may be before the film, or the film before them; it may end anywhere."""
+    arrays = dataset_writer(
+        tmp_path,
+        {"one": 37},
+        ("01",),
+        onset_seconds=1.5 * onset_trs,
+        change_bold=lambda key, bold: np.resize(bold, (n_rows, bold.shape[1])),
+    )
+    dataset = Dataset.open(str(tmp_path))
+    table = dataset.read(Span("one", 0, 37), Selection((), ("01",), lag_trs=lag))
+    nulls = table["bold/01"].combine_chunks().is_null().to_pylist()
+    found = values_of(table, "bold/01", dataset.value_type("bold/01"))
+    usable = dataset.usable_trs(ScanKey("01", "one"))
+    for tr in range(37):
+        row = tr + lag + onset_trs
+        assert nulls[tr] == (not 0 <= row < n_rows)
+        if not nulls[tr]:
+            np.testing.assert_array_equal(found[tr], arrays["bold/01/one.parquet"][row])
+        assert usable[tr] == (0 <= tr + onset_trs < n_rows)
 
 
 def test_interrupted_write_leaves_no_file(tmp_path: Path) -> None:
@@ -247,7 +261,7 @@ def test_data_set_on_another_file_system(arrays_and_dataset: tuple) -> None:
     remote.put(f"{local.storage.location}/", "/lab/", recursive=True)
     dataset = Dataset.open("memory://lab")
     table = dataset.read(Span("one", 3, 33), Selection(("frames",)))
-    found = values_of(table, "frames", dataset.manifest.values["frames"])
+    found = values_of(table, "frames", dataset.value_type("frames"))
     np.testing.assert_array_equal(found, arrays["frames/one.parquet"][3:33])
     assert dataset.manifest.checksum == local.manifest.checksum
 

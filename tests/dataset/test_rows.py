@@ -11,7 +11,8 @@ import pytest
 
 from giblet_ray.dataset.reader import Dataset, Selection, Span
 from giblet_ray.dataset.rows import HeldRows, StreamedRows, copied_rows
-from giblet_ray.dataset.windows import ScanKey, Windows
+from giblet_ray.dataset.schema import ScanKey
+from giblet_ray.dataset.windows import Windows
 from giblet_ray.errors import InputError
 
 SELECTION = Selection(("codes", "text"), ("01", "02"))
@@ -32,9 +33,12 @@ def held(dataset: Dataset, blocks: list[pa.Table], scans: list[ScanKey]) -> Held
 
 def buffers(dataset: Dataset, n: int, length: int) -> dict[str, np.ndarray]:
     return {
-        part: np.zeros((n, length, *dataset.manifest.values[part].shape), kind.numpy)
-        for part, kind in dataset.manifest.values.items()
-        if part in ("codes", "text", "bold")
+        part: np.zeros((n, length, *kind.shape), kind.numpy)
+        for part, kind in (
+            ("codes", dataset.value_type("codes")),
+            ("text", dataset.value_type("text")),
+            ("bold", dataset.value_type("bold/01")),
+        )
     }
 
 
@@ -86,7 +90,7 @@ def test_subject_who_saw_one_stimulus_only(tmp_path: Path, dataset_writer: objec
         tmp_path, {"one": 30, "two": 20}, ("01", "02"), unseen=(("02", "one"),)
     )
     dataset = Dataset.open(str(tmp_path))
-    scans = [ScanKey(*key) for key in dataset.scans]
+    scans = list(dataset.scans)
     assert ScanKey("02", "one") not in scans
     blocks = [dataset.read(Span(s, 0, n), SELECTION) for s, n in (("one", 30), ("two", 20))]
     out = buffers(dataset, 2, 1)

@@ -16,12 +16,13 @@ from giblet_ray.config import TrainJob
 from giblet_ray.dataset import retry
 from giblet_ray.dataset.binary import as_arrays
 from giblet_ray.dataset.check import check_dataset
-from giblet_ray.dataset.reader import Dataset, Selection, Span, bold_column
+from giblet_ray.dataset.reader import Dataset, Selection, Span
 from giblet_ray.dataset.retry import StorageError
+from giblet_ray.dataset.schema import ScanKey, bold_column
 from giblet_ray.dataset.source import hold_shards
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.dataset.stream import StreamLoader
-from giblet_ray.dataset.windows import ScanKey, cut_windows
+from giblet_ray.dataset.windows import cut_windows
 from giblet_ray.errors import InputError
 
 SELECTION = Selection(("codes",), ("01", "02"))
@@ -45,7 +46,7 @@ def small_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def check_read(dataset: Dataset, arrays: dict[str, np.ndarray]) -> None:
     table = dataset.read(Span("one", 10, 40), SELECTION)
-    found = as_arrays(table["codes"].combine_chunks(), dataset.manifest.values["codes"])
+    found = as_arrays(table["codes"].combine_chunks(), dataset.value_type("codes"))
     np.testing.assert_array_equal(found, arrays["codes/one.parquet"][10:40])
 
 
@@ -98,9 +99,9 @@ def test_read_tasks_and_streams_read_it(
     blocks = ray.get(hold_shards(remote, SELECTION).to_arrow_refs())
     assert sum(map(len, blocks)) == 200
     scans = [ScanKey("02", "one")]
-    kinds = {part: remote.manifest.values[part] for part in ("codes", "bold")}
+    kinds = {"codes": remote.value_type("codes"), "bold": remote.value_type("bold/02")}
     loader = StreamLoader(remote, SELECTION, kinds, scans, 1, torch.device("cpu"))
-    windows = cut_windows([Span("one", 0, 117)], scans, 1, keep_rest=True)
+    windows = cut_windows([Span("one", 0, 117)], scans, 1)
     (batch,) = loader.batches([windows])
     expected = arrays["bold/02/one.parquet"]
     np.testing.assert_array_equal(batch.values["bold"][:, 0].numpy(), expected)

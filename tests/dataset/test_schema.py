@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from giblet_ray.dataset.reader import Dataset, as_arrays, as_binary
+from giblet_ray.dataset.binary import as_arrays, as_binary
+from giblet_ray.dataset.reader import Dataset
 from giblet_ray.dataset.schema import Manifest, ValueType
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.dataset.writer import write_shard
@@ -51,9 +52,9 @@ def test_field_missing_from_a_manifest_is_named(arrays_and_dataset: tuple) -> No
     from giblet_ray.dataset.schema import _checksum
 
     content = json.loads(arrays_and_dataset[1].manifest.to_json())
-    del content["checksum"], content["stimuli"][1]["n_trs"]
+    del content["checksum"], content["stimuli"][1]["phases"][0]["n_trs"]
     content["checksum"] = _checksum(content)
-    with pytest.raises(InputError, match=r"^here: stimuli.1.n_trs: Field required"):
+    with pytest.raises(InputError, match=r"^here: stimuli.1.phases.0.n_trs: Field required"):
         Manifest.from_json(json.dumps(content).encode(), "here")
 
 

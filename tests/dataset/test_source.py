@@ -12,10 +12,11 @@ import ray
 from hypothesis import given
 from hypothesis import strategies as st
 
+from giblet_ray.dataset.binary import as_arrays
 from giblet_ray.dataset.normalise import fit_normalisation
-from giblet_ray.dataset.reader import Dataset, Selection, Span, as_arrays
+from giblet_ray.dataset.reader import Dataset, Selection, Span
 from giblet_ray.dataset.source import ShardSource, hold_shards, join_adjacent, read_shards
-from giblet_ray.dataset.windows import ScanKey
+from giblet_ray.dataset.windows import cut_windows
 from giblet_ray.errors import InputError
 
 
@@ -62,7 +63,7 @@ def test_held_blocks_hold_every_row(cluster: None, arrays_and_dataset: tuple) ->
     blocks = ray.get(hold_shards(dataset, selection).to_arrow_refs())
     found = {}
     for block in blocks:
-        bold = as_arrays(block["bold/02"].combine_chunks(), dataset.manifest.values["bold"])
+        bold = as_arrays(block["bold/02"].combine_chunks(), dataset.value_type("bold/01"))
         for stimulus, tr, row in zip(
             block["stimulus"].to_pylist(), block["tr"].to_pylist(), bold, strict=True
         ):
@@ -95,9 +96,10 @@ def test_damage_met_in_a_read_task_is_one_line(
         if way == "held":
             hold_shards(damaged, selection)
         else:
-            scans = [ScanKey(*key) for key in damaged.scans]
+            scans = list(damaged.scans)
             rows = read_shards(damaged, selection)
-            fit_normalisation(rows, damaged, selection, scans, [Span("two", 0, 80)], 0)
+            windows = cut_windows([Span("two", 0, 80)], scans, 1)
+            fit_normalisation(rows, damaged, selection, scans, windows, windows[:0], 0)
 
     with pytest.raises(
         InputError, match=r"^/.*bold/02/two.parquet: changed since .*, or damaged"

@@ -17,8 +17,9 @@ import torch
 
 from giblet_ray.dataset import stream
 from giblet_ray.dataset.reader import Dataset, Selection, Span
+from giblet_ray.dataset.schema import ScanKey
 from giblet_ray.dataset.stream import StreamLoader
-from giblet_ray.dataset.windows import ScanKey, Windows, cut_windows
+from giblet_ray.dataset.windows import Windows, cut_windows
 from giblet_ray.errors import InputError
 
 N_TRS = 640
@@ -27,13 +28,14 @@ ROW_GROUPS = 40
 
 def in_order(dataset: Dataset, batch_size: int) -> list[Windows]:
     """Every TR of the film, from the first to the last."""
-    windows = cut_windows([Span("film", 0, N_TRS)], [ScanKey("01", "film")], 1, keep_rest=False)
+    windows = cut_windows([Span("film", 0, N_TRS)], [ScanKey("01", "film")], 1)
     return [windows[start : start + batch_size] for start in range(0, N_TRS, batch_size)]
 
 
 def make_loader(dataset: Dataset) -> StreamLoader:
     selection = Selection(("codes", "text"), ("01",))
-    kinds = {part: dataset.manifest.values[part] for part in ("codes", "text", "bold")}
+    kinds = {part: dataset.value_type(part) for part in ("codes", "text")}
+    kinds["bold"] = dataset.value_type("bold/01")
     return StreamLoader(dataset, selection, kinds, [ScanKey("01", "film")], 1, torch.device("cpu"))
 
 
@@ -56,7 +58,7 @@ def counted(dataset: Dataset, folder: Path) -> Dataset:
                 (folder / f"{start}-{time.time_ns()}").touch()
             return super().read(span, selection)
 
-    return Counted(dataset.storage, dataset.manifest, dataset.stimuli, dataset.scans)
+    return Counted(dataset.storage, dataset.manifest)
 
 
 def wait_until_quiet(folder: Path) -> int:
@@ -124,12 +126,7 @@ def test_damage_met_while_streaming_reaches_the_user(
     cluster: None, film: tuple, tmp_path: Path
 ) -> None:
     _, dataset = film
-    elsewhere = Dataset(
-        replace(dataset.storage, root=str(tmp_path)),
-        dataset.manifest,
-        dataset.stimuli,
-        dataset.scans,
-    )
+    elsewhere = Dataset(replace(dataset.storage, root=str(tmp_path)), dataset.manifest)
     with pytest.raises(InputError, match=r"codes/film.parquet: no such file") as error:
         list(make_loader(elsewhere).batches(in_order(elsewhere, 64)))
     assert "\n" not in str(error.value)

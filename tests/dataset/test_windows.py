@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from giblet_ray.dataset.reader import Span
+from giblet_ray.dataset.schema import ScanKey
 from giblet_ray.dataset.windows import (
-    ScanKey,
     Windows,
     cut_windows,
     epoch_order,
@@ -50,7 +50,7 @@ ALL_TRS = {
 def test_every_training_tr_is_seen_once_per_epoch_by_one_worker(
     world_size: int, streamed: bool, batch_size: int
 ) -> None:
-    windows = cut_windows(SPANS, SCANS, 1, keep_rest=False)
+    windows = cut_windows(SPANS, SCANS, 1)
     group = windows.start // 16 + 100 * windows.scan
     for epoch in range(3):
         seen: Counter = Counter()
@@ -136,24 +136,35 @@ def test_streamed_order_visits_few_row_groups_at_a_time() -> None:
     assert not np.array_equal(order, streamed_epoch_order(group, 4, 0, 1))
 
 
-@pytest.mark.parametrize("length", [1, 4, 7])
-def test_windows_cross_no_edge_and_overlap_nowhere(length: int) -> None:
-    windows = cut_windows(SPANS, SCANS, length, keep_rest=False)
+@given(
+    length=st.integers(1, 9),
+    usable=st.lists(st.lists(st.booleans(), min_size=117, max_size=117), min_size=3, max_size=3),
+)
+def test_every_usable_tr_is_in_one_window_that_crosses_no_edge(
+    length: int, usable: list[list[bool]]
+) -> None:
+    masks = [np.array(of_scan) for of_scan in usable]
+    windows = cut_windows(SPANS, SCANS, length, masks)
     counts = trs_of(windows)
-    assert set(counts.values()) == {1}
-    assert set(counts) <= ALL_TRS
-    assert set(windows.length) == {length}
-    for scan, start in zip(windows.scan, windows.start, strict=True):
-        assert any(
-            span.stimulus == SCANS[scan].stimulus
-            and span.start <= start
-            and start + length <= span.stop
-            for span in SPANS
-        )
+    expected = set()
+    for index, scan in enumerate(SCANS):
+        for span in SPANS:
+            if span.stimulus == scan.stimulus:
+                for tr in range(span.start, span.stop):
+                    if masks[index][tr]:
+                        expected.add((scan.subject, scan.stimulus, tr))
+    assert set(counts) == expected
+    assert set(counts.values()) <= {1}
+    for scan, start, n in zip(windows.scan, windows.start, windows.length, strict=True):
+        spans = [s for s in SPANS if s.stimulus == SCANS[scan].stimulus]
+        (span,) = [s for s in spans if s.start <= start and start + n <= s.stop]
+        stop = start + n
+        # Shorter than asked for only where a span ends, or a TR cannot be used.
+        assert n == length or stop == span.stop or not masks[scan][stop]
 
 
-def test_rest_of_a_span_becomes_a_shorter_window() -> None:
-    windows = cut_windows(SPANS, SCANS, 4, keep_rest=True)
+def test_windows_of_one_length_are_batched_together() -> None:
+    windows = cut_windows(SPANS, SCANS, 4)
     assert set(trs_of(windows)) == ALL_TRS
     batches = equal_length_batches(windows, 8)
     assert all(len(set(batch.length)) == 1 and len(batch) <= 8 for batch in batches)
@@ -161,7 +172,7 @@ def test_rest_of_a_span_becomes_a_shorter_window() -> None:
 
 
 def test_ranks_share_held_out_windows() -> None:
-    windows = cut_windows(SPANS, SCANS, 1, keep_rest=True)
+    windows = cut_windows(SPANS, SCANS, 1)
     seen: Counter = Counter()
     for rank in range(3):
         seen += trs_of(rank_part(windows, rank, 3))

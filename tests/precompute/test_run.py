@@ -6,12 +6,12 @@ import pytest
 from ray.exceptions import RayActorError
 from two_films import CONSTANT_VOXELS, N_TRS, NAN_VOXELS, TR, request, silent
 
-from giblet_ray.dataset.reader import Dataset, Selection, Span, as_arrays, bold_column
-from giblet_ray.dataset.schema import MANIFEST
+from giblet_ray.dataset.binary import as_arrays
+from giblet_ray.dataset.reader import Dataset, Selection, Span
+from giblet_ray.dataset.schema import MANIFEST, ScanKey, bold_column
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
 from giblet_ray.features.audio import read_audio
-from giblet_ray.features.bold import read_bold
 from giblet_ray.features.codes import cut_codes
 from giblet_ray.features.embedder import load_embedder
 from giblet_ray.features.mel import mel_per_tr
@@ -19,6 +19,7 @@ from giblet_ray.features.text import read_utterances, text_per_tr
 from giblet_ray.features.video import read_frames
 from giblet_ray.precompute import pipeline, resume, run
 from giblet_ray.precompute.provenance import records_of
+from giblet_ray.spaces.scan import read_bold
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +45,7 @@ def stored(dataset, part, stimulus, subject=None):
     selection = Selection(subjects=(subject,)) if subject else Selection(parts=(part,))
     column = bold_column(subject) if subject else part
     table = dataset.read(Span(stimulus, 0, N_TRS[stimulus]), selection)
-    return as_arrays(table[column].combine_chunks(), dataset.manifest.values[part])
+    return as_arrays(table[column].combine_chunks(), dataset.value_type(column))
 
 
 def modified(out):
@@ -78,28 +79,32 @@ def test_codes_are_those_of_a_codec_seeded_from_the_films(made, codec, sounds):
 
 def test_bold_is_that_of_the_scans_and_unusable_voxels_are_counted_and_said(made, folder):
     _, summary, shown = made
-    assert set(summary.dataset.scans) == {("01", "one"), ("02", "one"), ("01", "two")}
-    for subject, film in summary.dataset.scans:
+    assert set(summary.dataset.scans) == {
+        ScanKey("01", "one"),
+        ScanKey("02", "one"),
+        ScanKey("01", "two"),
+    }
+    for subject, film, _ in summary.dataset.scans:
         scan = folder / f"sub-{subject}_task-{film}_bold.nii.gz"
         expected = read_bold(scan, folder / "mask.nii.gz", tr_seconds=TR)
         np.testing.assert_array_equal(stored(summary.dataset, "bold", film, subject), expected)
-    scan = summary.dataset.scans["01", "two"]
-    assert (scan.nan_voxels, scan.constant_voxels) == (NAN_VOXELS, CONSTANT_VOXELS)
+    scan = summary.dataset.scans[ScanKey("01", "two")]
+    assert (scan.nan_units, scan.constant_units) == (NAN_VOXELS, CONSTANT_VOXELS)
     (note,) = [line for line in shown if "never change" in line]
-    for word in ("01", "two", "2 voxels", "3 never"):
+    for word in ("01", "two", "2 units", "3 never"):
         assert word in note
 
 
 def test_the_manifest_says_what_everything_was_made_of(made, folder):
     manifest = made[1].dataset.manifest
-    assert manifest.values["codes"].shape == (4, 112)
+    assert manifest.parts["codes"].value.shape == (4, 112)
     assert manifest.stimuli[0].sources["film"].name == "one.mp4"
     provenance = manifest.provenance
-    assert len(provenance["codes"]["made_with"]["weights_sha256"]) == 64
-    assert provenance["frames"]["made_with"]["height"] == 90
-    assert provenance["text"]["made_with"]["name"] == "hashing"
+    assert len(manifest.parts["codes"].made_with["weights_sha256"]) == 64
+    assert manifest.parts["frames"].made_with["height"] == 90
+    assert manifest.parts["text"].made_with["name"] == "hashing"
     assert provenance["bold"]["mask"][0]["name"] == "mask.nii.gz"
-    assert {"av", "encodec", "torch"} <= provenance["codes"]["libraries"].keys()
+    assert {"av", "encodec", "torch"} <= manifest.parts["codes"].libraries.keys()
     for film in N_TRS:
         facts = provenance["shards"][f"codes/{film}.parquet"]["facts"]
         assert facts["chunk_agreement"] >= 0.99
@@ -186,7 +191,7 @@ def test_an_interrupted_run_of_other_settings_makes_what_they_touch(copied, fold
     after = modified(out)
     changed = {path.partition("/")[0] for path in after if after[path] != before[path]}
     assert changed == {"bold"}
-    assert summary.dataset.manifest.values["bold"].dtype == "float16"
+    assert summary.dataset.value_type("bold/01").dtype == "float16"
 
 
 def interrupt(storage):

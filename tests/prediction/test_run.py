@@ -20,8 +20,8 @@ from giblet_ray.checkpoint.trained import Encoder
 from giblet_ray.config import PredictJob
 from giblet_ray.dataset.reader import Dataset
 from giblet_ray.errors import InputError
-from giblet_ray.features.nifti import open_scan, read_mask, read_masked
 from giblet_ray.prediction.run import Summary, predict
+from giblet_ray.spaces.volume import open_scan, read_mask, read_masked
 
 MASKED = [3, 17]
 VALID = np.setdiff1d(np.arange(24), MASKED)

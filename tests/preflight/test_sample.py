@@ -11,12 +11,13 @@ import pytest
 
 from giblet_ray.config import TrainJob
 from giblet_ray.dataset.reader import Dataset
+from giblet_ray.dataset.view import DataView
 from giblet_ray.errors import InputError
 from giblet_ray.preflight.sample import SampleLoader, choose_sample
-from giblet_ray.training.data import TrainingData, plan_data
+from giblet_ray.training.data import plan_data
 
 
-def plan(dataset: str, tiny_model: dict[str, Any], **data: Any) -> TrainingData:
+def plan(dataset: str, tiny_model: dict[str, Any], **data: Any) -> DataView:
     split = {"split": {"val_blocks": 1}}
     return plan_data(TrainJob(dataset=dataset, data={**split, **data}, model=tiny_model))
 

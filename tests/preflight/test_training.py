@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from giblet_ray.config import TrainJob
+from giblet_ray.dataset.residence import place_data
+from giblet_ray.dataset.view import DataView
 from giblet_ray.errors import InputError
 from giblet_ray.models.build import build_encoder
 from giblet_ray.preflight.brief import check_training, need_of_host, streamed_bytes
@@ -19,7 +21,7 @@ from giblet_ray.preflight.report import Report
 from giblet_ray.preflight.size import step_size
 from giblet_ray.preflight.training import examine, preflight_training
 from giblet_ray.progress import Progress
-from giblet_ray.training.data import TrainingData, place_data, plan_data
+from giblet_ray.training.data import plan_data
 from giblet_ray.training.trainer import Trained, fit
 
 MODELS = {
@@ -42,7 +44,7 @@ MODELS = {
 }
 ROUGHLY = {"5 million": (2, 32), "60 million": (1, 48)}
 """Workers, and windows of a batch."""
-Tried = tuple[TrainJob, TrainingData, Rehearsal, Trained, list[str]]
+Tried = tuple[TrainJob, DataView, Rehearsal, Trained, list[str]]
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +140,7 @@ def test_checkpoint_has_the_size_that_was_said(tried: tuple) -> None:
 
 def test_parameters_are_those_of_the_model(tried: tuple) -> None:
     job, data, _, _, _ = tried
-    model = build_encoder(job.model, job.data, data.values, data.n_voxels)
+    model = build_encoder(job.model, job.data, data.values, data.n_units)
     expected = model.get_parameter_count()["total"]
     assert step_size(job, data.values, len(data.scans), 1).parameters == expected
 

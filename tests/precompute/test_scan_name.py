@@ -1,7 +1,7 @@
 import pytest
 
 from giblet_ray.errors import InputError
-from giblet_ray.features.scan_name import scan_name
+from giblet_ray.precompute.scan_name import scan_name
 
 
 @pytest.mark.parametrize(

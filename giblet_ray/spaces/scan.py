@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from giblet_ray.errors import InputError
-from giblet_ray.features.confounds import find_confounds, read_confounds
-from giblet_ray.features.nifti import NIFTI_SUFFIXES, Mask, open_scan, read_mask, read_masked
 from giblet_ray.features.source import split_source
+from giblet_ray.spaces.confounds import find_confounds, read_confounds
+from giblet_ray.spaces.usable import empty_trs, find_bad_units, unmasked
+from giblet_ray.spaces.volume import NIFTI_SUFFIXES, Mask, open_scan, read_mask, read_masked
 
 HDF5_SUFFIXES = (".h5", ".hdf5")
 SCAN_SUFFIXES = (*NIFTI_SUFFIXES, ".npy", *HDF5_SUFFIXES)
@@ -51,17 +52,6 @@ class ScanOptions:
     """TRs cut from the scan's start and end."""
 
 
-@dataclass(frozen=True)
-class BadVoxels:
-    """Voxels that no model can be trained on or judged by; they are counted, and stay."""
-
-    nan: int
-    """With a NaN or infinite value in at least one TR."""
-
-    constant: int
-    """With the same finite value in every TR."""
-
-
 def read_bold(
     path: str | Path,
     mask: str | Path | None = None,
@@ -75,8 +65,8 @@ def read_bold(
     an HDF5 file its only 2-D data set is read, or ``scan.h5::name``.
 
     Blocks of about 64 MB are decoded, smoothed, masked and cleaned in turn, so that little more
-    than the result is held. NaN and constant voxels come back as they were
-    (:func:`count_bad_voxels`); smoothing counts a NaN as zero for its neighbours, as nilearn does.
+    than the result is held. NaN and constant voxels come back as they were; smoothing counts a NaN
+    as zero for its neighbours, as nilearn does.
 
     Parameters
     ----------
@@ -148,12 +138,6 @@ def scan_shape(
             n_trs, n_voxels = stored_TV.shape
     trs = _kept_trs(file, n_trs, options)
     return trs.stop - trs.start, n_voxels
-
-
-def count_bad_voxels(bold_TV: NDArray[np.floating[Any]]) -> BadVoxels:
-    """Count the voxels of a run with non-finite values, and those without variance."""
-    broken_V, constant_V = _find_bad(bold_TV)
-    return BadVoxels(nan=int(broken_V.sum()), constant=int(constant_V.sum()))
 
 
 def _checked_request(
@@ -268,31 +252,23 @@ def _checked_array(stored_TV: Any, file: Path, chosen: Mask | None) -> Any:
 def _clean(
     bold_TV: NDArray[np.float32], confounds_TC: NDArray[np.float64] | None, *, detrend: bool
 ) -> None:
-    """Regress out confounds and a line, in place.
+    """Regress out confounds and a line, in place; what is fitted is fitted to TRs with numbers.
 
-    Voxels with NaNs stay, and constant ones too: rounding would turn them into noise that
-    normalisation then blows up.
+    Units with NaNs at other TRs stay, and constant ones too: rounding would turn them into noise
+    that normalisation then blows up.
     """
-    from nilearn.signal import clean
-
-    broken_V, constant_V = _find_bad(bold_TV)
-    (voxels,) = np.nonzero(~(broken_V | constant_V))
-    n_blocks = max(1, 8 * len(voxels) * len(bold_TV) // _BLOCK_BYTES)
-    for block in np.array_split(voxels, n_blocks):
-        if block.size:
-            bold_TV[:, block] = clean(
-                bold_TV[:, block].astype(np.float64),
-                detrend=detrend,
-                confounds=confounds_TC,
-                standardize=None,
-                filter=False,
-            )
-
-
-def _find_bad(
-    bold_TV: NDArray[np.floating[Any]],
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Find the voxels with non-finite values, (V,), and the finite ones without variance, (V,)."""
-    broken_V = ~np.isfinite(bold_TV).all(axis=0)
-    constant_V = ~broken_V & (bold_TV == bold_TV[:1]).all(axis=0)
-    return broken_V, constant_V
+    used_T = unmasked(len(bold_TV), empty_trs(bold_TV))
+    broken_V, constant_V = find_bad_units([bold_TV[used_T]])
+    (units,) = np.nonzero(~(broken_V | constant_V))
+    regressors = [] if confounds_TC is None else [confounds_TC]
+    regressors += [np.arange(len(bold_TV), dtype=float)[:, None]] if detrend else []
+    design_TC = np.concatenate(regressors, axis=1)[used_T]
+    design_TC -= design_TC.mean(axis=0)
+    design_TC /= np.maximum(np.linalg.norm(design_TC, axis=0), np.finfo(float).tiny)
+    n_blocks = max(1, 8 * len(units) * len(bold_TV) // _BLOCK_BYTES)
+    for block in np.array_split(units, n_blocks):
+        at = np.ix_(used_T, block)
+        used_TV = bold_TV[at].astype(np.float64)
+        mean_V = used_TV.mean(axis=0)
+        weights_CV = np.linalg.lstsq(design_TC, used_TV - mean_V, rcond=None)[0]
+        bold_TV[at] = used_TV - design_TC @ weights_CV - (mean_V if detrend else 0)

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from nilearn.image import smooth_img
 
-import giblet_ray.features.nifti as nifti
+import giblet_ray.spaces.volume as nifti
 from giblet_ray.errors import InputError
-from giblet_ray.features.bold import BadVoxels, ScanOptions, count_bad_voxels, read_bold
+from giblet_ray.spaces.scan import ScanOptions, read_bold
+from giblet_ray.spaces.usable import BadUnits, count_bad_units
 
 TR_SECONDS = 1.5
 SHAPE, N_TRS = (7, 5, 4), 23
@@ -208,7 +209,7 @@ def test_bad_voxels_are_counted_and_stay(tmp_path, volumes, mask, inside, confou
     assert np.isnan(bold[4, 0])
     assert (~np.isfinite(bold)).sum() == 1 + N_TRS
     n_constant = 1 if options.smoothing_fwhm_mm is None else 0
-    assert count_bad_voxels(bold) == BadVoxels(nan=2, constant=n_constant)
+    assert count_bad_units([bold]) == BadUnits(nan=2, constant=n_constant)
     if n_constant:
         np.testing.assert_array_equal(bold[:, 5], np.float32(1000.1))
 

@@ -1,0 +1,89 @@
+"""Where a run's rows lie while it trains: on GPUs, in the object store, or on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from giblet_ray.cluster import smallest_object_store
+from giblet_ray.dataset.normalise import (
+    Normalisation,
+    fit_normalisation,
+    fit_normalisation_here,
+)
+from giblet_ray.dataset.source import get_blocks, hold_shards, read_shards
+from giblet_ray.dataset.view import DataView, Residence
+from giblet_ray.errors import InputError
+
+if TYPE_CHECKING:
+    import ray.data
+
+_OBJECT_STORE_SHARE = 0.7
+"""Part of a node's object store that the data may fill; the rest is for blocks under way."""
+
+
+def place_data(data: DataView, residence: str, use_gpu: bool) -> DataView:
+    """Decide where the rows lie on the cluster that is connected to.
+
+    Raises
+    ------
+    InputError
+        If they cannot lie where the user wants them.
+    """
+    chosen, reason = _choose_residence(residence, use_gpu, data.n_bytes)
+    may_move = use_gpu and residence in ("auto", "device")
+    return replace(data, residence=chosen, reason=reason, may_move_to_device=may_move)
+
+
+def read_rows(data: DataView) -> ray.data.Dataset:
+    """Return the rows that training needs: held in the object store, or BOLD alone to stream."""
+    if data.residence == "stream":
+        return read_shards(data.dataset, replace(data.selection, parts=()))
+    return hold_shards(data.dataset, data.selection)
+
+
+def hold_blocks(data: DataView, rows: ray.data.Dataset) -> DataView:
+    """Return the data with the blocks of held rows; `rows`, which owns them, must be kept."""
+    if data.residence == "stream":
+        return data
+    return replace(data, blocks=tuple(rows.to_arrow_refs()))
+
+
+def normalise(data: DataView, rows: ray.data.Dataset) -> Normalisation:
+    """Compute the z-scoring of all scans from the training TRs."""
+    return fit_normalisation(
+        rows, data.dataset, data.selection, data.scans, data.train, data.val, data.lag_trs
+    )
+
+
+def normalise_here(data: DataView) -> Normalisation:
+    """Compute in this process what :func:`normalise` does on the cluster."""
+    if data.residence == "stream":
+        bold = replace(data.selection, parts=())
+        spans = data.dataset.row_groups()
+        blocks: Iterator[pa.Table] = (data.dataset.read(span, bold) for span in spans)
+    else:
+        blocks = get_blocks(data.blocks)
+    return fit_normalisation_here(
+        blocks, data.dataset, data.selection, data.scans, data.train, data.val, data.lag_trs
+    )
+
+
+def _choose_residence(asked: str, use_gpu: bool, nbytes: int) -> tuple[Residence, str]:
+    room = _OBJECT_STORE_SHARE * smallest_object_store()
+    size = f"{nbytes / 1e9:,.2f} GB"
+    if asked == "device" and not use_gpu:
+        raise InputError("--data.residence device needs GPUs; memory or stream is accepted here")
+    if asked == "stream":
+        return "stream", "as asked"
+    if nbytes > room:
+        limit = f"{size} against {room / 1e9:,.2f} GB of room in a node's object store"
+        if asked == "auto":
+            return "stream", limit
+        raise InputError(f"--data.residence {asked}: {limit}; use stream, or fewer voxels")
+    if asked == "device":
+        return "device", "as asked"
+    return "memory", f"{size} fits the {room / 1e9:,.2f} GB of room in a node's object store"

@@ -1,0 +1,290 @@
+"""What a run reads of a data set, decided before any worker starts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+
+from giblet_ray.dataset.config import DataConfig, SplitConfig
+from giblet_ray.dataset.loader import DeviceLoader, Loader, MemoryLoader
+from giblet_ray.dataset.reader import Dataset, Selection
+from giblet_ray.dataset.rows import HeldRows
+from giblet_ray.dataset.schema import ScanKey, ValueType, bold_column
+from giblet_ray.dataset.source import get_blocks
+from giblet_ray.dataset.splits import Split, gap_trs, split_blocks, split_stimuli
+from giblet_ray.dataset.stream import StreamLoader
+from giblet_ray.dataset.windows import Windows, cut_windows
+from giblet_ray.errors import InputError
+
+if TYPE_CHECKING:
+    import ray
+
+_GPU_SHARE = 0.5
+"""Part of a GPU's free memory that the data may fill; the rest is the model's."""
+
+Residence = Literal["device", "memory", "stream"]
+
+
+@dataclass(frozen=True)
+class DataView:
+    """What a run reads of a data set; small, and the same for all of its workers.
+
+    Attributes
+    ----------
+    dataset, selection : Dataset, Selection
+        What is read. The selection has no lag.
+    scans : tuple of ScanKey
+        What a window's scan index means.
+    split : Split
+        Spans of stimulus TRs.
+    train, val : Windows
+        Samples.
+    lag_trs, window, context_trs : int
+        BOLD's delay, TRs per sample, and TRs of the stimulus before them.
+    residence : {'memory', 'device', 'stream'}
+        Where the rows lie; with `reason`, as told to the user. See
+        :func:`giblet_ray.dataset.residence.place_data`.
+    may_move_to_device : bool
+        Workers whose GPU has room take the rows from the object store to it.
+    blocks : tuple of ObjectRef
+        Rows in the object store, unless streamed.
+    held : Selection
+        What the blocks hold: the selection, or more.
+    """
+
+    dataset: Dataset
+    selection: Selection
+    scans: tuple[ScanKey, ...]
+    split: Split
+    train: Windows
+    val: Windows
+    lag_trs: int
+    window: int
+    context_trs: int = 0
+    residence: Residence = "stream"
+    may_move_to_device: bool = False
+    reason: str = ""
+    blocks: tuple[ray.ObjectRef, ...] = ()
+    held: Selection | None = None
+
+    @property
+    def n_units(self) -> int:
+        """Units that are predicted, of each subject."""
+        return self.values["bold"].shape[0]
+
+    @property
+    def values(self) -> dict[str, ValueType]:
+        """What one row of a batch holds, by part."""
+        kinds = self.selection.value_types(self.dataset)
+        bold = kinds[self.selection.columns[-1]]
+        return {name: kinds[name] for name in self.selection.parts} | {"bold": bold}
+
+    def describe(self) -> dict[str, Any]:
+        """Return what a checkpoint records of the data set."""
+        manifest = self.dataset.manifest
+        return {
+            "location": self.dataset.storage.location,
+            "checksum": manifest.checksum,
+            "tr_seconds": manifest.tr_seconds,
+            "values": {name: kind.model_dump(mode="json") for name, kind in self.values.items()},
+            "n_voxels": self.n_units,
+            "made_with": {name: part.made_with for name, part in manifest.parts.items()},
+        }
+
+    @property
+    def row_group(self) -> np.ndarray | None:
+        """Row group of each training window, if the data is streamed."""
+        if self.residence != "stream":
+            return None
+        step = self.dataset.manifest.row_group_trs
+        groups = [-(-stimulus.n_trs // step) for stimulus in self.dataset.manifest.stimuli]
+        first = dict(zip(self.dataset.stimuli, np.cumsum([0, *groups]).tolist(), strict=False))
+        first_group = np.array([first[scan.stimulus] for scan in self.scans])
+        return first_group[self.train.scan] + self.train.start // step
+
+    def loader(self, device: torch.device) -> Loader:
+        """Return what delivers a worker's batches."""
+        if self.residence == "stream":
+            shifted = replace(self.selection, lag_trs=self.lag_trs)
+            return StreamLoader(self.dataset, shifted, self.values, self.scans, self.window, device)
+        in_blocks = (self.held or self.selection).value_types(self.dataset)
+        columns = {name: in_blocks[name] for name in self.selection.columns}
+        n_trs = {name: stimulus.n_trs for name, stimulus in self.dataset.stimuli.items()}
+        held = HeldRows(get_blocks(self.blocks), columns, self.scans, n_trs)
+        if device.type == "cuda" and self.may_move_to_device:
+            free, _ = torch.cuda.mem_get_info(device)
+            if self.n_bytes < _GPU_SHARE * free:
+                return DeviceLoader(held, self.values, self.scans, n_trs, self.lag_trs, device)
+            if self.residence == "device":
+                raise InputError(
+                    f"--data.residence device: {self.n_bytes / 1e9:,.2f} GB of data against "
+                    f"{free / 1e9:,.2f} GB free on the GPU, half of which data may fill; use memory"
+                )
+        return MemoryLoader(held, self.values, self.lag_trs, device)
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of all rows."""
+        rows = sum(len(span) for span in self.dataset.row_groups())
+        return rows * self.selection.row_bytes(self.dataset)
+
+
+def view_data(
+    dataset: Dataset,
+    settings: DataConfig,
+    parts: Sequence[str],
+    leading: Mapping[str, int] | None = None,
+    context_trs: int = 0,
+) -> DataView:
+    """Decide what is read, from the settings and the manifest alone; starts nothing.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        What is read from.
+    settings : DataConfig
+        Subjects, units, lag, windows and split.
+    parts : sequence of str
+        Parts of the stimulus that the model reads.
+    leading : mapping of str to int, optional
+        Of parts whose first entries are read alone: how many.
+    context_trs : int
+        TRs of the stimulus before those of a window that the model sees.
+
+    Raises
+    ------
+    InputError
+        If the data set lacks what is asked for, or the split leaves too little, or it holds what
+        cannot be trained on yet.
+    """
+    selection = _select(dataset, settings, tuple(parts), leading or {})
+    series = [(name, *each) for each in selection.series for name in dataset.stimuli]
+    found = (ScanKey(subject, stimulus, repeat) for stimulus, subject, repeat in series)
+    scans = tuple(scan for scan in found if scan in dataset.scans)
+    _check_trainable(dataset, selection, scans)
+    _check_context(settings.split, context_trs, dataset.manifest.tr_seconds)
+    split = _split(settings, dataset, scans)
+    usable = [dataset.usable_trs(scan)[settings.lag_trs :] for scan in scans]
+    train = cut_windows(split.train, scans, settings.window, usable)
+    train = train[train.length == settings.window]
+    val = cut_windows(split.val, scans, settings.window, usable)
+    for name, windows in (("training", train), ("held-out", val)):
+        if not len(windows):
+            raise InputError(f"--data.split: every {name} TR is masked, or no scan has BOLD of it")
+    return DataView(
+        dataset,
+        selection,
+        scans,
+        split,
+        train,
+        val,
+        settings.lag_trs,
+        settings.window,
+        context_trs,
+    )
+
+
+def _select(
+    dataset: Dataset, settings: DataConfig, parts: tuple[str, ...], leading: Mapping[str, int]
+) -> Selection:
+    where, there = dataset.storage.location, dataset.manifest.parts
+    for part in parts:
+        if part not in there:
+            raise InputError(
+                f"{where}: has no {part}/, which the run needs; it has {', '.join(there)}"
+            )
+    if not dataset.scans:
+        raise InputError(f"{where}: has no scans (bold/): it serves for predicting, not training")
+    subjects = dataset.checked_subjects(settings.subjects)
+    repeats = {
+        subject: max(scan.repeat for scan in dataset.scans if scan.subject == subject)
+        for subject in subjects
+    }
+    units = {}
+    if settings.voxels is not None:
+        for subject in subjects:
+            n_units = dataset.manifest.subjects[subject].n_units
+            units[subject] = _read_units(settings.voxels, subject, n_units)
+    return Selection(parts, subjects, repeats, dict(leading), units)
+
+
+def _check_trainable(dataset: Dataset, selection: Selection, scans: Sequence[ScanKey]) -> None:
+    """Refuse what a data set may hold and no model can be trained on yet."""
+    where = dataset.storage.location
+    for scan in scans:
+        if dataset.scans[scan].phase:
+            raise InputError(
+                f"{where}: {scan} sees its film {dataset.scans[scan].onset_seconds:g} s after its "
+                "first volume, between two TRs; scans that begin with their film, or whole TRs "
+                "from it, can be trained on"
+            )
+        for part in selection.parts:
+            if part not in dataset.stimuli[scan.stimulus].shards:
+                raise InputError(
+                    f"{where}: stimulus {scan.stimulus} has no {part}/, which the run needs; leave "
+                    "out that modality (--data.modalities), or precompute without this stimulus"
+                )
+    first, *others = selection.subjects
+    kind = dataset.value_type(bold_column(first))
+    for other in others:
+        if (differing := dataset.value_type(bold_column(other))) != kind:
+            raise InputError(
+                f"{where}: subject {other} has {differing.shape[0]:,} units ({differing.dtype}), "
+                f"{first} {kind.shape[0]:,} ({kind.dtype}); subjects with the same units can be "
+                "trained together: choose some (--data.subjects), or put all scans in one space"
+            )
+
+
+def _check_context(split: SplitConfig, context_trs: int, tr_seconds: float) -> None:
+    if split.kind == "blocks" and context_trs > (gap := gap_trs(split.gap_seconds, tr_seconds)):
+        raise InputError(
+            f"--data.split.gap_seconds {split.gap_seconds:g}: {gap} TRs, where the model sees "
+            f"{context_trs} TRs before the one that it predicts, so that it would see held-out TRs "
+            f"while training; use at least {context_trs * tr_seconds:g}"
+        )
+
+
+def _read_units(path: str, subject: str, n_units: int) -> np.ndarray:
+    """Read the chosen units' indices."""
+    try:
+        chosen = np.load(Path(path).expanduser(), allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise InputError(f"--data.voxels {path}: not a readable .npy file: {error}") from error
+    if chosen.dtype == bool:
+        if chosen.shape != (n_units,):
+            raise InputError(
+                f"--data.voxels {path}: a mask of shape {chosen.shape}; the data set's scans of "
+                f"{subject} have {n_units} voxels, so ({n_units},) is accepted"
+            )
+        chosen = np.flatnonzero(chosen)
+    if chosen.ndim != 1 or not np.issubdtype(chosen.dtype, np.integer):
+        raise InputError(
+            f"--data.voxels {path}: found {chosen.dtype} of shape {chosen.shape}; a boolean mask "
+            "or a list of integer indices is accepted"
+        )
+    if len(chosen) == 0 or chosen.min() < 0 or chosen.max() >= n_units:
+        found = f"{chosen.min()} to {chosen.max()}" if len(chosen) else "no voxel"
+        raise InputError(
+            f"--data.voxels {path}: {found}; indices of 0 to {n_units - 1} are accepted"
+        )
+    if len(np.unique(chosen)) < len(chosen):
+        raise InputError(f"--data.voxels {path}: a voxel is named twice; each may be once")
+    return chosen
+
+
+def _split(settings: DataConfig, dataset: Dataset, scans: Sequence[ScanKey]) -> Split:
+    seen = dict.fromkeys(scan.stimulus for scan in scans)
+    usable = {name: dataset.stimuli[name].n_trs - settings.lag_trs for name in seen}
+    if settings.split.kind == "stimuli":
+        return split_stimuli(usable, settings.split.val_stimuli)
+    return split_blocks(
+        usable,
+        settings.split.val_fraction,
+        settings.split.val_blocks,
+        gap_trs(settings.split.gap_seconds, dataset.manifest.tr_seconds),
+    )
