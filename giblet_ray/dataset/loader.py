@@ -30,23 +30,27 @@ from giblet_ray.dataset.windows import Windows
 _PREFETCH = 2
 _RESIDENT_COPY_TRS = 256
 _K = TypeVar("_K")
-Gathered = tuple[dict[str, Tensor], "torch.cuda.Event | None", Windows]
+Gathered = tuple["Batch", "torch.cuda.Event | None"]
 
 
 @dataclass
 class Batch:
-    """Windows as tensors on the device that trains.
+    """Windows as tensors on the device that trains, W TRs of the longest and C before them.
 
     Attributes
     ----------
     values : dict of str to Tensor
-        Parts of the stimulus and ``bold``, each (windows, W, *shape), in the dtype on disk. Valid
-        until the next batch but one is asked for: its memory is used again.
+        Parts of the stimulus, (windows, C + W, *shape), and ``bold``, (windows, W, units), in the
+        dtype on disk. Valid until the next batch but one is asked for: its memory is used again.
+    exists : Tensor
+        (windows, C + W) bool: rows that a window has; the others, before its film or after its own
+        last TR, are 0.
     windows : Windows
         What the rows are.
     """
 
     values: dict[str, Tensor]
+    exists: Tensor
     windows: Windows
 
 
@@ -56,10 +60,25 @@ class Loader(Protocol):
     seconds_waited: float
 
     def batches(self, order: Sequence[Windows]) -> Iterator[Batch]:
-        """Yield a batch for each element of `order`, in that order.
+        """Yield a batch for each element of `order`, in that order; empty ones too."""
 
-        Each element holds windows of one length; an empty one gives an empty batch.
-        """
+
+class _Exists:
+    """Says which rows of a batch exist; that all do, once for all batches of a shape."""
+
+    def __init__(self, context_trs: int, device: torch.device) -> None:
+        self._context_trs, self._device = context_trs, device
+        self._all: dict[tuple[int, int], Tensor] = {}
+
+    def __call__(self, windows: Windows) -> Tensor:
+        """Return (windows, C + W) bool, on the device."""
+        n, longest = windows.shape
+        shape = (n, self._context_trs + longest)
+        if (windows.start >= self._context_trs).all() and (windows.length == longest).all():
+            if shape not in self._all:
+                self._all[shape] = torch.ones(shape, dtype=torch.bool, device=self._device)
+            return self._all[shape]
+        return torch.from_numpy(windows.rows(self._context_trs)[1]).to(self._device)
 
 
 @dataclass
@@ -76,46 +95,48 @@ class _Slot:
 class _Buffers:
     """A ring of batch buffers: page-locked where a GPU copies from them."""
 
-    def __init__(self, kinds: Mapping[str, ValueType], device: torch.device) -> None:
-        self._kinds, self._device = kinds, device
+    def __init__(
+        self, kinds: Mapping[str, ValueType], context_trs: int, device: torch.device
+    ) -> None:
+        self._kinds, self._context_trs, self._device = kinds, context_trs, device
+        self._exists = _Exists(context_trs, device)
         # One is filled, some wait in the queue, and the user holds the last two.
         self._ring = [_Slot() for _ in range(_PREFETCH + 3)]
         self._turn = 0
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
 
-    def fill(
-        self, shape: tuple[int, int], gather: Callable[[dict[str, np.ndarray]], None]
-    ) -> tuple[dict[str, Tensor], torch.cuda.Event | None]:
+    def fill(self, windows: Windows, gather: Callable[[dict[str, np.ndarray]], None]) -> Gathered:
         """Gather into the next buffers and start their copy to the device."""
         self._turn = (self._turn + 1) % len(self._ring)
         slot = self._ring[self._turn]
         if slot.copied is not None:
             slot.copied.synchronize()
-        if slot.shape != shape:
-            self._reshape(slot, shape)
+        if slot.shape != windows.shape:
+            self._reshape(slot, windows.shape)
         gather(slot.arrays)
         if self._stream is None:
-            return slot.tensors, None
+            return Batch(slot.tensors, self._exists(windows), windows), None
         with torch.cuda.stream(self._stream):
             moved = {n: v.to(self._device, non_blocking=True) for n, v in slot.tensors.items()}
+            batch = Batch(moved, self._exists(windows), windows)
             slot.copied = torch.cuda.Event()
             slot.copied.record(self._stream)
-        return moved, slot.copied
+        return batch, slot.copied
 
     def _reshape(self, slot: _Slot, shape: tuple[int, int]) -> None:
-        rows = shape[0] * shape[1]
+        n, longest = shape
+        # A new dictionary: the batch that was here before keeps the views that it was given.
+        slot.tensors = {}
         for name, kind in self._kinds.items():
+            trs = longest if name == "bold" else self._context_trs + longest
+            rows = n * trs
             if name not in slot.buffers or len(slot.buffers[name]) < rows:
                 slot.buffers[name] = torch.empty(
                     (rows, *kind.shape),
                     dtype=getattr(torch, kind.dtype),
                     pin_memory=self._stream is not None,
                 )
-        # A new dictionary: the batch that was here before keeps the views that it was given.
-        slot.tensors = {
-            name: slot.buffers[name][:rows].view(*shape, *kind.shape)
-            for name, kind in self._kinds.items()
-        }
+            slot.tensors[name] = slot.buffers[name][:rows].view(n, trs, *kind.shape)
         slot.arrays = {name: tensor.numpy() for name, tensor in slot.tensors.items()}
         slot.shape = shape
 
@@ -123,10 +144,12 @@ class _Buffers:
 class Prefetching:
     """Gathers the next batches in a thread while the present one is computed on."""
 
-    def __init__(self, kinds: Mapping[str, ValueType], device: torch.device) -> None:
+    def __init__(
+        self, kinds: Mapping[str, ValueType], context_trs: int, device: torch.device
+    ) -> None:
         self.seconds_waited = 0.0
         self._device = device
-        self._buffers = _Buffers(kinds, device)
+        self._buffers = _Buffers(kinds, context_trs, device)
 
     def _prefetch(self, make: Generator[Gathered]) -> Iterator[Batch]:
         ready: queue.Queue = queue.Queue(maxsize=_PREFETCH)
@@ -161,13 +184,13 @@ class Prefetching:
                     return
                 if isinstance(item, BaseException):
                     raise item
-                values, event, windows = item
+                batch, event = item
                 if event is not None:
                     stream = torch.cuda.current_stream(self._device)
                     stream.wait_event(event)
-                    for value in values.values():
+                    for value in (*batch.values.values(), batch.exists):
                         value.record_stream(stream)
-                yield Batch(values, windows)
+                yield batch
         finally:
             stopped.set()
             thread.join()
@@ -186,6 +209,8 @@ class MemoryLoader(Prefetching):
         A window's BOLD lies this many TRs after its stimulus.
     device : torch.device
         Where batches go.
+    context_trs : int
+        TRs of the stimulus before a window that its batch has too.
     """
 
     def __init__(
@@ -194,9 +219,10 @@ class MemoryLoader(Prefetching):
         kinds: Mapping[str, ValueType],
         lag_trs: int,
         device: torch.device,
+        context_trs: int = 0,
     ) -> None:
-        super().__init__(kinds, device)
-        self._rows, self._lag_trs = rows, lag_trs
+        super().__init__(kinds, context_trs, device)
+        self._rows, self._lag_trs, self._context_trs = rows, lag_trs, context_trs
 
     def batches(self, order: Sequence[Windows]) -> Iterator[Batch]:
         """See :class:`Loader`."""
@@ -206,9 +232,9 @@ class MemoryLoader(Prefetching):
         for windows in order:
 
             def gather(out: dict[str, np.ndarray], windows: Windows = windows) -> None:
-                self._rows.gather(windows, self._lag_trs, out)
+                self._rows.gather(windows, self._lag_trs, self._context_trs, out)
 
-            yield *self._buffers.fill(windows.shape, gather), windows
+            yield self._buffers.fill(windows, gather)
 
 
 class DeviceLoader:
@@ -228,6 +254,8 @@ class DeviceLoader:
         A window's BOLD lies this many TRs after its stimulus.
     device : torch.device
         Where the tensors live.
+    context_trs : int
+        TRs of the stimulus before a window that its batch has too.
     """
 
     def __init__(
@@ -238,9 +266,11 @@ class DeviceLoader:
         n_trs: Mapping[str, int],
         lag_trs: int,
         device: torch.device,
+        context_trs: int = 0,
     ) -> None:
         self.seconds_waited = 0.0
-        self._device, self._lag_trs = device, lag_trs
+        self._device, self._lag_trs, self._context_trs = device, lag_trs, context_trs
+        self._exists = _Exists(context_trs, device)
         stimuli = list(dict.fromkeys(scan.stimulus for scan in scans))
         first_row = _starts({name: n_trs[name] for name in stimuli})
         scan_first_row = _starts({scan: n_trs[scan.stimulus] for scan in scans})
@@ -249,8 +279,9 @@ class DeviceLoader:
         n_stimulus = sum(n_trs[name] for name in stimuli)
         n_bold = sum(n_trs[scan.stimulus] for scan in scans)
         self._values = {
-            name: torch.empty(
-                (n_bold if name == "bold" else n_stimulus, *kind.shape),
+            # The last row is that of all TRs that do not exist.
+            name: torch.zeros(
+                ((n_bold if name == "bold" else n_stimulus) + 1, *kind.shape),
                 dtype=getattr(torch, kind.dtype),
                 device=device,
             )
@@ -265,7 +296,7 @@ class DeviceLoader:
                     name: torch.empty((1, length, *kind.shape), dtype=self._values[name].dtype)
                     for name, kind in kinds.items()
                 }
-                rows.gather(window, 0, {name: value.numpy() for name, value in host.items()})
+                rows.gather(window, 0, 0, {name: value.numpy() for name, value in host.items()})
                 for name, value in host.items():
                     first = scan_first_row[scan] if name == "bold" else first_row[scan.stimulus]
                     self._values[name][first + start : first + start + length] = value[0]
@@ -273,18 +304,22 @@ class DeviceLoader:
     def batches(self, order: Sequence[Windows]) -> Iterator[Batch]:
         """See :class:`Loader`."""
         for windows in order:
+            exists = self._exists(windows)
             scan = torch.from_numpy(windows.scan).to(self._device)
-            offsets = torch.arange(windows.shape[1], device=self._device)
+            offsets = torch.arange(-self._context_trs, windows.shape[1], device=self._device)
             trs = torch.from_numpy(windows.start).to(self._device)[:, None] + offsets
             stimulus_rows = self._stimulus_row[scan][:, None] + trs
             bold_rows = self._bold_row[scan][:, None] + trs + self._lag_trs
             values = {}
             for name, value in self._values.items():
-                rows = bold_rows if name == "bold" else stimulus_rows
+                is_bold = name == "bold"
+                first = self._context_trs if is_bold else 0
+                rows = (bold_rows if is_bold else stimulus_rows)[:, first:]
+                rows = torch.where(exists[:, first:], rows, len(value) - 1)
                 # On a CPU five times as fast as value[rows].
                 taken = value.index_select(0, rows.reshape(-1))
                 values[name] = taken.view(*rows.shape, *value.shape[1:])
-            yield Batch(values, windows)
+            yield Batch(values, exists, windows)
 
 
 def _starts(lengths: Mapping[_K, int]) -> dict[_K, int]:

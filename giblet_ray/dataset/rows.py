@@ -82,25 +82,33 @@ class HeldRows:
         self._parts = {
             name: [of_block[name] for of_block in views] for name in kinds if "/" not in name
         }
-        self._bold = [[of_block[bold_column(scan.subject)] for of_block in views] for scan in scans]
+        columns = [bold_column(scan.subject, scan.repeat) for scan in scans]
+        self._bold = [[of_block[column] for of_block in views] for column in columns]
+        self._units_differ = len({kinds[column].shape for column in columns}) > 1
         self._rows = np.concatenate(list(where.values()))
         starts = np.cumsum([0] + [len(found) for found in where.values()])
         first = dict(zip(where, starts.tolist(), strict=False))
         self._first = np.array([first[scan.stimulus] for scan in scans])
         self._n_trs = np.array([n_trs[scan.stimulus] for scan in scans])
 
-    def gather(self, windows: Windows, lag_trs: int, out: Mapping[str, np.ndarray]) -> None:
+    def gather(
+        self, windows: Windows, lag_trs: int, context_trs: int, out: Mapping[str, np.ndarray]
+    ) -> None:
         """Copy windows into buffers.
 
         Parameters
         ----------
         windows : Windows
-            n windows, all of W TRs.
+            n windows, of at most W TRs.
         lag_trs : int
             Their BOLD lies this many TRs after the stimulus.
+        context_trs : int
+            C, TRs of the stimulus before a window that are copied too.
         out : mapping of str to ndarray
-            For each part of the stimulus, and for ``bold``, a buffer (n, W, *shape). Of codes,
-            the first codebooks that fit are copied.
+            For each part of the stimulus a buffer (n, C + W, *shape), and for ``bold`` one of
+            (n, W, units). Where a buffer has fewer entries than the rows, their first are copied.
+            Rows that a window does not have (:meth:`Windows.rows`), and units that its subject does
+            not have, become 0.
 
         Raises
         ------
@@ -109,38 +117,51 @@ class HeldRows:
         """
         if len(windows) == 0:
             return
-        length = windows.shape[1]
         if (windows.start < 0).any() or (
-            windows.start + lag_trs + length > self._n_trs[windows.scan]
+            windows.start + lag_trs + windows.length > self._n_trs[windows.scan]
         ).any():
-            raise IndexError(f"a window of {length} TRs with lag {lag_trs} ends past its scan")
-        trs = (self._first[windows.scan] + windows.start)[:, None] + np.arange(length)
-        rows = self._rows[trs.reshape(-1)].tolist()
+            raise IndexError(f"a window with a lag of {lag_trs} TRs ends past its scan")
+        trs, exists = windows.rows(context_trs)
+        rows = self._places(windows, trs, exists)
         for part, views in self._parts.items():
-            if part == "codes":
-                n_codebooks = out[part].shape[2]
-                chosen = [views[block][row, :n_codebooks] for block, row in rows]
+            n = out[part].shape[2]
+            if n < views[0].shape[1]:
+                chosen = [views[block][row, :n] for block, row in rows]
             else:
                 chosen = [views[block][row] for block, row in rows]
-            _stack(chosen, out[part])
-        rows = self._rows[trs.reshape(-1) + lag_trs].tolist() if lag_trs else rows
-        of_scan = np.repeat(windows.scan, length).tolist()
+            _stack(chosen, exists, out[part])
+        if lag_trs or context_trs:
+            trs, exists = trs[:, context_trs:] + lag_trs, exists[:, context_trs:]
+            rows = self._places(windows, trs, exists)
+        of_scan = np.repeat(windows.scan, exists.shape[1]).tolist()
         bold = self._bold
-        _stack(
-            [bold[scan][block][row] for scan, (block, row) in zip(of_scan, rows, strict=True)],
-            out["bold"],
-        )
+        chosen = [bold[scan][block][row] for scan, (block, row) in zip(of_scan, rows, strict=True)]
+        _stack(self._widened(chosen, out["bold"]), exists, out["bold"])
+
+    def _widened(self, rows: list[np.ndarray], out: np.ndarray) -> list[np.ndarray]:
+        """Give rows of subjects with fewer units than others as many, with zeros at their end."""
+        if self._units_differ:
+            return [np.pad(row, (0, out.shape[2] - len(row))) for row in rows]
+        return rows
+
+    def _places(
+        self, windows: Windows, trs: np.ndarray, exists: np.ndarray
+    ) -> list[tuple[int, int]]:
+        """Return (block, row) of each TR, row by row; any, where there is none."""
+        at = self._first[windows.scan][:, None] + np.where(exists, trs, 0)
+        return self._rows[at.reshape(-1)].tolist()
 
 
 class StreamedRows:
     """The rows of a few spans at a time, BOLD shifted by the lag when read.
 
-    A window belongs to the span that it begins in; a span reaches far enough past its row group
-    for the windows that begin there.
+    A window belongs to the span of the row group that it begins in; that span reaches far enough
+    around its row group for the windows that begin there, and their context.
     """
 
-    def __init__(self, parts: Sequence[str], scans: Sequence[ScanKey]) -> None:
-        self._parts, self._scans = parts, list(scans)
+    def __init__(self, parts: Sequence[str], scans: Sequence[ScanKey], context_trs: int) -> None:
+        self._parts, self._context_trs = parts, context_trs
+        self._columns = [bold_column(scan.subject, scan.repeat) for scan in scans]
         self._held: dict[Span, Views] = {}
 
     def add(self, span: Span, rows: Views) -> None:
@@ -159,39 +180,48 @@ class StreamedRows:
         Parameters
         ----------
         windows : Windows
-            n windows, all of W TRs.
+            n windows, of at most W TRs.
         spans : sequence of Span
             The span that holds each window.
         out : mapping of str to ndarray
-            Buffers (n, W, *shape).
+            Buffers (n, C + W, *shape), of ``bold`` (n, W, units).
         """
         if len(windows) == 0:
             return
-        stretches = [
-            (self._held[span], slice(start - span.start, start - span.start + length))
-            for span, start, length in zip(
-                spans, windows.start.tolist(), windows.length.tolist(), strict=True
-            )
-        ]
+        trs, exists = windows.rows(self._context_trs)
+        held = [self._held[span] for span in spans]
+        starts = [span.start for span in spans]
+        taken = _stretches(trs, exists, starts)
         for part in self._parts:
-            if part == "codes":
-                n_codebooks = out[part].shape[2]
-                chosen = [views[part][trs, :n_codebooks] for views, trs in stretches]
-            else:
-                chosen = [views[part][trs] for views, trs in stretches]
-            _join(chosen, out[part])
-        columns = [bold_column(self._scans[scan].subject) for scan in windows.scan.tolist()]
-        chosen = [
-            views[column][trs] for column, (views, trs) in zip(columns, stretches, strict=True)
-        ]
-        _join(chosen, out["bold"])
+            n = out[part].shape[2]
+            chosen = [views[part][rows, :n] for views, rows in zip(held, taken, strict=True)]
+            _join(chosen, exists, out[part])
+        trs, exists = trs[:, self._context_trs :], exists[:, self._context_trs :]
+        taken = _stretches(trs, exists, starts) if self._context_trs else taken
+        columns = [self._columns[scan] for scan in windows.scan.tolist()]
+        chosen = [v[column][rows] for v, column, rows in zip(held, columns, taken, strict=True)]
+        _join(chosen, exists, out["bold"])
 
 
-def _stack(rows: list[np.ndarray], out: np.ndarray) -> None:
+def _stretches(trs: np.ndarray, exists: np.ndarray, starts: Sequence[int]) -> list[slice]:
+    """Return the rows of spans, which begin at `starts`, that hold the TRs of each window."""
+    first = trs[np.arange(len(trs)), exists.argmax(axis=1)] - starts
+    lengths = exists.sum(axis=1).tolist()
+    return [slice(row, row + n) for row, n in zip(first.tolist(), lengths, strict=True)]
+
+
+def _stack(rows: list[np.ndarray], exists: np.ndarray, out: np.ndarray) -> None:
     """Copy rows (*shape) into a buffer (n, W, *shape), in one call: half the time of a loop."""
     np.concatenate(rows, out=out.reshape(-1, *out.shape[3:]))
+    if not exists.all():
+        out[~exists] = 0
 
 
-def _join(stretches: list[np.ndarray], out: np.ndarray) -> None:
-    """Copy stretches (W, *shape) into a buffer (n, W, *shape)."""
-    np.concatenate(stretches, out=out.reshape(-1, *out.shape[2:]))
+def _join(stretches: list[np.ndarray], exists: np.ndarray, out: np.ndarray) -> None:
+    """Copy stretches (TRs, *shape) into a buffer (n, W, *shape), where its rows exist."""
+    if exists.all() and all(stretch.shape[1:] == out.shape[2:] for stretch in stretches):
+        np.concatenate(stretches, out=out.reshape(-1, *out.shape[2:]))
+        return
+    out[:] = 0
+    for of_window, there, stretch in zip(out, exists, stretches, strict=True):
+        of_window[there, : stretch.shape[1]] = stretch

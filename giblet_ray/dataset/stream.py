@@ -90,6 +90,8 @@ class StreamLoader(Prefetching):
         TRs of the longest window.
     device : torch.device
         Where batches go.
+    context_trs : int
+        TRs of the stimulus before a window that its batch has too.
     """
 
     def __init__(
@@ -100,18 +102,19 @@ class StreamLoader(Prefetching):
         scans: Sequence[ScanKey],
         window: int,
         device: torch.device,
+        context_trs: int = 0,
     ) -> None:
-        super().__init__(kinds, device)
+        super().__init__(kinds, context_trs, device)
         self._dataset, self._selection = dataset, selection
-        self._scans, self._window = list(scans), window
+        self._scans, self._window, self._context_trs = list(scans), window, context_trs
 
     def batches(self, order: Sequence[Windows]) -> Iterator[Batch]:
         """See :class:`giblet_ray.dataset.loader.Loader`."""
         return self._prefetch(self._gathered(order))
 
     def _gathered(self, order: Sequence[Windows]) -> Generator[Gathered]:
-        rows = StreamedRows(self._selection.parts, self._scans)
-        needs = [self._spans(windows) for windows in order]
+        rows = StreamedRows(self._selection.parts, self._scans, self._context_trs)
+        needs = [self.spans(windows) for windows in order]
         visits = plan_visits(needs)
         # Closed with this generator, so that no reading goes on for a user who left early.
         with closing(self._read([span for visit in visits for span in visit.read])) as read:
@@ -126,19 +129,19 @@ class StreamLoader(Prefetching):
                 ) -> None:
                     rows.gather(windows, spans, out)
 
-                yield *self._buffers.fill(windows.shape, gather), windows
+                yield self._buffers.fill(windows, gather)
                 for span in visit.drop:
                     rows.drop(span)
 
-    def _spans(self, windows: Windows) -> list[Span]:
-        """Return, for each window, the row group it begins in and what it may reach beyond it."""
+    def spans(self, windows: Windows) -> list[Span]:
+        """Return, for each window, the row group it begins in and what it may reach around it."""
         step = self._dataset.manifest.row_group_trs
         spans = []
         for index, start in zip(windows.scan.tolist(), windows.start.tolist(), strict=True):
             stimulus = self._scans[index].stimulus
             first = start // step * step
             last = min(first + step + self._window - 1, self._dataset.stimuli[stimulus].n_trs)
-            spans.append(Span(stimulus, first, last))
+            spans.append(Span(stimulus, max(0, first - self._context_trs), last))
         return spans
 
     def _read(self, spans: list[Span]) -> Generator[Views]:

@@ -81,7 +81,8 @@ class DataView:
     def values(self) -> dict[str, ValueType]:
         """What one row of a batch holds, by part."""
         kinds = self.selection.value_types(self.dataset)
-        bold = kinds[self.selection.columns[-1]]
+        of_subjects = [kind for name, kind in kinds.items() if name not in self.selection.parts]
+        bold = max(of_subjects, key=lambda kind: kind.shape)
         return {name: kinds[name] for name in self.selection.parts} | {"bold": bold}
 
     def describe(self) -> dict[str, Any]:
@@ -111,7 +112,15 @@ class DataView:
         """Return what delivers a worker's batches."""
         if self.residence == "stream":
             shifted = replace(self.selection, lag_trs=self.lag_trs)
-            return StreamLoader(self.dataset, shifted, self.values, self.scans, self.window, device)
+            return StreamLoader(
+                self.dataset,
+                shifted,
+                self.values,
+                self.scans,
+                self.window,
+                device,
+                self.context_trs,
+            )
         in_blocks = (self.held or self.selection).value_types(self.dataset)
         columns = {name: in_blocks[name] for name in self.selection.columns}
         n_trs = {name: stimulus.n_trs for name, stimulus in self.dataset.stimuli.items()}
@@ -119,13 +128,15 @@ class DataView:
         if device.type == "cuda" and self.may_move_to_device:
             free, _ = torch.cuda.mem_get_info(device)
             if self.n_bytes < _GPU_SHARE * free:
-                return DeviceLoader(held, self.values, self.scans, n_trs, self.lag_trs, device)
+                return DeviceLoader(
+                    held, self.values, self.scans, n_trs, self.lag_trs, device, self.context_trs
+                )
             if self.residence == "device":
                 raise InputError(
                     f"--data.residence device: {self.n_bytes / 1e9:,.2f} GB of data against "
                     f"{free / 1e9:,.2f} GB free on the GPU, half of which data may fill; use memory"
                 )
-        return MemoryLoader(held, self.values, self.lag_trs, device)
+        return MemoryLoader(held, self.values, self.lag_trs, device, self.context_trs)
 
     @property
     def n_bytes(self) -> int:

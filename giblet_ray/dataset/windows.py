@@ -59,6 +59,26 @@ class Windows:
         """TRs in all windows together."""
         return int(self.length.sum())
 
+    def rows(self, context_trs: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the rows of a batch of these windows, W TRs of the longest and those before it.
+
+        ::
+
+            TR of the film            0   1   2   3   4   5   6   7
+            start 1, length 2     .   a   a   .                          context_trs = 2, W = 3
+            start 4, length 3             b   b   b   b   b              . does not exist
+
+        Returns
+        -------
+        trs : ndarray of int, shape (n, context_trs + W)
+            Stimulus TR of each row, negative before the film.
+        exists : ndarray of bool, shape (n, context_trs + W)
+            Rows that a window has: not before its film, nor after its own last TR.
+        """
+        offsets = np.arange(-context_trs, self.shape[1])
+        trs = self.start[:, None] + offsets
+        return trs, (trs >= 0) & (offsets < self.length[:, None])
+
 
 def cut_windows(
     spans: Iterable[Span],

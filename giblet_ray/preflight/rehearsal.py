@@ -137,7 +137,9 @@ class _Rehearsing:
             importlib.import_module(name)
         tables = ray.get(blocks)
         columns = sample.selection.value_types(data.dataset)
-        loader: Loader = SampleLoader(sample, tables, data.values, data.scans, columns)
+        loader: Loader = SampleLoader(
+            sample, tables, data.values, data.scans, columns, data.context_trs
+        )
         if data.residence == "stream":
             loader = data.loader(torch.device("cpu"))
         normalisation = sample.normalisation(data, tables)

@@ -118,7 +118,8 @@ def _span(data: DataView, group: int) -> Span:
     stimulus = data.dataset.manifest.stimuli[group // _stride(data)]
     step = data.dataset.manifest.row_group_trs
     start = group % _stride(data) * step
-    return Span(stimulus.name, start, min(start + step + data.window - 1, stimulus.n_trs))
+    stop = min(start + step + data.window - 1, stimulus.n_trs)
+    return Span(stimulus.name, max(0, start - data.context_trs), stop)
 
 
 def _stride(data: DataView) -> int:
@@ -141,6 +142,8 @@ class SampleLoader(Prefetching):
         What a window's scan index means.
     columns : mapping of str to ValueType
         The value columns of the tables.
+    context_trs : int
+        TRs of the stimulus before a window that its batch has too.
     """
 
     def __init__(
@@ -150,9 +153,11 @@ class SampleLoader(Prefetching):
         kinds: Mapping[str, ValueType],
         scans: Sequence[ScanKey],
         columns: Mapping[str, ValueType],
+        context_trs: int,
     ) -> None:
-        super().__init__(kinds, torch.device("cpu"))
-        self._rows = StreamedRows(sample.selection.parts, scans)
+        super().__init__(kinds, context_trs, torch.device("cpu"))
+        self._rows = StreamedRows(sample.selection.parts, scans, context_trs)
+        self._context_trs = context_trs
         for span, table in zip(sample.spans, tables, strict=True):
             (batch,) = table.combine_chunks().to_batches()
             self._rows.add(span, block_views(batch, columns))
@@ -176,8 +181,9 @@ class SampleLoader(Prefetching):
             ) -> None:
                 self._rows.gather(windows, spans, out)
 
-            yield *self._buffers.fill(windows.shape, gather), windows
+            yield self._buffers.fill(windows, gather)
 
     def _span_of(self, stimulus: str, start: int) -> Span:
-        held = (span for span in self._spans if span.stimulus == stimulus and span.start <= start)
+        first = max(0, start - self._context_trs)
+        held = (span for span in self._spans if span.stimulus == stimulus and span.start <= first)
         return max(held, key=lambda span: span.start)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pytest
-import ray
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from giblet_ray.dataset.loader import DeviceLoader, Loader, MemoryLoader
+from giblet_ray.dataset.loader import Batch, DeviceLoader, Loader, MemoryLoader
 from giblet_ray.dataset.reader import Dataset, Selection, Span
-from giblet_ray.dataset.rows import HeldRows
-from giblet_ray.dataset.source import read_shards
+from giblet_ray.dataset.rows import HeldRows, StreamedRows, copied_rows
+from giblet_ray.dataset.schema import ScanKey, bold_column, bold_shard
 from giblet_ray.dataset.stream import StreamLoader, plan_visits
 from giblet_ray.dataset.windows import Windows, cut_windows, epoch_order
 
@@ -28,105 +30,178 @@ DEVICES = [
 class Pieces:
     """Everything that loaders of the small data set are made of."""
 
-    def __init__(self, dataset: Dataset, lag: int, window: int, device: str) -> None:
-        self.device, self.lag, self.dataset = torch.device(device), lag, dataset
-        self.selection = Selection(("frames", "codes", "text"), dataset.subjects)
+    def __init__(
+        self, dataset: Dataset, lag: int, window: int, context: int = 0, device: str = "cpu"
+    ) -> None:
+        self.device, self.lag, self.context = torch.device(device), lag, context
+        self.dataset, self.window = dataset, window
+        self.selection = Selection(("codes", "text"), dataset.subjects)
         self.columns = self.selection.value_types(dataset)
         self.kinds = {p: self.columns[p] for p in self.selection.parts}
-        self.kinds["bold"] = dataset.value_type("bold/01")
+        self.kinds["bold"] = max(
+            (self.columns[bold_column(name)] for name in dataset.subjects), key=lambda k: k.shape
+        )
         self.scans = list(dataset.scans)
         self.n_trs = {name: stimulus.n_trs for name, stimulus in dataset.stimuli.items()}
-        self.window = window
         # Up to the last TR that has BOLD lag TRs later.
-        spans = [Span(name, 5, n - lag) for name, n in self.n_trs.items()]
+        spans = [Span(name, 0, n - lag) for name, n in self.n_trs.items()]
         windows = cut_windows(spans, self.scans, window)
-        windows = windows[windows.length == window]
         order = epoch_order(len(windows), 0, 0)
         self.order = [windows[order[start : start + 19]] for start in range(0, len(order), 19)]
         self.order.insert(2, windows[:0])
 
+    @property
+    def shifted(self) -> Selection:
+        return replace(self.selection, lag_trs=self.lag)
+
     def held(self) -> HeldRows:
-        blocks = ray.get(read_shards(self.dataset, self.selection).materialize().to_arrow_refs())
+        blocks = [self.dataset.read(span, self.selection) for span in self.dataset.row_groups()]
         return HeldRows(blocks, self.columns, self.scans, self.n_trs)
 
     def loader(self, residence: str) -> Loader:
+        where = (self.device, self.context)
         if residence == "memory":
-            return MemoryLoader(self.held(), self.kinds, self.lag, self.device)
+            return MemoryLoader(self.held(), self.kinds, self.lag, *where)
         if residence == "device":
-            return DeviceLoader(
-                self.held(), self.kinds, self.scans, self.n_trs, self.lag, self.device
-            )
-        shifted = replace(self.selection, lag_trs=self.lag)
-        return StreamLoader(self.dataset, shifted, self.kinds, self.scans, self.window, self.device)
+            held = self.held()
+            return DeviceLoader(held, self.kinds, self.scans, self.n_trs, self.lag, *where)
+        of = (self.dataset, self.shifted, self.kinds, self.scans, self.window)
+        return StreamLoader(*of, *where)
 
-    def expected(self, arrays: dict[str, np.ndarray], name: str, windows: Windows) -> np.ndarray:
-        """Gather by an obvious loop."""
-        rows = []
-        for index, start, length in zip(windows.scan, windows.start, windows.length, strict=True):
-            scan = self.scans[index]
-            path = f"{name}/{scan.stimulus}.parquet"
-            first = start
-            if name == "bold":
-                path, first = f"bold/{scan.subject}/{scan.stimulus}.parquet", start + self.lag
-            rows.append(arrays[path][first : first + length])
-        return np.stack(rows)
+    def check(self, batch: Batch, arrays: dict[str, np.ndarray], windows: Windows) -> None:
+        """Compare a batch with what an obvious loop gathers."""
+        values = {name: value.cpu().numpy() for name, value in batch.values.items()}
+        exists = batch.exists.cpu().numpy()
+        longest = max(windows.length, default=1)
+        assert exists.shape == (len(windows), self.context + longest)
+        for name, kind in self.kinds.items():
+            n = longest if name == "bold" else self.context + longest
+            assert values[name].shape == (len(windows), n, *kind.shape)
+        for window, (index, start, length) in enumerate(
+            zip(windows.scan, windows.start, windows.length, strict=True)
+        ):
+            key = self.scans[index]
+            for row, tr in enumerate(range(start - self.context, start + longest)):
+                there = 0 <= tr < start + length
+                assert exists[window, row] == there
+                for part in self.selection.parts:
+                    expected = arrays[f"{part}/{key.stimulus}.parquet"][tr] if there else 0
+                    np.testing.assert_array_equal(values[part][window, row], expected)
+                if tr >= start:
+                    bold = np.zeros(self.kinds["bold"].shape[0], np.float32)
+                    if there:
+                        found = arrays[bold_shard(*key)][tr + self.lag]
+                        bold[: len(found)] = found
+                    np.testing.assert_array_equal(values["bold"][window, row - self.context], bold)
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize(("window", "lag"), [(1, 3), (4, 3), (4, 0)])
+@pytest.mark.parametrize(("window", "lag", "context"), [(1, 3, 0), (4, 3, 0), (5, 0, 7)])
 @pytest.mark.parametrize("residence", ["memory", "device", "stream"])
 def test_batches_hold_the_rows_of_their_windows(
-    cluster: None,
+    request: pytest.FixtureRequest,
     arrays_and_dataset: tuple[dict[str, np.ndarray], Dataset],
     residence: str,
     window: int,
     lag: int,
+    context: int,
     device: str,
 ) -> None:
+    if residence == "stream":
+        request.getfixturevalue("cluster")
     arrays, dataset = arrays_and_dataset
-    pieces = Pieces(dataset, lag, window, device)
-    n_batches = 0
-    for batch, windows in zip(
-        pieces.loader(residence).batches(pieces.order), pieces.order, strict=True
-    ):
-        n_batches += 1
-        assert len(batch.values["bold"]) == len(windows)
-        if len(windows):
-            for name, value in batch.values.items():
-                expected = pieces.expected(arrays, name, windows)
-                np.testing.assert_array_equal(value.cpu().numpy(), expected)
-    assert n_batches == len(pieces.order)
+    pieces = Pieces(dataset, lag, window, context, device)
+    batches = pieces.loader(residence).batches(pieces.order)
+    for batch, windows in zip(batches, pieces.order, strict=True):
+        pieces.check(batch, arrays, windows)
 
 
-def test_fewer_codebooks_are_the_first_ones(cluster: None, arrays_and_dataset: tuple) -> None:
-    arrays, dataset = arrays_and_dataset
-    pieces = Pieces(dataset, 0, 1, "cpu")
+@pytest.fixture(scope="module")
+def uneven(
+    tmp_path_factory: pytest.TempPathFactory, dataset_writer: Callable
+) -> tuple[dict[str, np.ndarray], Dataset]:
+    """Two subjects of other numbers of units, who saw two films twice."""
+    folder = tmp_path_factory.mktemp("uneven")
+
+    def change(key: ScanKey, bold: np.ndarray) -> np.ndarray:
+        return bold[:, :5] if key.subject == "01" else bold
+
+    arrays = dataset_writer(
+        folder, {"one": 37, "two": 21}, ("01", "02"), n_voxels=8, change_bold=change, repeats=2
+    )
+    return arrays, Dataset.open(str(folder))
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data(), lag=st.integers(0, 4), context=st.integers(0, 20))
+@pytest.mark.parametrize("residence", ["memory", "device", "stream"])
+def test_any_windows_of_any_scans_are_those_of_an_obvious_loop(
+    uneven: tuple, residence: str, data: st.DataObject, lag: int, context: int
+) -> None:
+    arrays, dataset = uneven
+    pieces = Pieces(dataset, lag, 6, context)
+    pieces.selection = replace(pieces.selection, repeats={"01": 2, "02": 2})
+    pieces.columns = pieces.selection.value_types(dataset)
+    drawn = []
+    for _ in range(data.draw(st.integers(1, 4))):
+        scan = data.draw(st.integers(0, len(pieces.scans) - 1))
+        n_trs = pieces.n_trs[pieces.scans[scan].stimulus]
+        start = data.draw(st.integers(0, n_trs - lag - 1))
+        drawn.append((scan, start, data.draw(st.integers(1, min(6, n_trs - lag - start)))))
+    windows = Windows(*np.array(drawn, np.int32).T)
+    if residence != "stream":
+        (batch,) = pieces.loader(residence).batches([windows])
+    else:
+        # As the stream does, but for Ray Data, which reads the spans.
+        loader = StreamLoader(
+            dataset, pieces.shifted, pieces.kinds, pieces.scans, 6, pieces.device, context
+        )
+        spans = loader.spans(windows)
+        rows = StreamedRows(pieces.selection.parts, pieces.scans, context)
+        for span in set(spans):
+            rows.add(span, copied_rows(dataset.read(span, pieces.shifted), pieces.columns))
+        values = {
+            name: np.ones((len(windows), n, *kind.shape), kind.numpy)
+            for name, kind in pieces.kinds.items()
+            for n in [windows.shape[1] + (0 if name == "bold" else context)]
+        }
+        rows.gather(windows, spans, values)
+        tensors = {name: torch.from_numpy(value) for name, value in values.items()}
+        batch = Batch(tensors, torch.from_numpy(windows.rows(context)[1]), windows)
+    pieces.check(batch, arrays, windows)
+
+
+def test_fewer_codebooks_are_the_first_ones(arrays_and_dataset: tuple) -> None:
+    _, dataset = arrays_and_dataset
+    pieces = Pieces(dataset, 0, 1)
     narrow = pieces.kinds["codes"].model_copy(update={"shape": (2, 112)})
     loader = MemoryLoader(pieces.held(), {**pieces.kinds, "codes": narrow}, 0, pieces.device)
     (batch,) = loader.batches(pieces.order[:1])
-    expected = pieces.expected(arrays, "codes", pieces.order[0])[:, :, :2]
-    np.testing.assert_array_equal(batch.values["codes"].numpy(), expected)
+    (whole,) = pieces.loader("memory").batches(pieces.order[:1])
+    expected = whole.values["codes"][:, :, :2]
+    assert expected.shape[2] < dataset.value_type("codes").shape[0]
+    assert torch.equal(batch.values["codes"], expected)
 
 
-def test_batch_stays_valid_until_the_next_but_one(cluster: None, arrays_and_dataset: tuple) -> None:
-    pieces = Pieces(arrays_and_dataset[1], 3, 1, "cpu")
+def test_batch_stays_valid_until_the_next_but_one(arrays_and_dataset: tuple) -> None:
+    pieces = Pieces(arrays_and_dataset[1], 3, 1)
     saved: list[tuple[torch.Tensor, torch.Tensor]] = []
     for batch in pieces.loader("memory").batches(pieces.order * 3):
         for value, copied in saved:
             assert torch.equal(value, copied)
-        saved = [(batch.values["frames"], batch.values["frames"].clone())]
+        saved = [(batch.values["text"], batch.values["text"].clone())]
 
 
-def test_loader_closed_early_leaves_no_thread(cluster: None, arrays_and_dataset: tuple) -> None:
-    pieces = Pieces(arrays_and_dataset[1], 3, 1, "cpu")
+def test_loader_closed_early_leaves_no_thread(arrays_and_dataset: tuple) -> None:
+    pieces = Pieces(arrays_and_dataset[1], 3, 1)
     batches = pieces.loader("memory").batches(pieces.order * 20)
     next(batches)
     batches.close()  # type: ignore[attr-defined]
     assert "batches" not in {thread.name for thread in threading.enumerate()}
 
 
-def test_error_while_gathering_reaches_the_user(cluster: None, arrays_and_dataset: tuple) -> None:
-    pieces = Pieces(arrays_and_dataset[1], 3, 1, "cpu")
+def test_error_while_gathering_reaches_the_user(arrays_and_dataset: tuple) -> None:
+    pieces = Pieces(arrays_and_dataset[1], 3, 1)
     past_the_end = Windows(*(np.array([x], np.int32) for x in (0, 116, 1)))
     with pytest.raises(IndexError, match="ends past its scan"):
         list(pieces.loader("memory").batches([*pieces.order[:2], past_the_end]))

@@ -54,7 +54,7 @@ def test_windows_reach_across_blocks_of_any_order_and_cut(arrays_and_dataset: tu
     scans = [ScanKey("02", "two"), ScanKey("01", "one")]
     windows = windows_of(0, [0, 76, 13], 4)
     out = buffers(dataset, 3, 4)
-    held(dataset, blocks, scans).gather(windows, 3, out)
+    held(dataset, blocks, scans).gather(windows, 3, 0, out)
     for row, start in enumerate(windows.start):
         for part, first in (("codes", start), ("text", start), ("bold", start + 3)):
             path = f"{part}/02/two.parquet" if part == "bold" else f"{part}/two.parquet"
@@ -72,7 +72,7 @@ def test_window_past_its_run_is_refused(
     blocks = [dataset.read(Span(s, 0, n), SELECTION) for s, n in (("two", 83), ("one", 117))]
     rows = held(dataset, blocks, [ScanKey("01", "two"), ScanKey("01", "one")])
     with pytest.raises(IndexError, match="ends past its scan"):
-        rows.gather(windows_of(0, [start], length), lag, buffers(dataset, 1, length))
+        rows.gather(windows_of(0, [start], length), lag, 0, buffers(dataset, 1, length))
 
 
 def test_rows_that_were_not_read_are_noticed(arrays_and_dataset: tuple) -> None:
@@ -95,7 +95,7 @@ def test_subject_who_saw_one_stimulus_only(tmp_path: Path, dataset_writer: objec
     blocks = [dataset.read(Span(s, 0, n), SELECTION) for s, n in (("one", 30), ("two", 20))]
     out = buffers(dataset, 2, 1)
     held(dataset, blocks, scans).gather(
-        windows_of(scans.index(ScanKey("02", "two")), [4, 0], 1), 3, out
+        windows_of(scans.index(ScanKey("02", "two")), [4, 0], 1), 3, 0, out
     )
     np.testing.assert_array_equal(out["bold"][:, 0], arrays["bold/02/two.parquet"][[7, 3]])
 
@@ -105,7 +105,7 @@ def test_streamed_rows_are_kept_when_their_block_is_not(arrays_and_dataset: tupl
     arrays, dataset = arrays_and_dataset
     kinds = {column: SELECTION.value_type(dataset, column) for column in SELECTION.columns}
     span = Span("one", 16, 48)
-    rows = StreamedRows(SELECTION.parts, [ScanKey("01", "one")])
+    rows = StreamedRows(SELECTION.parts, [ScanKey("01", "one")], 0)
     before = pa.total_allocated_bytes()
     block = dataset.read(span, SELECTION)
     rows.add(span, copied_rows(block, kinds))
