@@ -1,6 +1,6 @@
-"""The least that a training with Ray Train and MLflow does: starts both, trains nothing, records it.
+"""The least that a training with Ray Train and MLflow does: starts both, records one number.
 
-    python benchmarks/bare_training.py FOLDER
+python benchmarks/bare_training.py FOLDER
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from machine import CONSOLE, cpu_model
@@ -57,7 +58,8 @@ def main() -> None:
 
 def _training(data: Path, folder: Path) -> float:
     """Return the seconds of a short training, command to exit, less those that it trained."""
-    words = ["jobs/train.py", "--config", ROOT / "jobs/demo.yaml", "--dataset", data]
+    words: list[str | Path] = ["jobs/train.py", "--config", ROOT / "jobs/demo.yaml"]
+    words += ["--dataset", data]
     words += ["--name", "short", "--train.epochs", "2", "--scaling.num_workers", "1"]
     seconds = _seconds([*words, "--data.split.val_blocks", "1"], folder)
     records = [
@@ -67,7 +69,7 @@ def _training(data: Path, folder: Path) -> float:
     return seconds - sum(metrics["train/seconds"] for metrics in history)
 
 
-def _seconds(words: list[str | Path], folder: Path, returns: int = 0) -> float:
+def _seconds(words: Sequence[str | Path], folder: Path, returns: int = 0) -> float:
     """Return the seconds of a script in a process of its own."""
     folder.mkdir(exist_ok=True)
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

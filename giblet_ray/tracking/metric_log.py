@@ -1,13 +1,13 @@
-"""Metrics to MLflow from a thread, so that a slow or absent server never holds up training."""
+"""Metrics to MLflow from a thread, so that a slow or absent server never holds up training.
+
+Nor does MLflow itself, which takes seconds to import: the thread does that too.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
 from itertools import takewhile
-
-from mlflow import MlflowClient
-from mlflow.entities import Metric
 
 from giblet_ray.tracking.outbox import BATCH, Outbox
 from giblet_ray.tracking.points import Point
@@ -29,11 +29,15 @@ class PointWriter:
 
     def __init__(self, uri: str) -> None:
         quiet_mlflow()
+        from mlflow import MlflowClient
+
         self._client = MlflowClient(uri)
         self._last_steps: dict[str, dict[str, int]] = {}
 
     def write(self, points: Sequence[Point]) -> None:
         """Write points of any runs, in order; of points that were written before, none."""
+        from mlflow.entities import Metric
+
         while points:
             run_id = points[0]["run"]
             together = of_one_run(points)
@@ -53,7 +57,7 @@ class PointWriter:
     def _logged_steps(self, run_id: str) -> dict[str, int]:
         """Return the last step of every metric of a run."""
         # The public ways to ask for a step read a metric's whole history, one by one.
-        latest: list[Metric] = self._client.get_run(run_id).data._metric_objs
+        latest = self._client.get_run(run_id).data._metric_objs
         return {metric.key: metric.step for metric in latest}
 
 
@@ -71,7 +75,7 @@ class MetricLog(Outbox):
     """
 
     def __init__(self, uri: str, show: Callable[[str], None] | None = None) -> None:
-        self._writer = PointWriter(uri)
+        self._writer: PointWriter | None = None
         super().__init__(uri, show)
 
     def log(self, run_id: str, metrics: dict[str, float], step: int) -> None:
@@ -88,6 +92,7 @@ class MetricLog(Outbox):
         return of_one_run(entries)
 
     def _send(self, together: Sequence[Point]) -> None:
+        self._writer = self._writer or PointWriter(self.uri)
         self._writer.write(together)
 
 

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 
 from giblet_ray.tracking.points import Point
 from giblet_ray.tracking.quiet import quiet_mlflow
-from giblet_ray.tracking.server import RETRY_SECONDS, brief, refuses, why_away
 
 BATCH = 500
 """Entries that are looked at, and points that are written, at a time."""
@@ -80,15 +79,18 @@ class Outbox(ABC):
         """Tell the store; again, perhaps, what it was told before."""
 
     def _work(self) -> None:
+        # MLflow is imported by this thread, before there is anything to tell.
+        from giblet_ray.tracking.server import brief, refuses
+
         while not self._given_up.is_set() and (entries := self._next()):
             together = self._together(entries)
             try:
                 self._send(together)
             except Exception as error:  # noqa: BLE001 - told, and tried again; work goes on
                 if refuses(error):
-                    self._set_aside(together, error)
+                    self._set_aside(together, brief(error))
                 else:
-                    self._wait_for_store(error)
+                    self._wait_for_store(brief(error))
             else:
                 self._confirm(together)
 
@@ -111,17 +113,19 @@ class Outbox(ABC):
                 self._show(f"MLflow answers again: {self._caught_up:,} points caught up")
                 self._caught_up = None
 
-    def _set_aside(self, together: Sequence[Point], error: Exception) -> None:
+    def _set_aside(self, together: Sequence[Point], reason: str) -> None:
         with self._changed:
             del self._entries[: len(together)]
             self._refused += together
-        self._show(f"MLflow refuses what it is told of run {together[0]['run']}: {brief(error)}")
+        self._show(f"MLflow refuses what it is told of run {together[0]['run']}: {reason}")
 
-    def _wait_for_store(self, error: Exception) -> None:
+    def _wait_for_store(self, reason: str) -> None:
+        from giblet_ray.tracking.server import RETRY_SECONDS, why_away
+
         if self._caught_up is None:
             self._caught_up = 0
             self._show(
-                f"MLflow at {self.uri} is away ({brief(error)}): what is to be logged is kept "
+                f"MLflow at {self.uri} is away ({reason}): what is to be logged is kept "
                 "until it is back"
             )
         while not self._given_up.wait(RETRY_SECONDS) and why_away(self.uri) is not None:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-
-from mlflow.system_metrics.metrics.base_metrics_monitor import BaseMetricsMonitor
-from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
-from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor
-from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
-from mlflow.system_metrics.metrics.network_monitor import NetworkMonitor
+from typing import TYPE_CHECKING
 
 from giblet_ray.tracking.metric_log import MetricLog
 from giblet_ray.tracking.points import RunAddress
+
+if TYPE_CHECKING:
+    from mlflow.system_metrics.metrics.base_metrics_monitor import BaseMetricsMonitor
 
 _SAMPLES = 5
 """Samples that a point is the mean of."""
@@ -76,6 +74,12 @@ class SystemMetrics:
 
 
 def _monitors() -> list[BaseMetricsMonitor]:
+    # By the thread that asks them: MLflow takes seconds to import.
+    from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
+    from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor
+    from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
+    from mlflow.system_metrics.metrics.network_monitor import NetworkMonitor
+
     monitors = [CPUMonitor(), DiskMonitor(), NetworkMonitor()]
     try:
         return [*monitors, GPUMonitor()]

@@ -19,6 +19,7 @@ from giblet_ray.comparison.read import read_runs
 from giblet_ray.config import PromoteJob, TrainJob
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
+from giblet_ray.evaluation.score import Score
 from giblet_ray.promotion.promote import promote
 from giblet_ray.tracking.finish import RunEnd
 from giblet_ray.tracking.metric_log import MetricLog
@@ -179,7 +180,7 @@ def test_a_run_ends_without_its_server_and_is_delivered_later(
     def end(run: MlflowRun) -> str:
         lines: list[str] = []
         finish = RunEnd(run, storage, "night", 3, lines.append)
-        finish.report = partial(report_best, run, best, history, True)
+        finish.report = partial(report_best, run, best, history, Score(), True)
         finish("FINISHED")
         return lines[-1] if lines else ""
 
@@ -231,7 +232,7 @@ def test_models_are_compared_promoted_and_fetched_through_the_server(
         curves = {key: value for key, value in metrics.items() if "/" in key}
         log.log(run.id, curves, int(metrics["epoch"]))
     assert log.close(_PATIENCE_SECONDS) == []
-    report_best(run, best, history, log_model=True)
+    report_best(run, best, history, Score(), log_model=True)
     run.close("FINISHED")
     (compared,) = read_runs(server.uri, "served")
     assert len(compared.curves["val/pearson_mean"]) == 2
