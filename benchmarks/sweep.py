@@ -39,8 +39,8 @@ from giblet_ray.config import TrainJob, TuneJob
 from giblet_ray.dataset.residence import hold_blocks, normalise, place_data, read_rows
 from giblet_ray.evaluation.score import VAL_PEARSON
 from giblet_ray.training.data import plan_data
-from giblet_ray.training.loop import BareLink, Samples, train
-from giblet_ray.training.trainer import saved_config
+from giblet_ray.training.identity import new_order, run_record
+from giblet_ray.training.loop import BareLink, train
 from giblet_ray.tuning.space import Settings, with_settings
 from giblet_ray.tuning.sweep import Swept, sweep
 
@@ -117,15 +117,14 @@ class Loop:
         self._rows = read_rows(data)
         self._data = hold_blocks(data, self._rows)
         self._normalisation = normalise(self._data, self._rows)
-        self._loader = self._data.loader(torch.device("cpu"))
+        self._loader = self._data.loader(torch.device("cpu"), new_order(job, self._data))
 
     def train(self, settings: Settings) -> float:
         """Train once; return the best score."""
         job = with_settings(self._job, settings)
-        record = {"config": saved_config(job), "dataset": self._data.describe()}
+        run = run_record(job, self._data, None)
         link = ScoreLink()
-        samples = Samples(self._data.train, self._data.val, self._data.row_group)
-        train(job, record, samples, self._loader, self._normalisation, link)
+        train(job, run, self._data.ordered(run.order), self._loader, self._normalisation, link)
         return max(link.scores)
 
 

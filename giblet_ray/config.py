@@ -31,6 +31,7 @@ from giblet_ray.settings import (
     Columns,
     ExperimentName,
     Group,
+    Mark,
     Name,
     Names,
     Paths,
@@ -48,7 +49,7 @@ class ModelConfig(Group):
 
     embed_dim: int = Field(64, ge=1)
     """Dimensions of one EnCodec code's embedding."""
-    audio_codebooks: int = Field(8, ge=1)
+    audio_codebooks: Annotated[int, Mark.READ] = Field(8, ge=1)
     """EnCodec codebooks that the model hears: the first ones of those in the data set."""
     kernel_sizes: Annotated[tuple[int, ...], BeforeValidator(tuple_of_one)] = (3, 5, 7)
     """Widths of the audio convolutions, one branch each; odd, in code (or mel) frames."""
@@ -121,9 +122,9 @@ class TrainConfig(Group):
     loss, mse or error is better when lower."""
     patience: int = Field(0, ge=0)
     """Epochs without a better score after which training stops; 0: never."""
-    checkpoint_every_steps: int = Field(0, ge=0)
+    checkpoint_every_steps: Annotated[int, Mark.FREE] = Field(0, ge=0)
     """Steps between checkpoints within an epoch; 0: only after each epoch."""
-    log_every_steps: int = Field(10, ge=1)
+    log_every_steps: Annotated[int, Mark.FREE] = Field(10, ge=1)
     """Steps between the points of the training curves."""
 
 
@@ -218,19 +219,19 @@ class SweepConfig(Group):
     """Epochs that every trial is given."""
     reduction_factor: int = Field(3, ge=2)
     """Of so many trials, asha lets one go on."""
-    num_samples: int | None = Field(None, ge=1)
+    num_samples: Annotated[int | None, Mark.FREE] = Field(None, ge=1)
     """Budget in trials (default: 16; with grid, all combinations)."""
-    max_epochs: int | None = Field(None, ge=1)
+    max_epochs: Annotated[int | None, Mark.FREE] = Field(None, ge=1)
     """Budget in epochs of all trials together (default: none)."""
-    max_minutes: float | None = Field(None, gt=0)
+    max_minutes: Annotated[float | None, Mark.FREE] = Field(None, gt=0)
     """Budget in minutes of wall time, after which running trials are stopped (default: none)."""
-    max_concurrent: int | None = Field(None, ge=1)
+    max_concurrent: Annotated[int | None, Mark.FREE] = Field(None, ge=1)
     """Trials that run at the same time (default: as many as fit)."""
     gpus_per_trial: float = Field(1, gt=0, le=1)
     """GPU of a trial with one worker; less than 1 lets trials share a GPU."""
     seed: int = Field(0, ge=0)
     """Seed of the search; train.seed is that of each training."""
-    resume: Name | None = None
+    resume: Annotated[Name | None, Mark.FREE] = None
     """Name of a sweep to continue: its settings are taken, what is given besides wins."""
 
 
@@ -307,18 +308,18 @@ class Job(BaseSettings):
 class TrainJob(Job):
     """Train an encoding model on a data set."""
 
-    dataset: str
+    dataset: Annotated[str, Mark.FREE]
     """Folder or URI of the data set."""
-    name: Name = Field(default_factory=train_and_time)
+    name: Annotated[Name, Mark.FREE] = Field(default_factory=train_and_time)
     """Name of the run; an unfinished run of this name is continued where it stopped."""
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     loss: LossConfig = LossConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     train: TrainConfig = TrainConfig()
-    scaling: ScalingConfig = ScalingConfig()
-    storage: StorageConfig = StorageConfig()
-    tracking: TrackingConfig = TrackingConfig()
+    scaling: Annotated[ScalingConfig, Mark.FREE] = ScalingConfig()
+    storage: Annotated[StorageConfig, Mark.FREE] = StorageConfig()
+    tracking: Annotated[TrackingConfig, Mark.FREE] = TrackingConfig()
 
 
 def sweep_and_time() -> str:
@@ -329,9 +330,9 @@ def sweep_and_time() -> str:
 class TuneJob(TrainJob):
     """Search settings: train many encoding models on one data set, and find the best."""
 
-    dataset: str = ""
+    dataset: Annotated[str, Mark.FREE] = ""
     """Folder or URI of the data set (needed, but to resume)."""
-    name: Name = Field(default_factory=sweep_and_time)
+    name: Annotated[Name, Mark.FREE] = Field(default_factory=sweep_and_time)
     """Name of the sweep."""
     sweep: SweepConfig = SweepConfig()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from enum import Enum
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
@@ -23,6 +24,14 @@ class Spelling:
     """How a setting is typed on a command line, where its type does not tell."""
 
     text: str
+
+
+class Mark(Enum):
+    """What a setting, or a group of settings, decides of a run's numbers: said on the field."""
+
+    FREE = "may differ when a run is continued: it changes no number of it"
+    JUDGED = "decides over which TRs and units a score is taken"
+    READ = "decides which parts of the data set are read, and in how much detail"
 
 
 def tuple_of_one(value: Any) -> Any:
@@ -47,6 +56,20 @@ def setting_fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[s
             yield from setting_fields(field.annotation, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", field
+
+
+def marked_settings(model: type[BaseModel], mark: Mark, prefix: str = "") -> set[str]:
+    """Return the dotted names of the settings that bear a mark, or whose group does."""
+    found = set()
+    for name, field in model.model_fields.items():
+        group = field.annotation
+        if not (isinstance(group, type) and issubclass(group, BaseModel)):
+            found |= {f"{prefix}{name}"} if mark in field.metadata else set()
+        elif mark in field.metadata:
+            found |= {inner for inner, _ in setting_fields(group, f"{prefix}{name}.")}
+        else:
+            found |= marked_settings(group, mark, f"{prefix}{name}.")
+    return found
 
 
 def update_settings(settings: dict[str, Any], stronger: Mapping[str, Any]) -> None:

@@ -6,8 +6,9 @@ import itertools
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import hypothesis
 import numpy as np
@@ -15,7 +16,8 @@ import pytest
 import torch
 from faulty_proxy import FaultyProxy
 
-from giblet_ray.checkpoint.store import keep_checkpoint, open_latest
+from giblet_ray.checkpoint.record import RunRecord
+from giblet_ray.checkpoint.store import keep_checkpoint, latest_record, open_latest
 from giblet_ray.config import TrainJob
 from giblet_ray.dataset.loader import MemoryLoader
 from giblet_ray.dataset.reader import Dataset
@@ -39,7 +41,8 @@ from giblet_ray.dataset.storage import Storage
 from giblet_ray.dataset.writer import value_type, write_manifest, write_shard
 from giblet_ray.spaces.usable import count_bad_units, empty_trs, unmasked
 from giblet_ray.training.data import plan_data
-from giblet_ray.training.loop import BareLink, Samples, train
+from giblet_ray.training.identity import run_record
+from giblet_ray.training.loop import BareLink, train
 
 # How long an example takes says how busy the machine is, and nothing about the code.
 hypothesis.settings.register_profile("untimed", deadline=None)
@@ -158,7 +161,7 @@ class LocalLink(BareLink):
         self, folder: Path, die_at: Callable[[dict[str, float]], bool], device: torch.device
     ) -> None:
         super().__init__(device)
-        self._storage, self._run = Storage.at(str(folder.parent)), folder.name
+        self.place = self._storage, self._run = Storage.at(str(folder.parent)), folder.name
         self._die_at = die_at
         self.points: list[tuple[int, dict[str, float]]] = []
         self.reports: list[dict[str, float]] = []
@@ -199,26 +202,33 @@ class LocalTraining:
             {name: stimulus.n_trs for name, stimulus in dataset.stimuli.items()},
         )
         self._normalisation = normalise_here(self.data)
-        self._record = {"config": job.model_dump(mode="json"), "dataset": self.data.describe()}
 
     def train(
         self,
         folder: Path,
         die_at: Callable[[dict[str, float]], bool] = lambda metrics: False,
         device: str = "cpu",
+        residence: Literal["memory", "stream"] = "memory",
+        run: RunRecord | None = None,
     ) -> LocalLink:
-        """Train, or go on from the latest checkpoint in the folder."""
+        """Train, or go on from the latest checkpoint in the folder.
+
+        Rows lie in memory; a run that begins draws the order that suits `residence`. What the run
+        is, is looked up in the folder, unless it is given.
+        """
         link = LocalLink(folder, die_at, torch.device(device))
         loader = MemoryLoader(self._held, self.data.values, self.data.lag_trs, link.device)
-        samples = Samples(self.data.train, self.data.val, None)
-        train(self.job, self._record, samples, loader, self._normalisation, link)
+        data = replace(self.data, residence=residence)
+        run = run or run_record(self.job, data, latest_record(*link.place))
+        windows = data.ordered(run.order)
+        train(self.job, run, windows, loader, self._normalisation, link)
         return link
 
 
 @pytest.fixture(scope="session")
-def train_locally() -> Callable[[TrainJob, Path], LocalLink]:
-    """Train any job in this process, into a folder."""
-    return lambda job, folder: LocalTraining(job).train(folder)
+def train_locally() -> Callable[..., LocalLink]:
+    """Train any job in this process, into a folder; see :meth:`LocalTraining.train`."""
+    return lambda job, folder, *how, **more: LocalTraining(job).train(folder, *how, **more)
 
 
 @pytest.fixture(scope="session")

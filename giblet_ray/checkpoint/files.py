@@ -1,31 +1,41 @@
-"""The files of one checkpoint: written, checked, and read to train on::
+"""The files of one checkpoint: written, checked, and read::
 
-model.safetensors           weights and BatchNorm statistics
+model.safetensors           weights and BatchNorm statistics; the record says where each tensor
+                            lies, which may be in several files, by ranges of units
 normalisation.safetensors   how BOLD was z-scored: mean_SV, std_SV, valid_V
 voxels.safetensors          held-out scores per voxel: pearson_V, r2_V  (after an epoch)
 state.pt                    optimizer and schedule, to train on (loaded with weights_only)
-record.json                 configuration, data set, where in the training it was saved, and the
+record.json                 what was trained on what, where in the training it was saved, and the
                             checksums of the other files; written last
 """
 
 from __future__ import annotations
 
-import json
 import pickle
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import xxhash
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from giblet_ray.checkpoint.record import CHECKSUMS, RECORD, Position, read_record, record_score
+from giblet_ray.checkpoint.record import (
+    RECORD,
+    Piece,
+    Position,
+    Record,
+    RunRecord,
+    check_same_run,
+    read_record,
+    write_record,
+)
 from giblet_ray.dataset.normalise import Normalisation
 from giblet_ray.errors import InputError
 from giblet_ray.evaluation.metrics import VoxelMetrics
@@ -45,7 +55,7 @@ def save_checkpoint(
     schedule: LRScheduler,
     position: Position,
     normalisation: Normalisation,
-    record: dict[str, Any],
+    run: RunRecord,
     voxels: VoxelMetrics | None,
     unsent: Sequence[Any],
 ) -> None:
@@ -57,8 +67,8 @@ def save_checkpoint(
         Where to.
     model, optimizer, schedule, position, normalisation
         The state of the training.
-    record : dict
-        Configuration and data set, as JSON holds them.
+    run : RunRecord
+        What is trained on what.
     voxels : VoxelMetrics or None
         Held-out scores, if the checkpoint ends an epoch.
     unsent : sequence
@@ -77,18 +87,19 @@ def save_checkpoint(
             f"{folder}: a checkpoint cannot be written here: {reason}; free some room, or set "
             "TMPDIR to a folder that has more"
         ) from error
-    score = None if voxels is None else position.history[-1][record_score(record).name]
-    scans = [[scan.subject, scan.stimulus] for scan in normalisation.scans]
-    content = {
-        **record,
-        "position": asdict(position),
-        "score": score,
-        "scans": scans,
-        "unsent": list(unsent),
-        CHECKSUMS: {path.name: file_checksum(path) for path in sorted(folder.iterdir())},
-    }
     # Last: a folder without it is no checkpoint.
-    (folder / RECORD).write_text(json.dumps(content, indent=1))
+    write_record(
+        folder,
+        Record(
+            **dict(run),
+            scans=normalisation.scans,
+            position=position,
+            score=None if voxels is None else position.history[-1][run.chosen_by.name],
+            unsent=list(unsent),
+            weights={name: (Piece(file=WEIGHTS),) for name in model.state_dict()},
+            checksums={path.name: file_checksum(path) for path in sorted(folder.iterdir())},
+        ),
+    )
 
 
 def _write_state(
@@ -121,7 +132,11 @@ def _write_state(
 
 
 def restore_checkpoint(
-    folder: Path, model: MultimodalEncoder, optimizer: Optimizer, schedule: LRScheduler
+    folder: Path,
+    run: RunRecord,
+    model: MultimodalEncoder,
+    optimizer: Optimizer,
+    schedule: LRScheduler,
 ) -> Position:
     """Load weights, optimizer and schedule, and return where the training stood.
 
@@ -130,15 +145,16 @@ def restore_checkpoint(
     Raises
     ------
     InputError
-        If a file is missing or damaged.
+        If a file is missing or damaged, or the checkpoint is of another run than `run`.
     """
+    record = read_record(folder)
+    check_same_run(record, run)
     device = next(model.parameters()).device
     try:
-        model.load_state_dict(load_file(folder / WEIGHTS, device=str(device)))
+        model.load_state_dict(load_weights(folder, record, str(device)))
         state = torch.load(folder / STATE, map_location="cpu", weights_only=True, mmap=True)
         optimizer.load_state_dict(state["optimizer"])
         schedule.load_state_dict(state["schedule"])
-        return Position(**json.loads((folder / RECORD).read_text())["position"])
     except (
         OSError,
         RuntimeError,
@@ -151,6 +167,32 @@ def restore_checkpoint(
     ) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{folder}: not a complete checkpoint of this run: {reason}") from error
+    return record.position
+
+
+def load_weights(folder: Path, record: Record, device: str = "cpu") -> dict[str, Tensor]:
+    """Return the weights of a local checkpoint, by name in the model.
+
+    A tensor that lies in one piece stays mapped; one of several is put together from their units.
+
+    Raises
+    ------
+    OSError, SafetensorError, RuntimeError
+        If a file is missing or damaged, or a piece is not of the units that the record says.
+    """
+    with ExitStack() as stack:
+        files = {
+            name: stack.enter_context(safe_open(folder / name, framework="pt", device=device))
+            for name in record.weight_files
+        }
+        weights = {}
+        for name, pieces in record.weights.items():
+            parts = [files[piece.file].get_tensor(name) for piece in pieces]
+            for piece, part in zip(pieces, parts, strict=True):
+                if piece.units is not None and len(part) != piece.units[1] - piece.units[0]:
+                    raise RuntimeError(f"{piece.file}: {name} has {len(part)} units: {piece.units}")
+            weights[name] = parts[0] if len(parts) == 1 else torch.cat(parts)
+    return weights
 
 
 def file_checksum(path: Path) -> str:
@@ -173,11 +215,9 @@ def damage(folder: Path, names: Iterable[str] | None = None) -> str | None:
         Files that are looked at (default: all that the record knows).
     """
     try:
-        known = dict(read_record(folder)[CHECKSUMS])
+        known = read_record(folder).checksums
     except InputError as error:
         return str(error)
-    except (KeyError, TypeError, ValueError):
-        return f"{folder / RECORD}: damaged: it has no checksums"
     for name in known if names is None else names:
         path = folder / name
         try:

@@ -1,30 +1,127 @@
-"""The record of a checkpoint: what was trained on what, and how far."""
+"""The record of a checkpoint: what was trained on what, and how far; read and written here."""
 
 from __future__ import annotations
 
+import base64
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import re
+import zlib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, Self
 
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WrapValidator,
+    model_validator,
+)
+
+from giblet_ray.config import TrainJob
+from giblet_ray.dataset.order import DataOrder
+from giblet_ray.dataset.schema import ScanKey, ValueType
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
 from giblet_ray.evaluation.score import Score
+from giblet_ray.settings import Group, Mark, flat_settings, marked_settings
 
 RECORD = "record.json"
-CHECKSUMS = "checksums"
-"""Key of the record: xxh3_128 of the other files, by name."""
-_KEYS = {"config", "dataset", "position", "score"}
+VERSION: Literal[1] = 1
+_FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_SHORT = 12
 
 
-@dataclass
-class Position:
+class DatasetRecord(Group):
+    """The data set that a run was trained on, and the shapes that it read of it."""
+
+    location: str
+    """Folder or URI."""
+    checksum: str
+    """Of the manifest, which has one of every file."""
+    tr_seconds: float
+    """Duration of one TR (s)."""
+    values: dict[str, ValueType]
+    """What one row of a batch holds, by part; ``bold`` among them."""
+    n_voxels: int
+    """Voxels that are predicted."""
+    made_with: dict[str, Any]
+    """What each part was made with."""
+
+
+class Units(Group):
+    """Which of the data set's units a run predicts, in the order of its outputs."""
+
+    subjects: tuple[str, ...]
+    """Whose they are."""
+    of: int = Field(ge=1)
+    """Units that the data set has."""
+    n: int = Field(ge=1)
+    """Units that are predicted."""
+    packed: str
+    """Index of each among the data set's: int32, little-endian, deflated, in base 64."""
+
+    @classmethod
+    def chosen(cls, subjects: Sequence[str], of: int, indices_V: np.ndarray) -> Self:
+        """Return the units of some indices, shape (units,)."""
+        packed = base64.b64encode(zlib.compress(indices_V.astype("<i4").tobytes())).decode()
+        return cls(subjects=tuple(subjects), of=of, n=len(indices_V), packed=packed)
+
+    @property
+    def indices(self) -> NDArray[np.int32]:
+        """Index of each predicted unit among the data set's, shape (units,)."""
+        # No more is unpacked than there are to be: the record may be anybody's.
+        unpacked = zlib.decompressobj().decompress(base64.b64decode(self.packed), 4 * self.n + 4)
+        return np.frombuffer(unpacked, "<i4")
+
+    @property
+    def summary(self) -> str:
+        """How many there are, and a checksum that tells them from others."""
+        checksum = xxhash.xxh3_64_hexdigest(self.indices.tobytes())
+        return f"{self.n:,} of {self.of:,} ({checksum[:8]})"
+
+    @model_validator(mode="after")
+    def _indices_are_of_units(self) -> Self:
+        try:
+            found = self.indices
+        except zlib.error as error:
+            raise ValueError(f"indices cannot be unpacked: {error}") from error
+        if len(found) != self.n or found.min() < 0 or found.max() >= self.of:
+            raise ValueError(f"{self.n} indices of 0 to {self.of - 1} are accepted")
+        return self
+
+    def __eq__(self, other: object) -> bool:
+        # Of the indices, not of how some version of zlib has packed them.
+        return (
+            isinstance(other, Units)
+            and (self.subjects, self.of) == (other.subjects, other.of)
+            and np.array_equal(self.indices, other.indices)
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def _whole_or_float(value: Any, to_float: Any) -> Any:
+    return value if type(value) is int else to_float(value)
+
+
+Number = Annotated[float, WrapValidator(_whole_or_float)]
+"""A float; a whole number, such as an epoch's, stays one."""
+
+
+class Position(BaseModel):
     """How far a training has come; with the seed, all that its random numbers depend on.
 
     The order of the data is a function of (seed, epoch), dropout one of (seed, step, rank): there
     is no hidden random state to lose.
     """
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     epoch: int = 0
     """Epochs that are complete."""
@@ -32,9 +129,9 @@ class Position:
     """Steps done in the epoch under way."""
     step: int = 0
     """Optimiser steps done in all."""
-    loss_sums: dict[str, float] = field(default_factory=dict)
+    loss_sums: dict[str, Number] = {}
     """Losses of the epoch under way, each times its windows, and the windows (``windows``)."""
-    history: list[dict[str, float]] = field(default_factory=list)
+    history: list[dict[str, Number]] = []
     """Metrics of every complete epoch."""
 
     @property
@@ -48,28 +145,184 @@ class Position:
         return 0 if best is None else int(best["epoch"])
 
 
-def read_record(folder: Path) -> dict[str, Any]:
-    """Return the record of a checkpoint's folder: ``config``, ``dataset``, ``position``, ``score``.
+class RunRecord(Group):
+    """What a run is: two of the same settings, data, order and units give the same numbers."""
+
+    config: dict[str, Any]
+    """Settings, as JSON holds them."""
+    dataset: DatasetRecord
+    """What it was trained on."""
+    order: DataOrder
+    """The order in which its windows train."""
+    units: tuple[Units, ...] = ()
+    """Which units it predicts, where those are not all of the data set's."""
+
+    @property
+    def indices_by_subject(self) -> dict[str, np.ndarray]:
+        """Index of each predicted unit among the data set's, by subject; empty if all are."""
+        return {subject: units.indices for units in self.units for subject in units.subjects}
+
+    @property
+    def chosen_by(self) -> Score:
+        """What the run's checkpoints are chosen by."""
+        return Score(self.config["train"]["score"])
+
+
+def _plain(name: str) -> str:
+    if not _FILE.fullmatch(name):
+        raise ValueError(f"{name!r} is no name of a checkpoint's file")
+    return name
+
+
+FileName = Annotated[str, AfterValidator(_plain)]
+
+
+class Piece(Group):
+    """Part of a tensor of the model, or all of it, in a file of weights."""
+
+    file: FileName
+    """Which file; the tensor has its own name there."""
+    units: tuple[int, int] | None = None
+    """The units [start, stop) that it is of, along the tensor's first axis; None: all of it."""
+
+
+class Record(RunRecord):
+    """What a checkpoint's folder holds: a run, how far it has come, and the folder's files."""
+
+    version: Literal[1] = VERSION
+    """Of this record's form."""
+    scans: tuple[ScanKey, ...]
+    """Rows of the normalisation."""
+    position: Position
+    """How far the run has come."""
+    score: float | None
+    """What checkpoints are chosen by; None within an epoch."""
+    unsent: list[Any]
+    """Points of the curves that are recorded nowhere else yet, as who sends them keeps them."""
+    weights: dict[str, Annotated[tuple[Piece, ...], Field(min_length=1)]] = Field(min_length=1)
+    """Where each tensor of the model lies; the pieces of one in the order of their units."""
+    checksums: dict[FileName, str]
+    """xxh3_128 of the other files, by name."""
+
+    @property
+    def run(self) -> RunRecord:
+        """What the run is."""
+        return RunRecord(**{name: getattr(self, name) for name in RunRecord.model_fields})
+
+    @property
+    def weight_files(self) -> tuple[str, ...]:
+        """Files that hold the weights."""
+        pieces = (piece for pieces in self.weights.values() for piece in pieces)
+        return tuple(dict.fromkeys(piece.file for piece in pieces))
+
+    @model_validator(mode="after")
+    def _weights_are_whole(self) -> Self:
+        unknown = set(self.weight_files) - set(self.checksums)
+        if unknown:
+            raise ValueError(f"weights lie in {', '.join(sorted(unknown))}, without a checksum")
+        for name, pieces in self.weights.items():
+            edges = [piece.units or (0, 0) for piece in pieces]
+            starts, stops = [start for start, _ in edges], [0, *(stop for _, stop in edges)]
+            if pieces != (Piece(file=pieces[0].file),) and starts != stops[:-1]:
+                raise ValueError(f"pieces of {name} leave units out, or hold some twice: {edges}")
+        return self
+
+
+def write_record(folder: Path, record: Record) -> None:
+    """Write the record of a checkpoint's folder."""
+    (folder / RECORD).write_text(json.dumps(record.model_dump(), indent=1))
+
+
+def read_record(folder: Path) -> Record:
+    """Return the record of a checkpoint's folder.
 
     Raises
     ------
     InputError
-        If it has none, or a damaged one.
+        If it has none, a damaged one, or one of another version.
     """
     return record_at(Storage.at(str(folder)), RECORD)
 
 
-def record_at(storage: Storage, name: str) -> dict[str, Any]:
+def record_at(storage: Storage, name: str) -> Record:
+    """Return the record in a file; see :func:`read_record`."""
     where = storage.describe(name)
     try:
-        record = json.loads(storage.read(name))
-    except (OSError, ValueError) as error:
+        return parse_record(storage.read(name), where)
+    except OSError as error:
         raise InputError(f"{where}: damaged, or no checkpoint's record: {error}") from error
-    if not isinstance(record, dict) or not record.keys() >= _KEYS:
-        raise InputError(f"{where}: damaged, or no checkpoint's record: settings are missing")
-    return record
 
 
-def record_score(record: Mapping[str, Any]) -> Score:
-    """Return what the checkpoints of a run are chosen by."""
-    return Score(record["config"]["train"]["score"])
+def parse_record(content: bytes | str, where: str) -> Record:
+    """Return the record that a file's content is; `where` names the file in messages."""
+    try:
+        found = json.loads(content)
+    except ValueError as error:
+        raise InputError(f"{where}: damaged, or no checkpoint's record: {error}") from error
+    version = found.get("version") if isinstance(found, dict) else None
+    if version != VERSION:
+        raise InputError(
+            f"{where}: no checkpoint's record of version {VERSION}, which is accepted; it has "
+            f"{version}"
+        )
+    try:
+        return Record.model_validate(found)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"]))
+        raise InputError(f"{where}: damaged: {field}: {first['msg']}") from error
+
+
+def check_same_run(before: RunRecord, now: RunRecord) -> None:
+    """Refuse to go on from a checkpoint of other settings, data or units.
+
+    Its numbers would mean nothing.
+
+    Parameters
+    ----------
+    before : RunRecord
+        The checkpoint's.
+    now : RunRecord
+        What is asked for.
+
+    Raises
+    ------
+    InputError
+        If they differ in what decides a run's numbers.
+    """
+    name = now.config["name"]
+    found, wanted = _deciding(now), _deciding(before)
+    for key in {**wanted, **found}:
+        if found.get(key) != wanted.get(key):
+            raise InputError(
+                f"--{key} is {found.get(key)!r}, but run {name} was started with "
+                f"{wanted.get(key)!r}: continue it with that, or give another --name"
+            )
+    if before.dataset.checksum != now.dataset.checksum:
+        raise InputError(
+            f"{now.dataset.location}: not the data set that run {name} was started on "
+            f"(checksum {now.dataset.checksum[:_SHORT]}, then "
+            f"{before.dataset.checksum[:_SHORT]}): give another --name"
+        )
+    if before.units != now.units:
+        raise InputError(
+            f"--data.voxels {now.config['data']['voxels']}: other units than run {name} was "
+            f"started with ({_count(now)}, then {_count(before)}): continue it with those, or "
+            "give another --name"
+        )
+    if before.order != now.order:
+        raise InputError(
+            f"run {name}: its checkpoint was trained in another order of the data "
+            f"({before.order}) than this job's ({now.order}): give another --name"
+        )
+
+
+def _deciding(run: RunRecord) -> dict[str, Any]:
+    """Return the settings that a run's numbers depend on; how a sweep chose them is not among."""
+    free = marked_settings(TrainJob, Mark.FREE)
+    training = {key: run.config[key] for key in TrainJob.model_fields if key in run.config}
+    return {key: value for key, value in flat_settings(training).items() if key not in free}
+
+
+def _count(run: RunRecord) -> str:
+    return ", ".join(units.summary for units in run.units) or "all"

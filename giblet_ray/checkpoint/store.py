@@ -8,13 +8,14 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
 
 from giblet_ray.checkpoint.files import damage
-from giblet_ray.checkpoint.record import RECORD, Position, record_at, record_score
+from giblet_ray.checkpoint.record import RECORD, Record, record_at
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
 
+SWEEP = "sweep.json"
+"""What a folder holds that is a sweep's."""
 _KEPT = 2
 """Latest checkpoints that are kept, beside the best: if one is damaged, there is one before it."""
 _NAME = re.compile(r"epoch-(?P<epoch>[0-9]{4,})-step-(?P<step>[0-9]{7,})")
@@ -94,7 +95,7 @@ def open_latest(
     yield None
 
 
-def latest_record(storage: Storage, run: str) -> dict[str, Any] | None:
+def latest_record(storage: Storage, run: str) -> Record | None:
     """Return the record of a run's latest checkpoint, or None if it has none."""
     records = sound_records(storage, run)
     names = _newest_first(records)
@@ -104,17 +105,25 @@ def latest_record(storage: Storage, run: str) -> dict[str, Any] | None:
 def epoch_history(storage: Storage, run: str) -> list[dict[str, float]]:
     """Return the metrics of every epoch of a run, as its latest checkpoint has them."""
     record = latest_record(storage, run)
-    return [] if record is None else Position(**record["position"]).history
+    return [] if record is None else record.position.history
 
 
 def checkpoint_names(storage: Storage, run: str) -> list[str]:
-    """Return the path of every complete checkpoint below a run's folder."""
-    return [
-        posixpath.dirname(name) for name in storage.names(run) if posixpath.basename(name) == RECORD
-    ]
+    """Return the path of every complete checkpoint of a run; a sweep's folder holds runs, and none.
+
+    Of a checkpoint's own folder, that is the folder.
+    """
+    records = [name for name in storage.names(run) if posixpath.basename(name) == RECORD]
+    folders = [posixpath.dirname(name) for name in records]
+    return [name for name in folders if name == run or posixpath.dirname(name) == run]
 
 
-def sound_records(storage: Storage, run: str) -> dict[str, dict[str, Any]]:
+def is_sweep(storage: Storage, name: str) -> bool:
+    """Whether a folder is that of a sweep, whose runs lie below it."""
+    return storage.size(posixpath.join(name, SWEEP)) is not None
+
+
+def sound_records(storage: Storage, run: str) -> dict[str, Record]:
     """Return the record of every checkpoint below a run's folder, by the checkpoint's path.
 
     Left out are those whose record is damaged: what is wrong with it, a run says that would go on
@@ -127,7 +136,7 @@ def sound_records(storage: Storage, run: str) -> dict[str, dict[str, Any]]:
     return records
 
 
-def best_checkpoint(storage: Storage, run: str) -> tuple[str, dict[str, Any]] | None:
+def best_checkpoint(storage: Storage, run: str) -> tuple[str, Record] | None:
     """Return the path and the record of a run's best checkpoint, or None if the run has none.
 
     One from within an epoch, which has no score, counts only if there is no other.
@@ -146,16 +155,16 @@ def best_checkpoint(storage: Storage, run: str) -> tuple[str, dict[str, Any]] | 
     return None
 
 
-def best_of(records: Mapping[str, dict[str, Any]]) -> str | None:
+def best_of(records: Mapping[str, Record]) -> str | None:
     """Return the path of the best of a run's checkpoints, or None if there are none.
 
     Where no score is a number, the latest is.
     """
-    names = sorted(records, key=lambda name: records[name]["position"]["step"])
+    names = sorted(records, key=lambda name: records[name].position.step)
     if not names:
         return None
-    score = record_score(records[names[0]])
-    return score.best(names, lambda name: records[name]["score"]) or names[-1]
+    score = records[names[0]].chosen_by
+    return score.best(names, lambda name: records[name].score) or names[-1]
 
 
 def fetch_best_checkpoint(storage: Storage, run: str) -> Path | None:

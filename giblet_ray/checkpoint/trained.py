@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
-from giblet_ray.checkpoint.files import NORMALISATION, WEIGHTS, damage
-from giblet_ray.checkpoint.record import read_record
+from giblet_ray.checkpoint.files import NORMALISATION, damage, load_weights
+from giblet_ray.checkpoint.record import Record, read_record
 from giblet_ray.checkpoint.store import local_checkpoint
 from giblet_ray.config import ModelConfig
 from giblet_ray.dataset.config import DataConfig
@@ -35,11 +33,11 @@ class Encoder:
     ----------
     model : MultimodalEncoder
         In evaluation mode.
-    record : dict
-        Configuration (``config``), data set (``dataset``) and position (``position``, ``score``).
+    record : Record
+        What was trained on what, and how far.
     """
 
-    def __init__(self, model: MultimodalEncoder, record: dict[str, Any]) -> None:
+    def __init__(self, model: MultimodalEncoder, record: Record) -> None:
         self.model = model
         self.record = record
 
@@ -62,27 +60,28 @@ class Encoder:
             If there is no complete checkpoint, or it does not fit the data set.
         """
         folder = local_checkpoint(str(path))
-        if problem := damage(folder, (WEIGHTS, NORMALISATION)):
+        record = read_record(folder)
+        if problem := damage(folder, (*record.weight_files, NORMALISATION)):
             raise InputError(problem)
         try:
-            encoder = cls.build(read_record(folder), load_file(folder / WEIGHTS), device)
+            encoder = cls.build(record, load_weights(folder, record), device)
         except (OSError, RuntimeError, SafetensorError) as error:
             reason = " ".join(str(error).split())
             raise InputError(
-                f"{folder / WEIGHTS}: not the weights of this run: {reason}"
+                f"{folder / record.weight_files[0]}: not the weights of this run: {reason}"
             ) from error
         if dataset is not None:
             encoder.check(dataset)
         return encoder
 
     @classmethod
-    def build(cls, record: dict[str, Any], weights: Mapping[str, Tensor], device: str) -> Encoder:
+    def build(cls, record: Record, weights: Mapping[str, Tensor], device: str) -> Encoder:
         """Build the model that a record describes around its weights.
 
         Parameters
         ----------
-        record : dict
-            A checkpoint's; see :func:`read_record`.
+        record : Record
+            A checkpoint's.
         weights : mapping of str to Tensor
             By name in the model. They are taken as they are, not copied, unless they have to move
             to the device: processes that share them share their memory.
@@ -94,14 +93,10 @@ class Encoder:
         RuntimeError
             If a weight is missing, unknown, or of another shape.
         """
-        values = {
-            name: ValueType.model_validate(kind)
-            for name, kind in record["dataset"]["values"].items()
-        }
-        data = DataConfig.model_validate(record["config"]["data"])
-        settings = ModelConfig.model_validate(record["config"]["model"])
+        data = DataConfig.model_validate(record.config["data"])
+        settings = ModelConfig.model_validate(record.config["model"])
         with torch.device("meta"):  # no memory, and no random numbers, for what is replaced below
-            model = build_encoder(settings, data, values, record["dataset"]["n_voxels"])
+            model = build_encoder(settings, data, record.dataset.values, record.dataset.n_voxels)
         model.load_state_dict(weights, assign=True)
         return cls(model.to(device).eval(), record)
 
@@ -113,26 +108,26 @@ class Encoder:
         InputError
             If shapes, TR, or what made the codes and embeddings differ.
         """
-        trained = self.record["dataset"]
+        trained = self.record.dataset
         where = dataset.storage.location
-        if dataset.manifest.tr_seconds != trained["tr_seconds"]:
+        if dataset.manifest.tr_seconds != trained.tr_seconds:
             raise InputError(
                 f"{where}: TR is {dataset.manifest.tr_seconds:g} s; the model was trained at "
-                f"{trained['tr_seconds']:g} s"
+                f"{trained.tr_seconds:g} s"
             )
-        for name, kind in trained["values"].items():
+        for name, kind in trained.values.items():
             if name == "bold":
                 continue
             part = dataset.manifest.parts.get(name)
-            if part is None or not _holds(part.value, ValueType.model_validate(kind), name):
+            if part is None or not _holds(part.value, kind, name):
                 raise InputError(
                     f"{where}: {name}/ holds {part.value if part else 'nothing'}; the model was "
-                    f"trained on {kind['dtype']} {tuple(kind['shape'])}"
+                    f"trained on {kind}"
                 )
-            if (made := part.made_with) != trained["made_with"].get(name):
+            if (made := part.made_with) != trained.made_with.get(name):
                 raise InputError(
                     f"{where}: {name}/ was made with {made}; the model was trained on "
-                    f"{trained['made_with'].get(name)}"
+                    f"{trained.made_with.get(name)}"
                 )
 
     @torch.inference_mode()

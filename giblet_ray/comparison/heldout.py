@@ -21,7 +21,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -31,7 +30,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from giblet_ray.checkpoint.files import NORMALISATION
-from giblet_ray.checkpoint.record import read_record
+from giblet_ray.checkpoint.record import Record, read_record
 from giblet_ray.checkpoint.store import local_checkpoint
 from giblet_ray.checkpoint.trained import Encoder
 from giblet_ray.comparison.runs import ComparedRun
@@ -103,7 +102,10 @@ class TrainedRun:
         record = read_record(checkpoint)
         job = _job(record, location, checkpoint)
         data = plan_data(job, open_dataset(job.dataset))
-        found, trained = data.dataset.manifest.checksum, record["dataset"]["checksum"]
+        if record.units:  # as the run chose them: their file is needed no more
+            chosen = replace(data.selection, units=record.indices_by_subject)
+            data = replace(data, selection=chosen)
+        found, trained = data.dataset.manifest.checksum, record.dataset.checksum
         if found != trained:
             raise InputError(
                 f"{data.dataset.storage.location}: not the data set that run {run.name} was "
@@ -117,7 +119,7 @@ class TrainedRun:
             run,
             checkpoint,
             data,
-            tuple(ScanKey(subject, stimulus) for subject, stimulus in record["scans"]),
+            record.scans,
             scales["mean_SV"],
             scales["std_SV"],
             scales["valid_V"].astype(bool),
@@ -134,9 +136,10 @@ class TrainedRun:
         return masks
 
 
-def _job(record: dict[str, Any], location: str | None, checkpoint: Path) -> TrainJob:
-    config = {key: value for key, value in record["config"].items() if key in TrainJob.model_fields}
-    config["dataset"] = location or record["dataset"]["location"]
+def _job(record: Record, location: str | None, checkpoint: Path) -> TrainJob:
+    config = {key: value for key, value in record.config.items() if key in TrainJob.model_fields}
+    config["dataset"] = location or record.dataset.location
+    config["data"] = {**config["data"], "voxels": None}
     try:
         return TrainJob(**config)
     except ValidationError as error:

@@ -8,14 +8,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from giblet_ray.config import TrainJob
 from giblet_ray.evaluation.score import VAL_PEARSON, Score
+from giblet_ray.settings import Mark, marked_settings
 
-_GROUPING = ("data.split.", "data.subjects", "data.voxels", "data.window")
+_JUDGED = marked_settings(TrainJob, Mark.JUDGED)
 """With the data set, these decide which TRs and voxels a score is taken over."""
-_NO_SETTINGS = ("name", "dataset", "storage.", "tracking.", "sweep.")
-"""Where a run is kept and what it is called."""
-_FREE = ("data.residence", "train.checkpoint_every_steps", "train.log_every_steps")
-"""Settings that change no number of a training."""
+_UNNAMED = _JUDGED | marked_settings(TrainJob, Mark.FREE)
+"""Settings that are not named among those that differ."""
 _SHORT = 12
 
 
@@ -94,7 +94,7 @@ class ComparedRun:
     @property
     def grouping(self) -> dict[str, Any]:
         """What must be equal for two runs' scores to be about the same thing."""
-        chosen = {k: v for k, v in self.settings.items() if k.startswith(_GROUPING)}
+        chosen = {k: v for k, v in self.settings.items() if k in _JUDGED}
         return {"data set": self.dataset[:32], **dict(sorted(chosen.items()))}
 
     @property
@@ -179,8 +179,8 @@ def settings_that_differ(runs: Sequence[ComparedRun]) -> list[str]:
     return [
         name
         for name in names
-        if not name.startswith(_GROUPING + _NO_SETTINGS)
-        and name not in _FREE
+        if name not in _UNNAMED
+        and not name.startswith("sweep.")
         and len({run.settings.get(name, "") for run in runs}) > 1
     ]
 

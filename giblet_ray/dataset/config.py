@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from giblet_ray.settings import Group, Names, tuple_of_one
+from giblet_ray.settings import Group, Mark, Names, tuple_of_one
 
 Modality = Literal["video", "audio", "text"]
 Modalities = Annotated[tuple[Modality, ...], BeforeValidator(tuple_of_one), Field(min_length=1)]
@@ -40,21 +40,23 @@ class SplitConfig(Group):
 class DataConfig(Group):
     """What is read from the data set, and how."""
 
-    modalities: Modalities = ("video", "audio", "text")
+    modalities: Annotated[Modalities, Mark.READ] = ("video", "audio", "text")
     """Parts of the stimulus that the model sees; an ablation is a subset."""
-    audio: Literal["encodec", "mel"] = "encodec"
+    audio: Annotated[Literal["encodec", "mel"], Mark.READ] = "encodec"
     """Form of the audio: EnCodec codes or mel spectrograms."""
-    subjects: Names = ()
+    subjects: Annotated[Names, Mark.JUDGED] = ()
     """Subjects to train on (default: all in the data set)."""
-    voxels: str | None = None
-    """.npy file of the voxels to predict: a boolean mask (voxels,) or indices (default: all)."""
+    voxels: Annotated[str | None, Mark.JUDGED, Mark.FREE] = None
+    """.npy file of the voxels to predict: a boolean mask (voxels,) or indices (default: all). A run
+    keeps the indices: the file may be moved, and is needed no more to predict."""
     lag_trs: int = Field(3, ge=0)
     """Haemodynamic lag: stimulus at TR t is paired with BOLD at TR t + lag."""
     window: int = Field(1, ge=1)
     """Length of a sample: consecutive TRs."""
-    residence: Literal["auto", "device", "memory", "stream"] = "auto"
-    """Where the data stays while training: on each GPU, in the node's object store, or on disk."""
-    split: SplitConfig = SplitConfig()
+    residence: Annotated[Literal["auto", "device", "memory", "stream"], Mark.FREE] = "auto"
+    """Where the data stays while training: on each GPU, in the node's object store, or on disk. A
+    run that begins by streaming draws another order, and keeps it."""
+    split: Annotated[SplitConfig, Mark.JUDGED] = SplitConfig()
 
     @model_validator(mode="after")
     def _modalities_are_distinct(self) -> Self:

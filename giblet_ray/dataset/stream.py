@@ -36,7 +36,7 @@ no more than a part of a small object store, which would spill what waits in it 
 _AHEAD_TASKS = 4
 """What so many read tasks give may lie in the object store unused."""
 
-_HORIZON_BATCHES = 64
+HORIZON_BATCHES = 64
 """A span that no batch needs for so long is read again rather than held."""
 
 
@@ -48,7 +48,7 @@ class Visit:
     drop: list[Span] = field(default_factory=list)
 
 
-def plan_visits(needs: Sequence[Sequence[Span]], horizon: int = _HORIZON_BATCHES) -> list[Visit]:
+def plan_visits(needs: Sequence[Sequence[Span]], horizon: int = HORIZON_BATCHES) -> list[Visit]:
     """Decide when each span is read and let go of.
 
     Parameters
@@ -92,6 +92,8 @@ class StreamLoader(Prefetching):
         Where batches go.
     context_trs : int
         TRs of the stimulus before a window that its batch has too.
+    horizon : int
+        Batches over which what is needed again is held rather than read again.
     """
 
     def __init__(
@@ -103,10 +105,12 @@ class StreamLoader(Prefetching):
         window: int,
         device: torch.device,
         context_trs: int = 0,
+        horizon: int = HORIZON_BATCHES,
     ) -> None:
         super().__init__(kinds, context_trs, device)
         self._dataset, self._selection = dataset, selection
         self._scans, self._window, self._context_trs = list(scans), window, context_trs
+        self._horizon = horizon
 
     def batches(self, order: Sequence[Windows]) -> Iterator[Batch]:
         """See :class:`giblet_ray.dataset.loader.Loader`."""
@@ -115,7 +119,7 @@ class StreamLoader(Prefetching):
     def _gathered(self, order: Sequence[Windows]) -> Generator[Gathered]:
         rows = StreamedRows(self._selection.parts, self._scans, self._context_trs)
         needs = [self.spans(windows) for windows in order]
-        visits = plan_visits(needs)
+        visits = plan_visits(needs, self._horizon)
         # Closed with this generator, so that no reading goes on for a user who left early.
         with closing(self._read([span for visit in visits for span in visit.read])) as read:
             for windows, spans, visit in zip(order, needs, visits, strict=True):

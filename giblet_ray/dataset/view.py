@@ -12,12 +12,13 @@ import torch
 
 from giblet_ray.dataset.config import DataConfig, SplitConfig
 from giblet_ray.dataset.loader import DeviceLoader, Loader, MemoryLoader
+from giblet_ray.dataset.order import DataOrder, OrderedWindows
 from giblet_ray.dataset.reader import Dataset, Selection
 from giblet_ray.dataset.rows import HeldRows
 from giblet_ray.dataset.schema import ScanKey, ValueType, bold_column
 from giblet_ray.dataset.source import get_blocks
 from giblet_ray.dataset.splits import Split, gap_trs, split_blocks, split_stimuli
-from giblet_ray.dataset.stream import StreamLoader
+from giblet_ray.dataset.stream import HORIZON_BATCHES, StreamLoader
 from giblet_ray.dataset.windows import Windows, cut_windows
 from giblet_ray.errors import InputError
 
@@ -97,21 +98,22 @@ class DataView:
             "made_with": {name: part.made_with for name, part in manifest.parts.items()},
         }
 
-    @property
-    def row_group(self) -> np.ndarray | None:
-        """Row group of each training window, if the data is streamed."""
-        if self.residence != "stream":
-            return None
+    def ordered(self, order: DataOrder) -> OrderedWindows:
+        """Return the windows with the order that they train in."""
         step = self.dataset.manifest.row_group_trs
         groups = [-(-stimulus.n_trs // step) for stimulus in self.dataset.manifest.stimuli]
         first = dict(zip(self.dataset.stimuli, np.cumsum([0, *groups]).tolist(), strict=False))
         first_group = np.array([first[scan.stimulus] for scan in self.scans])
-        return first_group[self.train.scan] + self.train.start // step
+        row_group = first_group[self.train.scan] + self.train.start // step
+        return OrderedWindows(self.train, self.val, row_group, order)
 
-    def loader(self, device: torch.device) -> Loader:
-        """Return what delivers a worker's batches."""
+    def loader(self, device: torch.device, order: DataOrder) -> Loader:
+        """Return what delivers a worker's batches, for windows in some order."""
         if self.residence == "stream":
             shifted = replace(self.selection, lag_trs=self.lag_trs)
+            # Of an order that was drawn for memory every batch visits all row groups: to hold them
+            # until they are needed again would be to hold the data set.
+            horizon = HORIZON_BATCHES if order.streamed else 0
             return StreamLoader(
                 self.dataset,
                 shifted,
@@ -120,6 +122,7 @@ class DataView:
                 self.window,
                 device,
                 self.context_trs,
+                horizon,
             )
         in_blocks = (self.held or self.selection).value_types(self.dataset)
         columns = {name: in_blocks[name] for name in self.selection.columns}

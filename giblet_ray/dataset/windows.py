@@ -1,15 +1,4 @@
-"""Samples and their order: pure functions of numbers that every rank knows.
-
-A sample is a window: `length` consecutive TRs of one scan. An epoch is one permutation of all
-training windows, drawn from (seed, epoch). Global batch s is its s-th slice, and rank r takes the
-r-th part of that::
-
-    permutation(seed, epoch)   | batch 0           | batch 1           | batch 2 ...
-                               | rank 0  | rank 1  | rank 0  | rank 1  | ...
-
-so the global batches are the same whatever the number of ranks, every window is seen once per
-epoch by one rank, and any step can be returned to.
-"""
+"""Samples: windows of consecutive TRs of one scan, as pure numbers that every rank knows."""
 
 from __future__ import annotations
 
@@ -20,9 +9,6 @@ import numpy as np
 
 from giblet_ray.dataset.reader import Span
 from giblet_ray.dataset.schema import ScanKey
-
-STREAM_MIX_ROW_GROUPS = 16
-"""Row groups whose windows are shuffled together where the data is streamed."""
 
 
 @dataclass(frozen=True)
@@ -127,115 +113,13 @@ def _stretches(span: Span, usable: np.ndarray | None) -> list[tuple[int, int]]:
     return [(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]
 
 
-@dataclass(frozen=True)
-class Step:
-    """One optimiser step of one rank.
-
-    Attributes
-    ----------
-    windows : ndarray of int
-        Indices of the rank's windows.
-    n_global : int
-        Windows of all ranks together.
-    """
-
-    windows: np.ndarray
-    n_global: int
-
-
-def epoch_order(n: int, seed: int, epoch: int) -> np.ndarray:
-    """Return the permutation of n windows that an epoch visits, shape (n,)."""
-    return np.random.default_rng([seed, epoch]).permutation(n)
-
-
-def streamed_epoch_order(group: np.ndarray, mix: int, seed: int, epoch: int) -> np.ndarray:
-    """Return a permutation of windows that visits few row groups at a time.
-
-    The row groups are permuted; each one's windows are spread over the places of the `mix` row
-    groups from its own on. About `mix` are open at any time, and one is opened where one has ended:
-    reading them is as steady as using them.
-
-    Parameters
-    ----------
-    group : ndarray of int, shape (n,)
-        Row group of each window.
-    mix : int
-        Row groups whose windows are shuffled together.
-    seed, epoch : int
-        What the permutation is drawn from.
-    """
-    random = np.random.default_rng([seed, epoch])
-    groups, group_index = np.unique(group, return_inverse=True)
-    place = random.permutation(len(groups))[group_index]
-    return np.argsort(place + mix * random.random(len(group)))
-
-
-def epoch_steps(
-    order: np.ndarray, batch_size: int, smallest: int, rank: int, world_size: int
-) -> list[Step]:
-    """Cut an epoch's order into the steps of a rank.
-
-    The last batch holds what is left, if that is at least `smallest` windows; else it is left
-    out of this epoch.
-    """
-    steps = []
-    for start in range(0, len(order), batch_size):
-        batch = order[start : start + batch_size]
-        if len(batch) >= smallest:
-            steps.append(Step(_part(batch, rank, world_size), len(batch)))
-    return steps
-
-
-def streamed_epoch_steps(
-    order: np.ndarray, batch_size: int, smallest: int, lanes: int, rank: int, world_size: int
-) -> list[Step]:
-    """Cut an epoch's order into the steps of a rank that reads stretches of it from disk.
-
-    Batches have the sizes that :func:`epoch_steps` gives them, but their windows come from
-    consecutive stretches of the order, the lanes, so that few row groups are read by two ranks::
-
-        order    | lane 0          | lane 1          |
-        step     | 0 | 1 | 2 | ... | 0 | 1 | 2 | ... |    batch s: the s-th piece of every lane
-        2 ranks    rank 0            rank 1
-        1 rank     rank 0            rank 0
-
-    Batches do not depend on the number of ranks, each of which takes consecutive lanes.
-
-    Parameters
-    ----------
-    order : ndarray of int
-        Windows in the order of the epoch.
-    batch_size, smallest : int
-        As :func:`epoch_steps` takes them.
-    lanes : int
-        Stretches, at least `world_size`.
-    rank, world_size : int
-        The rank, and how many there are.
-    """
-    sizes = np.array(
-        [
-            [len(step.windows) for step in epoch_steps(order, batch_size, smallest, lane, lanes)]
-            for lane in range(lanes)
-        ],
-        dtype=np.int64,
-    )
-    ends = np.cumsum(sizes).reshape(sizes.shape)
-    mine = _part(np.arange(lanes), rank, world_size)
-    return [
-        Step(
-            np.concatenate([order[ends[n, step] - sizes[n, step] : ends[n, step]] for n in mine]),
-            int(sizes[:, step].sum()),
-        )
-        for step in range(sizes.shape[1])
-    ]
-
-
 def rank_part(windows: Windows, rank: int, world_size: int) -> Windows:
     """Return a rank's consecutive share of some windows; shares differ by one at most."""
-    return windows[_part(np.arange(len(windows)), rank, world_size)]
+    return windows[part_of(np.arange(len(windows)), rank, world_size)]
 
 
-def _part(values: np.ndarray, rank: int, world_size: int) -> np.ndarray:
+def part_of(values: np.ndarray, rank: int, world_size: int) -> np.ndarray:
+    """Return a rank's consecutive part of some values; parts differ by one at most."""
     n = len(values)
     return values[n * rank // world_size : n * (rank + 1) // world_size]
 

@@ -9,6 +9,7 @@ from typing import get_args
 
 from pydantic import ValidationError
 
+from giblet_ray.checkpoint.claim import is_claim
 from giblet_ray.dataset.schema import MANIFEST, Manifest
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
@@ -31,7 +32,7 @@ def existing(storage: Storage) -> Manifest | None:
     """
     if storage.is_file():
         raise InputError(f"--out {storage.location}: is a file; a folder is expected")
-    found = storage.entries()
+    found = {name for name in storage.entries() if not is_claim(name)}
     if MANIFEST in found:
         try:
             return Manifest.from_json(storage.read(MANIFEST), storage.describe(MANIFEST))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from giblet_ray.checkpoint.claim import claimed
 from giblet_ray.cluster import connect, outlive_losses
 from giblet_ray.config import PrecomputeJob
 from giblet_ray.dataset.reader import Dataset
@@ -100,26 +101,42 @@ def precompute(job: PrecomputeJob, show: Callable[[str], None]) -> Summary:
         progress.doing = "checking the files"
         before = resume.existing(storage)
         plan = make_plan(job)
-        progress.doing = "verifying what is finished"
-        kept = resume.finished(storage, plan.units, before)
         n_units = len(plan.units)
-        if before is not None and len(kept) == n_units:
-            resume.delete_work(storage)
-            show(f"nothing to do: {storage.location} is finished, and its checksums are right")
-            return Summary(Dataset.open(job.out), 0, n_units, progress.seconds)
-        resume.begin(storage)
         if before is not None:
-            show(f"{n_units - len(kept)} of {n_units} shards are damaged or gone: made again")
-            resume.reopen(storage, kept)
-        elif kept:
-            show(f"kept {len(kept)} of {n_units} shards, finished before and verified")
-        resume.check_space(storage, [unit for unit in plan.units if unit.path not in kept])
+            progress.doing = "verifying what is finished"
+            if len(resume.finished(storage, plan.units, before)) == n_units:
+                resume.delete_work(storage)
+                show(f"nothing to do: {storage.location} is finished, and its checksums are right")
+                return Summary(Dataset.open(job.out), 0, n_units, progress.seconds)
+        with claimed(job.out, "--out"):
+            return _make(job, storage, plan, show, progress)
 
-        records = _make_missing(job, storage, plan, kept, show, progress)
-        resume.delete_leftovers(storage, records)
-        manifest = build_manifest(job, plan, records)
-        write_manifest(storage, manifest)
-        resume.delete_work(storage)
+
+def _make(
+    job: PrecomputeJob,
+    storage: Storage,
+    plan: Plan,
+    show: Callable[[str], None],
+    progress: Progress,
+) -> Summary:
+    """Make what is missing, while no other job works on the folder."""
+    progress.doing = "verifying what is finished"
+    before = resume.existing(storage)
+    kept = resume.finished(storage, plan.units, before)
+    n_units = len(plan.units)
+    resume.begin(storage)
+    if before is not None:
+        show(f"{n_units - len(kept)} of {n_units} shards are damaged or gone: made again")
+        resume.reopen(storage, kept)
+    elif kept:
+        show(f"kept {len(kept)} of {n_units} shards, finished before and verified")
+    resume.check_space(storage, [unit for unit in plan.units if unit.path not in kept])
+
+    records = _make_missing(job, storage, plan, kept, show, progress)
+    resume.delete_leftovers(storage, records)
+    manifest = build_manifest(job, plan, records)
+    write_manifest(storage, manifest)
+    resume.delete_work(storage)
     for note in _notes(manifest):
         show(note)
     n_kept = sum(kept.get(path) is record for path, record in records.items())

@@ -14,7 +14,7 @@ import math
 import os
 import warnings
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +23,7 @@ import ray.data
 import torch
 from ray.data import ActorPoolStrategy, DataContext
 
+from giblet_ray.checkpoint.record import Record
 from giblet_ray.checkpoint.trained import Encoder
 from giblet_ray.cluster import cluster_totals, never_restart
 from giblet_ray.dataset.binary import as_arrays, as_binary
@@ -116,7 +117,7 @@ class Predictor:
 
     Parameters
     ----------
-    record : dict
+    record : Record
         The checkpoint's record.
     weights : ObjectRef
         Of a dict of arrays, by name in the model. On CPUs all actors of a node compute with the
@@ -131,7 +132,7 @@ class Predictor:
 
     def __init__(
         self,
-        record: dict[str, Any],
+        record: Record,
         weights: ray.ObjectRef,
         valid_V: np.ndarray,
         kinds: dict[str, ValueType],

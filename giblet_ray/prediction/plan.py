@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from giblet_ray.checkpoint.files import WEIGHTS, load_valid_voxels
+from giblet_ray.checkpoint.record import Record
 from giblet_ray.checkpoint.store import local_checkpoint
 from giblet_ray.checkpoint.trained import Encoder
 from giblet_ray.config import PredictJob
@@ -71,9 +71,9 @@ def make_plan(job: PredictJob) -> Plan:
     checkpoint, version, run_id = _find_model(job)
     encoder = Encoder.load(checkpoint, dataset)
     record = encoder.record
-    data = DataConfig.model_validate(record["config"]["data"])
+    data = DataConfig.model_validate(record.config["data"])
     parts = stimulus_parts(data)
-    leading = {"codes": record["config"]["model"]["audio_codebooks"]} if "codes" in parts else {}
+    leading = {"codes": record.config["model"]["audio_codebooks"]} if "codes" in parts else {}
     valid_V = load_valid_voxels(checkpoint)
     mask = None if job.mask is None else _find_mask(job.mask, record, dataset)
     lag_trs = data.lag_trs
@@ -84,12 +84,12 @@ def make_plan(job: PredictJob) -> Plan:
             run_id=run_id,
             checkpoint=str(checkpoint),
             weights_sha256=sha256_of_file(checkpoint / WEIGHTS),
-            score=record["score"],
+            score=record.score,
         ),
         dataset=Films(location=dataset.storage.location, checksum=dataset.manifest.checksum),
         tr_seconds=dataset.manifest.tr_seconds,
         lag_trs=lag_trs,
-        value=ValueType(dtype="float32", shape=(record["dataset"]["n_voxels"],)),
+        value=ValueType(dtype="float32", shape=(record.dataset.n_voxels,)),
         masked_voxels=int((~valid_V).sum()),
         mask=mask and Source(name=mask.file.name, sha256=sha256_of_file(mask.file)),
         stimuli=tuple(
@@ -127,27 +127,22 @@ def _checked_stimuli(dataset: Dataset, chosen: Sequence[str]) -> tuple[str, ...]
     return tuple(dict.fromkeys(chosen)) or tuple(names)
 
 
-def _find_mask(file: str, record: dict[str, Any], dataset: Dataset) -> Mask:
+def _find_mask(file: str, record: Record, dataset: Dataset) -> Mask:
     """Read the mask, and make sure that its voxels are those that the model predicts."""
-    mask, n_voxels = read_mask(file), record["dataset"]["n_voxels"]
-    chosen = record["config"]["data"]["voxels"]
-    if chosen is not None:
-        raise InputError(
-            f"--mask {file}: the model predicts the {n_voxels} voxels that data.voxels {chosen} "
-            "chose, and its checkpoint does not hold which of the mask's those are; predict "
-            "without --mask, and place them with that file"
-        )
+    mask, n_voxels = read_mask(file), record.dataset.n_voxels
+    if record.units:
+        n_voxels = record.units[0].of
     if mask.n_voxels != n_voxels:
         raise InputError(
-            f"--mask {file}: has {mask.n_voxels} voxels, where the model predicts {n_voxels}; the "
-            "mask of the scans that it was trained on is accepted"
+            f"--mask {file}: has {mask.n_voxels} voxels, where the model's scans have {n_voxels}; "
+            "the mask of the scans that it was trained on is accepted"
         )
     used = dataset.manifest.provenance.get("bold", {}).get("mask", [])
-    if used and record["dataset"]["checksum"] == dataset.manifest.checksum:
+    if used and record.dataset.checksum == dataset.manifest.checksum:
         found = sha256_of_file(mask.file)
         if found != used[0]["sha256"]:
             raise InputError(
                 f"--mask {file}: not the file that the scans were read with, {used[0]['name']} "
                 f"(checksum {found[:12]}, then {used[0]['sha256'][:12]})"
             )
-    return mask
+    return replace(mask, chosen=record.units[0].indices) if record.units else mask

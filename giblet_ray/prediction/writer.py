@@ -134,7 +134,8 @@ class _NiftiStream:
     def __init__(self, stream: gzip.GzipFile, mask: Mask) -> None:
         self._stream = stream
         # A row has the mask's voxels in C order, a volume lies in Fortran order.
-        self._places_V = np.ravel_multi_index(np.nonzero(mask.inside), mask.inside.shape, order="F")
+        places_V = np.ravel_multi_index(np.nonzero(mask.inside), mask.inside.shape, order="F")
+        self._places_V = places_V if mask.chosen is None else places_V[mask.chosen]
         self._volume_XYZ = np.zeros(mask.inside.size, "<f4")
 
     def add(self, bold_TV: np.ndarray) -> None:

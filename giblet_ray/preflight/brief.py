@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable
 
 from giblet_ray.config import TrainJob
+from giblet_ray.dataset.order import STREAM_MIX_ROW_GROUPS
 from giblet_ray.dataset.splits import gap_trs
 from giblet_ray.dataset.view import DataView
-from giblet_ray.dataset.windows import STREAM_MIX_ROW_GROUPS
 from giblet_ray.preflight.need import Need, gigabytes, gpu_need, host_need
 from giblet_ray.preflight.placement import (
     Cluster,

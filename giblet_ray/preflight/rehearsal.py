@@ -25,6 +25,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from giblet_ray.config import TrainJob
 from giblet_ray.dataset.loader import Loader
 from giblet_ray.dataset.normalise import Normalisation
+from giblet_ray.dataset.order import OrderedWindows
 from giblet_ray.dataset.view import DataView
 from giblet_ray.dataset.windows import Windows
 from giblet_ray.errors import InputError
@@ -32,7 +33,8 @@ from giblet_ray.models.build import build_encoder
 from giblet_ray.preflight.brief import streamed_bytes
 from giblet_ray.preflight.overfit import Overfit, overfit
 from giblet_ray.preflight.sample import Sample, SampleLoader
-from giblet_ray.training.loop import BareLink, Samples, train
+from giblet_ray.training.identity import new_order, run_record
+from giblet_ray.training.loop import BareLink, train
 from giblet_ray.training.step import LossTotals, Ranks, Scores
 
 _STEPS = 3
@@ -141,23 +143,19 @@ class _Rehearsing:
             sample, tables, data.values, data.scans, columns, data.context_trs
         )
         if data.residence == "stream":
-            loader = data.loader(torch.device("cpu"))
+            loader = data.loader(torch.device("cpu"), new_order(job, data))
         normalisation = sample.normalisation(data, tables)
         if ranks > 1:
             # One process stands for all: gradients lie in the buckets that they are reduced from.
             dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
         link = RehearsalLink(ranks)
         size = job.train.batch_size
-        train_windows = _repeated(sample.train, _STEPS * size)
-        n_val = min(len(data.val), size)
-        train(
-            _shortened(job),
-            {"config": {}, "dataset": data.describe()},
-            Samples(train_windows, _repeated(sample.val, n_val), None),
-            loader,
-            normalisation,
-            link,
-        )
+        windows = _repeated(sample.train, _STEPS * size)
+        held_out = _repeated(sample.val, min(len(data.val), size))
+        run = run_record(job, data, None)
+        order = run.order.model_copy(update={"windows": len(windows), "streamed": None})
+        ordered = OrderedWindows(windows, held_out, np.zeros(len(windows), int), order)
+        train(_shortened(job), run, ordered, loader, normalisation, link)
         part = math.ceil(size / (ranks * job.train.accumulation))
         kept = kept_bytes(job, data, loader, _repeated(sample.train, part), normalisation)
         return Rehearsal(

@@ -31,8 +31,8 @@ from giblet_ray.preflight.schedule import describe_schedule
 from giblet_ray.preflight.size import StepSize, step_size
 from giblet_ray.progress import Progress
 from giblet_ray.training.data import plan_data
-from giblet_ray.training.loop import Samples
-from giblet_ray.training.trainer import check_batch, choose_gpu
+from giblet_ray.training.identity import check_batch, new_order
+from giblet_ray.training.trainer import choose_gpu
 
 _KEPT_CHECKPOINTS = 4
 """The best, the last two, and the one that is being written."""
@@ -171,7 +171,7 @@ def epoch_seconds(job: TrainJob, data: DataView, rehearsal: Rehearsal) -> float:
 def _counts(job: TrainJob, data: DataView) -> tuple[int, int, int]:
     """Return the steps, held-out batches and checkpoints of an epoch of one rank."""
     ranks, every = job.scaling.min_workers, job.train.checkpoint_every_steps
-    steps = len(Samples(data.train, data.val, data.row_group).steps(job, 0, 0, ranks))
+    steps = len(data.ordered(new_order(job, data)).steps(0, 0, ranks))
     held_out = len(rank_part(data.val, 0, ranks))
     batches = math.ceil(held_out / max(1, job.train.batch_size // ranks))
     return steps, batches, 1 + ((steps - 1) // every if every else 0)

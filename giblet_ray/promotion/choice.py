@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
-from giblet_ray.checkpoint.record import record_score
+from giblet_ray.checkpoint.record import Record
 from giblet_ray.checkpoint.store import best_checkpoint
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
@@ -58,8 +57,8 @@ def best_trial(store: Store, wanted: str) -> RecordedRun:
     with ThreadPoolExecutor(_READERS) as threads:
         records = list(threads.map(_best_record, ended))
     scored = [(r, run) for r, run in zip(records, ended, strict=True) if r is not None]
-    score = record_score(scored[0][0]) if scored else Score()
-    best = score.best(scored, lambda trial: trial[0]["score"])
+    score = scored[0][0].chosen_by if scored else Score()
+    best = score.best(scored, lambda trial: trial[0].score)
     if best is None:
         raise InputError(
             f"--best-of {wanted}: of its {len(trials)} trials, {len(ended)} were finished or "
@@ -72,6 +71,6 @@ def _names(runs: Mapping[str, RecordedRun]) -> dict[str, str]:
     return {id: run.name for id, run in runs.items()}
 
 
-def _best_record(run: RecordedRun) -> dict[str, Any] | None:
+def _best_record(run: RecordedRun) -> Record | None:
     best = best_checkpoint(Storage.at(run.folder), "") if run.folder else None
     return best[1] if best else None

@@ -6,17 +6,16 @@ held-out TRs of the same data. Any other comparison would mean nothing, and is r
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-from giblet_ray.checkpoint.record import RECORD, record_score
+from giblet_ray.checkpoint.record import RECORD, Record, parse_record
 from giblet_ray.checkpoint.store import best_checkpoint
-from giblet_ray.config import PromoteJob
+from giblet_ray.config import PromoteJob, TrainJob
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
 from giblet_ray.promotion.choice import best_trial, find_run
+from giblet_ray.settings import Mark, flat_settings, marked_settings
 from giblet_ray.tracking.recorded_run import DATASET_TAG, RUN_TAG, RecordedRun
 from giblet_ray.tracking.registry import Registered, find_alias, register, set_alias
 from giblet_ray.tracking.server import MLFLOW_ERRORS, tracking_errors
@@ -39,8 +38,8 @@ class Promotion:
         Version of the registered model.
     run : RecordedRun
         The MLflow run that it is of.
-    record : dict
-        Of its checkpoint: settings, data set, score.
+    record : Record
+        Of its checkpoint.
     replaced : str or None
         The model that the alias named before, in words.
     changed : bool
@@ -50,7 +49,7 @@ class Promotion:
     uri: str
     version: str
     run: RecordedRun
-    record: dict[str, Any]
+    record: Record
     replaced: str | None
     changed: bool
 
@@ -61,10 +60,9 @@ class Promotion:
             "model": self.uri,
             "version": f"{self.version}, of run {self.run.name}",
             "MLflow run": self.run.id,
-            record_score(self.record).label: _value(self.record),
+            self.record.chosen_by.label: _value(self.record),
             "data set": (
-                f"{self.record['dataset']['location']}, "
-                f"checksum {self.record['dataset']['checksum'][:12]}"
+                f"{self.record.dataset.location}, checksum {self.record.dataset.checksum[:12]}"
             ),
             "replaced": replaced if self.changed else "nothing: it was there already",
         }
@@ -75,7 +73,7 @@ class _Candidate:
     """A run's best model: its record, and where it is kept, as a logged model or a checkpoint."""
 
     run: RecordedRun
-    record: dict[str, Any]
+    record: Record
     model_id: str | None
     storage: Storage
     checkpoint: str
@@ -151,7 +149,7 @@ def _candidate(store: Store, run: RecordedRun) -> _Candidate:
         if logged is not None and (record is None or _equal(logged, record)):
             record, model_id = logged, logged_id
             break
-    if record is None or record["score"] is None:
+    if record is None or record.score is None:
         raise InputError(
             f"run {run.name}: no checkpoint that was scored, neither in "
             f"{storage.location} nor in MLflow"
@@ -159,11 +157,12 @@ def _candidate(store: Store, run: RecordedRun) -> _Candidate:
     return _Candidate(run, record, model_id, storage, checkpoint)
 
 
-def _record_in(store: Store, files: str) -> dict[str, Any] | None:
+def _record_in(store: Store, files: str) -> Record | None:
     """Return the record of a logged model's checkpoint, or None if it has none within reach."""
+    where = f"{files}/{RECORD}"
     try:
-        return json.loads(store.read(f"{files}/{RECORD}") or "")
-    except ValueError:
+        return parse_record(store.read(where) or "", where)
+    except InputError:
         return None
 
 
@@ -173,7 +172,7 @@ def _unfinished(run: RecordedRun) -> str | None:
     return "is still running, or was killed: let it end (started again, it continues)"
 
 
-def _not_better(candidate: _Candidate, champion: dict[str, Any] | None, present: str) -> str | None:
+def _not_better(candidate: _Candidate, champion: Record | None, present: str) -> str | None:
     """Say why a candidate should not replace the present model, if it should not."""
     if champion is None:
         return f"cannot be compared with {present}: what that was judged on is out of reach"
@@ -181,26 +180,25 @@ def _not_better(candidate: _Candidate, champion: dict[str, Any] | None, present:
     for name, value in ours.items():
         if value != theirs[name]:
             return f"cannot be compared with {present}: {name} is {value}, there {theirs[name]}"
-    score, ours, theirs = record_score(champion), candidate.record["score"], champion["score"]
-    if ours != theirs and not score.is_better(ours, theirs):
+    one, other = candidate.record.score, champion.score
+    if one != other and not champion.chosen_by.is_better(one, other):
         return f"is worse ({_in_short(candidate.record)}) than {present}"
     return None
 
 
-def _judged_on(record: dict[str, Any]) -> dict[str, str]:
+def _judged_on(record: Record) -> dict[str, str]:
     """Return what decides which numbers a score was computed from, by setting."""
-    data, dataset = record["config"]["data"], record["dataset"]
+    settings = flat_settings(record.config)
     return {
-        "train.score": record_score(record).name,
-        "the data set's checksum": dataset["checksum"][:12],
-        **{f"data.split.{key}": str(value) for key, value in data["split"].items()},
-        "data.subjects": ",".join(sorted({subject for subject, _ in record["scans"]})),
-        "data.voxels": data["voxels"] or "all",
-        "the number of voxels": str(dataset["n_voxels"]),
+        "train.score": record.chosen_by.name,
+        "the data set's checksum": record.dataset.checksum[:12],
+        **{name: str(settings[name]) for name in sorted(marked_settings(TrainJob, Mark.JUDGED))},
+        "data.subjects": ",".join(sorted({scan.subject for scan in record.scans})),
+        "data.voxels": ", ".join(units.summary for units in record.units) or "all",
     }
 
 
-def _in_words(store: Store, present: Registered, record: dict[str, Any] | None) -> str:
+def _in_words(store: Store, present: Registered, record: Record | None) -> str:
     try:
         run = store.run(present.run_id).name
     except MLFLOW_ERRORS:
@@ -212,23 +210,23 @@ def _in_words(store: Store, present: Registered, record: dict[str, Any] | None) 
 def _tags(candidate: _Candidate) -> dict[str, str]:
     """Return what the registry's page shows of a version."""
     record = candidate.record
-    best = record["position"]["history"][-1]
+    best = record.position.history[-1]
     return {
         RUN_TAG: candidate.run.folder,
-        DATASET_TAG: record["dataset"]["checksum"],
-        _SCORE_TAG: repr(record["score"]),
+        DATASET_TAG: record.dataset.checksum,
+        _SCORE_TAG: repr(record.score),
         **{f"best/{name}": repr(value) for name, value in best.items() if "val/" in name},
     }
 
 
-def _equal(one: dict[str, Any] | None, other: dict[str, Any] | None) -> bool:
+def _equal(one: Record | None, other: Record | None) -> bool:
     """Compare records as they are written, in which not-a-number equals itself."""
-    return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
+    return repr(one) == repr(other)
 
 
-def _value(record: dict[str, Any]) -> str:
-    return f"{record['score']:.5f}"
+def _value(record: Record) -> str:
+    return f"{record.score:.5f}"
 
 
-def _in_short(record: dict[str, Any]) -> str:
-    return f"{record_score(record).short} {_value(record)}"
+def _in_short(record: Record) -> str:
+    return f"{record.chosen_by.short} {_value(record)}"

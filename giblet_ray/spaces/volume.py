@@ -39,6 +39,8 @@ class Mask:
     """(X, Y, Z)."""
     affine: NDArray[np.float64]
     """(4, 4), from voxel indices to mm."""
+    chosen: NDArray[np.integer] | None = None
+    """Which of the voxels inside are meant, in their order, counted in C order (None: all)."""
 
     @property
     def n_voxels(self) -> int:

@@ -9,28 +9,17 @@ from __future__ import annotations
 import tempfile
 import time
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 
 from giblet_ray.checkpoint.files import restore_checkpoint, save_checkpoint
-from giblet_ray.checkpoint.record import Position
+from giblet_ray.checkpoint.record import Position, RunRecord
 from giblet_ray.config import TrainConfig, TrainJob
 from giblet_ray.dataset.loader import Loader
 from giblet_ray.dataset.normalise import Normalisation
-from giblet_ray.dataset.schema import ValueType
-from giblet_ray.dataset.windows import (
-    STREAM_MIX_ROW_GROUPS,
-    Step,
-    Windows,
-    epoch_order,
-    epoch_steps,
-    streamed_epoch_order,
-    streamed_epoch_steps,
-)
+from giblet_ray.dataset.order import OrderedWindows
 from giblet_ray.evaluation.metrics import VoxelMetrics
 from giblet_ray.evaluation.score import Score
 from giblet_ray.models.build import build_encoder
@@ -89,43 +78,6 @@ class BareLink:
         """Say nothing."""
 
 
-@dataclass(frozen=True)
-class Samples:
-    """The windows of a training, in numbers alone.
-
-    Attributes
-    ----------
-    train, val : Windows
-        Samples that train and that judge.
-    row_group : ndarray of int or None
-        Row group of each training window, if the data is streamed.
-    """
-
-    train: Windows
-    val: Windows
-    row_group: np.ndarray | None
-
-    def steps(self, job: TrainJob, epoch: int, rank: int, world_size: int) -> list[Step]:
-        """Return a rank's steps of an epoch (counted from 0)."""
-        n, seed, size = len(self.train), job.train.seed, job.train.batch_size
-        smallest = smallest_batch(job)
-        if self.row_group is None:
-            return epoch_steps(epoch_order(n, seed, epoch), size, smallest, rank, world_size)
-        order = streamed_epoch_order(self.row_group, STREAM_MIX_ROW_GROUPS, seed, epoch)
-        lanes = job.scaling.max_workers
-        return streamed_epoch_steps(order, size, smallest, lanes, rank, world_size)
-
-
-def smallest_batch(job: TrainJob) -> int:
-    """Return the windows that a global batch needs for every rank to compute its part.
-
-    Each accumulated part of a rank needs a window, and two rows for BatchNorm's statistics. The
-    ranks are as many as there may ever be: batches do not change when an elastic run does.
-    """
-    alone = job.data.window == 1 and job.model.batch_norm == "batch"
-    return job.scaling.max_workers * job.train.accumulation * (2 if alone else 1)
-
-
 def is_finished(position: Position, settings: TrainConfig) -> bool:
     """Whether all epochs are done, or the last `patience` of them brought nothing better."""
     if position.epoch >= settings.epochs:
@@ -136,8 +88,8 @@ def is_finished(position: Position, settings: TrainConfig) -> bool:
 
 def train(
     job: TrainJob,
-    record: dict[str, Any],
-    samples: Samples,
+    run: RunRecord,
+    windows: OrderedWindows,
     loader: Loader,
     normalisation: Normalisation,
     link: Link,
@@ -148,10 +100,10 @@ def train(
     ----------
     job : TrainJob
         Settings of the run.
-    record : dict
-        What checkpoints hold besides their state; ``record["dataset"]`` has the shapes.
-    samples : Samples
-        Windows of all ranks.
+    run : RunRecord
+        What is trained on what, as checkpoints record it.
+    windows : OrderedWindows
+        Of all ranks.
     loader : Loader
         Delivers this rank's batches.
     normalisation : Normalisation
@@ -162,19 +114,16 @@ def train(
     Raises
     ------
     InputError
-        If the loss is not finite.
+        If the loss is not finite, or the checkpoint to go on from is of another run.
     """
     settings, rank, world_size, device = job.train, link.rank, link.world_size, link.device
     torch.manual_seed(settings.seed)
-    values = {
-        name: ValueType.model_validate(kind) for name, kind in record["dataset"]["values"].items()
-    }
-    model = build_encoder(job.model, job.data, values, record["dataset"]["n_voxels"])
+    model = build_encoder(job.model, job.data, run.dataset.values, run.dataset.n_voxels)
     model.to(device)
     optimizer = build_optimizer(
         model, job.optimizer.lr, job.optimizer.weight_decay, job.optimizer.betas
     )
-    steps_per_epoch = len(samples.steps(job, 0, rank, world_size))
+    steps_per_epoch = len(windows.steps(0, rank, world_size))
     total_steps = settings.epochs * steps_per_epoch
     schedule = build_schedule(
         optimizer,
@@ -185,7 +134,7 @@ def train(
     position = Position()
     with link.resume() as folder:
         if folder is not None:
-            position = restore_checkpoint(folder, model, optimizer, schedule)
+            position = restore_checkpoint(folder, run, model, optimizer, schedule)
             if rank == 0:
                 link.show(f"continuing after epoch {position.epoch}, step {position.step}")
     ranks = Ranks(model, world_size, device, job.model.batch_norm == "frozen")
@@ -198,14 +147,14 @@ def train(
             return link.report(metrics, None, position.name)
         with tempfile.TemporaryDirectory() as name:
             folder, state = Path(name), (model, optimizer, schedule)
-            save_checkpoint(folder, *state, position, normalisation, record, voxels, link.unsent())
+            save_checkpoint(folder, *state, position, normalisation, run, voxels, link.unsent())
             link.report(metrics, folder, position.name)
 
     while not is_finished(position, settings):
-        steps = samples.steps(job, position.epoch, rank, world_size)[position.step_in_epoch :]
+        steps = windows.steps(position.epoch, rank, world_size)[position.step_in_epoch :]
         totals = LossTotals(position.loss_sums, device)
         waited, started, rows = loader.seconds_waited, time.perf_counter(), 0
-        batches = loader.batches([samples.train[step.windows] for step in steps])
+        batches = loader.batches([windows.train[step.windows] for step in steps])
         for step, batch in zip(steps, batches, strict=True):
             seed_dropout(settings.seed, position.step, rank)
             learning_rate = optimizer.param_groups[0]["lr"]
@@ -235,7 +184,7 @@ def train(
             "train/data_wait_share": (loader.seconds_waited - waited) / seconds,
             "train/seconds": seconds,
         }
-        voxels, val_metrics = scores.evaluate(ranks, loader, samples.val, rank)
+        voxels, val_metrics = scores.evaluate(ranks, loader, windows.val, rank)
         position.epoch += 1
         position.step_in_epoch, position.loss_sums = 0, {}
         metrics = {**train_metrics, **val_metrics, **speed, **memory.bytes()}

@@ -77,12 +77,8 @@ def log_checkpoint(uri: str, run_id: str, checkpoint: Path) -> str:
         If the checkpoint cannot be loaded.
     """
     encoder = Encoder.load(checkpoint)
-    kinds = encoder.record["dataset"]["values"]
-    inputs = {
-        name: (kind["dtype"], tuple(kind["shape"]))
-        for name, kind in kinds.items()
-        if name != "bold"
-    }
+    kinds = encoder.record.dataset.values
+    inputs = {name: (kind.dtype, kind.shape) for name, kind in kinds.items() if name != "bold"}
     outputs = {"bold": ("float32", (encoder.model.n_voxels,))}
     files = [checkpoint / name for name in _SERVED if (checkpoint / name).exists()]
     return log_model(uri, run_id, MODEL_NAME, files, _LOADER, inputs, outputs)

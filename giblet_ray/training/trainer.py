@@ -9,17 +9,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import yaml
 
-from giblet_ray.checkpoint.record import Position
-from giblet_ray.checkpoint.store import best_checkpoint, latest_record
+from giblet_ray.checkpoint.claim import claimed
+from giblet_ray.checkpoint.record import Position, RunRecord
+from giblet_ray.checkpoint.store import best_checkpoint, is_sweep, latest_record
 from giblet_ray.cluster import cluster_totals, connect
 from giblet_ray.config import TrainJob
 from giblet_ray.dataset.normalise import Normalisation
+from giblet_ray.dataset.order import DataOrder
 from giblet_ray.dataset.residence import hold_blocks, normalise, place_data, read_rows
-from giblet_ray.dataset.storage import Storage, absolute
+from giblet_ray.dataset.storage import Storage
 from giblet_ray.dataset.view import DataView
 from giblet_ray.errors import InputError
 from giblet_ray.evaluation.score import VAL_PEARSON, Score
@@ -30,18 +31,12 @@ from giblet_ray.tracking.finish import RunEnd
 from giblet_ray.tracking.mlflow_run import MlflowRun, ending
 from giblet_ray.tracking.recorded_run import DATASET_TAG
 from giblet_ray.tracking.server import tracking_errors
-from giblet_ray.tracking.sqlite import absolute_uri
-from giblet_ray.training.board import claimed_board
 from giblet_ray.training.data import plan_data
-from giblet_ray.training.loop import is_finished, smallest_batch
+from giblet_ray.training.identity import check_batch, check_order, run_record
+from giblet_ray.training.loop import is_finished
+from giblet_ray.training.monitor import started_monitor
 from giblet_ray.training.report import report_best
 from giblet_ray.training.worker_group import run_workers
-
-_FREE_TO_CHANGE = {
-    "data": {"residence"},
-    "train": {"checkpoint_every_steps", "log_every_steps"},
-}
-"""Settings that may differ when a run is continued: they change no number of it."""
 
 
 @dataclass(frozen=True)
@@ -119,41 +114,49 @@ def fit(job: TrainJob, show: Callable[[str], None]) -> Trained:
     Raises
     ------
     InputError
-        For settings that the data set, the cluster or an earlier run of this name do not allow.
+        For settings that the data set, the cluster or an earlier run of this name do not allow, or
+        if another job works on the run.
     """
     data = plan_data(job)
     check_batch(job, data)
-    record = {"config": saved_config(job), "dataset": data.describe()}
     storage = Storage.at(job.storage.path)
-    before = latest_record(storage, job.name)
-    if before is not None:
-        _check_same_run(job.name, before, record)
-    position = Position() if before is None else Position(**before["position"])
-    finished = is_finished(position, job.train)
+    if is_sweep(storage, job.name):
+        raise InputError(f"--name {job.name}: is a sweep already; give another --name")
+    run_record(job, data, latest_record(storage, job.name))
     # Until here, nothing has been started or written: mistakes are told within seconds.
+    with claimed(storage.describe(job.name), "--name"):
+        return _fit(job, data, storage, show)
+
+
+def _fit(job: TrainJob, data: DataView, storage: Storage, show: Callable[[str], None]) -> Trained:
+    """Train, while no other job works on the run."""
+    before = latest_record(storage, job.name)
+    position = Position() if before is None else before.position
+    finished = is_finished(position, job.train)
     connect()
     use_gpu = choose_gpu(job)
     data = place_data(data, job.data.residence, use_gpu)
+    run = run_record(job, data, before)
     if not finished:
+        check_order(job, data, run.order)
         check_training(job, data, use_gpu, show)
     run_folder = storage.describe(job.name)
-    with claimed_board(run_folder, job.scaling.max_failures) as board:
-        mlflow_run = MlflowRun(job.tracking.uri, job.tracking.experiment, job.name, run_folder)
-        end = RunEnd(mlflow_run, storage, job.name, job.tracking.patience_seconds, show)
-        with ending(end):
-            _describe_run(job, data, record, position, mlflow_run, show)
-            if finished:
-                show(f"run {job.name} is finished already; another --name trains anew")
-            else:
-                _train_on_workers(job, use_gpu, data, record, mlflow_run, board, show)
-            found = best_checkpoint(storage, job.name)
-            after = latest_record(storage, job.name)
-            if found is None or after is None:
-                raise InputError(f"{run_folder}: the run's checkpoints are gone")
-            best = storage.fetch(found[0])
-            position = Position(**after["position"])
-            score, log_model = Score(job.train.score), job.tracking.log_model
-            end.report = partial(report_best, mlflow_run, best, position.history, score, log_model)
+    mlflow_run = MlflowRun(job.tracking.uri, job.tracking.experiment, job.name, run_folder)
+    end = RunEnd(mlflow_run, storage, job.name, job.tracking.patience_seconds, show)
+    with ending(end):
+        _describe_run(job, data, run, position, mlflow_run, show)
+        if finished:
+            show(f"run {job.name} is finished already; another --name trains anew")
+        else:
+            _train_on_workers(job, use_gpu, data, run, mlflow_run, show)
+        found = best_checkpoint(storage, job.name)
+        after = latest_record(storage, job.name)
+        if found is None or after is None:
+            raise InputError(f"{run_folder}: the run's checkpoints are gone")
+        best = storage.fetch(found[0])
+        position = after.position
+        score, log_model = Score(job.train.score), job.tracking.log_model
+        end.report = partial(report_best, mlflow_run, best, position.history, score, log_model)
     where = data.dataset.storage.location
     best_location = storage.describe(found[0])
     return Trained(where, run_folder, score, best_location, best, mlflow_run, position, finished)
@@ -162,13 +165,13 @@ def fit(job: TrainJob, show: Callable[[str], None]) -> Trained:
 def _describe_run(
     job: TrainJob,
     data: DataView,
-    record: dict[str, Any],
+    run: RunRecord,
     position: Position,
     mlflow_run: MlflowRun,
     show: Callable[[str], None],
 ) -> None:
     """Record what is trained on what, and earlier epochs, as far as MLflow does not have it."""
-    where, checksum = data.dataset.storage.location, record["dataset"]["checksum"]
+    where, checksum = data.dataset.storage.location, run.dataset.checksum
     if mlflow_run.is_new and position.step > 0:
         show(
             f"run {job.name} is not in MLflow, or was deleted there: it is recorded anew, but for "
@@ -178,17 +181,16 @@ def _describe_run(
         if is_finished(position, job.train) and mlflow_run.has_tag(DATASET_TAG):
             return
         mlflow_run.epochs(position.history)
-        mlflow_run.text(yaml.safe_dump(record["config"], sort_keys=False), "config.yaml")
-        mlflow_run.describe(flat_settings(record["config"]), where, checksum)
+        mlflow_run.text(yaml.safe_dump(run.config, sort_keys=False), "config.yaml")
+        mlflow_run.describe(flat_settings(run.config), where, checksum)
 
 
 def _train_on_workers(
     job: TrainJob,
     use_gpu: bool,
     data: DataView,
-    record: dict[str, Any],
+    run: RunRecord,
     mlflow_run: MlflowRun,
-    board: Any,
     show: Callable[[str], None],
 ) -> None:
     """Read the data, and let the workers train."""
@@ -199,9 +201,10 @@ def _train_on_workers(
         data = hold_blocks(data, rows)
         progress.doing = "z-scoring BOLD"
         normalisation = normalise(data, rows)
-    for line in _describe_data(job, data, normalisation):
+    for line in _describe_data(data, run.order, normalisation):
         show(line)
-    run_workers(job, use_gpu, data, record, normalisation, mlflow_run.address, board, show)
+    with started_monitor(job.scaling.max_failures) as monitor:
+        run_workers(job, use_gpu, data, run, normalisation, mlflow_run.address, monitor, show)
 
 
 def choose_gpu(job: TrainJob) -> bool:
@@ -230,63 +233,7 @@ def choose_gpu(job: TrainJob) -> bool:
     return use_gpu
 
 
-def check_batch(job: TrainJob, data: DataView) -> None:
-    """Make sure that every batch can be cut into parts for all workers.
-
-    Raises
-    ------
-    InputError
-        If it is too small, or larger than the training split.
-    """
-    smallest = smallest_batch(job)
-    if job.train.batch_size < smallest:
-        raise InputError(
-            f"--train.batch_size {job.train.batch_size}: {job.scaling.max_workers} workers with "
-            f"{job.train.accumulation} accumulated parts need at least {smallest} windows"
-        )
-    if job.train.batch_size > len(data.train):
-        raise InputError(
-            f"--train.batch_size {job.train.batch_size} is larger than the training split of "
-            f"{len(data.train)} windows; use at most {len(data.train)}"
-        )
-
-
-def saved_config(job: TrainJob) -> dict[str, Any]:
-    """Return the settings as they are saved with the run."""
-    config = job.model_dump(mode="json")
-    config["dataset"] = absolute(job.dataset)
-    config["storage"]["path"] = absolute(job.storage.path)
-    config["tracking"]["uri"] = absolute_uri(job.tracking.uri)
-    return config
-
-
-def _check_same_run(name: str, before: dict[str, Any], record: dict[str, Any]) -> None:
-    """Refuse to continue a run with other settings or data: its numbers would mean nothing."""
-    found, wanted = (flat_settings(_deciding(r["config"])) for r in (record, before))
-    for key in {**wanted, **found}:
-        if found.get(key) != wanted.get(key):
-            raise InputError(
-                f"--{key} is {found.get(key)!r}, but run {name} was started with "
-                f"{wanted.get(key)!r}: continue it with that, or give another --name"
-            )
-    if before["dataset"]["checksum"] != record["dataset"]["checksum"]:
-        raise InputError(
-            f"{record['dataset']['location']}: not the data set that run {name} was started on "
-            f"(checksum {record['dataset']['checksum'][:12]}, then "
-            f"{before['dataset']['checksum'][:12]}): give another --name"
-        )
-
-
-def _deciding(config: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings that a run's numbers depend on."""
-    groups = ("data", "model", "loss", "optimizer", "train")
-    return {
-        group: {k: v for k, v in config[group].items() if k not in _FREE_TO_CHANGE.get(group, ())}
-        for group in groups
-    }
-
-
-def _describe_data(job: TrainJob, data: DataView, normalisation: Normalisation) -> Iterator[str]:
+def _describe_data(data: DataView, order: DataOrder, normalisation: Normalisation) -> Iterator[str]:
     """Say what is trained on, and whatever is not."""
     subjects = len(data.selection.subjects)
     yield (
@@ -306,6 +253,13 @@ def _describe_data(job: TrainJob, data: DataView, normalisation: Normalisation) 
     )
     if rest:
         yield f"{rest} training TRs fill no window of {data.window} TRs: left out"
-    last = len(data.train) % job.train.batch_size
-    if 0 < last < smallest_batch(job):
-        yield f"the last {last} windows of each epoch's order are too few for a batch: left out"
+    if order.left_out:
+        yield (
+            f"the last {order.left_out} windows of each epoch's order are too few for a batch: "
+            "left out"
+        )
+    if data.residence == "stream" and order.streamed is None:
+        yield (
+            "the run began with its data in memory and keeps that order: every row group is read "
+            "again for each batch that it is in, which takes long"
+        )

@@ -14,7 +14,7 @@ import ray.train
 import ray.train.torch
 from ray.train.collective import broadcast_from_rank_zero
 
-from giblet_ray.checkpoint.record import read_record
+from giblet_ray.checkpoint.record import RunRecord, read_record
 from giblet_ray.checkpoint.store import keep_checkpoint, open_latest
 from giblet_ray.config import TrainJob
 from giblet_ray.dataset.loader import DeviceLoader
@@ -22,7 +22,7 @@ from giblet_ray.dataset.storage import Storage
 from giblet_ray.dataset.view import DataView
 from giblet_ray.errors import InputError
 from giblet_ray.tracking.points import RunAddress, keep_unsent
-from giblet_ray.training.loop import Samples, train
+from giblet_ray.training.loop import train
 
 if TYPE_CHECKING:
     from giblet_ray.tracking.metric_log import MetricLog
@@ -39,19 +39,19 @@ def train_worker(config: dict[str, Any]) -> None:
     """Train as one of Ray Train's workers."""
     job: TrainJob = config["job"]
     data: DataView = config["data"]
-    board: Any = config["board"]
-    fatal, _ = ray.get(board.fatal.remote())
+    monitor: Any = config["monitor"]
+    fatal, _ = ray.get(monitor.fatal.remote())
     if fatal is not None:
         return  # started again after an error that would only come again: the driver raises it
-    link = TrainLink(board, job, config["mlflow"])
+    link = TrainLink(monitor, job, config["mlflow"])
     try:
-        loader = data.loader(link.device)
+        run: RunRecord = config["run"]
+        loader = data.loader(link.device, run.order)
         if link.rank == 0 and isinstance(loader, DeviceLoader):
             link.show(f"every GPU holds the data: {data.n_bytes / 1e9:,.2f} GB")
-        samples = Samples(data.train, data.val, data.row_group)
-        train(job, config["record"], samples, loader, config["normalisation"], link)
+        train(job, run, data.ordered(run.order), loader, config["normalisation"], link)
     except InputError as error:
-        ray.get(board.give_up.remote(str(error)))
+        ray.get(monitor.give_up.remote(str(error)))
         raise
     finally:
         link.close()
@@ -81,11 +81,11 @@ class _Aloud(logging.Handler):
 class TrainLink:
     """A worker's :class:`giblet_ray.training.loop.Link` to Ray Train and MLflow."""
 
-    def __init__(self, board: Any, job: TrainJob, mlflow: RunAddress | None) -> None:
+    def __init__(self, monitor: Any, job: TrainJob, mlflow: RunAddress | None) -> None:
         context = ray.train.get_context()
         self.rank, self.world_size = context.get_world_rank(), context.get_world_size()
         self.device = ray.train.torch.get_device()
-        self._board, self._job = board, job
+        self._monitor, self._job = monitor, job
         self._storage = Storage.at(job.storage.path)
         self._aloud = _Aloud(self.show)
         logging.getLogger("giblet_ray").addHandler(self._aloud)
@@ -122,12 +122,12 @@ class TrainLink:
             if name is not None:
                 folder = Path(stack.enter_context(open_checkpoint(self._storage, name)))
                 if self.rank == 0:
-                    self._restore(read_record(folder)["unsent"])
+                    self._restore(read_record(folder).unsent)
             if self._system is not None:
                 self._system.start()
             yield folder
         if self.rank == 0:
-            self._board.started.remote()
+            self._monitor.started.remote()
             most = self._job.scaling.max_workers
             of = f" of at most {most}" if self._job.scaling.is_elastic else ""
             self.show(f"training with {self.world_size}{of} worker{'s' if most > 1 else ''}")
@@ -136,7 +136,7 @@ class TrainLink:
         """Keep the checkpoint, and hand the metrics to Ray Train; waits for all ranks."""
         if checkpoint is not None:
             keep_checkpoint(self._storage, self._job.name, checkpoint, name)
-            self._board.progressed.remote()
+            self._monitor.progressed.remote()
         if self._points:
             metrics["points"], self._points = self._points, []
         ray.train.report(metrics)
@@ -161,7 +161,7 @@ class TrainLink:
 
     def show(self, line: str) -> None:
         """Send a line to the user's terminal."""
-        self._board.write.remote(line)
+        self._monitor.write.remote(line)
 
     def close(self) -> None:
         """Hand MLflow what it has not got; what it does not take now, the driver will."""

@@ -14,6 +14,7 @@ import ray.train.torch
 from ray.train import FailureConfig, RunConfig, ScalingConfig, UserCallback
 from ray.train.v2.api.exceptions import ControllerError, TrainingFailedError
 
+from giblet_ray.checkpoint.record import RunRecord
 from giblet_ray.cluster import START_TIMEOUT, cluster_totals
 from giblet_ray.config import StorageConfig, TrainJob
 from giblet_ray.dataset.normalise import Normalisation
@@ -21,7 +22,7 @@ from giblet_ray.dataset.storage import Storage, absolute
 from giblet_ray.dataset.view import DataView
 from giblet_ray.errors import InputError
 from giblet_ray.tracking.points import RunAddress
-from giblet_ray.training.board import Failures, shown_board
+from giblet_ray.training.monitor import Failures, shown_monitor
 from giblet_ray.training.worker import train_worker
 
 _ERROR = "error.txt"
@@ -32,10 +33,10 @@ def run_workers(
     job: TrainJob,
     use_gpu: bool,
     data: DataView,
-    record: dict[str, Any],
+    run: RunRecord,
     normalisation: Normalisation,
     mlflow: RunAddress | None,
-    board: Any,
+    monitor: Any,
     show: Callable[[str], None],
     callbacks: Sequence[UserCallback] = (),
 ) -> None:
@@ -50,13 +51,13 @@ def run_workers(
         Settings of the run.
     use_gpu : bool
         One GPU for each worker, or CPUs.
-    data, record, normalisation
+    data, run, normalisation
         What :func:`giblet_ray.training.worker.train_worker` is given.
     mlflow : RunAddress or None
         Run that rank 0 logs to. Without one, the points of the curves are reported with the
         metrics of their epoch, as ``points``.
-    board : ActorHandle
-        The run's :class:`giblet_ray.training.board.Board`.
+    monitor : ActorHandle
+        The run's :class:`giblet_ray.training.monitor.Monitor`.
     show : callable
         Is given each line that the user should see.
     callbacks : sequence of UserCallback
@@ -74,16 +75,16 @@ def run_workers(
     per_worker = {"CPU": scaling.cpus_per_worker, **({"GPU": 1} if use_gpu else {})}
     missing = partial(_what_is_missing, scaling.min_workers, per_worker)
     waits = math.ceil(scaling.wait_minutes * 60 / float(os.environ[START_TIMEOUT]))
-    with shown_board(board, show, missing):
+    with shown_monitor(monitor, show, missing):
         trainer = ray.train.torch.TorchTrainer(
             train_worker,
             train_loop_config={
                 "job": job,
                 "data": data,
-                "record": record,
+                "run": run,
                 "normalisation": normalisation,
                 "mlflow": mlflow,
-                "board": board,
+                "monitor": monitor,
             },
             scaling_config=ScalingConfig(
                 num_workers=scaling.num_workers if scaling.is_elastic else scaling.max_workers,  # type: ignore[arg-type]  # typed as its first version
@@ -95,10 +96,10 @@ def run_workers(
                 name=job.name,
                 storage_path=job.storage.path,
                 failure_config=FailureConfig(  # type: ignore[call-arg]  # typed as its first version
-                    max_failures=-1,  # the board counts, and forgets failures before a checkpoint
+                    max_failures=-1,  # the monitor counts, and forgets failures before a checkpoint
                     controller_failure_limit=waits,
                 ),
-                callbacks=[*callbacks, Failures(board)],  # type: ignore[list-item]  # typed as its first version
+                callbacks=[*callbacks, Failures(monitor)],  # type: ignore[list-item]  # typed as its first version
             ),
         )
         failure: TrainingFailedError | None = None
@@ -108,7 +109,7 @@ def run_workers(
             raise KeyboardInterrupt from end
         except TrainingFailedError as error:
             failure = error
-        fatal, said = ray.get(board.fatal.remote())
+        fatal, said = ray.get(monitor.fatal.remote())
         if fatal is not None:
             if said:
                 with storage.write(f"{job.name}/{_ERROR}") as stream:

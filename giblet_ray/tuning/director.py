@@ -13,7 +13,7 @@ from giblet_ray.evaluation.score import Score
 from giblet_ray.secrets import redact
 from giblet_ray.settings import flat_settings
 from giblet_ray.tracking.sweep_runs import SweepRuns
-from giblet_ray.training.trainer import saved_config
+from giblet_ray.training.identity import saved_config
 from giblet_ray.tuning.journal import Journal, TrialRecord
 from giblet_ray.tuning.search import Search
 from giblet_ray.tuning.table import SweepDisplay

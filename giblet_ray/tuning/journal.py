@@ -2,7 +2,8 @@
 
 Below the sweep's folder::
 
-    sweep.json         settings of the sweep and of all its trainings, and the data set's checksum
+    sweep.json         settings of the sweep and of all its trainings, the data set's
+                       checksum, and the units that are predicted
     0000/trial.json    one trial: settings, state, scores by epoch
     0000/epoch-...     its checkpoints, the best and the latest
     best.yaml          the best settings, for jobs/train.py --config
@@ -15,14 +16,14 @@ import posixpath
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from giblet_ray.checkpoint.store import SWEEP, is_sweep
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
 from giblet_ray.evaluation.score import Score
 from giblet_ray.tuning.space import Settings
 
-SWEEP = "sweep.json"
 _TRIAL = "trial.json"
-_VERSION = 2
+_VERSION = 3
 
 State = Literal["running", "finished", "stopped", "failed"]
 
@@ -90,9 +91,14 @@ class Journal:
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
 
-    def begin(self, config: dict[str, Any], checksum: str) -> None:
-        """Record what the sweep is."""
-        content = {"version": _VERSION, "config": config, "dataset_checksum": checksum}
+    def begin(self, config: dict[str, Any], checksum: str, units: list[dict[str, Any]]) -> None:
+        """Record what the sweep is: settings, data set, and units, if not all are predicted."""
+        content = {
+            "version": _VERSION,
+            "config": config,
+            "dataset_checksum": checksum,
+            "units": units,
+        }
         self._write(SWEEP, content)
 
     def load(self) -> dict[str, Any]:
@@ -120,7 +126,7 @@ class Journal:
 
     def exists(self) -> bool:
         """Whether a sweep was begun here."""
-        return self._storage.size(SWEEP) is not None
+        return is_sweep(self._storage, "")
 
     def save(self, trial: TrialRecord) -> None:
         """Record a trial as it is now."""

@@ -10,12 +10,13 @@ from typing import Any
 
 import ray
 
-from giblet_ray.config import TuneJob
+from giblet_ray.config import TrainJob, TuneJob
 from giblet_ray.dataset.reader import Dataset
 from giblet_ray.dataset.view import DataView
 from giblet_ray.errors import InputError
+from giblet_ray.settings import Mark, marked_settings
 from giblet_ray.training.data import plan_data
-from giblet_ray.training.trainer import check_batch
+from giblet_ray.training.identity import check_batch
 from giblet_ray.tuning.space import Settings, Space, grid, with_settings
 
 DEFAULT_SPACE: dict[str, list[Any]] = {
@@ -25,8 +26,6 @@ DEFAULT_SPACE: dict[str, list[Any]] = {
 }
 """What a sweep searches unless told: how finely, in how much detail and at which time scales the
 model hears."""
-_SHAPING = ("data.modalities", "data.audio", "model.audio_codebooks")
-"""Settings on which it depends what is read."""
 
 
 def with_space(job: TuneJob, dataset: Dataset) -> TuneJob:
@@ -87,7 +86,8 @@ def plan_sweep(job: TuneJob, space: Space, dataset: Dataset) -> DataView:
 
 def _variants(space: Space) -> Iterator[Settings]:
     """Yield settings that together show all that trials may read, and each value once."""
-    shaping = {name: domain for name, domain in space.items() if name in _SHAPING}
+    read = marked_settings(TrainJob, Mark.READ)
+    shaping = {name: domain for name, domain in space.items() if name in read}
     yield from grid(shaping, 2)
     for name, domain in space.items():
         if name not in shaping:

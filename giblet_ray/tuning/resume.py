@@ -5,16 +5,15 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+from giblet_ray.checkpoint.record import Units
 from giblet_ray.checkpoint.store import latest_record
 from giblet_ray.config import TuneJob
 from giblet_ray.dataset.storage import Storage, absolute
+from giblet_ray.dataset.view import DataView
 from giblet_ray.errors import InputError
-from giblet_ray.settings import flat_settings, update_settings
-from giblet_ray.training.trainer import saved_config
+from giblet_ray.settings import Mark, flat_settings, marked_settings, update_settings
+from giblet_ray.training.identity import chosen_units, saved_config
 from giblet_ray.tuning.journal import Journal, TrialRecord
-
-_FREE_TO_CHANGE = ("resume", "num_samples", "max_epochs", "max_minutes", "max_concurrent")
-"""What may differ when a sweep is continued: its budget and its pace."""
 
 
 def sweep_folder(job: TuneJob) -> str:
@@ -37,9 +36,10 @@ def open_sweep(job: TuneJob) -> tuple[TuneJob, Journal]:
     if "space" in given["sweep"]:
         settings["sweep"]["space"] = given["sweep"]["space"]  # whole: its names are not settings
     resumed = TuneJob(**settings)
-    for key, value in flat_settings(_decisive(saved)).items():
-        now = flat_settings(_decisive(sweep_config(resumed))).get(key)
-        if now != value:
+    free, settings = marked_settings(TuneJob, Mark.FREE), flat_settings(sweep_config(resumed))
+    for key, value in flat_settings(saved).items():
+        now = settings.get(key)
+        if key not in free and now != value:
             raise InputError(
                 f"--{key} is {now!r}, but sweep {name} was started with {value!r}: leave it out, "
                 "or start another sweep"
@@ -47,8 +47,8 @@ def open_sweep(job: TuneJob) -> tuple[TuneJob, Journal]:
     return resumed, journal
 
 
-def earlier_trials(job: TuneJob, journal: Journal, checksum: str) -> list[TrialRecord]:
-    """Return the trials of the sweep that is resumed; refuse a name or a data set that is wrong."""
+def earlier_trials(job: TuneJob, journal: Journal, data: DataView) -> list[TrialRecord]:
+    """Return the trials of the sweep that is resumed; refuse a wrong name, data or units."""
     if job.sweep.resume is None:
         if journal.exists():
             raise InputError(
@@ -58,20 +58,19 @@ def earlier_trials(job: TuneJob, journal: Journal, checksum: str) -> list[TrialR
         if latest_record(Storage.at(job.storage.path), job.name) is not None:
             raise InputError(f"--name {job.name}: is a run already; give another --name")
         return []
-    found = journal.load()["dataset_checksum"]
+    saved, checksum = journal.load(), data.dataset.manifest.checksum
+    found = saved["dataset_checksum"]
     if found != checksum:
         raise InputError(
             f"{job.dataset}: not the data set that sweep {job.name} was started on (checksum "
             f"{checksum[:12]}, then {found[:12]}): start another sweep"
         )
+    if [Units.model_validate(units) for units in saved["units"]] != list(chosen_units(data)):
+        raise InputError(
+            f"--data.voxels {job.data.voxels}: other units than sweep {job.name} was started with: "
+            "continue it with those, or start another sweep"
+        )
     return journal.trials()
-
-
-def _decisive(config: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings that the trials of a sweep have in common, and how they are chosen."""
-    searched = {k: v for k, v in config["sweep"].items() if k not in _FREE_TO_CHANGE}
-    groups = {k: config[k] for k in ("data", "model", "loss", "optimizer", "train")}
-    return {"dataset": config["dataset"], **groups, "sweep": searched}
 
 
 def sweep_config(job: TuneJob) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from giblet_ray.checkpoint.claim import claimed
 from giblet_ray.checkpoint.store import epoch_history, fetch_best_checkpoint
 from giblet_ray.cluster import connect
 from giblet_ray.config import TuneJob
@@ -23,9 +24,9 @@ from giblet_ray.settings import flat_settings
 from giblet_ray.tracking.mlflow_run import MlflowRun, ending
 from giblet_ray.tracking.server import tracking_errors
 from giblet_ray.tracking.sweep_runs import SweepRuns
-from giblet_ray.training.board import claimed_board
+from giblet_ray.training.identity import chosen_units, saved_config
 from giblet_ray.training.report import report_best
-from giblet_ray.training.trainer import choose_gpu, saved_config
+from giblet_ray.training.trainer import choose_gpu
 from giblet_ray.tuning.director import SweepDirector
 from giblet_ray.tuning.journal import TrialRecord
 from giblet_ray.tuning.plan import fitting_trials, plan_sweep, trial_resources, with_space
@@ -113,7 +114,7 @@ def sweep(job: TuneJob, show: Callable[[str], None]) -> Swept:
     space = parse_space(job.sweep.space or {}, job)
     data = plan_sweep(job, space, dataset)
     checksum = data.dataset.manifest.checksum
-    before = earlier_trials(job, journal, checksum)
+    earlier_trials(job, journal, data)
     # Until here, nothing has been started or written: mistakes are told within seconds.
     connect()
     use_gpu = choose_gpu(job)
@@ -121,11 +122,11 @@ def sweep(job: TuneJob, show: Callable[[str], None]) -> Swept:
     check_sweep(job, space, dataset, use_gpu, show)
     folder, score = sweep_folder(job), Score(job.train.score)
     storage = Storage.at(folder)
-    # Held for its name: two jobs that run one sweep would write over each other's trials.
-    with claimed_board(folder, 0), _recorded(job, storage, show) as runs:
+    with claimed(folder, "--name"), _recorded(job, storage, show) as runs:
+        before = earlier_trials(job, journal, data)
         config = sweep_config(job)
         if not journal.exists():
-            journal.begin(config, checksum)
+            journal.begin(config, checksum, [units.model_dump() for units in chosen_units(data)])
         where = data.dataset.storage.location
         text = yaml.safe_dump(config, sort_keys=False)
         with tracking_errors(job.tracking.uri):

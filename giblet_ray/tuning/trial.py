@@ -11,6 +11,7 @@ With more, it starts Ray Train's workers and hands on what they report::
 
 from __future__ import annotations
 
+import os
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,17 +25,18 @@ from ray import tune
 from ray.exceptions import RayError
 from ray.tune.integration.ray_train import TuneReportCallback
 
-from giblet_ray.checkpoint.record import Position, read_record
+from giblet_ray.checkpoint.claim import DEAD_SECONDS, claimed
+from giblet_ray.checkpoint.record import read_record
 from giblet_ray.checkpoint.store import keep_checkpoint, latest_record, open_latest
 from giblet_ray.config import TrainJob
 from giblet_ray.dataset.residence import normalise_here
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.dataset.view import DataView
 from giblet_ray.errors import InputError
-from giblet_ray.training.board import claimed_board
 from giblet_ray.training.data import plan_data
-from giblet_ray.training.loop import Samples, train
-from giblet_ray.training.trainer import check_batch, saved_config
+from giblet_ray.training.identity import check_batch, check_order, run_record
+from giblet_ray.training.loop import train
+from giblet_ray.training.monitor import started_monitor
 from giblet_ray.training.worker import Point, open_checkpoint
 from giblet_ray.training.worker_group import run_workers
 from giblet_ray.tuning.journal import trial_folder
@@ -95,36 +97,35 @@ def run_trial(config: dict[str, Any], shared: Shared) -> None:
     trial: TrialConfig = config["trial"]
     try:
         job = trial_job(shared.job, trial.number, trial.settings)
-        data = trial_data(shared, job)
-        _report_history(job, trial.known_epochs)
-        normalisation = normalise_here(data)
-        record = {"config": saved_config(job), "dataset": data.describe()}
-        if job.scaling.max_workers == 1:
-            torch.set_num_threads(max(1, int(job.scaling.cpus_per_worker)))
-            link = TrialLink(job, torch.device("cuda" if shared.use_gpu else "cpu"))
-            loader = data.loader(link.device)
-            samples = Samples(data.train, data.val, data.row_group)
-            train(job, record, samples, loader, normalisation, link)
-        else:
-            # Made here, and not in the driver: it reports to the trial that it is made in.
-            callbacks = [TuneReportCallback()]
-            run = Storage.at(job.storage.path).describe(job.name)
-            with claimed_board(run, job.scaling.max_failures) as board:
-                run_workers(
-                    job,
-                    shared.use_gpu,
-                    data,
-                    record,
-                    normalisation,
-                    None,
-                    board,
-                    _keep_quiet,
-                    callbacks,
-                )
+        folder = Storage.at(job.storage.path).describe(job.name)
+        # Begun again on another machine, it waits until what it was there counts as dead.
+        with claimed(folder, "--name", patience=2 * DEAD_SECONDS, lost=partial(os._exit, 1)):
+            _train(job, trial, shared)
     except RayError:
         raise  # a process or node is lost: Ray Tune tries again
     except Exception as error:  # noqa: BLE001 - told to the sweep, which goes on with other trials
         tune.report({"failed": cause_of(error), "traceback": traceback.format_exc()})
+
+
+def _train(job: TrainJob, trial: TrialConfig, shared: Shared) -> None:
+    """Train, while no other process works on the trial."""
+    data = trial_data(shared, job)
+    _report_history(job, trial.known_epochs)
+    normalisation = normalise_here(data)
+    run = run_record(job, data, latest_record(Storage.at(job.storage.path), job.name))
+    check_order(job, data, run.order)
+    if job.scaling.max_workers == 1:
+        torch.set_num_threads(max(1, int(job.scaling.cpus_per_worker)))
+        link = TrialLink(job, torch.device("cuda" if shared.use_gpu else "cpu"))
+        loader = data.loader(link.device, run.order)
+        train(job, run, data.ordered(run.order), loader, normalisation, link)
+        return
+    # Made here, and not in the driver: it reports to the trial that it is made in.
+    callbacks = [TuneReportCallback()]
+    with started_monitor(job.scaling.max_failures) as monitor:
+        run_workers(
+            job, shared.use_gpu, data, run, normalisation, None, monitor, _keep_quiet, callbacks
+        )
 
 
 def trial_data(shared: Shared, job: TrainJob) -> DataView:
@@ -156,9 +157,9 @@ def _report_history(job: TrainJob, known_epochs: int) -> None:
     record = latest_record(Storage.at(job.storage.path), job.name)
     if record is None:
         return
-    history = Position(**record["position"]).history
+    history = record.position.history
     for metrics in history[known_epochs:]:
-        points = record["unsent"] if metrics is history[-1] else []
+        points = record.unsent if metrics is history[-1] else []
         tune.report({**metrics, "points": points})
 
 
@@ -185,7 +186,7 @@ class TrialLink:
                 yield None
                 return
             with opened(name) as folder:
-                unsent = read_record(Path(folder))["unsent"]
+                unsent = read_record(Path(folder)).unsent
                 self._points = [(step, metrics) for step, metrics in unsent]
                 yield Path(folder)
 

@@ -13,11 +13,12 @@ from giblet_ray.comparison.runs import ComparedRun
 from giblet_ray.config import TrainJob
 from giblet_ray.dataset.reader import Dataset
 from giblet_ray.dataset.storage import Storage
+from giblet_ray.settings import flat_settings
 from giblet_ray.tracking.metric_log import MetricLog
 from giblet_ray.tracking.mlflow_run import MlflowRun
 from giblet_ray.tracking.store import open_store
 from giblet_ray.tracking.sweep_runs import SweepRuns
-from giblet_ray.training.trainer import flat_settings, saved_config
+from giblet_ray.training.identity import saved_config
 
 EXPERIMENT = "comparing <b>films</b>"
 SPLIT = {"val_blocks": 2, "val_fraction": 0.35}

@@ -15,6 +15,7 @@ import pytest
 from checkpoints import sign
 from safetensors.numpy import save_file
 
+from giblet_ray.checkpoint.record import Units
 from giblet_ray.errors import InputError
 from giblet_ray.prediction.plan import make_plan
 
@@ -36,7 +37,7 @@ def test_chosen_stimuli_are_read_in_the_order_asked_for(job: Callable) -> None:
     assert starts[:2] == [("two", 0, 16), ("two", 16, 32)]
     assert starts[-1] == ("one", 112, 117)
     assert plan.selection.parts == ("frames", "codes", "text")
-    assert plan.selection.n_codebooks == 2
+    assert plan.selection.leading == {"codes": 2}
 
 
 def test_run_folder_gives_its_best_checkpoint(job: Callable, checkpoint: Path) -> None:
@@ -68,19 +69,20 @@ def test_mask_of_other_size_is_refused_with_both_counts(job: Callable, tmp_path:
     inside = np.zeros((3, 3, 3), np.uint8)
     inside.flat[:20] = 1
     nibabel.save(nibabel.Nifti1Image(inside, np.eye(4)), tmp_path / "small.nii.gz")
-    with pytest.raises(InputError, match=r"has 20 voxels, where the model predicts 24"):
+    with pytest.raises(InputError, match=r"has 20 voxels, where the model's scans have 24"):
         make_plan(job(mask=str(tmp_path / "small.nii.gz")))
 
 
-def test_chosen_voxels_cannot_be_placed_in_a_mask(
+def test_mask_is_of_the_scans_that_voxels_were_chosen_from(
     job: Callable, checkpoint: Path, mask: Path, tmp_path: Path
 ) -> None:
-    def choose(record: dict[str, Any]) -> None:
-        record["config"]["data"]["voxels"] = "auditory.npy"
+    def choose(record: dict[str, Any], of: int) -> None:
+        record["units"] = [Units.chosen(("01", "02"), of, np.arange(24)[::-1]).model_dump()]
 
-    model = changed(checkpoint, tmp_path / "chosen", choose)
-    make_plan(job(model=model))
-    with pytest.raises(InputError, match=r"data.voxels auditory.npy chose, and its checkpoint doe"):
+    model = changed(checkpoint, tmp_path / "chosen", lambda record: choose(record, 24))
+    assert make_plan(job(model=model, mask=str(mask))).mask.chosen.tolist() == [*range(24)][::-1]
+    model = changed(checkpoint, tmp_path / "of more", lambda record: choose(record, 30))
+    with pytest.raises(InputError, match=r"has 24 voxels, where the model's scans have 30"):
         make_plan(job(model=model, mask=str(mask)))
 
 
@@ -123,7 +125,7 @@ def replace_weights(file: Path) -> None:
             r"model.safetensors: damaged: checksum .* of [0-9,]+ bytes; its record.json says ",
         ),
         (lambda file: file.unlink(), r"model.safetensors: no such file"),
-        (replace_weights, r"model.safetensors: not the weights of this run: .*Missing"),
+        (replace_weights, r"model.safetensors: not the weights of this run: .*does not contain"),
     ],
     ids=["truncated", "gone", "another model's"],
 )

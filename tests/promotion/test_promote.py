@@ -14,6 +14,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
+from giblet_ray.checkpoint.record import Units
 from giblet_ray.checkpoint.trained import Encoder
 from giblet_ray.config import PromoteJob
 from giblet_ray.dataset.reader import Dataset
@@ -59,7 +60,8 @@ class Store:
     ) -> None:
         record = json.loads((checkpoint / "record.json").read_text())
         record["score"] = score
-        record["position"]["history"][-1]["val/pearson_mean"] = score
+        if score is not None:
+            record["position"]["history"][-1]["val/pearson_mean"] = score
         change(record)
         (checkpoint / "record.json").write_text(json.dumps(record))
 
@@ -173,7 +175,10 @@ def test_equally_good_model_is_not_refused_and_one_without_a_number_is(store: St
         (lambda r: r["dataset"].update(checksum="0" * 64), "the data set's checksum is 00000"),
         (lambda r: r["config"]["data"]["split"].update(val_blocks=4), "data.split.val_blocks is 4"),
         (lambda r: r["scans"].pop(), "data.subjects is"),
-        (lambda r: r["config"]["data"].update(voxels="v.npy"), r"data.voxels is v.npy, there all"),
+        (
+            lambda r: r.update(units=[Units.chosen(("01",), 30, np.arange(24)).model_dump()]),
+            r"data.voxels is 24 of 30 \(.*\), there all",
+        ),
     ],
     ids=["data set", "split", "subjects", "voxels"],
 )
@@ -181,7 +186,7 @@ def test_models_that_were_judged_on_other_data_are_not_compared(
     store: Store, change: Callable, message: str, checkpoint: Path
 ) -> None:
     def one_subject(record: dict[str, Any]) -> None:
-        record["scans"] = [["01", "one"], ["02", "one"]]
+        record["scans"] = [["01", "one", 1], ["02", "one", 1]]
 
     def changed(record: dict[str, Any]) -> None:
         one_subject(record)

@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 
 from giblet_ray.checkpoint.files import file_checksum
-from giblet_ray.checkpoint.record import CHECKSUMS, RECORD
+from giblet_ray.checkpoint.record import RECORD
 
 
 def sign(folder: Path, *names: str) -> None:
     """Put the present checksums of a checkpoint's files into its record."""
     record = json.loads((folder / RECORD).read_text())
-    record[CHECKSUMS].update({name: file_checksum(folder / name) for name in names})
+    record["checksums"].update({name: file_checksum(folder / name) for name in names})
     (folder / RECORD).write_text(json.dumps(record))

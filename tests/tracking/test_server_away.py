@@ -28,8 +28,8 @@ from giblet_ray.tracking.points import keep_unsent, read_unsent
 from giblet_ray.tracking.registry import fetch_registered
 from giblet_ray.tracking.store import open_store
 from giblet_ray.tracking.sweep_runs import SweepRuns
+from giblet_ray.training.identity import saved_config
 from giblet_ray.training.report import report_best
-from giblet_ray.training.trainer import saved_config
 
 _PATIENCE_SECONDS = 120
 

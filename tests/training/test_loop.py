@@ -173,7 +173,8 @@ def test_encoder_refuses_a_data_set_of_another_tr(
 ) -> None:
     local_training(train={"epochs": 1, "batch_size": 16}).train(tmp_path)
     encoder = Encoder.load(tmp_path)
-    encoder.record["dataset"]["tr_seconds"] = 2.0
+    slower = encoder.record.dataset.model_copy(update={"tr_seconds": 2.0})
+    encoder.record = encoder.record.model_copy(update={"dataset": slower})
     with pytest.raises(InputError, match=r"TR is 1.5 s; the model was trained at 2 s"):
         encoder.check(arrays_and_dataset[1])
 

@@ -10,8 +10,10 @@ from typing import Any
 import mlflow
 import numpy as np
 import pytest
+import torch
 from faulty_proxy import FaultyProxy
 from mlflow import MlflowClient
+from safetensors.torch import load_file
 
 from giblet_ray.checkpoint.trained import Encoder
 from giblet_ray.config import TrainJob
@@ -216,6 +218,39 @@ def test_storage_that_fails_for_a_moment_is_told_of(
     assert trained.position.epoch == 1
 
 
+@pytest.mark.parametrize(("began", "goes_on"), [("memory", "stream"), ("stream", "memory")])
+def test_run_goes_on_in_its_order_where_its_data_lies_elsewhere(
+    cluster: None,
+    make_job: Callable[..., TrainJob],
+    train_locally: Callable[..., Any],
+    tmp_path: Path,
+    began: str,
+    goes_on: str,
+) -> None:
+    train = {"epochs": 2, "batch_size": 24, "checkpoint_every_steps": 5}
+    scaling = {"num_workers": 1}
+    job = make_job(tmp_path, train=train, scaling=scaling, data={"residence": goes_on})
+    train_locally(job, tmp_path / "whole", residence=began)
+    with pytest.raises(Exception, match="killed here"):
+        train_locally(job, tmp_path / "runs/run", lambda m: m.get("step") == 15, residence=began)
+    lines: list[str] = []
+    fit(job, lines.append)
+    assert any("continuing after epoch 1, step 15" in line for line in lines)
+    assert any("row group is read again" in line for line in lines) == (began == "memory")
+    found, expected = (
+        load_file(sorted(folder.glob("epoch-*"))[-1] / "model.safetensors")
+        for folder in (tmp_path / "runs/run", tmp_path / "whole")
+    )
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+
+
+def test_sweep_is_not_continued_as_a_run(make_job: Callable[..., TrainJob], tmp_path: Path) -> None:
+    (tmp_path / "runs/run").mkdir(parents=True)
+    (tmp_path / "runs/run/sweep.json").write_text("{}")
+    with pytest.raises(InputError, match=r"--name run: is a sweep already"):
+        fit(make_job(tmp_path), print)
+
+
 @pytest.fixture(scope="module")
 def streamed(
     cluster: None, make_job: Callable[..., TrainJob], tmp_path_factory: Any
@@ -244,7 +279,7 @@ def test_chosen_voxels_and_subject_are_trained_on(streamed: tuple) -> None:
     result, lines = streamed
     assert any("of 1 subject, 3 voxels" in line for line in lines)
     record = json.loads((result.best_checkpoint / "record.json").read_text())
-    assert {subject for subject, _ in record["scans"]} == {"02"}
+    assert {scan[0] for scan in record["scans"]} == {"02"}
     assert Encoder.load(result.best_checkpoint).model.n_voxels == 3
 
 

@@ -14,6 +14,7 @@ import psutil
 import pytest
 import ray
 import yaml
+from giblet_ray.training.board import claimed_board
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
@@ -22,7 +23,6 @@ from giblet_ray.cli import parse_job
 from giblet_ray.config import TrainJob, TuneJob
 from giblet_ray.dataset.reader import Dataset
 from giblet_ray.errors import InputError
-from giblet_ray.training.board import claimed_board
 from giblet_ray.tuning.plan import DEFAULT_SPACE, with_space
 from giblet_ray.tuning.resume import sweep_folder
 from giblet_ray.tuning.sweep import Swept, sweep

@@ -16,8 +16,6 @@ from ray.exceptions import RayActorError
 from ray.train import UserCallback
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from giblet_ray.errors import InputError
-
 _POLL_SECONDS = 0.5
 _FIRST_WAIT_SECONDS, _WAIT_SECONDS = 20.0, 60.0
 """When and how often a user is told that workers are waited for."""
@@ -25,20 +23,17 @@ _OF_CONNECTIONS = re.compile(r"gloo/transport/|DistBackendError|DistNetworkError
 """What PyTorch says in a worker when another one is gone."""
 _OF_MEMORY = "running low on memory"
 """What Ray says of a process that it has killed for the memory it took."""
-_NAMESPACE = "giblet_ray"
-_FREED_SECONDS = 10.0
-"""Time in which Ray frees the name of a board whose driver has died."""
 
 
 @dataclass(frozen=True)
 class News:
-    """What is new on a board: lines for the user, and whether workers train."""
+    """What is new on a monitor: lines for the user, and whether workers train."""
 
     lines: list[str]
     is_training: bool
 
 
-class Board:
+class Monitor:
     """Collects what workers and their controller have to say until the driver takes it.
 
     Parameters
@@ -93,13 +88,13 @@ class Board:
 
 
 class Failures(UserCallback):
-    """Tells a board of workers that were lost, and of errors that they raised.
+    """Tells a monitor of workers that were lost, and of errors that they raised.
 
     Ray Train's controller imports this file for it, so that it is to import little.
     """
 
-    def __init__(self, board: Any) -> None:
-        self._board = board
+    def __init__(self, monitor: Any) -> None:
+        self._monitor = monitor
 
     def after_exception(
         self, run_context: Any, worker_exceptions: Mapping[int, BaseException]
@@ -119,7 +114,7 @@ class Failures(UserCallback):
             line = f"worker {rank} lost its connection to another"
         else:
             line = f"worker {rank} failed: {lines[-1]}"
-        ray.get(self._board.failed.remote(line, "".join(traceback.format_exception(error))))
+        ray.get(self._monitor.failed.remote(line, "".join(traceback.format_exception(error))))
 
 
 def _is_of_process(error: BaseException) -> bool:
@@ -128,38 +123,28 @@ def _is_of_process(error: BaseException) -> bool:
 
 
 @contextmanager
-def claimed_board(run: str, max_failures: int) -> Iterator[Any]:
-    """Start the board of a run or sweep, which no other job may work on while the block runs.
-
-    Parameters
-    ----------
-    run : str
-        Full path of the run's folder.
-    max_failures : int
-        See :class:`Board`.
-
-    Raises
-    ------
-    InputError
-        If another job works on it.
-    """
-    board = _make_board(run, max_failures)
+def started_monitor(max_failures: int) -> Iterator[Any]:
+    """Start a :class:`Monitor` for a training that runs while the block does."""
+    # On the driver's node: it is not to be lost with a worker's.
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    actor: Any = ray.remote(num_cpus=0)(Monitor)
+    running = actor.options(scheduling_strategy=here).remote(max_failures)
     try:
-        yield board
+        yield running
     finally:
-        ray.kill(board)
+        ray.kill(running)
 
 
 @contextmanager
-def shown_board(
-    board: Any, show: Callable[[str], None], what_is_missing: Callable[[], str]
+def shown_monitor(
+    monitor: Any, show: Callable[[str], None], what_is_missing: Callable[[], str]
 ) -> Iterator[None]:
-    """Show what is written on a board while the block runs, and that workers are waited for.
+    """Show what a monitor is told while the block runs, and that workers are waited for.
 
     Parameters
     ----------
-    board : ActorHandle
-        A :class:`Board`.
+    monitor : ActorHandle
+        A :class:`Monitor`.
     show : callable
         Is given each line that the user should see.
     what_is_missing : callable
@@ -170,7 +155,7 @@ def shown_board(
     def poll() -> None:
         say_at = time.monotonic() + _FIRST_WAIT_SECONDS
         while not done.wait(_POLL_SECONDS):
-            news: News = ray.get(board.take.remote())
+            news: News = ray.get(monitor.take.remote())
             for line in news.lines:
                 show(line)
             if news.is_training:
@@ -179,31 +164,12 @@ def shown_board(
                 say_at = time.monotonic() + _WAIT_SECONDS
                 show(f"waiting for {what_is_missing()}")
 
-    thread = threading.Thread(target=poll, name="board", daemon=True)
+    thread = threading.Thread(target=poll, name="monitor", daemon=True)
     thread.start()
     try:
         yield
     finally:
         done.set()
         thread.join()
-        for line in ray.get(board.take.remote()).lines:
+        for line in ray.get(monitor.take.remote()).lines:
             show(line)
-
-
-def _make_board(run: str, max_failures: int) -> Any:
-    # On the driver's node: the board is not to be lost with a worker's.
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    board = ray.remote(num_cpus=0)(Board).options(
-        name=run, namespace=_NAMESPACE, scheduling_strategy=here
-    )
-    deadline = time.monotonic() + _FREED_SECONDS
-    while True:
-        try:
-            return board.remote(max_failures)
-        except ValueError as error:  # the name is taken
-            if time.monotonic() > deadline:
-                raise InputError(
-                    f"{run}: another job on this cluster works on this run now; wait for it, or "
-                    "give another --name"
-                ) from error
-            time.sleep(_POLL_SECONDS)

@@ -10,7 +10,7 @@ from ray.train.v2._internal.exceptions import (
     WorkerHealthCheckFailedError,
 )
 
-from giblet_ray.training.board import Failures, claimed_board
+from giblet_ray.training.monitor import Failures, started_monitor
 
 KILLED = WorkerHealthCheckFailedError("A worker health check failed.", RayActorError())
 OUT_OF_MEMORY = WorkerHealthCheckFailedError(
@@ -37,13 +37,13 @@ RAISED = UserExceptionWithTraceback(ValueError("no"), "Traceback\nValueError: no
 def test_the_worker_that_made_others_fail_is_told_of(
     cluster: None, errors: dict[int, Exception], line: str
 ) -> None:
-    with claimed_board("a run", 1) as board:
-        failures = Failures(board)
+    with started_monitor(1) as monitor:
+        failures = Failures(monitor)
         failures.after_exception(None, errors)
-        assert ray.get(board.take.remote()).lines == [
+        assert ray.get(monitor.take.remote()).lines == [
             f"{line}; going on from the latest checkpoint"
         ]
         failures.after_exception(None, errors)
-        fatal, traceback = ray.get(board.fatal.remote())
+        fatal, traceback = ray.get(monitor.fatal.remote())
         assert fatal == f"{line}; given up after 2 failures in a row"
         assert type(errors[max(errors)]).__name__ in traceback
