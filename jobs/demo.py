@@ -49,7 +49,7 @@ def main(job: DemoJob) -> None:
     precompute(sources, show)
     show("3/3  training")
     trained = fit(training, show)
-    reached, ceiling = share_of_ceiling(trained.best_checkpoint, files.ceiling_voxels)
+    reached, ceiling = share_of_ceiling(trained.best_location, files.ceiling_voxels)
     verdict = f"{reached:.4f} of at most {ceiling:.4f}: {reached / ceiling:.0%}"
     show_table("demo", {**trained.summary(), "mean r of noise ceiling": verdict})
 

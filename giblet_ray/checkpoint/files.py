@@ -45,6 +45,7 @@ WEIGHTS = "model.safetensors"
 NORMALISATION = "normalisation.safetensors"
 VOXELS = "voxels.safetensors"
 STATE = "state.pt"
+"""What only training needs."""
 _HASH_BLOCK_BYTES = 4 * 2**20
 
 
@@ -204,7 +205,9 @@ def file_checksum(path: Path) -> str:
     return digest.hexdigest()
 
 
-def damage(folder: Path, names: Iterable[str] | None = None) -> str | None:
+def damage(
+    folder: Path, names: Iterable[str] | None = None, where: str | None = None
+) -> str | None:
     """Say what is wrong with a local checkpoint, or return None if it is whole.
 
     Parameters
@@ -213,7 +216,10 @@ def damage(folder: Path, names: Iterable[str] | None = None) -> str | None:
         Of the checkpoint.
     names : iterable of str, optional
         Files that are looked at (default: all that the record knows).
+    where : str, optional
+        Where it is kept, for messages (default: the folder).
     """
+    where = where or str(folder)
     try:
         known = read_record(folder).checksums
     except InputError as error:
@@ -223,12 +229,12 @@ def damage(folder: Path, names: Iterable[str] | None = None) -> str | None:
         try:
             found = file_checksum(path)
         except FileNotFoundError:
-            return f"{path}: no such file"
+            return f"{where}/{name}: no such file"
         except OSError as error:
-            return f"{path}: cannot be read: {error.strerror}"
+            return f"{where}/{name}: cannot be read: {error.strerror}"
         if found != known.get(name):
             return (
-                f"{path}: damaged: checksum {found[:12]} of {path.stat().st_size:,} bytes; "
+                f"{where}/{name}: damaged: checksum {found[:12]} of {path.stat().st_size:,} bytes; "
                 f"its {RECORD} says {str(known.get(name))[:12]}"
             )
     return None

@@ -215,6 +215,12 @@ class Record(RunRecord):
         pieces = (piece for pieces in self.weights.values() for piece in pieces)
         return tuple(dict.fromkeys(piece.file for piece in pieces))
 
+    @property
+    def weights_checksum(self) -> str:
+        """Checksum of all files that hold the weights."""
+        checksums = "".join(self.checksums[name] for name in self.weight_files)
+        return xxhash.xxh3_128_hexdigest(checksums.encode())
+
     @model_validator(mode="after")
     def _weights_are_whole(self) -> Self:
         unknown = set(self.weight_files) - set(self.checksums)

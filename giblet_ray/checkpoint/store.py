@@ -7,6 +7,7 @@ import posixpath
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from giblet_ray.checkpoint.files import damage
@@ -136,8 +137,45 @@ def sound_records(storage: Storage, run: str) -> dict[str, Record]:
     return records
 
 
-def best_checkpoint(storage: Storage, run: str) -> tuple[str, Record] | None:
-    """Return the path and the record of a run's best checkpoint, or None if the run has none.
+@dataclass(frozen=True)
+class Checkpoint:
+    """One checkpoint, wherever it is kept.
+
+    Attributes
+    ----------
+    storage, name : Storage, str
+        Where it is.
+    record : Record
+        What it is.
+    """
+
+    storage: Storage
+    name: str
+    record: Record
+
+    @property
+    def location(self) -> str:
+        """Folder or URI."""
+        return self.storage.describe(self.name).rstrip("/")
+
+    @contextmanager
+    def files(self, names: Iterable[str]) -> Iterator[Path]:
+        """Give a local folder with some of its files, and its record, while the block runs.
+
+        Raises
+        ------
+        InputError
+            If one of them is missing or damaged.
+        """
+        names = tuple(names)
+        with self.storage.fetch(self.name, (RECORD, *names)) as folder:
+            if problem := damage(folder, names, self.location):
+                raise InputError(problem)
+            yield folder
+
+
+def best_checkpoint(storage: Storage, run: str) -> Checkpoint | None:
+    """Return a run's best checkpoint, or None if the run has none.
 
     One from within an epoch, which has no score, counts only if there is no other.
 
@@ -149,10 +187,26 @@ def best_checkpoint(storage: Storage, run: str) -> tuple[str, Record] | None:
     records = sound_records(storage, run)
     best = best_of(records)
     if best is not None:
-        return best, records[best]
+        return Checkpoint(storage, best, records[best])
     for name in checkpoint_names(storage, run):
         record_at(storage, posixpath.join(name, RECORD))
     return None
+
+
+def find_checkpoint(location: str) -> Checkpoint:
+    """Return the checkpoint at a path or URI, or the best one of a run there.
+
+    Raises
+    ------
+    InputError
+        If there is no complete checkpoint.
+    """
+    found = best_checkpoint(Storage.at(location), "")
+    if found is None:
+        raise InputError(
+            f"{location}: no checkpoint; a folder with {RECORD}, or a run's folder, is accepted"
+        )
+    return found
 
 
 def best_of(records: Mapping[str, Record]) -> str | None:
@@ -165,28 +219,3 @@ def best_of(records: Mapping[str, Record]) -> str | None:
         return None
     score = records[names[0]].chosen_by
     return score.best(names, lambda name: records[name].score) or names[-1]
-
-
-def fetch_best_checkpoint(storage: Storage, run: str) -> Path | None:
-    """Return a local folder with a run's best checkpoint, or None if the run has none.
-
-    A checkpoint on another file system is copied to a temporary folder.
-    """
-    best = best_checkpoint(storage, run)
-    return None if best is None else storage.fetch(best[0])
-
-
-def local_checkpoint(location: str) -> Path:
-    """Return a local folder with the checkpoint at a path or URI, or the best one of a run there.
-
-    Raises
-    ------
-    InputError
-        If there is no complete checkpoint.
-    """
-    folder = fetch_best_checkpoint(Storage.at(location), "")
-    if folder is None:
-        raise InputError(
-            f"{location}: no checkpoint; a folder with {RECORD}, or a run's folder, is accepted"
-        )
-    return folder

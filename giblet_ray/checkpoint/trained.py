@@ -10,9 +10,9 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from giblet_ray.checkpoint.files import NORMALISATION, damage, load_weights
-from giblet_ray.checkpoint.record import Record, read_record
-from giblet_ray.checkpoint.store import local_checkpoint
+from giblet_ray.checkpoint.files import NORMALISATION, load_weights
+from giblet_ray.checkpoint.record import Record
+from giblet_ray.checkpoint.store import find_checkpoint
 from giblet_ray.config import ModelConfig
 from giblet_ray.dataset.config import DataConfig
 from giblet_ray.dataset.reader import Dataset
@@ -59,17 +59,15 @@ class Encoder:
         InputError
             If there is no complete checkpoint, or it does not fit the data set.
         """
-        folder = local_checkpoint(str(path))
-        record = read_record(folder)
-        if problem := damage(folder, (*record.weight_files, NORMALISATION)):
-            raise InputError(problem)
-        try:
-            encoder = cls.build(record, load_weights(folder, record), device)
-        except (OSError, RuntimeError, SafetensorError) as error:
-            reason = " ".join(str(error).split())
-            raise InputError(
-                f"{folder / record.weight_files[0]}: not the weights of this run: {reason}"
-            ) from error
+        checkpoint = find_checkpoint(str(path))
+        record = checkpoint.record
+        with checkpoint.files((*record.weight_files, NORMALISATION)) as folder:
+            try:
+                encoder = cls.build(record, load_weights(folder, record), device)
+            except (OSError, RuntimeError, SafetensorError) as error:
+                where = f"{checkpoint.location}/{record.weight_files[0]}"
+                reason = " ".join(str(error).split())
+                raise InputError(f"{where}: not the weights of this run: {reason}") from error
         if dataset is not None:
             encoder.check(dataset)
         return encoder

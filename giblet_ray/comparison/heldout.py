@@ -20,7 +20,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -30,8 +29,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from giblet_ray.checkpoint.files import NORMALISATION
-from giblet_ray.checkpoint.record import Record, read_record
-from giblet_ray.checkpoint.store import local_checkpoint
+from giblet_ray.checkpoint.record import Record
+from giblet_ray.checkpoint.store import Checkpoint, find_checkpoint
 from giblet_ray.checkpoint.trained import Encoder
 from giblet_ray.comparison.runs import ComparedRun
 from giblet_ray.config import TrainJob
@@ -52,8 +51,8 @@ class TrainedRun:
     ----------
     run : ComparedRun
         As MLflow has it.
-    checkpoint : Path
-        Local folder of the best checkpoint.
+    checkpoint : Checkpoint
+        The best one.
     data : DataView
         What it was trained on; its split says what was held out.
     scans : tuple of ScanKey
@@ -63,7 +62,7 @@ class TrainedRun:
     """
 
     run: ComparedRun
-    checkpoint: Path
+    checkpoint: Checkpoint
     data: DataView
     scans: tuple[ScanKey, ...]
     mean_SV: NDArray[np.float32]
@@ -94,12 +93,12 @@ class TrainedRun:
             If the checkpoint cannot be read, or the data set is not the one that it was trained on.
         """
         try:
-            checkpoint = local_checkpoint(run.folder)
+            checkpoint = find_checkpoint(run.folder)
         except InputError:
             raise
         except (OSError, ValueError) as error:  # a record that is just being written, perhaps
             raise InputError(f"{run.folder}: cannot be read: {error}") from error
-        record = read_record(checkpoint)
+        record = checkpoint.record
         job = _job(record, location, checkpoint)
         data = plan_data(job, open_dataset(job.dataset))
         if record.units:  # as the run chose them: their file is needed no more
@@ -112,9 +111,11 @@ class TrainedRun:
                 f"trained on (checksum {found[:12]}, then {trained[:12]})"
             )
         try:
-            scales = load_file(checkpoint / NORMALISATION)
-        except (OSError, SafetensorError) as error:
-            raise InputError(f"{checkpoint / NORMALISATION}: cannot be read: {error}") from error
+            with checkpoint.files((NORMALISATION,)) as folder:
+                scales = load_file(folder / NORMALISATION)
+        except SafetensorError as error:
+            where = f"{checkpoint.location}/{NORMALISATION}"
+            raise InputError(f"{where}: cannot be read: {error}") from error
         return cls(
             run,
             checkpoint,
@@ -136,7 +137,7 @@ class TrainedRun:
         return masks
 
 
-def _job(record: Record, location: str | None, checkpoint: Path) -> TrainJob:
+def _job(record: Record, location: str | None, checkpoint: Checkpoint) -> TrainJob:
     config = {key: value for key, value in record.config.items() if key in TrainJob.model_fields}
     config["dataset"] = location or record.dataset.location
     config["data"] = {**config["data"], "voxels": None}
@@ -234,7 +235,7 @@ def block_sums(
         If weights or data cannot be read.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    encoder = Encoder.load(trained.checkpoint, device=device)
+    encoder = Encoder.load(trained.checkpoint.location, device=device)
     dataset, lag = trained.data.dataset, trained.data.lag_trs
     selection = replace(trained.data.selection, subjects=())
     sums = BlockSums(len(common.blocks), len(common.valid_V))

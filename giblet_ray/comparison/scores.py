@@ -47,7 +47,7 @@ def read_voxel_scores(folder: str) -> VoxelScores:
         best = best_checkpoint(storage, "")
         if best is None:
             raise InputError(f"{folder}: no checkpoint there")
-        return load(storage.read(posixpath.join(best[0], VOXELS)))
+        return load(storage.read(posixpath.join(best.name, VOXELS)))
     except InputError:
         raise
     except FileNotFoundError as error:

@@ -10,9 +10,10 @@ import posixpath
 import shutil
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, TypeVar
 
@@ -135,18 +136,23 @@ class Storage:
         """Open a file for random access; who reads from it tries again, if at all."""
         return self.filesystem.open_input_file(self.path(name))
 
-    def fetch(self, folder: str) -> Path:
-        """Return a local folder with the files of `folder`: itself, or a temporary copy."""
-        source = self.path(folder)
+    @contextmanager
+    def fetch(self, folder: str, names: Iterable[str]) -> Iterator[Path]:
+        """Give a local folder with some files of `folder` while the block runs.
+
+        It is the folder itself, or a temporary one with copies of those that are there.
+        """
         if self.is_local:
-            return Path(source)
-        fetched = Path(tempfile.mkdtemp(prefix="giblet_ray-"))
+            yield Path(self.path(folder))
+            return
         here = pafs.LocalFileSystem()
-        retried(
-            lambda: pafs.copy_files(source, str(fetched), self.filesystem, here),
-            self.describe(folder),
-        )
-        return fetched
+        with tempfile.TemporaryDirectory(prefix="giblet_ray-") as fetched:
+            for name in names:
+                source, to = posixpath.join(folder, name), f"{fetched}/{name}"
+                if self.size(source) is not None:
+                    work = partial(pafs.copy_files, self.path(source), to, self.filesystem, here)
+                    retried(work, self.describe(source))
+            yield Path(fetched)
 
     def store(self, source: Path, folder: str, last: str) -> None:
         """Copy the files of a local folder to `folder`; the one named `last` after all others."""

@@ -52,8 +52,8 @@ class Model(Group):
     """MLflow run that trained it, if the registry says so."""
     checkpoint: str
     """Folder that it was loaded from."""
-    weights_sha256: str
-    """Checksum of its weights' file."""
+    weights: str
+    """Checksum of the files that hold its weights."""
     score: float | None
     """Its mean held-out Pearson r over voxels."""
 
@@ -110,7 +110,7 @@ class Predictions(Group):
         """Say what tells these from other predictions, the numbers being the same if nothing."""
         names = [[stimulus.name for stimulus in each.stimuli] for each in (self, other)]
         for what, one, another in (
-            ("model", self.model.weights_sha256[:12], other.model.weights_sha256[:12]),
+            ("model", self.model.weights[:12], other.model.weights[:12]),
             ("data set", self.dataset.checksum[:12], other.dataset.checksum[:12]),
             ("stimuli", *(", ".join(each) for each in names)),
             ("mask", *(each.mask and each.mask.sha256[:12] for each in (self, other))),

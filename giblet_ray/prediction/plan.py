@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
-from giblet_ray.checkpoint.files import WEIGHTS, load_valid_voxels
+from giblet_ray.checkpoint.files import NORMALISATION, load_valid_voxels
 from giblet_ray.checkpoint.record import Record
-from giblet_ray.checkpoint.store import local_checkpoint
+from giblet_ray.checkpoint.store import Checkpoint, find_checkpoint
 from giblet_ray.checkpoint.trained import Encoder
 from giblet_ray.config import PredictJob
 from giblet_ray.dataset.config import DataConfig
@@ -68,13 +68,14 @@ def make_plan(job: PredictJob) -> Plan:
         fit the model.
     """
     dataset = Dataset.open(job.dataset)
-    checkpoint, version, run_id = _find_model(job)
-    encoder = Encoder.load(checkpoint, dataset)
+    with _found_model(job) as (checkpoint, version, run_id):
+        encoder = Encoder.load(checkpoint.location, dataset)
+        with checkpoint.files((NORMALISATION,)) as folder:
+            valid_V = load_valid_voxels(folder)
     record = encoder.record
     data = DataConfig.model_validate(record.config["data"])
     parts = stimulus_parts(data)
     leading = {"codes": record.config["model"]["audio_codebooks"]} if "codes" in parts else {}
-    valid_V = load_valid_voxels(checkpoint)
     mask = None if job.mask is None else _find_mask(job.mask, record, dataset)
     lag_trs = data.lag_trs
     predictions = Predictions(
@@ -82,8 +83,8 @@ def make_plan(job: PredictJob) -> Plan:
             asked=job.model,
             version=version,
             run_id=run_id,
-            checkpoint=str(checkpoint),
-            weights_sha256=sha256_of_file(checkpoint / WEIGHTS),
+            checkpoint=checkpoint.location,
+            weights=record.weights_checksum,
             score=record.score,
         ),
         dataset=Films(location=dataset.storage.location, checksum=dataset.manifest.checksum),
@@ -101,19 +102,22 @@ def make_plan(job: PredictJob) -> Plan:
     return Plan(encoder, valid_V, dataset, selection, mask, predictions)
 
 
-def _find_model(job: PredictJob) -> tuple[Path, str | None, str | None]:
-    """Return a local folder with the checkpoint, and its version and run in the registry."""
+@contextmanager
+def _found_model(job: PredictJob) -> Iterator[tuple[Checkpoint, str | None, str | None]]:
+    """Give the checkpoint while the block runs, and its version and run in the registry."""
     if job.model.startswith(_REGISTRY):
         # Imported for models of the registry alone: MLflow takes seconds.
         from giblet_ray.tracking.registry import fetch_registered
 
-        folder, found = fetch_registered(job.model, job.tracking.uri)
-        return folder, f"{found.name}/{found.version}", found.run_id
+        with fetch_registered(job.model, job.tracking.uri) as (folder, found):
+            yield find_checkpoint(str(folder)), f"{found.name}/{found.version}", found.run_id
+        return
     try:
-        return local_checkpoint(job.model), None, None
+        checkpoint = find_checkpoint(job.model)
     except InputError as error:
         hint = "" if is_uri(job.model) else "; models:/NAME@ALIAS takes a registered one"
         raise InputError(f"--model {error}{hint}") from error
+    yield checkpoint, None, None
 
 
 def _checked_stimuli(dataset: Dataset, chosen: Sequence[str]) -> tuple[str, ...]:

@@ -73,4 +73,4 @@ def _names(runs: Mapping[str, RecordedRun]) -> dict[str, str]:
 
 def _best_record(run: RecordedRun) -> Record | None:
     best = best_checkpoint(Storage.at(run.folder), "") if run.folder else None
-    return best[1] if best else None
+    return best.record if best else None

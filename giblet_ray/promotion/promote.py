@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from giblet_ray.checkpoint.record import RECORD, Record, parse_record
-from giblet_ray.checkpoint.store import best_checkpoint
+from giblet_ray.checkpoint.store import Checkpoint, best_checkpoint
 from giblet_ray.config import PromoteJob, TrainJob
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
@@ -70,13 +70,11 @@ class Promotion:
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A run's best model: its record, and where it is kept, as a logged model or a checkpoint."""
+    """A run's best model: its record, and the id of the logged model or else its checkpoint."""
 
     run: RecordedRun
     record: Record
-    model_id: str | None
-    storage: Storage
-    checkpoint: str
+    kept: str | Checkpoint
 
 
 def promote(job: PromoteJob, show: Callable[[str], None]) -> Promotion:
@@ -129,11 +127,10 @@ def _promote(
         show(f"forced: run {run.name} {doubt}")
     if job.preflight:
         return Promotion(uri, "a new one", run, candidate.record, replaced, changed=True)
-    model_id = candidate.model_id
-    if model_id is None:
+    model_id = candidate.kept
+    if isinstance(model_id, Checkpoint):
         show(f"logging the model of run {run.name} to MLflow")
-        checkpoint = candidate.storage.fetch(candidate.checkpoint)
-        model_id = log_checkpoint(store.uri, run.id, checkpoint)
+        model_id = log_checkpoint(store.uri, run.id, model_id)
     version = register(store, job.model_name, model_id, _tags(candidate))
     set_alias(store, job.model_name, job.alias, version)
     return Promotion(uri, version, run, candidate.record, replaced, changed=True)
@@ -141,20 +138,21 @@ def _promote(
 
 def _candidate(store: Store, run: RecordedRun) -> _Candidate:
     storage = Storage.at(run.folder)
-    checkpoint, record = best_checkpoint(storage, "") or ("", None)
-    model_id = None
+    checkpoint = best_checkpoint(storage, "")
+    record = None if checkpoint is None else checkpoint.record
+    kept: str | Checkpoint | None = checkpoint
     for logged_id, files in store.models(run.id).items():
         logged = _record_in(store, files)
         # A run's logged model serves without its folder; beside it, if it is its best checkpoint.
         if logged is not None and (record is None or _equal(logged, record)):
-            record, model_id = logged, logged_id
+            record, kept = logged, logged_id
             break
-    if record is None or record.score is None:
+    if record is None or kept is None or record.score is None:
         raise InputError(
             f"run {run.name}: no checkpoint that was scored, neither in "
             f"{storage.location} nor in MLflow"
         )
-    return _Candidate(run, record, model_id, storage, checkpoint)
+    return _Candidate(run, record, kept)
 
 
 def _record_in(store: Store, files: str) -> Record | None:

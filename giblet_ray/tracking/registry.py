@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,8 +82,11 @@ def register(store: Store, name: str, model_id: str, tags: Mapping[str, str]) ->
     return str(made.version)
 
 
-def fetch_registered(uri: str, tracking_uri: str) -> tuple[Path, Registered]:
-    """Return a local folder with the checkpoint of a registered model, and what model it is.
+@contextmanager
+def fetch_registered(uri: str, tracking_uri: str) -> Iterator[tuple[Path, Registered]]:
+    """Give a local folder with the checkpoint of a registered model while the block runs.
+
+    And what model it is.
 
     Parameters
     ----------
@@ -103,11 +107,13 @@ def fetch_registered(uri: str, tracking_uri: str) -> tuple[Path, Registered]:
             "models:/giblet-encoder@champion"
         )
     store = open_store(tracking_uri)
-    try:
-        chosen = _find(store, uri, **parts.groupdict())
-        return store.fetch(chosen.files), chosen
-    except MLFLOW_ERRORS as error:
-        raise InputError(f"--model {uri}: cannot be fetched: {brief(error)}") from error
+    with ExitStack() as stack:
+        try:
+            chosen = _find(store, uri, **parts.groupdict())
+            folder = stack.enter_context(store.fetch(chosen.files))
+        except MLFLOW_ERRORS as error:
+            raise InputError(f"--model {uri}: cannot be fetched: {brief(error)}") from error
+        yield folder, chosen
 
 
 def _find(store: Store, uri: str, name: str, alias: str | None, version: str | None) -> Registered:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModelStatus, Run
 from mlflow.exceptions import MlflowException
+from mlflow.utils.uri import is_local_uri
 
 from giblet_ray.errors import InputError
 from giblet_ray.tracking.logged_model import model_files
@@ -89,14 +91,25 @@ class Store:
             if model.status == LoggedModelStatus.READY
         }
 
-    def fetch(self, uri: str) -> Path:
-        """Return the local path of a file or folder: the store's own, or a temporary copy."""
-        return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, tracking_uri=self.uri))
+    @contextmanager
+    def fetch(self, uri: str) -> Iterator[Path]:
+        """Give the local path of a file or folder while the block runs.
+
+        It is the store's own, or that of a temporary copy.
+        """
+        with TemporaryDirectory(prefix="giblet_ray-") as folder:
+            to = None if is_local_uri(uri) else folder
+            yield Path(
+                mlflow.artifacts.download_artifacts(
+                    artifact_uri=uri, dst_path=to, tracking_uri=self.uri
+                )
+            )
 
     def read(self, uri: str) -> str | None:
         """Return the text of a small file, or None if it is not within reach."""
         try:
-            return self.fetch(uri).read_text()
+            with self.fetch(uri) as file:
+                return file.read_text()
         except (MlflowException, OSError, ValueError):
             return None
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
-from giblet_ray.checkpoint.files import NORMALISATION, VOXELS, WEIGHTS, load_voxel_pearson
+from giblet_ray.checkpoint.files import STATE, VOXELS, load_voxel_pearson
 from giblet_ray.checkpoint.record import RECORD
+from giblet_ray.checkpoint.store import Checkpoint
 from giblet_ray.checkpoint.trained import Encoder
 from giblet_ray.evaluation.figures import learning_curves, voxel_histogram
 from giblet_ray.evaluation.score import VAL_PEARSON, Score
@@ -15,13 +15,11 @@ from giblet_ray.tracking.mlflow_run import MlflowRun
 
 MODEL_NAME = "encoder"
 _LOADER = "giblet_ray.checkpoint.served"
-_SERVED = (RECORD, WEIGHTS, NORMALISATION, VOXELS)
-"""Files of a checkpoint that are logged: what only training needs (the optimizer) is left out."""
 
 
 def report_best(
     run: MlflowRun,
-    checkpoint: Path,
+    checkpoint: Checkpoint,
     history: Sequence[dict[str, float]],
     score: Score,
     log_model: bool,
@@ -34,8 +32,8 @@ def report_best(
     ----------
     run : MlflowRun
         The training's run.
-    checkpoint : Path
-        Local folder of the best checkpoint.
+    checkpoint : Checkpoint
+        The best one.
     history : sequence of dict
         Metrics of every epoch.
     score : Score
@@ -53,13 +51,14 @@ def report_best(
         for metrics in history
     ]
     run.figure(learning_curves(curves), "learning_curves.png")
-    run.figure(voxel_histogram(load_voxel_pearson(checkpoint)), "voxel_pearson.png")
+    with checkpoint.files((VOXELS,)) as folder:
+        run.figure(voxel_histogram(load_voxel_pearson(folder)), "voxel_pearson.png")
     run.best(dict(score.best_epoch(history) or {}))
     if log_model and not run.has_model():
         log_checkpoint(run.uri, run.id, checkpoint)
 
 
-def log_checkpoint(uri: str, run_id: str, checkpoint: Path) -> str:
+def log_checkpoint(uri: str, run_id: str, checkpoint: Checkpoint) -> str:
     """Store a checkpoint as the MLflow model of a run, and return the model's id.
 
     Parameters
@@ -68,17 +67,19 @@ def log_checkpoint(uri: str, run_id: str, checkpoint: Path) -> str:
         Tracking store.
     run_id : str
         The MLflow run that the checkpoint is of.
-    checkpoint : Path
-        Local folder.
+    checkpoint : Checkpoint
+        What only training needs of it is left out.
 
     Raises
     ------
     InputError
         If the checkpoint cannot be loaded.
     """
-    encoder = Encoder.load(checkpoint)
-    kinds = encoder.record.dataset.values
+    kinds = checkpoint.record.dataset.values
     inputs = {name: (kind.dtype, kind.shape) for name, kind in kinds.items() if name != "bold"}
-    outputs = {"bold": ("float32", (encoder.model.n_voxels,))}
-    files = [checkpoint / name for name in _SERVED if (checkpoint / name).exists()]
-    return log_model(uri, run_id, MODEL_NAME, files, _LOADER, inputs, outputs)
+    outputs = {"bold": ("float32", kinds["bold"].shape)}
+    served = [name for name in checkpoint.record.checksums if name != STATE]
+    with checkpoint.files(served) as folder:
+        Encoder.load(folder)
+        files = [folder / name for name in (RECORD, *served)]
+        return log_model(uri, run_id, MODEL_NAME, files, _LOADER, inputs, outputs)

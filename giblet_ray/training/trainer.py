@@ -53,8 +53,6 @@ class Trained:
         What the best epoch was chosen by.
     best_location : str
         Folder or URI of the checkpoint of the best epoch.
-    best_checkpoint : Path
-        The same, or a local copy if the run's folder is remote.
     mlflow_run : MlflowRun
         Where MLflow has it.
     position : Position
@@ -67,7 +65,6 @@ class Trained:
     run_folder: str
     score: Score
     best_location: str
-    best_checkpoint: Path
     mlflow_run: MlflowRun
     position: Position
     already_finished: bool
@@ -153,13 +150,11 @@ def _fit(job: TrainJob, data: DataView, storage: Storage, show: Callable[[str], 
         after = latest_record(storage, job.name)
         if found is None or after is None:
             raise InputError(f"{run_folder}: the run's checkpoints are gone")
-        best = storage.fetch(found[0])
         position = after.position
         score, log_model = Score(job.train.score), job.tracking.log_model
-        end.report = partial(report_best, mlflow_run, best, position.history, score, log_model)
+        end.report = partial(report_best, mlflow_run, found, position.history, score, log_model)
     where = data.dataset.storage.location
-    best_location = storage.describe(found[0])
-    return Trained(where, run_folder, score, best_location, best, mlflow_run, position, finished)
+    return Trained(where, run_folder, score, found.location, mlflow_run, position, finished)
 
 
 def _describe_run(

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from giblet_ray.checkpoint.claim import claimed
-from giblet_ray.checkpoint.store import epoch_history, fetch_best_checkpoint
+from giblet_ray.checkpoint.store import best_checkpoint, epoch_history
 from giblet_ray.cluster import connect
 from giblet_ray.config import TuneJob
 from giblet_ray.dataset.reader import Dataset
@@ -206,7 +206,7 @@ def _crown(
     header = f"# Best of sweep {job.name}: trial {best.folder}, {reached}\n"
     with storage.write(BEST) as stream:
         stream.write((header + yaml.safe_dump(config, sort_keys=False)).encode())
-    checkpoint = fetch_best_checkpoint(storage, best.folder)
+    checkpoint = best_checkpoint(storage, best.folder)
     history = epoch_history(storage, best.folder)
     if checkpoint is None:
         raise InputError(f"{storage.describe(best.folder)}: the best trial's checkpoints are gone")

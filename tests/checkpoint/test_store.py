@@ -6,6 +6,7 @@ import io
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from checkpoints import sign
 from safetensors.torch import load_file
 
 from giblet_ray.checkpoint.record import Position
-from giblet_ray.checkpoint.store import drop_checkpoints
+from giblet_ray.checkpoint.store import drop_checkpoints, find_checkpoint, latest_record
 from giblet_ray.checkpoint.trained import Encoder
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
@@ -187,3 +188,40 @@ def test_dropping_keeps_the_best(run: Path) -> None:
 
 def test_checkpoints_are_named_after_their_position() -> None:
     assert Position(epoch=2, step=39).name == "epoch-0002-step-0000039"
+
+
+@pytest.fixture
+def remote(finished: Path, tmp_path: Path) -> str:
+    """The finished run, elsewhere; without what only training needs."""
+    storage = Storage.at(f"memory://{tmp_path.name}")
+    for folder in saved(finished):
+        storage.store(folder, folder.name, last="record.json")
+        storage.delete(f"{folder.name}/state.pt")
+    return storage.location
+
+
+def test_remote_checkpoint_is_copied_as_far_as_needed_and_leaves_nothing(
+    remote: str, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    checkpoint = find_checkpoint(remote)
+    with checkpoint.files(("voxels.safetensors",)) as folder:
+        assert folder.parent == tmp_path / "temporary"
+        assert {path.name for path in folder.iterdir()} == {"record.json", "voxels.safetensors"}
+    found, expected = (Encoder.load(run).model.state_dict() for run in (remote, finished))
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+    with (
+        pytest.raises(InputError, match=f"{checkpoint.location}/state.pt: no such file"),
+        checkpoint.files(("state.pt",)),
+    ):
+        pass
+    assert not list((tmp_path / "temporary").iterdir())
+
+
+def test_a_sweep_s_folder_is_no_run(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "sweep/0000")
+    assert find_checkpoint(str(tmp_path / "sweep/0000")).record.position.epoch > 0
+    with pytest.raises(InputError, match=r"sweep: no checkpoint; a folder with record.json, or a"):
+        find_checkpoint(str(tmp_path / "sweep"))
+    assert latest_record(Storage.at(str(tmp_path)), "sweep") is None

@@ -57,8 +57,10 @@ def test_files_come_back_and_go(s3: FaultyProxy, tmp_path: Path) -> None:
     storage.store(tmp_path, "folder", last="a")
     assert storage.names() == ["folder/a", "folder/b"]
     assert storage.size("folder/b") == 11_000_000
-    fetched = storage.fetch("folder")
-    assert (fetched / "b").read_bytes() == (tmp_path / "b").read_bytes()
+    with storage.fetch("folder", ("b", "none")) as fetched:
+        assert [path.name for path in fetched.iterdir()] == ["b"]
+        assert (fetched / "b").read_bytes() == (tmp_path / "b").read_bytes()
+    assert not fetched.exists()
     storage.delete("folder/a")
     storage.delete("folder/a")
     assert storage.names("folder") == ["folder/b"]

@@ -12,11 +12,10 @@ from typing import Any
 
 import pytest
 
-from giblet_ray.checkpoint.files import load_voxel_pearson
-from giblet_ray.checkpoint.store import fetch_best_checkpoint
+from giblet_ray.checkpoint.files import VOXELS, load_voxel_pearson
+from giblet_ray.checkpoint.store import find_checkpoint
 from giblet_ray.cli import parse_job
 from giblet_ray.config import TrainJob
-from giblet_ray.dataset.storage import Storage
 
 ROOT = Path(__file__).parents[2]
 
@@ -82,9 +81,8 @@ def test_each_modality_alone_reaches_less_than_the_three_together(
 
 
 def mean_pearson(run: Path) -> float:
-    checkpoint = fetch_best_checkpoint(Storage.at(str(run)), "")
-    assert checkpoint is not None
-    return float(load_voxel_pearson(checkpoint).mean())
+    with find_checkpoint(str(run)).files((VOXELS,)) as folder:
+        return float(load_voxel_pearson(folder).mean())
 
 
 def test_demo_started_again_goes_on_with_what_is_there(demo: tuple[Path, str]) -> None:

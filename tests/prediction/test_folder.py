@@ -42,7 +42,7 @@ def model(weights: str) -> Model:
         version=None,
         run_id=None,
         checkpoint="runs/night/epoch-0001",
-        weights_sha256=weights * 64,
+        weights=weights * 32,
         score=0.1,
     )
 

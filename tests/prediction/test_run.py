@@ -16,6 +16,7 @@ import pytest
 from checkpoints import sign
 from safetensors.numpy import load_file, save_file
 
+from giblet_ray.checkpoint.record import read_record
 from giblet_ray.checkpoint.trained import Encoder
 from giblet_ray.config import PredictJob
 from giblet_ray.dataset.reader import Dataset
@@ -119,8 +120,7 @@ def test_record_says_what_was_predicted_with_what(
     summary, job = finished
     out = Path(summary.out)
     record = json.loads((out / "predictions.json").read_text())
-    weights = hashlib.sha256((checkpoint / "model.safetensors").read_bytes()).hexdigest()
-    assert record["model"]["weights_sha256"] == weights
+    assert record["model"]["weights"] == read_record(checkpoint).weights_checksum
     assert record["model"]["checkpoint"] == str(checkpoint)
     assert record["dataset"]["checksum"] == Dataset.open(job.dataset).manifest.checksum
     assert (record["lag_trs"], record["tr_seconds"], record["masked_voxels"]) == (LAG, 1.5, 2)

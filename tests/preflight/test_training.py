@@ -132,7 +132,7 @@ def test_counted_memory_is_near_too(tried: tuple) -> None:
 
 def test_checkpoint_has_the_size_that_was_said(tried: tuple) -> None:
     job, data, rehearsal, trained, _ = tried
-    measured = sum(path.stat().st_size for path in trained.best_checkpoint.iterdir())
+    measured = sum(path.stat().st_size for path in Path(trained.best_location).iterdir())
     assert rehearsal.checkpoint_bytes == pytest.approx(measured, rel=0.01)
     size = step_size(job, data.values, len(data.scans), 1)
     assert size.checkpoint == pytest.approx(measured, rel=0.01)

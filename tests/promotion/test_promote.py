@@ -126,11 +126,11 @@ def test_promoted_model_predicts_what_its_checkpoint_predicts(
     inputs = {part: arrays[f"{part}/two.parquet"] for part in ("frames", "codes", "text")}
     expected = Encoder.load(checkpoint, dataset).predict(**inputs)
     for uri in (f"models:/{store.model_name}@champion", f"models:/{store.model_name}/1"):
-        files, registered = fetch_registered(uri, store.uri)
-        assert registered.version == "1"
-        np.testing.assert_array_equal(Encoder.load(files, dataset).predict(**inputs), expected)
-        # Nothing that only training needs, and nothing pickled, was logged.
-        assert {path.suffix for path in files.iterdir()} == {".json", ".safetensors"}
+        with fetch_registered(uri, store.uri) as (files, registered):
+            assert registered.version == "1"
+            np.testing.assert_array_equal(Encoder.load(files, dataset).predict(**inputs), expected)
+            # Nothing that only training needs, and nothing pickled, was logged.
+            assert {path.suffix for path in files.iterdir()} == {".json", ".safetensors"}
 
 
 def test_champion_promoted_again_changes_nothing(store: Store) -> None:
@@ -320,4 +320,4 @@ def test_registered_model_that_is_not_there_is_told_with_what_is(
     if not there.n_versions:
         there.promote(run=there.run("a", 0.2))
     with pytest.raises(InputError, match=f"--model {asked}: .*{message}"):
-        fetch_registered(asked, there.uri)
+        fetch_registered(asked, there.uri).__enter__()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from giblet_ray.checkpoint.store import fetch_best_checkpoint, latest_record
+from giblet_ray.checkpoint.store import best_checkpoint, latest_record
 from giblet_ray.checkpoint.trained import Encoder
 from giblet_ray.comparison.read import read_runs
 from giblet_ray.config import PromoteJob, TrainJob
@@ -174,7 +175,7 @@ def test_a_run_ends_without_its_server_and_is_delivered_later(
 ) -> None:
     job, storage, history = trained
     folder = storage.describe("night")
-    best = fetch_best_checkpoint(storage, "night")
+    best = best_checkpoint(storage, "night")
     assert best is not None
 
     def end(run: MlflowRun) -> str:
@@ -223,7 +224,7 @@ def test_models_are_compared_promoted_and_fetched_through_the_server(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     job, storage, history = trained
-    best = fetch_best_checkpoint(storage, "night")
+    best = best_checkpoint(storage, "night")
     assert best is not None
     run = MlflowRun(server.uri, "served", "night", storage.describe("night"))
     run.describe(saved_config(job)["train"], job.dataset, "ab" * 32)
@@ -238,10 +239,12 @@ def test_models_are_compared_promoted_and_fetched_through_the_server(
     assert len(compared.curves["val/pearson_mean"]) == 2
     tracking = {"uri": server.uri}
     promoted = promote(PromoteJob(run=run.id, tracking=tracking), lambda line: None)
-    fetched, registered = fetch_registered(promoted.uri, server.uri)
-    assert registered.run_id == run.id
-    assert Encoder.load(fetched).record == Encoder.load(best).record
-    assert not list(tmp_path.iterdir())
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    with fetch_registered(promoted.uri, server.uri) as (fetched, registered):
+        assert registered.run_id == run.id
+        assert Encoder.load(fetched).record == Encoder.load(best.location).record
+    assert [path.name for path in tmp_path.rglob("*")] == ["temporary"]
 
 
 def test_a_sweep_is_told_of_whole_though_server_and_driver_were_gone(

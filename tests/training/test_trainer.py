@@ -70,7 +70,7 @@ def history(trained: Trained, key: str) -> list[float]:
 def test_run_keeps_the_best_and_the_last_checkpoints(trained: tuple) -> None:
     result, _, _ = trained
     kept = [path.parent for path in Path(result.run_folder).glob("*/record.json")]
-    assert result.best_checkpoint in kept
+    assert Path(result.best_location) in kept
     epochs = {json.loads((k / "record.json").read_text())["position"]["epoch"] for k in kept}
     assert epochs == {1, 2}
 
@@ -110,7 +110,7 @@ def test_logged_model_predicts_what_the_checkpoint_predicts(
     )
     (model,) = [m for m in logged if m.source_run_id == result.mlflow_run.id]
     served = mlflow.pyfunc.load_model(model.model_uri)
-    expected = Encoder.load(result.best_checkpoint, dataset).predict(**inputs)
+    expected = Encoder.load(result.best_location, dataset).predict(**inputs)
     np.testing.assert_array_equal(served.predict(inputs), expected)
 
 
@@ -278,9 +278,9 @@ def test_streamed_windows_train(streamed: tuple) -> None:
 def test_chosen_voxels_and_subject_are_trained_on(streamed: tuple) -> None:
     result, lines = streamed
     assert any("of 1 subject, 3 voxels" in line for line in lines)
-    record = json.loads((result.best_checkpoint / "record.json").read_text())
+    record = json.loads((Path(result.best_location) / "record.json").read_text())
     assert {scan[0] for scan in record["scans"]} == {"02"}
-    assert Encoder.load(result.best_checkpoint).model.n_voxels == 3
+    assert Encoder.load(result.best_location).model.n_voxels == 3
 
 
 @pytest.mark.parametrize(
