@@ -78,7 +78,8 @@ def test_runs_of_different_lag_are_paired_on_the_bold_that_both_hold_out(
 def _prediction(trained: TrainedRun, stimulus: str, trs: list[tuple[str, int]]) -> np.ndarray:
     """Predict the BOLD of each of some TRs by itself."""
     encoder, dataset = Encoder.load(trained.checkpoint), trained.data.dataset
-    selection = Selection(trained.data.selection.parts, (), trained.data.selection.n_codebooks)
+    whole = trained.data.selection
+    selection = Selection(whole.parts, leading=whole.leading)
     kinds = selection.value_types(dataset)
     table = dataset.read(Span(stimulus, 0, dataset.stimuli[stimulus].n_trs), selection)
     values = {part: as_arrays(table[part].chunk(0), kind) for part, kind in kinds.items()}
@@ -121,7 +122,9 @@ def test_runs_that_share_no_data_are_refused(
     trained: dict[str, TrainedRun], store: Any, dataset_writer: Any, tmp_path: Any
 ) -> None:
     one = trained["good"]
-    some = replace(one, data=replace(one.data, selection=Selection(voxels=np.arange(3))))
+    units = {subject: np.arange(3) for subject in one.data.selection.subjects}
+    fewer = replace(one.data.selection, units=units)
+    some = replace(one, data=replace(one.data, selection=fewer))
     with pytest.raises(InputError, match="predict different voxels"):
         common_trs([one, some], 20)
     elsewhere = replace(one, data=replace(one.data, split=replace(one.data.split, val=())))
