@@ -9,11 +9,11 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from claim_holder import holder
 from faulty_proxy import FaultyProxy
 
 from giblet_ray.checkpoint import claim
@@ -21,15 +21,6 @@ from giblet_ray.checkpoint.claim import claimed
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
 
-HOLD = textwrap.dedent(
-    """
-    import sys
-    from giblet_ray.checkpoint.claim import claimed
-    with claimed(sys.argv[1], "--name"):
-        print("held", flush=True)
-        sys.stdin.read()
-    """
-)
 RACE = textwrap.dedent(
     """
     import os, sys, time
@@ -44,24 +35,6 @@ RACE = textwrap.dedent(
             print("both hold it", flush=True)
     """
 )
-
-
-@contextmanager
-def holder(location: str) -> Iterator[subprocess.Popen[str]]:
-    """Another process that holds a claim until its standard input ends."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLD, location],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "held\n"
-        yield process
-    finally:
-        process.kill()
-        process.wait()
 
 
 @pytest.fixture(params=["disk", "s3"])

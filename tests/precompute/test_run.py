@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from claim_holder import holder
 from ray.exceptions import RayActorError
 from two_films import CONSTANT_VOXELS, N_TRS, NAN_VOXELS, TR, request, silent
 
@@ -154,6 +155,16 @@ def test_a_finished_data_set_of_fewer_films_is_refused(copied, folder):
     _, out = copied
     with pytest.raises(InputError, match=r"has .* too; give another --out"):
         run.precompute(request(folder, out, "--mel.make", films=("one",)), silent)
+
+
+def test_a_folder_that_another_process_works_on_is_left_to_it(folder, tmp_path):
+    out = tmp_path / "dataset"
+    with holder(str(out)):
+        (out / "_work").mkdir()
+        (out / "_work/shard.part").touch()
+        with pytest.raises(InputError, match=r"dataset: another job works on it, .* another --out"):
+            run.precompute(request(folder, out), silent)
+        assert [path.name for path in (out / "_work").iterdir()] == ["shard.part"]
 
 
 def test_an_interrupted_run_keeps_what_is_verified_and_makes_the_rest(copied, cluster):

@@ -11,6 +11,7 @@ import mlflow
 import numpy as np
 import pytest
 import torch
+from claim_holder import holder
 from faulty_proxy import FaultyProxy
 from mlflow import MlflowClient
 from safetensors.torch import load_file
@@ -242,6 +243,18 @@ def test_run_goes_on_in_its_order_where_its_data_lies_elsewhere(
         for folder in (tmp_path / "runs/run", tmp_path / "whole")
     )
     assert all(torch.equal(found[name], value) for name, value in expected.items())
+
+
+def test_run_that_another_process_works_on_is_left_to_it(
+    make_job: Callable[..., TrainJob], tmp_path: Path
+) -> None:
+    job = make_job(tmp_path, storage={"path": str(tmp_path / "runs")})
+    with (
+        holder(str(tmp_path / "runs/run")),
+        pytest.raises(InputError, match=r"runs/run: another job works on it, .* another --name"),
+    ):
+        fit(job, print)
+    assert not (tmp_path / "mlflow.db").exists()
 
 
 def test_sweep_is_not_continued_as_a_run(make_job: Callable[..., TrainJob], tmp_path: Path) -> None:

@@ -14,10 +14,10 @@ import psutil
 import pytest
 import ray
 import yaml
-from giblet_ray.training.board import claimed_board
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from giblet_ray.checkpoint.claim import claimed
 from giblet_ray.checkpoint.trained import Encoder
 from giblet_ray.cli import parse_job
 from giblet_ray.config import TrainJob, TuneJob
@@ -121,8 +121,8 @@ def test_a_sweep_that_another_job_works_on_is_left_to_it(tune_job: MakeJob, tmp_
     """Also in MLflow: nothing is begun there, and nothing of the other's told a second time."""
     job = tune_job({"space": {"model.embed_dim": [2]}})
     with (
-        claimed_board(sweep_folder(job), 0),
-        pytest.raises(InputError, match="another job on this cluster works on this run now"),
+        claimed(sweep_folder(job), "--name"),
+        pytest.raises(InputError, match="runs/sweep: another job works on it"),
     ):
         sweep(job, lambda _: None)
     assert not list(tmp_path.iterdir())
