@@ -167,7 +167,7 @@ def trained(
     storage = Storage.at(str(folder))
     record = latest_record(storage, "night")
     assert record is not None
-    return job, storage, record["position"]["history"]
+    return job, storage, record.position.history
 
 
 def test_a_run_ends_without_its_server_and_is_delivered_later(
