@@ -410,9 +410,8 @@ class PredictJob(Job):
     dataset: str
     """Folder or URI of the data set."""
     out: str
-    """Folder or URI for the predictions: one parquet file per stimulus, and predictions.json."""
-    mask: str | None = None
-    """Brain mask (3-D NIfTI) of the scans that the model was trained on: write 4-D NIfTI too."""
+    """Folder or URI for the predictions: per stimulus a parquet file and one like the scans that
+    the model was trained on (NIfTI, .npy), and predictions.json."""
     stimuli: Names = ()
     """Stimuli to predict the response to (default: all in the data set)."""
     batch_trs: int = Field(64, ge=1)

@@ -1,11 +1,11 @@
 """Predict the BOLD response to films with shards.
 
     python jobs/predict.py --model models:/giblet-encoder@champion --dataset data/new \\
-        --out predicted/new --mask mask.nii.gz
+        --out predicted/new
 
 Takes a trained model, and a data set that jobs/precompute.py wrote, with scans or without. Gives
-a folder: one parquet file per stimulus, one row per TR, and predictions.json; with the mask of the
-scans that the model was trained on, a 4-D NIfTI file per stimulus too.
+a folder: for each stimulus a parquet file, one row per TR, and one like the scans that the model
+was trained on (NIfTI, .npy); and predictions.json.
 """
 
 from __future__ import annotations

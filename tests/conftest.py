@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import hypothesis
+import nibabel
 import numpy as np
 import pytest
 import torch
@@ -31,6 +32,7 @@ from giblet_ray.dataset.schema import (
     Source,
     Stimulus,
     StoredPart,
+    StoredSpace,
     Subject,
     bold_labels,
     bold_shard,
@@ -38,8 +40,9 @@ from giblet_ray.dataset.schema import (
     stimulus_shard,
 )
 from giblet_ray.dataset.storage import Storage
-from giblet_ray.dataset.writer import value_type, write_manifest, write_shard
+from giblet_ray.dataset.writer import value_type, write_blob, write_manifest, write_shard
 from giblet_ray.spaces.usable import count_bad_units, empty_trs, unmasked
+from giblet_ray.spaces.volume import Volume
 from giblet_ray.training.data import plan_data
 from giblet_ray.training.identity import run_record
 from giblet_ray.training.loop import BareLink, train
@@ -52,6 +55,8 @@ hypothesis.settings.load_profile("untimed")
 os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112  # Ray spells it so
 
 ROW_GROUP_TRS = 16
+AFFINE = np.array([[-2, 0, 0, 10], [0, 2, 0, -20], [0, 0, 2.5, 5], [0, 0, 0, 1.0]])
+"""Of a space that is shifted, flipped and not cubic."""
 
 
 STORED_AS = {
@@ -79,13 +84,15 @@ def write_dataset(
     first_code: int | None = None,
     change_bold: Callable[[ScanKey, np.ndarray], np.ndarray] = lambda key, bold: bold,
     repeats: int = 1,
+    mask: np.ndarray | None = None,
     **of_scans: Any,
 ) -> dict[str, np.ndarray]:
     """Write a data set of random numbers; BOLD follows the stimulus, so that it can be learned.
 
     Returns the arrays by shard path. `unseen` lists (subject, stimulus) pairs without a scan;
     `first_code` replaces the first code of each stimulus; `change_bold` gives a scan other BOLD,
-    of other TRs or units too; `of_scans` are further fields of every scan.
+    of other TRs or units too; `mask` is where its units lie; `of_scans` are further fields of every
+    scan.
     """
     random = np.random.default_rng(seed)
     storage = Storage.at(str(folder))
@@ -136,15 +143,23 @@ def write_dataset(
             }
             scans.append(Scan(**key._asdict(), **{**facts, **of_scans}))
     made = {path.partition("/")[0]: array for path, array in arrays.items()}
+    space, blobs = StoredSpace(), ()
+    if mask is not None:
+        volume = Volume(nibabel.Nifti1Image(mask.astype(np.uint8), AFFINE), mask, "made")
+        ((name, content),) = volume.files().items()
+        blobs = (write_blob(storage, name, content),)
+        space = StoredSpace(kind="volume", blobs={name: blobs[0].path})
     manifest = Manifest(
         tr_seconds=1.5,
         row_group_trs=ROW_GROUP_TRS,
         parts={name: stored_part(name, made[name]) for name in made if name != "bold"},
         stimuli=tuple(stimuli),
         subjects={
-            scan.subject: Subject(value=value_type(arrays[scan.shard.path])) for scan in scans
+            scan.subject: Subject(value=value_type(arrays[scan.shard.path]), space=space)
+            for scan in scans
         },
         scans=tuple(scans),
+        blobs=blobs,
     )
     write_manifest(storage, manifest)
     return arrays
@@ -255,7 +270,9 @@ def arrays_and_dataset(
 ) -> tuple[dict[str, np.ndarray], Dataset]:
     """A data set of two stimuli of ragged lengths and two subjects, and what was written."""
     folder = tmp_path_factory.mktemp("data") / "small"
-    arrays = write_dataset(folder, {"one": 117, "two": 83}, ("01", "02"))
+    mask = np.zeros((4, 5, 3), bool)
+    mask.flat[np.random.default_rng(0).permutation(60)[:24]] = True
+    arrays = write_dataset(folder, {"one": 117, "two": 83}, ("01", "02"), mask=mask)
     return arrays, Dataset.open(str(folder))
 
 

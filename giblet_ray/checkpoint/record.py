@@ -30,11 +30,34 @@ from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
 from giblet_ray.evaluation.score import Score
 from giblet_ray.settings import Group, Mark, flat_settings, marked_settings
+from giblet_ray.spaces.kinds import open_space
+from giblet_ray.spaces.space import Space
 
 RECORD = "record.json"
 VERSION: Literal[1] = 1
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _SHORT = 12
+
+
+class SpaceRecord(Group):
+    """What the units of the data set are, and how they go back to a file."""
+
+    kind: str
+    """Kind of space; see :mod:`giblet_ray.spaces`."""
+    n_units: int = Field(ge=1)
+    """Units of the data set, of which a run may predict some."""
+    files: dict[str, str]
+    """What the space is made of: content of files by name, in base 64."""
+
+    def open(self, where: str) -> Space:
+        """Return the space; InputError names `where` if it cannot be made."""
+        try:
+            files = {
+                name: base64.b64decode(file, validate=True) for name, file in self.files.items()
+            }
+        except ValueError as error:
+            raise InputError(f"{where}: its space cannot be read: {error}") from error
+        return open_space(self.kind, files, self.n_units, where)
 
 
 class DatasetRecord(Group):
@@ -52,6 +75,8 @@ class DatasetRecord(Group):
     """Voxels that are predicted."""
     made_with: dict[str, Any]
     """What each part was made with."""
+    space: SpaceRecord
+    """What its units are."""
 
 
 class Units(Group):

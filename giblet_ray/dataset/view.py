@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -89,6 +90,7 @@ class DataView:
     def describe(self) -> dict[str, Any]:
         """Return what a checkpoint records of the data set."""
         manifest = self.dataset.manifest
+        subject = manifest.subjects[self.selection.subjects[0]]
         return {
             "location": self.dataset.storage.location,
             "checksum": manifest.checksum,
@@ -96,6 +98,14 @@ class DataView:
             "values": {name: kind.model_dump(mode="json") for name, kind in self.values.items()},
             "n_voxels": self.n_units,
             "made_with": {name: part.made_with for name, part in manifest.parts.items()},
+            "space": {
+                "kind": subject.space.kind,
+                "n_units": subject.n_units,
+                "files": {
+                    name: base64.b64encode(self.dataset.blob(path)).decode()
+                    for name, path in subject.space.blobs.items()
+                },
+            },
         }
 
     def ordered(self, order: DataOrder) -> OrderedWindows:
@@ -244,8 +254,14 @@ def _check_trainable(dataset: Dataset, selection: Selection, scans: Sequence[Sca
                     "out that modality (--data.modalities), or precompute without this stimulus"
                 )
     first, *others = selection.subjects
-    kind = dataset.value_type(bold_column(first))
+    kind, space = dataset.value_type(bold_column(first)), dataset.manifest.subjects[first].space
     for other in others:
+        if dataset.manifest.subjects[other].space != space:
+            raise InputError(
+                f"{where}: the units of subjects {other} and {first} are not the same; subjects "
+                "with the same units can be trained together: choose some (--data.subjects), or "
+                "put all scans in one space"
+            )
         if (differing := dataset.value_type(bold_column(other))) != kind:
             raise InputError(
                 f"{where}: subject {other} has {differing.shape[0]:,} units ({differing.dtype}), "

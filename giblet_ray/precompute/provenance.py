@@ -10,6 +10,7 @@ from giblet_ray.config import PrecomputeJob
 from giblet_ray.dataset.schema import Manifest, Phase, Scan, Stimulus, StoredPart, Subject
 from giblet_ray.dataset.storage import absolute
 from giblet_ray.errors import InputError
+from giblet_ray.precompute.kept_spaces import KeptSpaces
 from giblet_ray.precompute.plan import FilmPlan, Plan
 from giblet_ray.precompute.units import Part, Record, Unit, libraries
 
@@ -22,7 +23,9 @@ _READ_AS: dict[Part, tuple[str, str]] = {
 """Modality of each part, and the kind of encoder that reads it."""
 
 
-def build_manifest(job: PrecomputeJob, plan: Plan, records: Mapping[str, Record]) -> Manifest:
+def build_manifest(
+    job: PrecomputeJob, plan: Plan, records: Mapping[str, Record], spaces: KeptSpaces
+) -> Manifest:
     """Describe a data set whose shards are all finished.
 
     Parameters
@@ -33,6 +36,8 @@ def build_manifest(job: PrecomputeJob, plan: Plan, records: Mapping[str, Record]
         What went in.
     records : mapping of str to Record
         What came out, by shard path.
+    spaces : KeptSpaces
+        What the units are.
 
     Raises
     ------
@@ -46,7 +51,8 @@ def build_manifest(job: PrecomputeJob, plan: Plan, records: Mapping[str, Record]
     for unit in plan.units:
         record = records[unit.path]
         if unit.part == "bold":
-            subjects.setdefault(unit.subject, Subject(value=record.value))
+            space = spaces.of_subjects[unit.subject]
+            subjects.setdefault(unit.subject, Subject(value=record.value, space=space))
             provenance.setdefault("bold", _bold_provenance(job, plan, unit))
         elif unit.part not in parts:
             parts[unit.part] = _stored_part(unit, record)
@@ -66,6 +72,7 @@ def build_manifest(job: PrecomputeJob, plan: Plan, records: Mapping[str, Record]
         stimuli=tuple(_stimulus(plan, film, records) for film in plan.films),
         subjects=subjects,
         scans=tuple(_scan(job, plan, unit, records) for unit in plan.units if unit.part == "bold"),
+        blobs=spaces.blobs,
         provenance=provenance,
     )
 

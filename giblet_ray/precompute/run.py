@@ -13,6 +13,7 @@ from giblet_ray.dataset.schema import Manifest
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.dataset.writer import write_manifest
 from giblet_ray.precompute import resume
+from giblet_ray.precompute.kept_spaces import blobs_are_whole, delete_other_blobs, keep_spaces
 from giblet_ray.precompute.plan import Plan, make_plan
 from giblet_ray.precompute.provenance import build_manifest
 from giblet_ray.precompute.sound import (
@@ -104,7 +105,8 @@ def precompute(job: PrecomputeJob, show: Callable[[str], None]) -> Summary:
         n_units = len(plan.units)
         if before is not None:
             progress.doing = "verifying what is finished"
-            if len(resume.finished(storage, plan.units, before)) == n_units:
+            kept = resume.finished(storage, plan.units, before)
+            if len(kept) == n_units and blobs_are_whole(storage, before):
                 resume.delete_work(storage)
                 show(f"nothing to do: {storage.location} is finished, and its checksums are right")
                 return Summary(Dataset.open(job.out), 0, n_units, progress.seconds)
@@ -134,7 +136,9 @@ def _make(
 
     records = _make_missing(job, storage, plan, kept, show, progress)
     resume.delete_leftovers(storage, records)
-    manifest = build_manifest(job, plan, records)
+    spaces = keep_spaces(storage, plan.units)
+    delete_other_blobs(storage, spaces)
+    manifest = build_manifest(job, plan, records, spaces)
     write_manifest(storage, manifest)
     resume.delete_work(storage)
     for note in _notes(manifest):

@@ -5,7 +5,7 @@
     OUT/
       predictions.json      what was predicted with what; written last: without it, unfinished
       STIMULUS.parquet      one row per TR: its number, and the bytes of float32 (voxels,)
-      STIMULUS.nii.gz       given a mask: one volume per TR
+      STIMULUS.nii.gz       one volume per TR: a file like the scans (.npy where those were arrays)
 
 A row's TR is that of the BOLD, counted as in a scan that begins with its film. With a lag of 3::
 
@@ -16,8 +16,8 @@ A row's TR is that of the BOLD, counted as in a scan that begins with its film. 
 
 The first TRs of a scan answer to what was before the film, and have no row; the last rows reach
 beyond the film's end. Values are BOLD z-scored per voxel as in training. A voxel that was masked
-in training (constant, or not finite) has no prediction: NaN, in both files. Outside the mask,
-volumes are 0.
+in training (constant, or not finite) has no prediction: NaN, in both files, and so has, in the
+second, one that the model was not to predict. Outside the mask, volumes are 0.
 """
 
 from __future__ import annotations
@@ -28,17 +28,18 @@ from typing import Literal
 
 from pydantic import Field, ValidationError
 
-from giblet_ray.dataset.schema import Source, ValueType, WrittenFile
+from giblet_ray.dataset.schema import ValueType, WrittenFile
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
 from giblet_ray.settings import Group
+from giblet_ray.spaces.kinds import SPACES
 
 RECORD = "predictions.json"
 _MARK = "UNFINISHED"
 _MARK_TEXT = "Unfinished: jobs/predict.py, started again, makes these files anew.\n"
 
-Format = Literal["parquet", "nifti"]
-ENDINGS: dict[Format, str] = {"parquet": ".parquet", "nifti": ".nii.gz"}
+ROWS_ENDING = ".parquet"
+Format = Literal["rows", "space"]
 
 
 class Model(Group):
@@ -66,6 +67,17 @@ class Films(Group):
     """That of the manifest."""
 
 
+class WrittenSpace(Group):
+    """What the units are, and thus what the files like scans are."""
+
+    kind: str
+    """Kind of space; see :mod:`giblet_ray.spaces`."""
+    ending: str
+    """Of the files."""
+    files: dict[str, str]
+    """Checksum of everything that the space is made of, by name."""
+
+
 class Predicted(Group):
     """The predicted response to one stimulus."""
 
@@ -80,7 +92,7 @@ class Predicted(Group):
 class Predictions(Group):
     """Everything about a folder of predictions but its numbers: predictions.json."""
 
-    schema_version: int = 1
+    schema_version: int = 2
     model: Model
     dataset: Films
     tr_seconds: float
@@ -91,15 +103,20 @@ class Predictions(Group):
     """What one row holds."""
     masked_voxels: int
     """Voxels without a prediction (NaN): they were masked in training."""
-    mask: Source | None
-    """Mask of the NIfTI files."""
+    space: WrittenSpace
+    """What the units are."""
     stimuli: tuple[Predicted, ...]
+
+    @property
+    def endings(self) -> dict[Format, str]:
+        """Endings of each stimulus's files."""
+        return {"rows": ROWS_ENDING, "space": self.space.ending}
 
     @property
     def paths(self) -> list[str]:
         """Every file there is, or is to be, but this record."""
-        formats: list[Format] = ["parquet"] if self.mask is None else ["parquet", "nifti"]
-        return [stimulus.name + ENDINGS[kind] for stimulus in self.stimuli for kind in formats]
+        endings = self.endings.values()
+        return [stimulus.name + ending for stimulus in self.stimuli for ending in endings]
 
     @property
     def shards(self) -> list[WrittenFile]:
@@ -113,10 +130,10 @@ class Predictions(Group):
             ("model", self.model.weights[:12], other.model.weights[:12]),
             ("data set", self.dataset.checksum[:12], other.dataset.checksum[:12]),
             ("stimuli", *(", ".join(each) for each in names)),
-            ("mask", *(each.mask and each.mask.sha256[:12] for each in (self, other))),
+            ("space", self.space.model_dump(), other.space.model_dump()),
         ):
             if one != another:
-                return f"its {what} is {one or 'none'}, not {another or 'none'}"
+                return f"its {what} is {one}, not {another}"
         return None
 
 
@@ -208,7 +225,8 @@ def _listed(storage: Storage) -> list[str]:
         listed += storage.read(_MARK).decode().splitlines()[1:]
     if storage.size(RECORD) is not None and (there := _read(storage)) is not None:
         listed += [shard.path for shard in there.shards]
-    return [name for name in listed if name.endswith(tuple(ENDINGS.values()))]
+    endings = (ROWS_ENDING, *(space.ending for space in SPACES.values()))
+    return [name for name in listed if name.endswith(endings)]
 
 
 def _read(storage: Storage) -> Predictions | None:

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from hashlib import sha256
 
 import numpy as np
 
 from giblet_ray.checkpoint.files import NORMALISATION, load_valid_voxels
-from giblet_ray.checkpoint.record import Record
+from giblet_ray.checkpoint.record import RECORD
 from giblet_ray.checkpoint.store import Checkpoint, find_checkpoint
 from giblet_ray.checkpoint.trained import Encoder
 from giblet_ray.config import PredictJob
 from giblet_ray.dataset.config import DataConfig
 from giblet_ray.dataset.reader import Dataset, Selection, Span
-from giblet_ray.dataset.schema import Source, ValueType
-from giblet_ray.dataset.storage import is_uri, sha256_of_file
+from giblet_ray.dataset.schema import ValueType
+from giblet_ray.dataset.storage import is_uri
 from giblet_ray.errors import InputError, nearest
 from giblet_ray.models.build import stimulus_parts
-from giblet_ray.prediction.folder import Films, Model, Predicted, Predictions
-from giblet_ray.spaces.volume import Mask, read_mask
+from giblet_ray.prediction.folder import Films, Model, Predicted, Predictions, WrittenSpace
+from giblet_ray.spaces.space import Space
 
 _REGISTRY = "models:"
 
@@ -37,8 +38,10 @@ class Plan:
         Voxels that took part in training; the others have no prediction.
     dataset, selection : Dataset, Selection
         What is read of each row.
-    mask : Mask or None
-        Where the voxels lie, if NIfTI is wanted.
+    space : Space
+        What the units are.
+    units : ndarray of int or None
+        Which of them the model predicts (None: all).
     predictions : Predictions
         What there will be, as yet without files.
     """
@@ -47,7 +50,8 @@ class Plan:
     valid_V: np.ndarray
     dataset: Dataset
     selection: Selection
-    mask: Mask | None
+    space: Space
+    units: np.ndarray | None
     predictions: Predictions
 
     @property
@@ -64,8 +68,7 @@ def make_plan(job: PredictJob) -> Plan:
     Raises
     ------
     InputError
-        If there is no such model or data set, they do not fit one another, or the mask does not
-        fit the model.
+        If there is no such model or data set, or they do not fit one another.
     """
     dataset = Dataset.open(job.dataset)
     with _found_model(job) as (checkpoint, version, run_id):
@@ -76,7 +79,7 @@ def make_plan(job: PredictJob) -> Plan:
     data = DataConfig.model_validate(record.config["data"])
     parts = stimulus_parts(data)
     leading = {"codes": record.config["model"]["audio_codebooks"]} if "codes" in parts else {}
-    mask = None if job.mask is None else _find_mask(job.mask, record, dataset)
+    space = record.dataset.space.open(f"{checkpoint.location}/{RECORD}")
     lag_trs = data.lag_trs
     predictions = Predictions(
         model=Model(
@@ -92,14 +95,19 @@ def make_plan(job: PredictJob) -> Plan:
         lag_trs=lag_trs,
         value=ValueType(dtype="float32", shape=(record.dataset.n_voxels,)),
         masked_voxels=int((~valid_V).sum()),
-        mask=mask and Source(name=mask.file.name, sha256=sha256_of_file(mask.file)),
+        space=WrittenSpace(
+            kind=space.kind,
+            ending=space.ending,
+            files={name: sha256(file).hexdigest() for name, file in space.files().items()},
+        ),
         stimuli=tuple(
             Predicted(name=name, n_trs=dataset.stimuli[name].n_trs, first_bold_tr=lag_trs)
             for name in _checked_stimuli(dataset, job.stimuli)
         ),
     )
     selection = Selection(parts, leading=leading)
-    return Plan(encoder, valid_V, dataset, selection, mask, predictions)
+    units = record.units[0].indices if record.units else None
+    return Plan(encoder, valid_V, dataset, selection, space, units, predictions)
 
 
 @contextmanager
@@ -129,24 +137,3 @@ def _checked_stimuli(dataset: Dataset, chosen: Sequence[str]) -> tuple[str, ...]
                 f"it has {', '.join(names)}"
             )
     return tuple(dict.fromkeys(chosen)) or tuple(names)
-
-
-def _find_mask(file: str, record: Record, dataset: Dataset) -> Mask:
-    """Read the mask, and make sure that its voxels are those that the model predicts."""
-    mask, n_voxels = read_mask(file), record.dataset.n_voxels
-    if record.units:
-        n_voxels = record.units[0].of
-    if mask.n_voxels != n_voxels:
-        raise InputError(
-            f"--mask {file}: has {mask.n_voxels} voxels, where the model's scans have {n_voxels}; "
-            "the mask of the scans that it was trained on is accepted"
-        )
-    used = dataset.manifest.provenance.get("bold", {}).get("mask", [])
-    if used and record.dataset.checksum == dataset.manifest.checksum:
-        found = sha256_of_file(mask.file)
-        if found != used[0]["sha256"]:
-            raise InputError(
-                f"--mask {file}: not the file that the scans were read with, {used[0]['name']} "
-                f"(checksum {found[:12]}, then {used[0]['sha256'][:12]})"
-            )
-    return replace(mask, chosen=record.units[0].indices) if record.units else mask

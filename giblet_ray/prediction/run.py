@@ -119,11 +119,13 @@ def _predicted(
     n_trs, done = sum(stimulus.n_trs for stimulus in stimuli.values()), 0
     blocks = predicted_blocks(plan, job.batch_trs, job.use_gpu)
     for name, of_stimulus in groupby(blocks, key=lambda block: block[0]):
-        with open_writer(storage, plan.predictions, stimuli[name], plan.mask) as writer:
+        with open_writer(
+            storage, plan.predictions, stimuli[name], plan.space, plan.units
+        ) as writer:
             for _, trs_T, bold_TV in of_stimulus:
                 writer.add(trs_T, bold_TV)
                 done += len(trs_T)
                 progress.doing = f"{done:,} of {n_trs:,} TRs predicted"
-        yield written(storage, stimuli.pop(name))
+        yield written(storage, plan.predictions, stimuli.pop(name))
     if stimuli:
         raise RuntimeError(f"no rows came of {', '.join(stimuli)}")

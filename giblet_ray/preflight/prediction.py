@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 from giblet_ray.cluster import connect
@@ -43,9 +42,7 @@ def preflight_prediction(job: PredictJob, show: Callable[[str], None]) -> None:
         cluster = look_at_cluster(look_at_gpus=job.use_gpu is not False)
     n_trs = sum(map(len, plan.spans))
     n_voxels = plan.predictions.value.shape[0]
-    output = FLOAT_BYTES * n_trs * n_voxels
-    if plan.mask is not None:
-        output += FLOAT_BYTES * n_trs * math.prod(plan.mask.inside.shape)
+    output = FLOAT_BYTES * n_trs * n_voxels + plan.space.file_bytes(n_trs)
     model = plan.encoder.model
     weights = sum(value.nbytes for value in model.state_dict().values())
     frames = next((plan.dataset.value_type(part).shape[1] for part in ("codes", "mel")
@@ -61,8 +58,7 @@ def preflight_prediction(job: PredictJob, show: Callable[[str], None]) -> None:
         {
             "TRs": f"{n_trs:,} of {len(plan.predictions.stimuli)} stimuli, {n_voxels:,} voxels",
             "to": finished,
-            "disk": report.check(lambda: disk_room(storage, output, "--out"))
-            + (" (before NIfTI is compressed)" if plan.mask is not None else ""),
+            "disk": report.check(lambda: disk_room(storage, output, "--out")),
         },
     )
     gpus = float(use_gpu)

@@ -1,1 +1,1 @@
-"""Files of scans, and rows of units: what the units are, and how they go back to a file."""
+"""What the units of scans are: a file per kind of space, and how scans are read in them."""

@@ -7,11 +7,8 @@ held-out ones. T is the number of TRs, V of voxels, C of confounds.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +16,10 @@ from numpy.typing import NDArray
 from giblet_ray.errors import InputError
 from giblet_ray.features.source import split_source
 from giblet_ray.spaces.confounds import find_confounds, read_confounds
+from giblet_ray.spaces.kinds import space_of_scan
+from giblet_ray.spaces.space import Space
 from giblet_ray.spaces.usable import empty_trs, find_bad_units, unmasked
-from giblet_ray.spaces.volume import NIFTI_SUFFIXES, Mask, open_scan, read_mask, read_masked
-
-HDF5_SUFFIXES = (".h5", ".hdf5")
-SCAN_SUFFIXES = (*NIFTI_SUFFIXES, ".npy", *HDF5_SUFFIXES)
+from giblet_ray.spaces.volume import NIFTI_SUFFIXES
 
 _BLOCK_BYTES = 64 * 2**20
 """Voxels cleaned at a time, in float64."""
@@ -90,23 +86,16 @@ def read_bold(
         The scan, mask or table is missing, truncated, or of another shape, space, TR or length
         than the rest; an option that the file cannot follow.
     """
-    file, part, chosen = _checked_request(path, mask, options)
-    if file.name.lower().endswith(NIFTI_SUFFIXES):
-        image = open_scan(file, _required(chosen, file), tr_seconds)
-        n_trs = image.shape[3]
-        trs = _kept_trs(file, n_trs, options)
-        bold_TV = read_masked(image, file, _required(chosen, file), trs, options.smoothing_fwhm_mm)
-    else:
-        with _open_array(file, part, chosen) as stored_TV:
-            n_trs = stored_TV.shape[0]
-            bold_TV = np.array(stored_TV[_kept_trs(file, n_trs, options)], np.float32)
-
+    file, part, space = _checked_request(path, mask, options)
+    n_trs = space.n_trs(file, part, tr_seconds)
+    trs = _kept_trs(file, n_trs, options)
+    bold_TV = space.read(file, part, trs, options.smoothing_fwhm_mm)
     if options.detrend or options.confounds:
         confounds_TC = None
         if options.confounds:
             table = find_confounds(file, options.confounds_path)
             confounds_TC = read_confounds(table, options.confounds, n_trs)
-            confounds_TC = confounds_TC[_kept_trs(file, n_trs, options)]
+            confounds_TC = confounds_TC[trs]
             # The mean and the line are fitted too; nothing but rounding would be left.
             if confounds_TC.shape[1] + 2 >= len(bold_TV):
                 raise InputError(
@@ -129,37 +118,21 @@ def scan_shape(
     Takes and raises what :func:`read_bold` does, but for what only the values and the confounds
     table can tell.
     """
-    file, part, chosen = _checked_request(path, mask, options)
-    if file.name.lower().endswith(NIFTI_SUFFIXES):
-        n_voxels = _required(chosen, file).n_voxels
-        n_trs = open_scan(file, _required(chosen, file), tr_seconds).shape[3]
-    else:
-        with _open_array(file, part, chosen) as stored_TV:
-            n_trs, n_voxels = stored_TV.shape
-    trs = _kept_trs(file, n_trs, options)
-    return trs.stop - trs.start, n_voxels
+    file, part, space = _checked_request(path, mask, options)
+    trs = _kept_trs(file, space.n_trs(file, part, tr_seconds), options)
+    return trs.stop - trs.start, space.n_units
 
 
 def _checked_request(
     path: str | Path, mask: str | Path | None, options: ScanOptions
-) -> tuple[Path, str | None, Mask | None]:
-    """Give the file, the part of it that is meant, and the mask, if they go with the options."""
-    file, part = split_source(path)
-    suffix = _scan_suffix(file)
+) -> tuple[Path, str | None, Space]:
+    """Give the file, the part of it that is meant, and its space, if the options go with them."""
     _check_options(options)
-    if part is not None and suffix not in HDF5_SUFFIXES:
-        raise InputError(f"{path}: '::' names a data set of an HDF5 file, and this is {suffix}")
-    if options.smoothing_fwhm_mm is not None and suffix not in NIFTI_SUFFIXES:
-        raise InputError(f"{file}: smoothing needs a NIfTI scan; {suffix} knows no distances")
-    return file, part, None if mask is None else read_mask(mask)
-
-
-def _required(chosen: Mask | None, file: Path) -> Mask:
-    if chosen is None:
-        raise InputError(
-            f"{file}: a NIfTI scan needs a --mask, a 3-D NIfTI file of the voxels to take"
-        )
-    return chosen
+    space = space_of_scan(path, mask)
+    file, part = split_source(path)
+    if options.smoothing_fwhm_mm is not None and not file.name.lower().endswith(NIFTI_SUFFIXES):
+        raise InputError(f"{file}: smoothing needs a NIfTI scan; an array knows no distances")
+    return file, part, space
 
 
 def _check_options(options: ScanOptions) -> None:
@@ -175,15 +148,6 @@ def _check_options(options: ScanOptions) -> None:
         )
 
 
-def _scan_suffix(file: Path) -> str:
-    name = file.name.lower()
-    for suffix in SCAN_SUFFIXES:
-        if name.endswith(suffix):
-            return suffix
-    accepted = ", ".join(SCAN_SUFFIXES)
-    raise InputError(f"{file}: extension is not known for a scan; accepted: {accepted}")
-
-
 def _kept_trs(file: Path, n_trs: int, options: ScanOptions) -> slice:
     start, stop = options.crop_start_trs, n_trs - options.crop_stop_trs
     if stop <= start:
@@ -192,61 +156,6 @@ def _kept_trs(file: Path, n_trs: int, options: ScanOptions) -> slice:
             f"leaves nothing of its {n_trs} TRs"
         )
     return slice(start, stop)
-
-
-@contextmanager
-def _open_array(file: Path, part: str | None, chosen: Mask | None) -> Iterator[Any]:
-    """Open an array file (T, V), whose values are read when it is indexed."""
-    if file.name.lower().endswith(HDF5_SUFFIXES):
-        import h5py
-
-        try:
-            with h5py.File(file, "r") as store:
-                yield _checked_array(_hdf5_set(store, file, part), file, chosen)
-        except OSError as error:
-            raise InputError(f"{file}: is not a readable HDF5 file: {error}") from error
-    else:
-        try:
-            stored_TV = np.load(file, mmap_mode="r", allow_pickle=False)
-        except (OSError, EOFError, ValueError) as error:
-            raise InputError(f"{file}: is not a readable .npy array: {error}") from error
-        yield _checked_array(stored_TV, file, chosen)
-
-
-def _hdf5_set(store: Any, file: Path, part: str | None) -> Any:
-    """Find the data set of an HDF5 file: the one named, or the only one of 2 dimensions."""
-    import h5py
-
-    sets: dict[str, Any] = {}
-    store.visititems(
-        lambda name, node: sets.update({name: node}) if isinstance(node, h5py.Dataset) else None
-    )
-    flat = [name for name, node in sets.items() if node.ndim == 2]
-    listed = ", ".join(f"{name} {node.shape}" for name, node in sets.items()) or "none"
-    if part is None and len(flat) != 1:
-        raise InputError(
-            f"{file}: {len(flat)} data sets have 2 dimensions (TRs, voxels), and one is "
-            f"read; name it as {file.name}::name; data sets: {listed}"
-        )
-    name = flat[0] if part is None else part.strip("/")
-    if name not in sets:
-        raise InputError(f"{file}: has no data set {part!r}; data sets: {listed}")
-    return sets[name]
-
-
-def _checked_array(stored_TV: Any, file: Path, chosen: Mask | None) -> Any:
-    if stored_TV.ndim != 2 or 0 in stored_TV.shape:
-        raise InputError(
-            f"{file}: BOLD is an array of (TRs, voxels), this one has shape {stored_TV.shape}"
-        )
-    if stored_TV.dtype.kind not in "fiu":
-        raise InputError(f"{file}: BOLD is an array of real numbers, this one of {stored_TV.dtype}")
-    if chosen is not None and chosen.n_voxels != stored_TV.shape[1]:
-        raise InputError(
-            f"{file}: has {stored_TV.shape[1]} voxels, where the mask {chosen.file} has "
-            f"{chosen.n_voxels}"
-        )
-    return stored_TV
 
 
 def _clean(

@@ -1,4 +1,4 @@
-"""Masked BOLD from NIfTI files, a block of volumes at a time.
+"""Voxels of a mask, from 4-D NIfTI files, a block of volumes at a time, and back.
 
 XYZ are a volume's axes, T is the number of TRs, V of the mask's voxels (in C order).
 """
@@ -8,10 +8,10 @@ from __future__ import annotations
 import gzip
 import math
 import zlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, Self
 
 import nibabel
 import numpy as np
@@ -19,88 +19,223 @@ from numpy.typing import NDArray
 
 from giblet_ray.errors import InputError
 from giblet_ray.features.source import split_source
+from giblet_ray.spaces.array import Array
+from giblet_ray.spaces.space import RowsFile, Space
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 
+_MASK = "mask.nii.gz"
 _TIME_UNIT_SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6, "unknown": 1.0}
 _TR_TOLERANCE_SECONDS = 1e-3
 _AFFINE_TOLERANCE_MM = 1e-3
+_GZIP_LEVEL = 1
+"""Noise hardly shrinks, whatever the level: the zeros outside the mask do at once."""
+
+_GZIP = 31
+"""What zlib calls the format of gzip."""
+_MOST_BYTES = 2**30
+"""A mask that unpacks to more is none."""
 
 _BLOCK_BYTES = 64 * 2**20
 """Decoded volumes held at a time, in float32 (one volume at least)."""
 
 
-@dataclass(frozen=True)
-class Mask:
-    """Which voxels of a space to take."""
+class Volume(Space):
+    """The voxels of a mask.
 
-    file: Path
-    inside: NDArray[np.bool_]
-    """(X, Y, Z)."""
-    affine: NDArray[np.float64]
-    """(4, 4), from voxel indices to mm."""
-    chosen: NDArray[np.integer] | None = None
-    """Which of the voxels inside are meant, in their order, counted in C order (None: all)."""
+    Scans are 4-D NIfTI files in the mask's space, or arrays whose columns are its voxels already.
 
-    @property
-    def n_voxels(self) -> int:
-        return int(self.inside.sum())
-
-
-def read_mask(path: str | Path) -> Mask:
-    """Read a 3-D NIfTI file of zero and one other value.
+    Parameters
+    ----------
+    mask : nibabel image
+        Where the voxels lie.
+    values_XYZ : ndarray
+        What it holds: zero and one other value.
+    where : str
+        What it is, for messages.
 
     Raises
     ------
     InputError
-        The file is missing, damaged, not 3-D NIfTI, all zero, or has more than two values.
+        It is all zero, or has more than two values.
     """
-    file, _ = split_source(path)
-    if not file.name.lower().endswith(NIFTI_SUFFIXES):
-        raise InputError(f"{file}: a mask is a 3-D NIfTI file ({', '.join(NIFTI_SUFFIXES)})")
-    image = _load(file)
-    if len(image.shape) != 3:
-        raise InputError(f"{file}: a mask has 3 dimensions, this file has shape {image.shape}")
-    (values_XYZ,) = _decode(image, file, [...])
-    levels = np.unique(values_XYZ)
-    if not levels.any():
-        raise InputError(f"{file}: the mask is empty: all of its {values_XYZ.size} voxels are 0")
-    if levels.size > 2 or (levels.size == 2 and 0 not in levels):
-        raise InputError(
-            f"{file}: a mask holds 0 and one other value; this file holds {levels.size} values, "
-            f"{levels[0]:g} to {levels[-1]:g}"
-        )
-    return Mask(file, values_XYZ != 0, image.affine)
+
+    kind = "volume"
+    ending = ".nii.gz"
+    suffixes = (*NIFTI_SUFFIXES, *Array.suffixes)
+
+    def __init__(self, mask: Any, values_XYZ: NDArray[Any], where: str) -> None:
+        levels = np.unique(values_XYZ)
+        if not levels.any():
+            raise InputError(
+                f"{where}: the mask is empty: all of its {values_XYZ.size} voxels are 0"
+            )
+        if levels.size > 2 or (levels.size == 2 and 0 not in levels):
+            raise InputError(
+                f"{where}: a mask holds 0 and one other value; this file holds {levels.size} "
+                f"values, {levels[0]:g} to {levels[-1]:g}"
+            )
+        self.where = where
+        self.inside: NDArray[np.bool_] = values_XYZ != 0
+        self.affine: NDArray[np.float64] = mask.affine
+        self.n_units = int(self.inside.sum())
+        self._codes = int(mask.header["sform_code"]) or 2, int(mask.header["qform_code"])
+
+    @classmethod
+    def of_mask(cls, path: str | Path) -> Self:
+        """Return the space of a mask's file.
+
+        Raises
+        ------
+        InputError
+            The file is missing, or no NIfTI file, or no mask.
+        """
+        file, _ = split_source(path)
+        if not file.name.lower().endswith(NIFTI_SUFFIXES):
+            raise InputError(f"{file}: a mask is a 3-D NIfTI file ({', '.join(NIFTI_SUFFIXES)})")
+        image = _load(file)
+        if len(image.shape) != 3:
+            raise InputError(f"{file}: a mask has 3 dimensions, this file has shape {image.shape}")
+        (values_XYZ,) = _decode(image, file, [...])
+        return cls(image, values_XYZ, str(file))
+
+    def files(self) -> dict[str, bytes]:
+        image = _as_image(self.inside.astype(np.uint8), self.affine)
+        self._place(image)
+        # Without a time and a name in it, the same mask is the same file.
+        return {_MASK: gzip.compress(image.to_bytes(), mtime=0)}
+
+    @classmethod
+    def from_files(cls, files: Mapping[str, bytes], n_units: int, where: str) -> Self:
+        try:
+            unzipped = zlib.decompressobj(wbits=_GZIP).decompress(files[_MASK], _MOST_BYTES)
+            image = nibabel.Nifti1Image.from_bytes(unzipped)
+            values_XYZ = np.asarray(image.dataobj)
+        except Exception as error:  # whatever a damaged file makes of its reader
+            raise InputError(f"{where}: its mask cannot be read: {_flat(error)}") from error
+        space = cls(image, values_XYZ, f"{where}: {_MASK}")
+        if space.n_units != n_units:
+            raise InputError(f"{where}: its mask has {space.n_units} voxels, not {n_units}")
+        return space
+
+    def n_trs(self, file: Path, part: str | None, tr_seconds: float) -> int:
+        if not _is_nifti(file):
+            array = Array.of_scan(file, part)
+            if array.n_units != self.n_units:
+                raise InputError(
+                    f"{file}: has {array.n_units} voxels, where the mask {self.where} has "
+                    f"{self.n_units}"
+                )
+            return array.n_trs(file, part, tr_seconds)
+        image = _load(file)
+        self._check_scan(image, file)
+        _check_header_tr(image, file, tr_seconds)
+        return int(image.shape[3])
+
+    def read(
+        self, file: Path, part: str | None, trs: slice, smoothing_fwhm_mm: float | None
+    ) -> NDArray[np.float32]:
+        """See :meth:`Space.read`.
+
+        A voxel that is not finite counts as zero for its neighbours in smoothing, as nilearn has
+        it, and comes back as NaN.
+        """
+        if not _is_nifti(file):
+            return Array(self.n_units).read(file, part, trs, None)
+        from nilearn.masking import apply_mask
+
+        image = _load(file)
+        block_trs = max(1, _BLOCK_BYTES // (4 * self.inside.size))
+        blocks = [
+            slice(start, min(start + block_trs, trs.stop))
+            for start in range(trs.start, trs.stop, block_trs)
+        ]
+        mask_image = _as_image(self.inside.astype(np.uint8), image.affine)
+        bold_TV = np.empty((trs.stop - trs.start, self.n_units), np.float32)
+        decoded = _decode(image, file, [(..., block) for block in blocks])
+        for block, volumes_XYZT in zip(blocks, decoded, strict=True):
+            block_TV = apply_mask(
+                _as_image(volumes_XYZT, image.affine),
+                mask_image,
+                dtype=np.float32,
+                smoothing_fwhm=smoothing_fwhm_mm,
+                ensure_finite=False,
+            )
+            if smoothing_fwhm_mm is not None:
+                block_TV[~np.isfinite(volumes_XYZT[self.inside].T)] = np.nan
+            bold_TV[block.start - trs.start : block.stop - trs.start] = block_TV
+        return bold_TV
+
+    @contextmanager
+    def open_file(
+        self, stream: IO[bytes], n_trs: int, tr_seconds: float, first_seconds: float, what: str
+    ) -> Iterator[RowsFile]:
+        # An array of one number, seen as often as the shape wants: it takes no memory.
+        volumes = np.broadcast_to(np.float32(0), (*self.inside.shape, n_trs))
+        image = _as_image(volumes, self.affine)
+        self._place(image)
+        header: Any = image.header
+        header.set_data_offset(header.single_vox_offset)
+        header.set_slope_inter(1, 0)
+        header.set_xyzt_units("mm", "sec")
+        header.set_zooms((*header.get_zooms()[:3], tr_seconds))
+        header["toffset"] = first_seconds
+        header["descrip"] = what.encode()
+        # Without a time and a name in it, the same rows are the same file.
+        with gzip.GzipFile("", "wb", _GZIP_LEVEL, stream, mtime=0) as unzipped:
+            header.write_to(unzipped)
+            yield _Volumes(unzipped, self.inside)
+
+    def file_bytes(self, n_trs: int) -> int:
+        return 4 * n_trs * self.inside.size + 352
+
+    def _place(self, image: Any) -> None:
+        """Let an image lie where the mask lies."""
+        sform, qform = self._codes
+        image.set_sform(self.affine, sform)
+        image.set_qform(self.affine, qform)
+
+    def _check_scan(self, image: Any, file: Path) -> None:
+        if len(image.shape) != 4:
+            raise InputError(
+                f"{file}: a scan has 4 dimensions (x, y, z, TR), this file has shape {image.shape}"
+            )
+        if image.get_data_dtype().kind not in "fiu":
+            found = image.get_data_dtype()
+            raise InputError(f"{file}: a scan holds real numbers, this file {found}")
+        if image.shape[:3] != self.inside.shape:
+            raise InputError(
+                f"{file}: volumes of shape {image.shape[:3]}, where the mask {self.where} has "
+                f"shape {self.inside.shape}"
+            )
+        if not np.allclose(image.affine, self.affine, rtol=0, atol=_AFFINE_TOLERANCE_MM):
+            raise InputError(
+                f"{file}: affine {_one_line(image.affine)}, where the mask {self.where} has "
+                f"{_one_line(self.affine)}; resample the mask to the scan"
+            )
 
 
-def open_scan(file: Path, mask: Mask, tr_seconds: float) -> Any:
-    """Open a 4-D scan (X, Y, Z, T) and compare its header with the mask and the TR.
+class _Volumes:
+    """Volumes of a 4-D NIfTI file, appended one by one: in it, time is the slowest axis."""
+
+    def __init__(self, stream: gzip.GzipFile, inside: NDArray[np.bool_]) -> None:
+        self._stream = stream
+        # A row has the mask's voxels in C order, a volume lies in Fortran order.
+        self._places_V = np.ravel_multi_index(np.nonzero(inside), inside.shape, order="F")
+        self._volume_XYZ = np.zeros(inside.size, "<f4")
+
+    def add(self, rows_TV: NDArray[np.float32]) -> None:
+        """Append volumes; outside the mask they are 0."""
+        for row_V in rows_TV:
+            self._volume_XYZ[self._places_V] = row_V
+            self._stream.write(self._volume_XYZ.tobytes())
+
+
+def _check_header_tr(image: Any, file: Path, tr_seconds: float) -> None:
+    """Compare the header's TR with the one that is set, to 1 ms.
 
     A header without a time unit that says 1 is what writers leave who set no TR: it says nothing.
-
-    Raises
-    ------
-    InputError
-        The file is damaged or not 4-D NIfTI, lies in another space than the mask, or its header
-        tells another TR (to 1 ms).
     """
-    image = _load(file)
-    if len(image.shape) != 4:
-        raise InputError(
-            f"{file}: a scan has 4 dimensions (x, y, z, TR), this file has shape {image.shape}"
-        )
-    if image.get_data_dtype().kind not in "fiu":
-        raise InputError(f"{file}: a scan holds real numbers, this file {image.get_data_dtype()}")
-    if image.shape[:3] != mask.inside.shape:
-        raise InputError(
-            f"{file}: volumes of shape {image.shape[:3]}, where the mask {mask.file} has shape "
-            f"{mask.inside.shape}"
-        )
-    if not np.allclose(image.affine, mask.affine, rtol=0, atol=_AFFINE_TOLERANCE_MM):
-        raise InputError(
-            f"{file}: affine {_one_line(image.affine)}, where the mask {mask.file} has "
-            f"{_one_line(mask.affine)}; resample the mask to the scan"
-        )
     unit = image.header.get_xyzt_units()[1]
     step = float(image.header.get_zooms()[3])
     stated = step > 0 and math.isfinite(step) and not (unit == "unknown" and step == 1)
@@ -111,56 +246,10 @@ def open_scan(file: Path, mask: Mask, tr_seconds: float) -> Any:
             f"{file}: the header's TR is {step:g} (unit: {unit}), where {tr_seconds:g} s is set; "
             "give that as --tr_seconds, or mend the header"
         )
-    return image
 
 
-def read_masked(
-    image: Any, file: Path, mask: Mask, trs: slice, smoothing_fwhm_mm: float | None
-) -> NDArray[np.float32]:
-    """Decode, smooth and mask the volumes ``trs.start`` to ``trs.stop``.
-
-    Parameters
-    ----------
-    image : from :func:`open_scan`
-    file : Path
-        For errors.
-    mask : Mask
-    trs : slice
-    smoothing_fwhm_mm : float or None
-        Full width at half maximum of a Gaussian. A voxel that is not finite counts as zero for
-        its neighbours, as nilearn has it, and comes back as NaN.
-
-    Returns
-    -------
-    numpy.ndarray, float32, (T, V)
-
-    Raises
-    ------
-    InputError
-        The file is truncated or damaged.
-    """
-    from nilearn.masking import apply_mask
-
-    block_trs = max(1, _BLOCK_BYTES // (4 * mask.inside.size))
-    blocks = [
-        slice(start, min(start + block_trs, trs.stop))
-        for start in range(trs.start, trs.stop, block_trs)
-    ]
-    mask_image = _as_image(mask.inside.astype(np.uint8), image.affine)
-    bold_TV = np.empty((trs.stop - trs.start, mask.n_voxels), np.float32)
-    decoded = _decode(image, file, [(..., block) for block in blocks])
-    for block, volumes_XYZT in zip(blocks, decoded, strict=True):
-        block_TV = apply_mask(
-            _as_image(volumes_XYZT, image.affine),
-            mask_image,
-            dtype=np.float32,
-            smoothing_fwhm=smoothing_fwhm_mm,
-            ensure_finite=False,
-        )
-        if smoothing_fwhm_mm is not None:
-            block_TV[~np.isfinite(volumes_XYZT[mask.inside].T)] = np.nan
-        bold_TV[block.start - trs.start : block.stop - trs.start] = block_TV
-    return bold_TV
+def _is_nifti(file: Path) -> bool:
+    return file.name.lower().endswith(NIFTI_SUFFIXES)
 
 
 def _as_image(values: NDArray[Any], affine: NDArray[np.float64]) -> Any:

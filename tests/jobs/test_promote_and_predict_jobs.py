@@ -22,17 +22,13 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def lab(local_training: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with one finished run, the store that it was recorded in, and a mask."""
+    """A folder with one finished run, and the store that it was recorded in."""
     folder = tmp_path_factory.mktemp("lab")
     run = folder / "runs/night"
     run.mkdir(parents=True)
     local_training(train={"epochs": 1, "batch_size": 16}).train(run)
     MlflowRun(f"sqlite:///{folder}/mlflow.db", "giblet_ray", "night", str(run)).close("FINISHED")
-    inside = np.zeros((3, 4, 5), np.uint8)
-    inside.flat[:24] = 1
-    nibabel.save(nibabel.Nifti1Image(inside, np.eye(4)), folder / "mask.nii.gz")
-    inside.flat[:30] = 1
-    nibabel.save(nibabel.Nifti1Image(inside, np.eye(4)), folder / "large.nii.gz")
+    (folder / "notes.txt").write_text("a file")
     return folder
 
 
@@ -61,14 +57,14 @@ def test_promoted_run_predicts_a_data_set(
     assert "nothing: it is the first" in said
     dataset = arrays_and_dataset[1].storage.location
     words = ["--model", "models:/giblet-encoder@champion", "--dataset", dataset]
-    said = run_job(lab, "predict.py", *words, "--out", "predicted", "--mask", "mask.nii.gz")
+    said = run_job(lab, "predict.py", *words, "--out", "predicted")
     assert "200 of 2 stimuli" in said
     assert "TRs/s" in said
     record = json.loads((lab / "predicted/predictions.json").read_text())
     assert record["model"]["version"] == "giblet-encoder/1"
     for stimulus, n_trs in (("one", 117), ("two", 83)):
         assert (lab / f"predicted/{stimulus}.parquet").exists()
-        assert nibabel.load(lab / f"predicted/{stimulus}.nii.gz").shape == (3, 4, 5, n_trs)
+        assert nibabel.load(lab / f"predicted/{stimulus}.nii.gz").shape == (4, 5, 3, n_trs)
 
 
 @pytest.mark.parametrize(
@@ -106,9 +102,8 @@ def test_what_cannot_be_promoted_is_one_line_and_exit_code_2(
         (["--model", "models:/giblet-encoder"], "models:/NAME@ALIAS and models:/NAME/VERSION are"),
         (["--dataset", "nowhere"], "nowhere/manifest.json: no such file"),
         (["--stimuli", "one,tow"], "--stimuli: 'tow' is not in"),
-        (["--mask", "large.nii.gz"], "has 30 voxels, where the model predicts 24"),
         (["--out", "runs"], "runs: holds no predictions, and something else (night)"),
-        (["--out", "mask.nii.gz"], "mask.nii.gz: is a file; a folder is expected"),
+        (["--out", "notes.txt"], "notes.txt: is a file; a folder is expected"),
         (["--batch_trs", "0"], "--batch_trs is '0': should be greater than or equal to 1"),
     ],
 )

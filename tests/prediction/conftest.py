@@ -1,4 +1,4 @@
-"""A trained model, two of whose voxels were masked, and the mask of its scans."""
+"""A trained model, two of whose voxels were masked."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import nibabel
-import numpy as np
 import pytest
 from checkpoints import sign
 from safetensors.numpy import load_file, save_file
@@ -16,7 +14,6 @@ from giblet_ray.config import PredictJob
 from giblet_ray.dataset.reader import Dataset
 
 MASKED = (3, 17)
-N_VOXELS = 24
 
 
 @pytest.fixture(scope="session")
@@ -30,25 +27,6 @@ def checkpoint(local_training: Callable[..., Any], tmp_path_factory: Any) -> Pat
     save_file(normalisation, saved / "normalisation.safetensors")
     sign(saved, "normalisation.safetensors")
     return saved
-
-
-def write_mask(file: Path, n_voxels: int, seed: int = 0) -> np.ndarray:
-    """Write a mask of scattered voxels in a space that is shifted, flipped and not cubic."""
-    inside = np.zeros((4, 5, 3), np.uint8)
-    inside.flat[np.random.default_rng(seed).permutation(60)[:n_voxels]] = 1
-    affine = np.array([[-2, 0, 0, 10], [0, 2, 0, -20], [0, 0, 2.5, 5], [0, 0, 0, 1.0]])
-    image = nibabel.Nifti1Image(inside, affine)
-    image.set_sform(affine, 4)
-    nibabel.save(image, file)
-    return inside.astype(bool)
-
-
-@pytest.fixture(scope="session")
-def mask(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A mask of as many voxels as the model predicts."""
-    file = tmp_path_factory.mktemp("mask") / "mask.nii.gz"
-    write_mask(file, N_VOXELS)
-    return file
 
 
 @pytest.fixture

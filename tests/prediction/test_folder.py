@@ -30,7 +30,7 @@ def predictions(**changes: Any) -> Predictions:
         "lag_trs": 3,
         "value": ValueType(dtype="float32", shape=(24,)),
         "masked_voxels": 0,
-        "mask": None,
+        "space": {"kind": "array", "ending": ".npy", "files": {}},
         "stimuli": tuple(Predicted(name=name, n_trs=9, first_bold_tr=3) for name in ("one", "two")),
     }
     return Predictions(**{**fields, **changes})
@@ -56,7 +56,7 @@ def write(storage: Storage, planned: Predictions) -> Predictions:
             with storage.write(path) as stream:
                 stream.write(path.encode())
             shard = WrittenFile(path=path, bytes=len(path), sha256=storage.sha256(path))
-            stimuli.append(stimulus.model_copy(update={"files": {"parquet": shard}}))
+            stimuli.append(stimulus.model_copy(update={"files": {"rows": shard}}))
         made = planned.model_copy(update={"stimuli": tuple(stimuli)})
         write_record(storage, made)
     return made
@@ -86,9 +86,12 @@ def test_finished_predictions_are_found_again_wherever_the_model_was_loaded_from
             "its data set is dddddddddddd, not eeeeeeeeeeee",
         ),
         ({"stimuli": predictions().stimuli[:1]}, "its stimuli is one, two, not one"),
-        ({"mask": {"name": "mask.nii.gz", "sha256": "f" * 64}}, "its mask is none, not ffffffffff"),
+        (
+            {"space": {"kind": "volume", "ending": ".nii.gz", "files": {"mask.nii.gz": "f" * 64}}},
+            "its space is .*array.*, not .*volume",
+        ),
     ],
-    ids=["model", "data set", "stimuli", "mask"],
+    ids=["model", "data set", "stimuli", "space"],
 )
 def test_other_predictions_are_kept_unless_they_may_be_replaced(
     tmp_path: Path, changes: dict[str, Any], message: str
@@ -150,8 +153,8 @@ def test_record_that_lists_files_elsewhere_deletes_none_of_them(tmp_path: Path) 
     out, mine = tmp_path / "out", tmp_path / "mine.parquet"
     mine.touch()
     made = write(Storage.at(str(out)), predictions())
-    shard = made.stimuli[0].files["parquet"].model_copy(update={"path": "../mine.parquet"})
-    planted = made.stimuli[0].model_copy(update={"files": {"parquet": shard}})
+    shard = made.stimuli[0].files["rows"].model_copy(update={"path": "../mine.parquet"})
+    planted = made.stimuli[0].model_copy(update={"files": {"rows": shard}})
     write_record(Storage.at(str(out)), made.model_copy(update={"stimuli": (planted,)}))
     write(Storage.at(str(out)), predictions())
     assert mine.exists()

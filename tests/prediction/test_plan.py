@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import nibabel
 import numpy as np
 import pytest
 from checkpoints import sign
@@ -51,39 +50,36 @@ def test_run_folder_gives_its_best_checkpoint(job: Callable, checkpoint: Path) -
         ({"dataset": "nowhere"}, r"nowhere/manifest.json: no such file"),
         ({"model": "nowhere"}, r"--model nowhere: no checkpoint; .*models:/NAME@ALIAS takes a"),
         ({"stimuli": ("on",)}, r"--stimuli: 'on' is not in .* \(did you mean one\?\); it has one,"),
-        ({"mask": "absent.nii.gz"}, r"absent.nii.gz: no such file"),
-        ({"mask": "mask.npy"}, r"mask.npy: a mask is a 3-D NIfTI file"),
     ],
 )
 def test_what_is_not_there_is_named(
     job: Callable, settings: dict, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    np.save(tmp_path / "mask.npy", np.ones(24, bool))
     with pytest.raises(InputError, match=message) as error:
         make_plan(job(**settings))
     assert "\n" not in str(error.value)
 
 
-def test_mask_of_other_size_is_refused_with_both_counts(job: Callable, tmp_path: Path) -> None:
-    inside = np.zeros((3, 3, 3), np.uint8)
-    inside.flat[:20] = 1
-    nibabel.save(nibabel.Nifti1Image(inside, np.eye(4)), tmp_path / "small.nii.gz")
-    with pytest.raises(InputError, match=r"has 20 voxels, where the model's scans have 24"):
-        make_plan(job(mask=str(tmp_path / "small.nii.gz")))
-
-
-def test_mask_is_of_the_scans_that_voxels_were_chosen_from(
-    job: Callable, checkpoint: Path, mask: Path, tmp_path: Path
+def test_space_of_the_scans_comes_with_the_model(
+    job: Callable, checkpoint: Path, tmp_path: Path
 ) -> None:
-    def choose(record: dict[str, Any], of: int) -> None:
-        record["units"] = [Units.chosen(("01", "02"), of, np.arange(24)[::-1]).model_dump()]
+    plan = make_plan(job())
+    assert (plan.space.kind, plan.space.n_units, plan.units) == ("volume", 24, None)
 
-    model = changed(checkpoint, tmp_path / "chosen", lambda record: choose(record, 24))
-    assert make_plan(job(model=model, mask=str(mask))).mask.chosen.tolist() == [*range(24)][::-1]
-    model = changed(checkpoint, tmp_path / "of more", lambda record: choose(record, 30))
-    with pytest.raises(InputError, match=r"has 24 voxels, where the model's scans have 30"):
-        make_plan(job(model=model, mask=str(mask)))
+    def choose(record: dict[str, Any]) -> None:
+        record["units"] = [Units.chosen(("01", "02"), 24, np.arange(24)[::-1]).model_dump()]
+
+    plan = make_plan(job(model=changed(checkpoint, tmp_path / "chosen", choose)))
+    assert plan.units is not None
+    assert plan.units.tolist() == [*range(24)][::-1]
+
+    def spoil(record: dict[str, Any]) -> None:
+        record["dataset"]["space"]["files"]["mask.nii.gz"] = "H4sIAA=="
+
+    with pytest.raises(InputError, match=r"record.json: its mask cannot be read: ") as error:
+        make_plan(job(model=changed(checkpoint, tmp_path / "spoiled", spoil)))
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(

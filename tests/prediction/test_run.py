@@ -20,9 +20,14 @@ from giblet_ray.checkpoint.record import read_record
 from giblet_ray.checkpoint.trained import Encoder
 from giblet_ray.config import PredictJob
 from giblet_ray.dataset.reader import Dataset
+from giblet_ray.dataset.schema import ValueType
+from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
+from giblet_ray.prediction.folder import Films, Model, Predicted, Predictions, WrittenSpace
 from giblet_ray.prediction.run import Summary, predict
-from giblet_ray.spaces.volume import open_scan, read_mask, read_masked
+from giblet_ray.prediction.writer import open_writer, written
+from giblet_ray.spaces.array import Array
+from giblet_ray.spaces.kinds import open_space
 
 MASKED = [3, 17]
 VALID = np.setdiff1d(np.arange(24), MASKED)
@@ -50,7 +55,6 @@ def read(file: Path) -> tuple[np.ndarray, np.ndarray]:
 def finished(
     cluster: None,
     checkpoint: Path,
-    mask: Path,
     arrays_and_dataset: tuple[dict[str, np.ndarray], Dataset],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> tuple[Summary, PredictJob]:
@@ -59,7 +63,6 @@ def finished(
         model=str(checkpoint.parent),
         dataset=arrays_and_dataset[1].storage.location,
         out=str(tmp_path_factory.mktemp("predicted") / "out"),
-        mask=str(mask),
         batch_trs=10,
     )
     return predict(job, print), job
@@ -82,40 +85,52 @@ def test_every_tr_is_predicted_once_as_by_the_encoder_itself(
     assert bold_TV[:, VALID].std() > 0
 
 
-def test_volumes_hold_the_rows_where_the_mask_has_its_voxels(
-    finished: tuple[Summary, PredictJob], mask: Path
+@pytest.mark.parametrize(("stimulus", "n_trs"), [("one", 117), ("two", 83)])
+def test_file_like_the_scans_holds_the_rows_and_begins_at_the_lag(
+    finished: tuple[Summary, PredictJob],
+    arrays_and_dataset: tuple[Any, Dataset],
+    stimulus: str,
+    n_trs: int,
 ) -> None:
-    file = Path(finished[0].out) / "one.nii.gz"
-    _, bold_TV = read(file.with_name("one.parquet"))
-    # As precompute reads scans.
-    space = read_mask(mask)
-    read_back = read_masked(open_scan(file, space, 1.5), file, space, slice(0, 117), None)
-    np.testing.assert_array_equal(read_back, bold_TV)
-    # As anyone does: voxel by voxel, in the order in which a mask is scanned.
-    image = nibabel.load(file)
-    volumes = np.asarray(image.dataobj)
-    inside = np.asarray(nibabel.load(mask).dataobj) > 0
-    places = [(x, y, z) for x in range(4) for y in range(5) for z in range(3) if inside[x, y, z]]
-    for voxel, (x, y, z) in enumerate(places):
-        np.testing.assert_array_equal(volumes[x, y, z], bold_TV[:, voxel])
-    assert not volumes[~inside].any()
+    dataset = arrays_and_dataset[1]
+    stored = dataset.manifest.subjects["01"].space
+    files = {name: dataset.blob(path) for name, path in stored.blobs.items()}
+    space = open_space(stored.kind, files, 24, "here")
+    file = Path(finished[0].out) / f"{stimulus}.nii.gz"
+    _, bold_TV = read(file.with_name(f"{stimulus}.parquet"))
+    assert space.n_trs(file, None, 1.5) == n_trs
+    np.testing.assert_array_equal(space.read(file, None, slice(0, n_trs), None), bold_TV)
+    assert float(nibabel.load(file).header["toffset"]) == LAG * 1.5
 
 
-def test_volumes_lie_in_the_masks_space_and_begin_at_the_lag(
-    finished: tuple[Summary, PredictJob], mask: Path
-) -> None:
-    image, space = nibabel.load(Path(finished[0].out) / "two.nii.gz"), nibabel.load(mask)
-    assert image.shape == (4, 5, 3, 83)
-    assert image.get_data_dtype() == np.float32
-    np.testing.assert_array_equal(image.affine, space.affine)
-    assert int(image.header["sform_code"]) == 4
-    assert image.header.get_zooms() == (2.0, 2.0, 2.5, 1.5)
-    assert image.header.get_xyzt_units() == ("mm", "sec")
-    assert float(image.header["toffset"]) == LAG * 1.5
+def test_units_that_are_not_predicted_have_no_value(tmp_path: Path) -> None:
+    space, units = Array(6), np.array([4, 0])
+    stimulus = Predicted(name="film", n_trs=3, first_bold_tr=2)
+    predictions = Predictions(
+        model=Model(
+            asked="m", version=None, run_id=None, checkpoint="m", weights_sha256="0", score=None
+        ),
+        dataset=Films(location="d", checksum="0"),
+        tr_seconds=1.5,
+        lag_trs=2,
+        value=ValueType(dtype="float32", shape=(2,)),
+        masked_voxels=0,
+        space=WrittenSpace(kind="array", ending=".npy", files={}),
+        stimuli=(stimulus,),
+    )
+    rows_TV = np.arange(6, dtype=np.float32).reshape(3, 2)
+    storage = Storage.at(str(tmp_path))
+    with open_writer(storage, predictions, stimulus, space, units) as writer:
+        writer.add(np.arange(3), rows_TV)
+    np.testing.assert_array_equal(read(tmp_path / "film.parquet")[1], rows_TV)
+    found_TV = np.load(tmp_path / "film.npy")
+    np.testing.assert_array_equal(found_TV[:, units], rows_TV)
+    assert np.isnan(np.delete(found_TV, units, axis=1)).all()
+    assert set(written(storage, predictions, stimulus).files) == {"rows", "space"}
 
 
 def test_record_says_what_was_predicted_with_what(
-    finished: tuple[Summary, PredictJob], checkpoint: Path, mask: Path
+    finished: tuple[Summary, PredictJob], checkpoint: Path
 ) -> None:
     summary, job = finished
     out = Path(summary.out)
@@ -124,7 +139,8 @@ def test_record_says_what_was_predicted_with_what(
     assert record["model"]["checkpoint"] == str(checkpoint)
     assert record["dataset"]["checksum"] == Dataset.open(job.dataset).manifest.checksum
     assert (record["lag_trs"], record["tr_seconds"], record["masked_voxels"]) == (LAG, 1.5, 2)
-    assert record["mask"]["sha256"] == hashlib.sha256(mask.read_bytes()).hexdigest()
+    blob = Dataset.open(job.dataset).blob("blobs/mask.nii.gz")
+    assert record["space"]["files"] == {"mask.nii.gz": hashlib.sha256(blob).hexdigest()}
     assert "z-scored" in record["units"]
     listed = [file for stimulus in record["stimuli"] for file in stimulus["files"].values()]
     assert {file["path"] for file in listed} | {"predictions.json"} == {
@@ -158,14 +174,18 @@ def test_films_without_scans_are_predicted_in_place_of_others(
     dataset_writer: Callable[..., dict[str, np.ndarray]],
     tmp_path: Path,
 ) -> None:
-    """Another data set, of two films of which one is asked for; without a mask."""
+    """Another data set, of two films of which one is asked for."""
     out = Path(shutil.copytree(finished[0].out, tmp_path / "out"))
     arrays = dataset_writer(tmp_path / "new", {"three": 41, "four": 33}, (), seed=5)
     settings = {"dataset": str(tmp_path / "new"), "out": str(out), "stimuli": ("three",)}
     with pytest.raises(InputError, match=r"holds other predictions: its data set is"):
         predict(PredictJob(model=str(checkpoint), **settings), print)
     predict(PredictJob(model=str(checkpoint), overwrite=True, **settings), print)
-    assert {path.name for path in out.iterdir()} == {"three.parquet", "predictions.json"}
+    assert {path.name for path in out.iterdir()} == {
+        "three.parquet",
+        "three.nii.gz",
+        "predictions.json",
+    }
     trs, bold_TV = read(out / "three.parquet")
     np.testing.assert_array_equal(trs, np.arange(LAG, 41 + LAG))
     wanted = expected(checkpoint, arrays, "three")

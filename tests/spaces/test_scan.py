@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from nilearn.image import smooth_img
 
-import giblet_ray.spaces.volume as nifti
+import giblet_ray.spaces.volume as volume
 from giblet_ray.errors import InputError
 from giblet_ray.spaces.scan import ScanOptions, read_bold
 from giblet_ray.spaces.usable import BadUnits, count_bad_units
@@ -89,7 +89,7 @@ def residual(bold, regressors, keep_mean):
 def test_nifti_gives_the_masked_voxels_whatever_the_blocks(
     tmp_path, volumes, inside, mask, name, block_bytes, monkeypatch
 ):
-    monkeypatch.setattr(nifti, "_BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr(volume, "_BLOCK_BYTES", block_bytes)
     path = save(tmp_path / name, volumes)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -140,7 +140,7 @@ def test_cropping_cuts_trs_from_each_end(tmp_path, scan, volumes, inside, mask):
 
 
 def test_smoothing_is_nilearns(scan, inside, mask, monkeypatch):
-    monkeypatch.setattr(nifti, "_BLOCK_BYTES", 4 * 7 * 5 * 4 * 5)
+    monkeypatch.setattr(volume, "_BLOCK_BYTES", 4 * 7 * 5 * 4 * 5)
     options = ScanOptions(smoothing_fwhm_mm=5)
     bold = read_bold(scan, mask, tr_seconds=TR_SECONDS, options=options)
     expected = smooth_img(scan, 5).get_fdata()[inside].T
@@ -220,7 +220,9 @@ def test_bad_voxels_are_counted_and_stay(tmp_path, volumes, mask, inside, confou
 def test_files_that_cannot_be_read_are_refused(tmp_path, scan, volumes, mask):
     assert "no such file" in refusal(tmp_path / "none.nii.gz", mask)
     assert "no such file" in refusal(scan, tmp_path / "none.nii.gz")
-    assert "accepted: .nii, .nii.gz, .npy, .h5, .hdf5" in refusal(mask.rename(tmp_path / "a.mgz"))
+    assert "accepted: .nii, .nii.gz, .npy, .h5, .hdf5, .hf5" in refusal(
+        mask.rename(tmp_path / "a.mgz")
+    )
 
 
 @pytest.mark.parametrize("kept", [10, 400, 0.5, 0.99])

@@ -1,0 +1,70 @@
+"""The space of each subject's units, kept beside the shards of a data set."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from giblet_ray.dataset.schema import BLOBS, Manifest, StoredSpace, WrittenFile
+from giblet_ray.dataset.storage import Storage
+from giblet_ray.dataset.writer import write_blob
+from giblet_ray.precompute.units import Unit
+from giblet_ray.spaces.kinds import space_of_scan
+
+
+@dataclass(frozen=True)
+class KeptSpaces:
+    """What is written of spaces.
+
+    Attributes
+    ----------
+    of_subjects : dict of str to StoredSpace
+        By subject.
+    blobs : tuple of WrittenFile
+        The files that they name.
+    """
+
+    of_subjects: dict[str, StoredSpace]
+    blobs: tuple[WrittenFile, ...]
+
+
+def keep_spaces(storage: Storage, units: Sequence[Unit]) -> KeptSpaces:
+    """Write the space of each subject whose scans are made; the same file is written once.
+
+    Parameters
+    ----------
+    storage : Storage
+        The data set's folder.
+    units : sequence of Unit
+        What there is to make; of each subject's scans, the first tells the space.
+    """
+    of_subjects: dict[str, StoredSpace] = {}
+    blobs: dict[str, WrittenFile] = {}
+    for unit in units:
+        if not unit.subject or unit.subject in of_subjects:
+            continue
+        space = space_of_scan(unit.files["scan"], unit.files.get("mask"))
+        paths = {}
+        for file, content in space.files().items():
+            name = f"{hashlib.sha256(content).hexdigest()[:12]}-{file}"
+            if name not in blobs:
+                blobs[name] = write_blob(storage, name, content)
+            paths[file] = blobs[name].path
+        of_subjects[unit.subject] = StoredSpace(kind=space.kind, blobs=paths)
+    return KeptSpaces(of_subjects, tuple(blobs.values()))
+
+
+def blobs_are_whole(storage: Storage, manifest: Manifest) -> bool:
+    """Whether every blob of a finished data set is what was written."""
+    return all(
+        storage.size(blob.path) == blob.bytes and storage.sha256(blob.path) == blob.sha256
+        for blob in manifest.blobs
+    )
+
+
+def delete_other_blobs(storage: Storage, kept: KeptSpaces) -> None:
+    """Delete the blobs that an interrupted run left and that are no part of the data set."""
+    for name in storage.names(BLOBS):
+        if name not in {blob.path for blob in kept.blobs}:
+            storage.delete(name)

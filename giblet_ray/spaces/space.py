@@ -1,0 +1,136 @@
+"""What the units of a scan are, and how rows of them come from a file and go back to one.
+
+::
+
+    scan file --read--> (TRs, units) --> shards, model --> (n, units) --open_file--> a file like it
+
+A data set keeps the space of each subject's units, as files beside its shards, so that whatever is
+said of units later can be written for the programs that the scans came from.
+
+Shapes: T TRs, V units.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import IO, ClassVar, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class RowsFile(Protocol):
+    """A file of rows that are appended in order."""
+
+    def add(self, rows_TV: NDArray[np.float32]) -> None:
+        """Append rows; NaN where a unit has no value."""
+
+
+class Space(ABC):
+    """What the units are, and in which order. A new kind is a file in this package.
+
+    Attributes
+    ----------
+    kind : str
+        Name of the kind, in manifests.
+    ending : str
+        Of the files that :meth:`open_file` writes.
+    suffixes : tuple of str
+        Endings of the scans that it reads.
+    n_units : int
+        V.
+    """
+
+    kind: ClassVar[str]
+    ending: ClassVar[str]
+    suffixes: ClassVar[tuple[str, ...]]
+    n_units: int
+
+    @abstractmethod
+    def files(self) -> dict[str, bytes]:
+        """Return all that tells this space from others of its kind, as files by name."""
+
+    @classmethod
+    @abstractmethod
+    def from_files(cls, files: Mapping[str, bytes], n_units: int, where: str) -> Self:
+        """Return the space that :meth:`files` were made of.
+
+        Parameters
+        ----------
+        files : mapping of str to bytes
+            Their content by name.
+        n_units : int
+            Units that it must have.
+        where : str
+            Data set or record, for messages.
+
+        Raises
+        ------
+        InputError
+            If they are of no such space.
+        """
+
+    @abstractmethod
+    def n_trs(self, file: Path, part: str | None, tr_seconds: float) -> int:
+        """Return a scan's TRs, from its header.
+
+        Parameters
+        ----------
+        file : Path
+            A scan.
+        part : str or None
+            Which of the arrays in it, if there are several.
+        tr_seconds : float
+            The TR that a header must not contradict.
+
+        Raises
+        ------
+        InputError
+            If it is no scan, damaged, of other units, or of another TR.
+        """
+
+    @abstractmethod
+    def read(
+        self, file: Path, part: str | None, trs: slice, smoothing_fwhm_mm: float | None
+    ) -> NDArray[np.float32]:
+        """Read some TRs of a scan that :meth:`n_trs` has looked at, shape (T, V).
+
+        Parameters
+        ----------
+        file, part
+            As for :meth:`n_trs`.
+        trs : slice
+            Which TRs.
+        smoothing_fwhm_mm : float or None
+            Full width at half maximum of a Gaussian, for units that have distances.
+
+        Raises
+        ------
+        InputError
+            If it is truncated or damaged.
+        """
+
+    @abstractmethod
+    def open_file(
+        self, stream: IO[bytes], n_trs: int, tr_seconds: float, first_seconds: float, what: str
+    ) -> AbstractContextManager[RowsFile]:
+        """Begin a file like a scan in this space.
+
+        Parameters
+        ----------
+        stream : binary stream
+            Where it is written.
+        n_trs : int
+            Rows that will be added.
+        tr_seconds, first_seconds : float
+            Duration of a TR, and the time of the first row (s).
+        what : str
+            What the rows are, in at most 79 letters.
+        """
+
+    @abstractmethod
+    def file_bytes(self, n_trs: int) -> int:
+        """Return the most that such a file takes on disk."""
