@@ -242,7 +242,8 @@ class ScanConfig(Group):
     """BOLD: how scans are read. They are not z-scored here: that is done per split, in training."""
 
     pattern: str = "sub-{subject}"
-    """Where a scan's file name tells its {subject} and, with several films, its {stimulus}."""
+    """Where a scan's file name tells its {subject}, with several films its {stimulus}, and, of a
+    film that somebody saw several times, the {repeat}."""
     detrend: bool = False
     """Remove each voxel's linear trend."""
     smoothing_fwhm_mm: float | None = Field(None, gt=0)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -58,6 +58,8 @@ class ScanPlan:
     path: str
     n_voxels: int
     confounds: str | None
+    repeat: int = 1
+    """The first time that the subject saw the film, the second, ..."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,7 @@ def make_plan(job: PrecomputeJob) -> Plan:
             "part": "bold",
             "stimulus": scan.film.name,
             "subject": scan.subject,
+            "repeat": scan.repeat,
             "n_trs": scan.film.n_trs,
             "files": {role: file for role, file in read.items() if file is not None},
             "settings": _scan_settings(job),
@@ -219,24 +222,40 @@ def _plan_scans(job: PrecomputeJob, films: Sequence[FilmPlan]) -> tuple[ScanPlan
             f"{len(job.bold)} scans need one that holds each scan's table"
         )
     by_name = {film.name: film for film in films}
-    scans: dict[tuple[str, str], ScanPlan] = {}
+    scans: dict[tuple[str, str], dict[str, ScanPlan]] = {}
+    n_units: dict[str, tuple[int, str]] = {}
     for path in job.bold:
-        names = scan_name(path, job.scan.pattern)
+        names = scan_name(path, job.scan.pattern, tuple(by_name))
         film = _film_of(path, names, by_name, job.scan.pattern)
         subject = checked_name(names["subject"], f"{path}: subject")
         scan = _plan_scan(job, path, subject, film)
-        if (same := scans.get((subject, film.name))) is not None:
+        repeats = scans.setdefault((subject, film.name), {})
+        label = names.get("repeat", "")
+        if (same := repeats.get(label)) is not None:
+            again = f", repeat {label}" if label else ""
             raise InputError(
-                f"{path} and {same.path} are both subject {subject}'s scan of {film.name}; name "
-                f"one, or tell them apart by --scan.pattern (now {job.scan.pattern!r})"
+                f"{path} and {same.path} are both subject {subject}'s scan of {film.name}{again}; "
+                "name one, or, if it was seen twice, say where names tell the {repeat}, as in "
+                f"'sub-{{subject}}_ses-{{repeat}}' (--scan.pattern is {job.scan.pattern!r})"
             )
-        if scans and scan.n_voxels != (first := next(iter(scans.values()))).n_voxels:
+        n, first = n_units.setdefault(subject, (scan.n_voxels, path))
+        if scan.n_voxels != n:
             raise InputError(
-                f"{path} has {scan.n_voxels} voxels and {first.path} has {first.n_voxels}; all "
-                "scans of a data set have the same voxels: put them in one space, under one mask"
+                f"{path} has {scan.n_voxels} voxels and {first} has {n}; all scans of a subject "
+                "have the same voxels: put them in one space, under one mask"
             )
-        scans[subject, film.name] = scan
-    return tuple(scans.values())
+        repeats[label] = scan
+    return tuple(
+        replace(scan, repeat=number)
+        for repeats in scans.values()
+        for number, (_, scan) in enumerate(sorted(repeats.items(), key=_in_order), 1)
+    )
+
+
+def _in_order(repeat: tuple[str, ScanPlan]) -> tuple[int, str]:
+    """Sort 2 before 10, whatever their zeros."""
+    label = repeat[0].lstrip("0")
+    return len(label), label
 
 
 def _film_of(

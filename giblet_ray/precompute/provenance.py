@@ -95,6 +95,7 @@ def _scan(job: PrecomputeJob, plan: Plan, unit: Unit, records: Mapping[str, Reco
     return Scan(
         subject=unit.subject,
         stimulus=unit.stimulus,
+        repeat=unit.repeat,
         volumes=(first, first + unit.n_trs),
         **record.facts,
         source=plan.sources[unit.files["scan"]],
@@ -124,7 +125,7 @@ def _bold_provenance(job: PrecomputeJob, plan: Plan, unit: Unit) -> dict[str, An
         "libraries": libraries(unit.part),
         "mask": [source.model_dump() for source in mask],
         "confounds": {
-            f"{scan.subject}/{scan.film.name}": plan.sources[scan.confounds].model_dump()
+            scan.path: plan.sources[scan.confounds].model_dump()
             for scan in plan.scans
             if scan.confounds is not None
         },

@@ -17,10 +17,13 @@ import numpy as np
 from pydantic import Field
 
 from giblet_ray.dataset.schema import (
+    ScanKey,
     Shard,
     Source,
     ValueType,
+    bold_labels,
     bold_shard,
+    stimulus_labels,
     stimulus_shard,
 )
 from giblet_ray.dataset.storage import Storage
@@ -49,6 +52,8 @@ class Unit(Group):
     stimulus: str
     subject: str = ""
     """Whose BOLD (part bold)."""
+    repeat: int = 1
+    """Which time they saw the stimulus."""
     n_trs: int = Field(ge=1)
     tr_seconds: float
     row_group_trs: int
@@ -64,14 +69,15 @@ class Unit(Group):
     def path(self) -> str:
         """Path of the shard below the data set's folder."""
         if self.part == "bold":
-            return bold_shard(self.subject, self.stimulus)
+            return bold_shard(self.subject, self.stimulus, self.repeat)
         return stimulus_shard(self.part, self.stimulus)
 
     @property
     def labels(self) -> dict[str, str]:
         """What the shard is of."""
-        labels = {"part": self.part, "stimulus": self.stimulus}
-        return {**labels, "subject": self.subject} if self.part == "bold" else labels
+        if self.part == "bold":
+            return bold_labels(ScanKey(self.subject, self.stimulus, self.repeat))
+        return stimulus_labels(self.part, self.stimulus)
 
 
 class Record(Group):

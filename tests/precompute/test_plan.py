@@ -8,6 +8,7 @@ from two_films import request, silent
 
 from giblet_ray.errors import InputError
 from giblet_ray.precompute import resume, run
+from giblet_ray.precompute.plan import make_plan
 
 
 def refusal(job):
@@ -58,12 +59,26 @@ def test_two_films_of_one_name_are_refused(folder, tmp_path):
     assert "both named one" in message
 
 
-def test_two_scans_of_one_run_are_refused(folder, tmp_path):
+def test_two_scans_of_one_name_are_refused(folder, tmp_path):
     scan = str(folder / "sub-01_task-one_bold.nii.gz")
     again = shutil.copy(scan, tmp_path / "sub-01_task-one_again.nii.gz")
     message = refusal(request(folder, tmp_path / "out", "--bold", scan, str(again)))
-    for word in (scan, str(again), "--scan.pattern"):
+    for word in (scan, str(again), "{repeat}", "--scan.pattern"):
         assert word in message
+
+
+def test_two_sessions_of_one_film_are_repeats(folder, tmp_path):
+    for subject, sessions in {"01": ("2", "10"), "02": ("003",)}.items():
+        for session in sessions:
+            name = f"sub-{subject}_ses-{session}_task-one_bold.nii.gz"
+            shutil.copy(folder / "sub-01_task-one_bold.nii.gz", tmp_path / name)
+    scans = sorted(map(str, tmp_path.glob("*.nii.gz")))
+    pattern = ("--scan.pattern", "sub-{subject}_ses-{repeat}_task-{stimulus}")
+    plan = make_plan(request(folder, tmp_path / "out", "--bold", *scans, *pattern))
+    found = {(s.subject, s.repeat): Path(s.path).name.split("_")[1] for s in plan.scans}
+    assert found == {("01", 1): "ses-2", ("01", 2): "ses-10", ("02", 1): "ses-003"}
+    paths = {unit.path for unit in plan.units if unit.subject}
+    assert paths == {"bold/01/one.parquet", "bold/01/2/one.parquet", "bold/02/one.parquet"}
 
 
 def test_scans_of_another_length_than_their_film_are_refused(folder, tmp_path):
@@ -73,14 +88,19 @@ def test_scans_of_another_length_than_their_film_are_refused(folder, tmp_path):
         assert words in message
 
 
-def test_scans_with_other_voxels_are_refused(folder, tmp_path):
-    arrays = [tmp_path / f"sub-{subject}_task-one.npy" for subject in "12"]
-    for array, n_voxels in zip(arrays, (10, 11), strict=True):
+def test_voxels_of_a_subject_are_the_same_in_every_scan(folder, tmp_path):
+    names = ("sub-1_run-1_task-one", "sub-1_run-2_task-one", "sub-2_run-1_task-one")
+    arrays = [tmp_path / f"{name}.npy" for name in names]
+    for array, n_voxels in zip(arrays, (10, 11, 7), strict=True):
         np.save(array, np.ones((9, n_voxels), np.float32))
-    job = request(folder, tmp_path / "out", "--bold", *map(str, arrays), films=("one",))
+    pattern = ("--scan.pattern", "sub-{subject}_run-{repeat}")
+    words = ("--bold", *map(str, arrays), *pattern)
+    job = request(folder, tmp_path / "out", *words, films=("one",))
     message = refusal(job.model_copy(update={"mask": None}))
     assert f"{arrays[1]} has 11 voxels" in message
     assert f"{arrays[0]} has 10" in message
+    job = job.model_copy(update={"mask": None, "bold": (str(arrays[0]), str(arrays[2]))})
+    assert [scan.n_voxels for scan in make_plan(job).scans] == [10, 7]
 
 
 def test_a_mask_of_another_shape_is_refused(folder, tmp_path):

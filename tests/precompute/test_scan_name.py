@@ -17,11 +17,34 @@ from giblet_ray.precompute.scan_name import scan_name
         ("scans/all.h5::anna", "{subject}.h5", {"subject": "all"}),
         ("a/anna/film.npy", "{subject}/{stimulus}.npy", {"subject": "anna", "stimulus": "film"}),
         ("sub-01/func/sub-01_bold.nii", "sub-{subject}/func/sub-{subject}_", {"subject": "01"}),
+        (
+            "sub-01/ses-003/sub-01_ses-003_bold.nii",
+            "sub-{subject}_ses-{repeat}",
+            {"subject": "01", "repeat": "003"},
+        ),
         ("film_S12.npy", "{stimulus}_S{subject}.npy", {"subject": "12", "stimulus": "film"}),
     ],
 )
 def test_scan_name_reads_the_path(path, pattern, expected):
     assert scan_name(path, pattern) == expected
+
+
+@pytest.mark.parametrize(
+    ("path", "stimulus"),
+    [
+        ("sub-01_task-film_1_bold.npy", "film_1"),
+        ("sub-01_task-film_2_bold.npy", "film_2"),
+        ("sub-01_task-film_bold.npy", "film"),
+        ("sub-01_task-film_run-2_bold.npy", "film"),
+        ("sub-01_task-film_1.part-b_bold.npy", "film_1.part-b"),
+        ("sub-01_task-film_10_bold.npy", "film"),
+        ("sub-01_task-other_bold.npy", "other"),
+    ],
+)
+def test_stimulus_is_one_of_the_names_that_there_are(path, stimulus):
+    films = ("film", "film_1", "film_2", "film_1.part-b")
+    expected = {"subject": "01", "stimulus": stimulus}
+    assert scan_name(path, "sub-{subject}_task-{stimulus}", films) == expected
 
 
 def test_default_pattern_is_the_bids_subject():
