@@ -6,9 +6,9 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from giblet_ray import config
-from giblet_ray.config import DemoJob, Job, PrecomputeJob, TrainJob
+from giblet_ray.config import DemoJob, Job, PrecomputeJob, TrainJob, TuneJob
 from giblet_ray.dataset.config import HRF_SECONDS, SplitConfig
-from giblet_ray.settings import setting_fields
+from giblet_ray.settings import Mark, marked_settings, setting_fields
 
 
 @pytest.mark.parametrize("job", [TrainJob, PrecomputeJob, DemoJob])
@@ -29,6 +29,27 @@ def test_settings_refuse_unknown_names_and_changes() -> None:
     for group in groups:
         assert group.model_config.get("extra") == "forbid", group
         assert group.model_config.get("frozen"), group
+
+
+def test_what_decides_a_run_s_numbers_is_said_on_the_field() -> None:
+    free, judged, read = (marked_settings(TuneJob, mark) for mark in Mark)
+    names = {name for name, _ in setting_fields(TuneJob)}
+    decisive = ("data", "model", "loss", "optimizer", "train", "sweep")
+    outside = {name for name in names if name.partition(".")[0] not in decisive}
+    assert outside - free == {"config", "debug", "preflight"}, "not saved with a run"
+    assert free - outside == {
+        "data.residence",
+        "data.voxels",  # a run keeps the indices
+        "train.checkpoint_every_steps",
+        "train.log_every_steps",
+        *(f"sweep.{name}" for name in ("resume", "num_samples", "max_epochs", "max_minutes")),
+        "sweep.max_concurrent",
+    }
+    assert judged == {name for name in names if name.startswith("data.split.")} | {
+        "data.subjects",
+        "data.voxels",
+    }
+    assert read == {"data.modalities", "data.audio", "model.audio_codebooks"}
 
 
 def test_saved_settings_make_the_same_job() -> None:

@@ -11,6 +11,7 @@ import pytest
 WITHOUT_RAY_AND_MLFLOW = [
     "giblet_ray.config",
     "giblet_ray.cli",
+    "giblet_ray.checkpoint.claim",
     "giblet_ray.checkpoint.store",
     "giblet_ray.checkpoint.trained",
     "giblet_ray.comparison.importance",
