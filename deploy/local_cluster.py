@@ -61,7 +61,7 @@ class LocalCluster:
         """Start what is not running, and say what to type next."""
         if self._state.exists():
             if all(self._alive(each) for each in self._read()["processes"]):
-                say(f"is up already: source {self.folder / 'env.sh'}")
+                say(f"is up already: {self._to_source()}")
                 return
             say("some of its processes have died: starting it anew")
             self.down()
@@ -77,11 +77,14 @@ class LocalCluster:
             self.down()
             raise
         say(f"is up: 1 head node, {WORKERS} worker nodes. Next:")
-        say(f"  source {shlex.quote(str(self.folder / 'env.sh'))}")
+        say(f"  {self._to_source()}")
         say("  ray job submit --working-dir . -- python jobs/train.py --dataset s3://...")
         say(f"  MLflow: {self.environment['GIBLET_RAY_TRACKING__URI']}")
         say(f"  Ray's dashboard: {self.environment['RAY_API_SERVER_ADDRESS']}")
         say(f"    (it asks for the token in {self.environment['RAY_AUTH_TOKEN_PATH']})")
+
+    def _to_source(self) -> str:
+        return f"source {shlex.quote(str(self.folder / 'env.sh'))}"
 
     def down(self) -> None:
         """End every process that `up` has started, and delete what they kept."""

@@ -16,6 +16,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import CliSettingsSource, EnvSettingsSource, SettingsError
 
 from giblet_ray.config import Job
+from giblet_ray.environment import check_environment
 from giblet_ray.errors import InputError, nearest
 from giblet_ray.secrets import redact
 from giblet_ray.settings import setting_fields, update_settings
@@ -42,6 +43,8 @@ def run_job(job_class: type[JobT], run: Callable[[JobT], None]) -> None:
     try:
         job = parse_job(job_class, arguments)
         refuse_passing_places(job)
+        if job.starts_ray:
+            check_environment()
         run(job)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import threading
 from collections.abc import Callable
 from types import FrameType
 from typing import Any, TypeVar
 
+from giblet_ray.environment import check_environment
 from giblet_ray.errors import InputError
 
 START_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
@@ -18,14 +20,15 @@ _ANSWER_SECONDS = 20
 _LEAST_STARTING = 8
 _MOST_LOSSES = 3
 """How often work goes on by itself after a worker was lost."""
+_VERSIONS = re.compile(r"Ray: (\S+)\s+Python: (\S+)")
+"""What Ray's error says of a cluster and of a job that do not go together."""
 _T = TypeVar("_T")
 
 
 def connect(num_cpus: int | None = None, object_store_bytes: int | None = None) -> None:
     """Connect to the cluster that RAY_ADDRESS names, or start one on this machine.
 
-    Ray's own reports stay in its log files and on its dashboard; what a user should know, the
-    job prints.
+    What a user should know, the job prints; see :func:`giblet_ray.quiet_ray.quiet_ray`.
 
     Parameters
     ----------
@@ -42,15 +45,18 @@ def connect(num_cpus: int | None = None, object_store_bytes: int | None = None) 
     # A worker that reports waits until the controller looks for reports. At Ray's interval no
     # epoch, and no checkpoint within one, could take less than 2 s.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
+    address = check_environment()
     import ray
-    import ray.data
 
+    from giblet_ray.quiet_ray import quiet_ray
+
+    quiet_ray()
     if not ray.is_initialized():
-        joins = bool(os.environ.get("RAY_ADDRESS"))
-        if joins:
+        if address is not None:
             # The cluster's dashboard shows trainings, their workers and their metrics.
             os.environ.setdefault("RAY_TRAIN_ENABLE_STATE_TRACKING", "1")
-            _check_admission(os.environ["RAY_ADDRESS"])
+            address = _running_here() if address == "auto" else address
+            _check_admission(address)
         else:
             # Nobody takes this machine away from us: no process has to watch for that.
             os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
@@ -58,12 +64,9 @@ def connect(num_cpus: int | None = None, object_store_bytes: int | None = None) 
             # times as many in all, which a training has beside its workers on two cores.
             n_starting = max(os.cpu_count() or 1, _LEAST_STARTING)
             os.environ.setdefault("RAY_worker_maximum_startup_concurrency", str(n_starting))
-        _init(joins, num_cpus, object_store_bytes)
+        _init(address, num_cpus, object_store_bytes)
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, _interrupt)
-    for name in ("ray.data", "ray.train", "ray.tune"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    ray.data.DataContext.get_current().enable_progress_bars = False
 
 
 def _interrupt(_: int, frame: FrameType | None) -> None:
@@ -75,23 +78,48 @@ def _interrupt(_: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
 
-def _init(joins: bool, num_cpus: int | None, object_store_bytes: int | None) -> None:
+def _running_here() -> str:
+    """Return the address of the cluster that runs on this machine."""
+    from ray._private.services import canonicalize_bootstrap_address_or_die
+
+    try:
+        return str(canonicalize_bootstrap_address_or_die("auto"))
+    except ConnectionError as error:
+        raise InputError(
+            "RAY_ADDRESS auto: no Ray cluster runs on this machine; HOST:PORT of one that runs is "
+            "accepted, or no RAY_ADDRESS at all for this machine alone"
+        ) from error
+
+
+def _init(address: str | None, num_cpus: int | None, object_store_bytes: int | None) -> None:
     """Start or join Ray; a machine that was too busy to start it in time gets a second chance."""
     import ray
+    from ray.exceptions import AuthenticationError
 
     for last in (False, True):
         try:
             ray.init(
                 # Unless told otherwise, Ray would join whatever cluster was started here last.
-                address=None if joins else "local",
-                num_cpus=None if joins else num_cpus,
-                object_store_memory=None if joins else object_store_bytes,
-                include_dashboard=None if joins else False,
+                address=address or "local",
+                num_cpus=None if address else num_cpus,
+                object_store_memory=None if address else object_store_bytes,
+                include_dashboard=None if address else False,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
             )
             return
-        except Exception as error:  # Ray has no class of its own for this
+        except AuthenticationError as error:
+            raise InputError(
+                f"{_first_sentence(error)}: a file with a token, or no variable, is accepted"
+            ) from error
+        except Exception as error:  # Ray has no class of its own for these
+            if versions := _VERSIONS.findall(str(error)):
+                (ray_there, python_there), (ray_here, python_here) = versions
+                raise InputError(
+                    f"RAY_ADDRESS {address}: the cluster runs Ray {ray_there} on Python "
+                    f"{python_there}, this job Ray {ray_here} on Python {python_here}; the same "
+                    "Ray, and the same Python but for its last number, are accepted"
+                ) from error
             if "timed out during startup" not in str(error):
                 raise
             ray.shutdown()
@@ -109,8 +137,6 @@ def _check_admission(address: str) -> None:
     InputError
         If it does not.
     """
-    if not address.rpartition(":")[2].isdigit():
-        return  # "auto", which Ray looks up
     import grpc
     from ray._private.grpc_utils import init_grpc_channel
     from ray.core.generated.gcs_service_pb2 import (  # type: ignore[attr-defined]
@@ -125,7 +151,7 @@ def _check_admission(address: str) -> None:
                 GetClusterIdRequest(), timeout=_ANSWER_SECONDS
             )
     except AuthenticationError as error:
-        raise InputError(f"RAY_AUTH_MODE is token: {str(error).partition('. ')[0]}") from error
+        raise InputError(f"RAY_AUTH_MODE is token: {_first_sentence(error)}") from error
     except grpc.RpcError as error:
         if error.code() == grpc.StatusCode.UNAUTHENTICATED:
             raise InputError(
@@ -137,6 +163,10 @@ def _check_admission(address: str) -> None:
             f"RAY_ADDRESS {address}: no Ray cluster answers there; HOST:PORT of one that runs is "
             "accepted, or no RAY_ADDRESS at all for this machine alone"
         ) from error
+
+
+def _first_sentence(error: BaseException) -> str:
+    return str(error).partition(". ")[0]
 
 
 def cluster_totals() -> dict[str, float]:

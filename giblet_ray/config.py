@@ -305,6 +305,11 @@ class Job(BaseSettings):
         refuse_secrets(settings)
         return settings
 
+    @property
+    def starts_ray(self) -> bool:
+        """Whether it runs on a Ray cluster, one of this machine's own if it joins none."""
+        return True
+
 
 class TrainJob(Job):
     """Train an encoding model on a data set."""
@@ -370,6 +375,11 @@ class CompareJob(Job):
     """Folder for the page, figures and tables (default: comparison/EXPERIMENT)."""
     tracking: TrackingConfig = TrackingConfig()
 
+    @property
+    def starts_ray(self) -> bool:
+        """See :class:`Job`."""
+        return False
+
     @model_validator(mode="after")
     def _pair_is_two(self) -> Self:
         if len(self.pair) not in (0, 2) or len(set(self.pair)) < len(self.pair):
@@ -392,6 +402,11 @@ class PromoteJob(Job):
     force: bool = False
     """Promote a model that is worse than the present one, or cannot be compared with it."""
     tracking: TrackingConfig = TrackingConfig()
+
+    @property
+    def starts_ray(self) -> bool:
+        """See :class:`Job`."""
+        return False
 
     @model_validator(mode="after")
     def _one_is_chosen(self) -> Self:
@@ -452,6 +467,11 @@ class PrecomputeJob(Job):
     mel: MelConfig = MelConfig()
     embedding: EmbeddingConfig = EmbeddingConfig()
     scan: ScanConfig = ScanConfig()
+
+    @property
+    def starts_ray(self) -> bool:
+        """See :class:`Job`; a data set is verified without."""
+        return not self.check
 
 
 class DemoJob(Job):

@@ -11,7 +11,6 @@
 from __future__ import annotations
 
 import math
-import os
 import warnings
 from collections.abc import Iterator
 from typing import cast
@@ -29,6 +28,7 @@ from giblet_ray.cluster import cluster_totals, never_restart
 from giblet_ray.dataset.binary import as_arrays, as_binary
 from giblet_ray.dataset.schema import ValueType
 from giblet_ray.dataset.source import ShardSource, plain_errors
+from giblet_ray.environment import cluster_address
 from giblet_ray.errors import InputError
 from giblet_ray.prediction.plan import Plan
 
@@ -159,7 +159,7 @@ class Predictor:
 def _resources(use_gpu: bool | None, totals: dict[str, float]) -> dict[str, float]:
     """Return what an actor claims: a CPU, and a GPU if it is to predict on one."""
     has_gpu = totals.get("GPU", 0) >= 1
-    if use_gpu and not has_gpu and not os.environ.get("RAY_ADDRESS"):  # a cluster may grow
+    if use_gpu and not has_gpu and not cluster_address():  # a cluster may grow
         raise InputError("--use_gpu true needs a GPU; this machine has none")
     return {"num_cpus": 1, **({"num_gpus": 1} if use_gpu or (use_gpu is None and has_gpu) else {})}
 

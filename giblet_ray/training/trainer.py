@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import shlex
 import statistics
 import sys
 from collections.abc import Callable, Iterator
@@ -22,6 +22,7 @@ from giblet_ray.dataset.order import DataOrder
 from giblet_ray.dataset.residence import hold_blocks, normalise, place_data, read_rows
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.dataset.view import DataView
+from giblet_ray.environment import cluster_address
 from giblet_ray.errors import InputError
 from giblet_ray.evaluation.score import VAL_PEARSON, Score
 from giblet_ray.preflight.brief import check_training
@@ -91,7 +92,7 @@ class Trained:
             summary["best by"] = f"{self.score.label}, {best[self.score.name]:.4f}"
         if not uri.startswith("http"):
             mlflow = Path(sys.executable).with_name("mlflow")
-            summary["MLflow page"] = f"{mlflow} ui --backend-store-uri {uri}"
+            summary["MLflow page"] = shlex.join([str(mlflow), "ui", "--backend-store-uri", uri])
         return summary
 
 
@@ -213,7 +214,7 @@ def choose_gpu(job: TrainJob) -> bool:
     totals = cluster_totals()
     gpus, cpus = totals.get("GPU", 0), totals.get("CPU", 0)
     use_gpu = gpus > 0 if job.scaling.use_gpu is None else job.scaling.use_gpu
-    if os.environ.get("RAY_ADDRESS"):
+    if cluster_address():
         return use_gpu  # a cluster may grow
     workers = job.scaling.min_workers
     if use_gpu and workers > gpus:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -13,6 +12,7 @@ import ray
 from giblet_ray.config import TrainJob, TuneJob
 from giblet_ray.dataset.reader import Dataset
 from giblet_ray.dataset.view import DataView
+from giblet_ray.environment import cluster_address
 from giblet_ray.errors import InputError
 from giblet_ray.settings import Mark, marked_settings
 from giblet_ray.training.data import plan_data
@@ -125,7 +125,7 @@ def fitting_trials(job: TuneJob, use_gpu: bool) -> int:
             places += min(fit, math.floor(has.get("GPU", 0) / gpus)) if gpus else fit
     fitting = places // workers
     asked = job.sweep.max_concurrent
-    if os.environ.get("RAY_ADDRESS"):
+    if cluster_address():
         return asked or max(1, fitting)
     if fitting < (asked or 1):
         totals = ray.cluster_resources()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -86,8 +87,8 @@ class Swept:
             "trials": ", ".join(f"{n} {state}" for state, n in counts.items() if n),
             "epochs": f"{sum(len(trial.scores) for trial in self.trials)}",
             "MLflow run": f"{self.mlflow_run} in {self.tracking_uri}",
-            "train it": f"python jobs/train.py --config {self.best_settings}",
-            "compare": f"python jobs/compare.py --experiment {self.experiment}",
+            "train it": f"python jobs/train.py --config {shlex.quote(self.best_settings)}",
+            "compare": f"python jobs/compare.py --experiment {shlex.quote(self.experiment)}",
         }
 
 

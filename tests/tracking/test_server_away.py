@@ -53,6 +53,14 @@ def until(condition: Callable[[], object]) -> None:
         time.sleep(0.05)
 
 
+def test_a_run_of_a_server_ends_without_a_word(
+    server: Any, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", raising=False)
+    MlflowRun(server.uri, "quiet", "run", "quiet/run").close("FINISHED")
+    assert capfd.readouterr() == ("", "")
+
+
 def test_points_arrive_when_a_killed_server_is_back(server: Any) -> None:
     lines: list[str] = []
     run = MlflowRun(server.uri, "away", "killed", "away/killed")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -57,8 +58,9 @@ def make_job(
 def trained(
     cluster: None, make_job: Callable[..., TrainJob], tmp_path_factory: Any
 ) -> tuple[Trained, TrainJob, list[str]]:
-    """A finished training of two workers, its job, and what it said."""
-    job = make_job(tmp_path_factory.mktemp("trained"), **EXACT, tracking={"log_model": True})
+    """A finished training of two workers, in a folder of an odd name, its job, and what it said."""
+    folder = tmp_path_factory.mktemp("trained") / 'it\'s a "lab": #1 & é'
+    job = make_job(folder, **EXACT, tracking={"log_model": True, "experiment": "/it's a film"})
     lines: list[str] = []
     return fit(job, lines.append), job, lines
 
@@ -74,6 +76,13 @@ def test_run_keeps_the_best_and_the_last_checkpoints(trained: tuple) -> None:
     assert Path(result.best_location) in kept
     epochs = {json.loads((k / "record.json").read_text())["position"]["epoch"] for k in kept}
     assert epochs == {1, 2}
+
+
+def test_what_it_says_to_type_can_be_typed(trained: tuple) -> None:
+    result, _, _ = trained
+    words = shlex.split(result.summary()["MLflow page"])
+    assert words[1:] == ["ui", "--backend-store-uri", result.mlflow_run.uri]
+    assert Path(words[0]).is_file()
 
 
 def test_mlflow_has_settings_curves_figures_and_data_set(trained: tuple) -> None:

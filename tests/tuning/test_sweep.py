@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +91,13 @@ def test_eight_trials_read_the_data_once_and_all_are_recorded(eight_trials: Swep
             child.info.run_id, "val/pearson_mean"
         )
         assert {m.step: m.value for m in history} == trial.scores
+
+
+def test_what_it_says_to_type_can_be_typed(eight_trials: Swept) -> None:
+    odd = replace(eight_trials, best_settings="/it's a lab/best.yaml", experiment="it's a film")
+    told = odd.summary()
+    assert shlex.split(told["train it"])[2:] == ["--config", "/it's a lab/best.yaml"]
+    assert shlex.split(told["compare"])[2:] == ["--experiment", "it's a film"]
 
 
 def test_the_best_settings_train_to_the_score_of_the_best_trial(
