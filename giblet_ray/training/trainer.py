@@ -238,8 +238,9 @@ def _describe_data(data: DataView, order: DataOrder, normalisation: Normalisatio
     )
     if normalisation.n_masked:
         yield (
-            f"{normalisation.n_masked:,} voxels are constant or not finite in some scan's training "
-            "TRs: they take no part in loss and metrics"
+            f"{normalisation.n_masked:,} voxels take no part in loss and metrics: "
+            f"{normalisation.n_not_finite:,} are not finite at some TR that trains or judges, the "
+            "others constant in some scan's training TRs"
         )
     rest = sum(
         len(span) % data.window

@@ -374,3 +374,18 @@ def test_confounds_that_do_not_fit_are_refused(tmp_path, scan, volumes, mask, co
     assert "no such file" in refusal(scan, mask, confounds=("x",), confounds_path="none.tsv")
     plain = save(tmp_path / "plain.nii", volumes)
     assert "does not end in _bold" in refusal(plain, mask, confounds=("trans_x",))
+
+
+@pytest.mark.parametrize("options", [{"detrend": True}, {"confounds": ("trans_x", "rot_y")}])
+def test_volume_without_numbers_shapes_no_cleaning(
+    tmp_path, volumes, inside, mask, confounds, options
+):
+    volumes[..., [4, 17]] = np.nan
+    scan = save(tmp_path / FMRIPREP_SCAN, volumes)
+    bold = read_bold(scan, mask, tr_seconds=TR_SECONDS, options=ScanOptions(**options))
+    kept = np.setdiff1d(np.arange(N_TRS), [4, 17])
+    regressors = np.arange(N_TRS)[:, None] if "detrend" in options else confounds[:, :2]
+    raw = volumes[inside].T[kept].astype(np.float64)
+    expected = residual(raw, regressors[kept], keep_mean="detrend" not in options)
+    np.testing.assert_allclose(bold[kept], expected, rtol=1e-5, atol=1e-3)
+    assert np.isnan(bold[[4, 17]]).all()

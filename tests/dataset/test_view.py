@@ -1,0 +1,159 @@
+"""What a run reads of a data set: what can be used is, what cannot be trained on yet is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from giblet_ray.config import TrainJob
+from giblet_ray.dataset.config import DataConfig
+from giblet_ray.dataset.reader import Dataset
+from giblet_ray.dataset.schema import Manifest, ScanKey, StoredSpace
+from giblet_ray.dataset.view import DataView, view_data
+from giblet_ray.dataset.windows import Windows
+from giblet_ray.dataset.writer import write_manifest
+from giblet_ray.errors import InputError
+
+SPLIT = {"val_blocks": 1}
+
+
+def view(folder: Path, context_trs: int = 0, **settings: Any) -> DataView:
+    data = DataConfig.model_validate({"split": SPLIT, **settings})
+    return view_data(Dataset.open(str(folder)), data, ("codes", "text"), context_trs=context_trs)
+
+
+def trs_of(data: DataView, windows: Windows, scan: ScanKey) -> set[int]:
+    """Return the BOLD TRs of a scan that windows use."""
+    found: set[int] = set()
+    for index, start, n in zip(windows.scan, windows.start, windows.length, strict=True):
+        if data.scans[index] == scan:
+            found |= set(range(start + data.lag_trs, start + data.lag_trs + n))
+    return found
+
+
+def change(folder: Path, of_manifest: Callable[[dict[str, Any]], object]) -> None:
+    """Change a manifest's content, with a checksum that is right."""
+    dataset = Dataset.open(str(folder))
+    content = dataset.manifest.model_dump(mode="json")
+    of_manifest(content)
+    write_manifest(dataset.storage, Manifest.model_validate(content))
+
+
+def test_masked_trs_and_those_a_scan_lacks_neither_train_nor_judge(
+    tmp_path: Path, dataset_writer: Callable
+) -> None:
+    def spoil(key: ScanKey, bold: np.ndarray) -> np.ndarray:
+        if key == ScanKey("01", "film"):
+            bold[[20, 21, 60]] = np.nan  # volumes without a number, one of them held out
+        return bold if key.subject == "01" else bold[:100]  # the other scan ends before its film
+
+    dataset_writer(tmp_path, {"film": 117}, ("01", "02"), change_bold=spoil)
+    data = view(tmp_path, window=4)
+    (held_out,) = data.split.val
+    judged = set(range(held_out.start + 3, held_out.stop + 3))
+    trained = {tr + 3 for span in data.split.train for tr in range(span.start, span.stop)}
+    assert 60 in judged
+    for scan, lacking in (
+        (ScanKey("01", "film"), {20, 21, 60}),
+        (ScanKey("02", "film"), set(range(100, 117))),
+    ):
+        assert trs_of(data, data.val, scan) == judged - lacking
+        assert trs_of(data, data.train, scan) <= trained - lacking
+
+
+def test_every_repeat_is_a_scan_of_its_own(tmp_path: Path, dataset_writer: Callable) -> None:
+    dataset_writer(tmp_path, {"one": 90, "two": 80}, ("01",), repeats=2)
+    data = view(tmp_path)
+    assert data.scans == tuple(
+        ScanKey("01", name, repeat) for repeat in (1, 2) for name in ("one", "two")
+    )
+    assert data.selection.columns == ("codes", "text", "bold/01", "bold/01/2")
+
+
+def lack_text(content: dict[str, Any]) -> None:
+    del content["stimuli"][1]["phases"][0]["shards"]["text"]
+
+
+def see_another_phase(content: dict[str, Any]) -> None:
+    first = content["stimuli"][0]["phases"][0]
+    content["stimuli"][0]["phases"] = [first, {**first, "seconds": 0.5, "shards": {}}]
+    content["scans"][0].update(phase=1, onset_seconds=1.0)
+
+
+def lie_elsewhere(content: dict[str, Any]) -> None:
+    content["subjects"]["02"]["space"] = StoredSpace(kind="volume").model_dump()
+
+
+@pytest.mark.parametrize(
+    ("of_manifest", "message"),
+    [
+        (lack_text, r"stimulus two has no text/, which the run needs; leave out that modality"),
+        (
+            see_another_phase,
+            r"sub 01, one sees its film 1 s after its first volume, between two TR",
+        ),
+        (lie_elsewhere, r"the units of subjects 02 and 01 are not the same"),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_what_cannot_be_trained_on_yet_is_refused_where_a_run_is_planned(
+    tmp_path: Path, dataset_writer: Callable, of_manifest: Callable, message: str
+) -> None:
+    dataset_writer(tmp_path, {"one": 90, "two": 80}, ("01", "02"))
+    view(tmp_path)
+    change(tmp_path, of_manifest)
+    with pytest.raises(InputError, match=message) as error:
+        view(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_subjects_of_other_numbers_of_units_are_not_trained_together(
+    tmp_path: Path, dataset_writer: Callable
+) -> None:
+    def narrow(key: ScanKey, bold: np.ndarray) -> np.ndarray:
+        return bold[:, :7] if key.subject == "02" else bold
+
+    dataset_writer(tmp_path, {"film": 117}, ("01", "02"), change_bold=narrow)
+    with pytest.raises(InputError, match=r"subject 02 has 7 units \(float32\), 01 24 \(float32\)"):
+        view(tmp_path)
+    assert view(tmp_path, subjects=("02",)).n_units == 7
+
+
+def test_context_that_reaches_into_held_out_trs_is_refused(
+    tmp_path: Path, dataset_writer: Callable
+) -> None:
+    dataset_writer(tmp_path, {"film": 117}, ("01",))
+    assert view(tmp_path, context_trs=14).context_trs == 14
+    with pytest.raises(InputError, match=r"gap_seconds 20: 14 TRs, where the model sees 15 TRs"):
+        view(tmp_path, context_trs=15)
+
+
+def test_number_that_is_not_finite_masks_its_unit_and_training_goes_on(
+    tmp_path: Path, dataset_writer: Callable, train_locally: Callable, tiny_model: dict[str, Any]
+) -> None:
+    """One in a held-out TR, and one volume without any: an epoch was the end of it."""
+    found = []
+    for name in ("as made", "spoilt"):
+
+        def spoil(key: ScanKey, bold: np.ndarray, name: str = name) -> np.ndarray:
+            if name == "spoilt":
+                bold[60, 5] = np.inf
+                bold[30] = np.nan
+            return bold
+
+        folder = tmp_path / name
+        dataset_writer(folder, {"film": 117}, ("01",), change_bold=spoil)
+        job = TrainJob(
+            dataset=str(folder),
+            data={"split": SPLIT},
+            model=tiny_model,
+            train={"epochs": 2, "batch_size": 16},
+        )
+        metrics = train_locally(job, tmp_path / f"run of {name}").reports
+        assert all(np.isfinite(list(epoch.values())).all() for epoch in metrics)
+        found.append(metrics[-1]["val/pearson_mean"])
+    assert found[0] != found[1]
