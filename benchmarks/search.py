@@ -29,10 +29,12 @@ from planted_film import make_planted
 from rich.table import Table
 
 from giblet_ray.cluster import connect
-from giblet_ray.config import CodesConfig, FramesConfig, PrecomputeJob, TuneJob
+from giblet_ray.config import PrecomputeJob, TuneJob
 from giblet_ray.console import say_stages
 from giblet_ray.dataset.schema import MANIFEST
-from giblet_ray.precompute.run import precompute
+from giblet_ray.parts.codes import CodesConfig
+from giblet_ray.parts.frames import FramesConfig
+from giblet_ray.precompute.precompute import precompute
 from giblet_ray.tuning.sweep import Swept, sweep
 
 CODEBOOKS, SCALE = 4, 15

@@ -22,6 +22,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from giblet_ray.dataset.config import HRF_SECONDS, DataConfig
 from giblet_ray.evaluation.score import VAL_PEARSON
+from giblet_ray.features.resample import Resampling
 from giblet_ray.parts.codes import CodesConfig
 from giblet_ray.parts.frames import FramesConfig
 from giblet_ray.parts.mel import MelConfig
@@ -450,6 +451,19 @@ class PrecomputeJob(Job):
     text: Paths = ()
     """One per film, in the same order: subtitles (.srt .vtt .ass) or a table (.csv .tsv .xlsx).
     Without any, the data set has no text."""
+    array: dict[str, str] = {}
+    """Arrays of your own, each a part of the data set, by the part's name: clip=clip.npy
+    gaze=gaze.tsv (.npy .npz .h5 .tsv .csv .parquet). Of (TRs, numbers), or of (samples, numbers)
+    with times in seconds from the film's start. With several films, {stimulus} in a file's name
+    stands for the film's: clip=features/{stimulus}.npy."""
+    resampling: dict[str, Resampling] = {}
+    """How arrays with times become one row per TR, by the part's name: mean, over the samples in
+    the TR (default: mean), or nearest, the sample nearest the TR's middle: gaze=nearest."""
+    part: Annotated[Columns, Spelling("PATH PATH ...")] = ()
+    """Parts of your own that are computed from the films, by import path: my_lab.motion:Motion.
+    Their code is imported, here and on all machines."""
+    part_settings: dict[str, Any] = {}
+    """Settings of your own parts: motion.bands=8."""
     bold: Paths = ()
     """Scans of these films: .nii .nii.gz .npy .h5 .hdf5. Without any, the data set serves for
     predicting responses, not for training."""

@@ -12,8 +12,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from giblet_ray.cli import parse_job, run_job
-from giblet_ray.config import CodesConfig, DemoJob, PrecomputeJob, TrainJob
+from giblet_ray.config import DemoJob, PrecomputeJob, TrainJob
 from giblet_ray.console import say_stages, show, show_table
+from giblet_ray.parts.codes import CodesConfig
 
 TRAINING = Path(__file__).with_suffix(".yaml")
 
@@ -31,7 +32,7 @@ def main(job: DemoJob) -> None:
         return
     from giblet_ray.demo import make_demo
     from giblet_ray.demo.ceiling import share_of_ceiling
-    from giblet_ray.precompute.run import precompute
+    from giblet_ray.precompute.precompute import precompute
     from giblet_ray.training.trainer import fit
 
     show(f"1/3  film and scans: {out / 'source'}")

@@ -29,7 +29,7 @@ def main(job: PrecomputeJob) -> None:
 
         preflight_precompute(job, show)
         return
-    from giblet_ray.precompute.run import precompute
+    from giblet_ray.precompute.precompute import precompute
 
     show_table("precomputed", precompute(job, show).rows())
 

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from faulty_proxy import FaultyProxy
+from two_films import N_TRS, TR, make_films
 
 from giblet_ray.checkpoint.record import RunRecord
 from giblet_ray.checkpoint.store import keep_checkpoint, latest_record, open_latest
@@ -41,6 +42,7 @@ from giblet_ray.dataset.schema import (
 )
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.dataset.writer import value_type, write_blob, write_manifest, write_shard
+from giblet_ray.features.audio import read_audio
 from giblet_ray.spaces.usable import count_bad_units, empty_trs, unmasked
 from giblet_ray.spaces.volume import Volume
 from giblet_ray.training.data import plan_data
@@ -302,6 +304,35 @@ def tiny_model() -> dict[str, Any]:
 def one_thread() -> None:
     """Compute on one thread: the models are tiny, and threads that wait for a core spin."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def film_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two films with subtitles; two subjects' scans, of which 02 has none of film two."""
+    folder = tmp_path_factory.mktemp("sources")
+    make_films(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def film_sounds(film_folder: Path) -> dict[str, np.ndarray]:
+    """Samples of each film's sound, (samples,)."""
+    return {
+        film: np.concatenate(list(read_audio(film_folder / f"{film}.mp4", duration_seconds=n * TR)))
+        for film, n in N_TRS.items()
+    }
+
+
+@pytest.fixture(scope="session")
+def film_codec(film_sounds: dict[str, np.ndarray]) -> Any:
+    """The codec that a job makes of these films, which are shorter than it hears of each."""
+    from giblet_ray.features.codec import seed_untrained_codec
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    codec = seed_untrained_codec(np.concatenate(list(film_sounds.values())))
+    torch.set_num_threads(threads)
+    return codec
 
 
 @pytest.fixture(scope="session")

@@ -132,6 +132,7 @@ class Codes(PartInPieces):
     def load(self, prepared: Prepared, device: str) -> None:
         from giblet_ray.features.codec import load_codec
 
+        super().load(prepared, device)
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "codec.safetensors"
             file.write_bytes(prepared.content)

@@ -14,9 +14,13 @@ pieces that several workers make at a time (:class:`PartInPieces`).
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -24,6 +28,7 @@ from pydantic import Field
 
 from giblet_ray.parts.reading import Reading, find_reading
 from giblet_ray.parts.value import ValueType
+from giblet_ray.plugins import is_import_path
 from giblet_ray.settings import Group
 
 
@@ -136,6 +141,7 @@ class Part(ABC):
 
     def __init__(self, name: str, settings: Group | None = None) -> None:
         self.name = name
+        self.prepared = Prepared()
         self.settings: Any = self.Config() if settings is None else settings
 
     @property
@@ -162,13 +168,29 @@ class Part(ABC):
         Raises
         ------
         InputError
-            For settings and files that cannot be used, as far as it can be told without decoding
-            the film.
+            For settings that cannot be used.
+        """
+
+    def check(self, film: FilmFiles) -> None:  # noqa: B027 - nothing that can be told
+        """Make sure that a film's files can be used, as far as can be told without decoding it.
+
+        Raises
+        ------
+        InputError
+            If they cannot.
         """
 
     def recipe(self, films: Sequence[FilmFiles]) -> dict[str, Any]:
         """Return what decides the values, besides files and libraries (JSON): the settings."""
         return self.settings.model_dump(mode="json")
+
+    def versions(self) -> dict[str, str]:
+        """Return versions of what makes the part; of code of your own, its file's checksum."""
+        versions = {name: version(name) for name in (*self.libraries, "giblet_ray")}
+        source = inspect.getsourcefile(type(self)) if is_import_path(self.kind) else None
+        if source is not None:
+            versions[self.kind] = hashlib.sha256(Path(source).read_bytes()).hexdigest()
+        return versions
 
     # --- on a worker --------------------------------------------------------------------------
 
@@ -176,8 +198,9 @@ class Part(ABC):
         """Make what all workers that hold the network load (by default, nothing)."""
         return Prepared()
 
-    def load(self, prepared: Prepared, device: str) -> None:  # noqa: B027 - nothing to load
+    def load(self, prepared: Prepared, device: str) -> None:
         """Load what the part is made with, once per worker, before :meth:`make`."""
+        self.prepared = prepared
 
     @abstractmethod
     def make(self, film: FilmFiles) -> Made:
@@ -192,6 +215,11 @@ class Part(ABC):
 
 class PartInPieces(Part):
     """A part of which several workers make one film's rows at a time."""
+
+    def make(self, film: FilmFiles) -> Made:
+        """Make all pieces of a film here, and join them."""
+        made = [(piece, self.make_piece(film, piece)) for piece in self.pieces(film)]
+        return self.join(film, made, self.prepared)
 
     @abstractmethod
     def pieces(self, film: FilmFiles) -> list[dict[str, Any]]:
@@ -208,4 +236,4 @@ class PartInPieces(Part):
         made: Sequence[tuple[dict[str, Any], np.ndarray]],
         prepared: Prepared,
     ) -> Made:
-        """Join a film's pieces, in any order; nothing is loaded where this is called."""
+        """Join a film's pieces, in any order; nothing need be loaded where this is called."""

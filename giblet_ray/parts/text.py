@@ -35,13 +35,17 @@ class Text(Part):
         return self.settings.model != "hashing"
 
     def value(self, film: FilmFiles) -> ValueType:
-        from giblet_ray.features.embedder import TEXT_DIM, load_embedder
+        from giblet_ray.features.embedder import TEXT_DIM
+
+        return ValueType(dtype="float32", shape=(TEXT_DIM,))
+
+    def check(self, film: FilmFiles) -> None:
+        from giblet_ray.features.embedder import load_embedder
         from giblet_ray.features.text import read_utterances
 
         if self.has_network and find_spec("sentence_transformers") is None:
             load_embedder(self.settings.model)  # Says what to install.
         read_utterances(film.files["text"], film.seconds)
-        return ValueType(dtype="float32", shape=(TEXT_DIM,))
 
     def recipe(self, films: Sequence[FilmFiles]) -> dict[str, Any]:
         library = "sentence-transformers" if self.has_network else "scikit-learn"

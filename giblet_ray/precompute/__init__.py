@@ -1,6 +1,6 @@
-"""Films, subtitles and scans to the shards of a data set, as a Ray Data job.
+"""Films, subtitles, arrays and scans to the shards of a data set, as a Ray Data job.
 
-run        the whole of it                       plan, units     what is to be made
-pipeline   the work, spread over a cluster       makers, sound   one unit of it
-resume     what is there already                 provenance      how it was made: the manifest
+precompute   the whole of it                     chosen, plan, units   what is to be made
+pipeline     the work, spread over a cluster     makers, prepared      one unit of it
+resume       what is there already               provenance            how it was made: the manifest
 """

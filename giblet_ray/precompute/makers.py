@@ -1,65 +1,61 @@
-"""From a unit's files to its shard: frames, mel, text and BOLD (codes are made in pieces).
+"""From a unit's files to its shard.
 
-Shapes: T TRs, C channels, H rows, W columns, M mel bands, F frames per TR, D embedding, V voxels.
+Shapes: T TRs, V voxels.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
+from giblet_ray.parts.part import Made, Part, PartInPieces, Prepared
 from giblet_ray.precompute.units import Record, Unit, finish
 from giblet_ray.spaces.usable import count_bad_units, empty_trs, unmasked
 
 if TYPE_CHECKING:
-    from giblet_ray.features.embedder import Embedder
     from giblet_ray.spaces.scan import ScanOptions
 
-MEL_BANDS = 2048
-MEL_FRAMES_PER_TR = 65
-_MEL_SAMPLE_RATE = 24_000
+Piece = dict[str, Any]
 
 
-def make_frames(unit: Unit, storage: Storage) -> Record:
-    """Write frames_TCHW, uint8."""
-    from giblet_ray.features.video import read_frames
-
-    size = unit.settings
-    frames_TCHW = read_frames(unit.files["film"], unit.n_trs, unit.tr_seconds, **size)
-    return finish(storage, unit, frames_TCHW, {"picture": "RGB at the TR's midpoint", **size})
+def make_shard(part: Part, unit: Unit, storage: Storage) -> Record:
+    """Make and write one film's rows of a part that is loaded."""
+    return write_made(part, part.make(unit.film), unit, storage)
 
 
-def make_mel(unit: Unit, storage: Storage) -> Record:
-    """Write mel_TMF, float16."""
-    from giblet_ray.features.audio import read_audio
-    from giblet_ray.features.mel import mel_per_tr
-
-    seconds = unit.n_trs * unit.tr_seconds
-    blocks = read_audio(unit.files["film"], _MEL_SAMPLE_RATE, duration_seconds=seconds)
-    mel_TMF = mel_per_tr(
-        blocks, unit.n_trs, unit.tr_seconds, MEL_BANDS, MEL_FRAMES_PER_TR, _MEL_SAMPLE_RATE
-    )
-    made_with = {"spectrum": "log mel power (Slaney)", "sample_rate": _MEL_SAMPLE_RATE}
-    return finish(storage, unit, mel_TMF, made_with)
+def join_shard(
+    part: PartInPieces,
+    made: Sequence[tuple[Piece, np.ndarray]],
+    prepared: Prepared,
+    unit: Unit,
+    storage: Storage,
+) -> Record:
+    """Join a film's pieces and write them."""
+    return write_made(part, part.join(unit.film, made, prepared), unit, storage)
 
 
-def make_text(unit: Unit, storage: Storage, embedder: Embedder) -> Record:
-    """Write text_TD, float32, and count the TRs in which nothing is said."""
-    from giblet_ray.features.embedder import count_silent
-    from giblet_ray.features.text import read_utterances, text_per_tr
+def write_made(part: Part, made: Made, unit: Unit, storage: Storage) -> Record:
+    """Write what a part has made, if it is what the part said.
 
-    utterances = read_utterances(unit.files["text"], unit.settings["film_seconds"])
-    texts = text_per_tr(utterances, unit.n_trs, unit.tr_seconds)
-    description = embedder.describe()
-    # Weights that are the same are the same model, from whichever folder and by whichever version.
-    incidental = {"version", "name"} if "weights_sha256" in description else {"version"}
-    made_with = {key: value for key, value in description.items() if key not in incidental}
-    facts = {"silent_trs": count_silent(texts)}
-    facts |= {f"embedder_{key}": description[key] for key in incidental}
-    return finish(storage, unit, embedder.embed(texts), made_with, facts)
+    Raises
+    ------
+    InputError
+        If it is of another shape or dtype, or holds what no model can be given.
+    """
+    said, values = unit.value, made.values
+    found = f"{values.dtype}{values.shape}"
+    expected = f"{said.dtype}{(unit.n_trs, *said.shape)}"
+    if found != expected:
+        raise InputError(
+            f"{unit.path}: the part {part.kind} has made {found}, and said {expected} (TRs first)"
+        )
+    part.reading.check(values, f"{unit.path}, as the part {part.kind} has made it")
+    made_with = unit.settings if made.made_with is None else made.made_with
+    return finish(storage, unit, values, made_with, made.facts)
 
 
 def make_bold(unit: Unit, storage: Storage) -> Record:
@@ -97,7 +93,3 @@ def _as_stored(bold_TV: np.ndarray, unit: Unit) -> np.ndarray:
             f"{np.finfo(dtype).max:g}: use --scan.dtype float32"
         )
     return bold_TV.astype(dtype, copy=False)
-
-
-MAKERS = {"frames": make_frames, "mel": make_mel, "bold": make_bold}
-"""What makes the parts that need no model."""

@@ -2,21 +2,21 @@
 
 ::
 
-    frames, mel   tasks ------------------------------.
-    bold          tasks, as many as fit into memory ---+--> records (codes: pieces) --> driver
-    codes         actors that hold the codec, on GPUs -+
-    text          actors that hold the embedder -------'
+    parts without a network   tasks -----------------------------.
+    bold                      tasks, as many as fit into memory --+--> records or pieces --> driver
+    each part with a network  actors that hold it, on GPUs ------'
 
 Workers write their shards themselves; what comes back is a record of a few hundred bytes, or
-the codes of a piece of film (9 KB per minute and codebook).
+a piece of a film (of codes, 9 KB per minute and codebook).
 """
 
 from __future__ import annotations
 
+import io
 import math
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, cast
 
@@ -29,20 +29,30 @@ from ray.data import ActorPoolStrategy
 from giblet_ray.cluster import cluster_totals, never_restart
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
-from giblet_ray.features.embedder import load_embedder
-from giblet_ray.precompute.makers import MAKERS, make_text
-from giblet_ray.precompute.sound import Piece, encode_piece, load_prepared_codec
-from giblet_ray.precompute.units import Record, Unit
+from giblet_ray.parts.part import Part, PartInPieces, Prepared
+from giblet_ray.precompute.makers import Piece, make_bold, make_shard
+from giblet_ray.precompute.prepared import find_prepared
+from giblet_ray.precompute.units import BOLD, Record, Unit
+from giblet_ray.settings import Group
 
 _LEAST_SLOTS = 8
+_TASKS = 2
+"""Kinds of work without a network: of films, and of scans."""
 _WORKING_BYTES = 512 * 2**20
 """Memory of a worker besides the values it makes: libraries, decoders, blocks."""
 _COPIES = 3
 """Copies of the values that a worker holds at most: as read, as cleaned, as written."""
 
 
+class Work(Group):
+    """A unit, or a piece of one."""
+
+    unit: Unit
+    piece: Piece | None = None
+
+
 class Pool(NamedTuple):
-    """Actors that hold the same model."""
+    """Actors that hold the same network."""
 
     size: int
     gpus: float
@@ -54,73 +64,86 @@ class Slots(NamedTuple):
 
     num_cpus: float
     """CPUs that each task and actor claims."""
-    codecs: Pool
-    embedders: Pool
+    pools: dict[str, Pool]
+    """Actors of each part that has a network."""
 
 
-def share_cluster(
-    n_cpus: float, n_gpus: float, n_pieces: int, n_texts: int, model_is_large: bool
-) -> Slots:
+def share_cluster(n_cpus: float, n_gpus: float, n_work: Mapping[str, int]) -> Slots:
     """Share out a cluster so that no kind of work waits for another to end.
 
     Actors keep what they claim until their work is done. So they leave room for one task of each
     of the other kinds, for which a small machine's CPUs are cut in parts: at least eight slots in
-    all, each a whole fraction of a CPU, so that they fit on every node.
+    all, each a whole fraction of a CPU, so that they fit on every node. The part with most work
+    gets what the others leave.
 
     Parameters
     ----------
     n_cpus, n_gpus : float
         What the cluster has.
-    n_pieces, n_texts : int
-        Work for the codec and the embedder.
-    model_is_large : bool
-        The embedder is a network, and not a hash.
+    n_work : mapping of str to int
+        Units or pieces of each part that has a network.
     """
-    cpus, gpus = max(1, int(n_cpus)), int(n_gpus)
-    per_cpu = math.ceil(_LEAST_SLOTS / cpus)
-    embeds = model_is_large and n_texts > 0
-    embedders = Pool(min(n_texts, 1), 0.0)
-    codecs = Pool(min(n_pieces, cpus, cpus * per_cpu - embedders.size - 2), 0.0)
-    if gpus:
-        each = 0.5 if embeds and gpus == 1 else 1.0
-        if embeds:
-            embedders = Pool(min(n_texts, max(1, gpus // 4)), each)
-        free = int((gpus - embedders.size * embedders.gpus) / each)
-        codecs = Pool(min(n_pieces, free, cpus * per_cpu - embedders.size - 2), each)
+    cpus, gpus, n_parts = max(1, int(n_cpus)), int(n_gpus), len(n_work)
+    per_cpu = math.ceil(max(_LEAST_SLOTS, n_parts + _TASKS + 1) / cpus)
+    share = 1.0 if gpus >= n_parts else 1 / math.ceil(n_parts / gpus) if gpus else 0.0
+    free = cpus * per_cpu - _TASKS
+    places = int(gpus / share) if share else free
+    pools: dict[str, Pool] = {}
+    for part, work in sorted(n_work.items(), key=lambda each: each[1]):
+        left = min(free, places) - sum(pool.size for pool in pools.values())
+        n_left = n_parts - len(pools)
+        fair = left if n_left == 1 else max(1, left // (2 * n_left)) if gpus else 1
+        pools[part] = Pool(min(work, fair), share)
     # Rounded down to what Ray counts in: a third three times is to fit into one CPU.
-    return Slots(math.floor(10_000 / per_cpu) / 10_000, codecs, embedders)
+    return Slots(math.floor(10_000 / per_cpu) / 10_000, pools)
+
+
+def cut_work(units: Sequence[Unit], parts: Mapping[str, Part]) -> dict[str, list[Work]]:
+    """Return what is to be done for units, by part: as a whole, or in pieces."""
+    work: dict[str, list[Work]] = {}
+    for unit in units:
+        of_part = work.setdefault(unit.part, [])
+        part = parts.get(unit.part)
+        if isinstance(part, PartInPieces):
+            of_part += [Work(unit=unit, piece=piece) for piece in part.pieces(unit.film)]
+        else:
+            of_part.append(Work(unit=unit))
+    return work
+
+
+def share_work(work: Mapping[str, Sequence[Work]], parts: Mapping[str, Part]) -> Slots:
+    """Share out the cluster that is connected to."""
+    totals = cluster_totals()
+    n_work = {
+        name: len(of_part)
+        for name, of_part in work.items()
+        if name in parts and parts[name].has_network
+    }
+    return share_cluster(totals.get("CPU", 0), totals.get("GPU", 0), n_work)
 
 
 def run(
-    storage: Storage, units: Sequence[Unit], pieces: Sequence[Piece], embedder: str
-) -> Iterator[Record | tuple[Piece, np.ndarray]]:
-    """Make units (of all parts but codes) and pieces of codes; yield what is done, as it is done.
+    storage: Storage, work: Mapping[str, Sequence[Work]], parts: Mapping[str, Part]
+) -> Iterator[Record | tuple[Work, np.ndarray]]:
+    """Do the work; yield what is done, as it is done: records, and pieces.
 
     Raises
     ------
     InputError
         The first that a worker meets; work under way is abandoned, finished shards stay.
     """
-    decoded = [unit for unit in units if unit.part in ("frames", "mel")]
-    scans = [unit for unit in units if unit.part == "bold"]
-    texts = [unit for unit in units if unit.part == "text"]
-    totals = cluster_totals()
-    slots = share_cluster(
-        totals.get("CPU", 0), totals.get("GPU", 0), len(pieces), len(texts), embedder != "hashing"
-    )
+    slots = share_work(work, parts)
     branches = []
-    for group in (decoded, scans):
+    tasks = [each for name, of_part in work.items() if name not in slots.pools for each in of_part]
+    for are_scans in (False, True):
+        group = [each for each in tasks if (each.unit.part == BOLD) == are_scans]
         if group:
-            memory = task_memory(group)
-            make = partial(_make, storage=storage)
-            branches.append(_rows(group).map(make, num_cpus=slots.num_cpus, memory=memory))
-    if pieces:
-        device = "cuda" if slots.codecs.gpus else "cpu"
-        held = {"storage": storage, "device": device}
-        branches.append(_on_actors(pieces, CodecWorker, held, slots.codecs, slots.num_cpus))
-    if texts:
-        held = {"storage": storage, "model": embedder}
-        branches.append(_on_actors(texts, TextWorker, held, slots.embedders, slots.num_cpus))
+            memory = task_memory([each.unit for each in group])
+            do = partial(_do, storage=storage, parts=parts)
+            branches.append(_rows(group).map(do, num_cpus=slots.num_cpus, memory=memory))
+    for name, pool in slots.pools.items():
+        held = {"storage": storage, "part": parts[name], "on_gpu": pool.gpus > 0}
+        branches.append(_on_actors(PartWorker, work[name], held, pool, slots.num_cpus))
     if not branches:
         return
     answers = branches[0].union(*branches[1:]) if branches[1:] else branches[0]
@@ -130,16 +153,16 @@ def run(
             yield _result(answer)
 
 
-def _rows(work: Sequence[Unit | Piece]) -> ray.data.Dataset:
+def _rows(work: Sequence[Work]) -> ray.data.Dataset:
     """Return a data set of one block per item, so that each is a task of its own."""
     items = [{"work": item.model_dump_json()} for item in work]
     return ray.data.from_items(items, override_num_blocks=len(items))
 
 
 def _on_actors(
-    work: Sequence[Unit | Piece], worker: Any, held: dict[str, Any], pool: Pool, num_cpus: float
+    worker: Any, work: Sequence[Work], held: dict[str, Any], pool: Pool, num_cpus: float
 ) -> ray.data.Dataset:
-    """Do work on a pool of actors, each of which is made with what it holds."""
+    """Do work on a pool of actors, each of which holds the part."""
     with warnings.catch_warnings():
         # Ray has no other way of setting what never_restart sets.
         warnings.filterwarnings("ignore", message=".*ray_remote_args_fn")
@@ -177,61 +200,63 @@ def attempt(make: Callable[[], tuple[str, bytes]]) -> dict[str, Any]:
     return row
 
 
-def _make(row: dict[str, Any], storage: Storage) -> dict[str, Any]:
-    unit = Unit.model_validate_json(row["work"])
-    return attempt(lambda: (MAKERS[unit.part](unit, storage).model_dump_json(), b""))
+def _do(row: dict[str, Any], storage: Storage, parts: Mapping[str, Part]) -> dict[str, Any]:
+    """Make a unit that needs no network."""
+    unit = Work.model_validate_json(row["work"]).unit
+
+    def make() -> tuple[str, bytes]:
+        if unit.part == BOLD:
+            return make_bold(unit, storage).model_dump_json(), b""
+        part = parts[unit.part]
+        part.load(Prepared(), "cpu")
+        return make_shard(part, unit, storage).model_dump_json(), b""
+
+    return attempt(make)
 
 
-class TextWorker:
-    """Holds the embedder; it is loaded at first use, so that failing to is an answer too."""
+class PartWorker:
+    """Holds a part's network; it is loaded at first use, so that failing to is an answer too."""
 
-    def __init__(self, storage: Storage, model: str) -> None:
-        self._storage = storage
-        self._model = model
-        self._embedder: Any = None
+    def __init__(self, storage: Storage, part: Part, on_gpu: bool) -> None:
+        self._storage, self._part = storage, part
+        self._device = "cuda" if on_gpu else "cpu"
+        self._is_loaded = False
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        """Embed one film's text and write the shard."""
+        """Make one film's rows, or one piece of them."""
+        work = Work.model_validate_json(row["work"])
+        part = self._part
 
         def make() -> tuple[str, bytes]:
-            self._embedder = self._embedder or load_embedder(self._model)
-            unit = Unit.model_validate_json(row["work"])
-            return make_text(unit, self._storage, self._embedder).model_dump_json(), b""
+            if not self._is_loaded:
+                part.load(self._prepared(work.unit), self._device)
+                self._is_loaded = True
+            if work.piece is None:
+                return make_shard(part, work.unit, self._storage).model_dump_json(), b""
+            piece = cast(PartInPieces, part).make_piece(work.unit.film, work.piece)
+            payload = io.BytesIO()
+            np.save(payload, piece)
+            return row["work"], payload.getvalue()
 
         return attempt(make)
 
-
-class CodecWorker:
-    """Holds the codec; it is loaded at first use, so that failing to is an answer too."""
-
-    def __init__(self, storage: Storage, device: str) -> None:
-        self._storage = storage
-        self._device = device
-        self._codec: Any = None
-
-    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        """Encode one piece of a film."""
-
-        def make() -> tuple[str, bytes]:
-            self._codec = self._codec or load_prepared_codec(self._storage, self._device)
-            values = encode_piece(self._codec, Piece.model_validate_json(row["work"]))
-            return row["work"], values.tobytes()
-
-        return attempt(make)
+    def _prepared(self, unit: Unit) -> Prepared:
+        found = find_prepared(self._storage, self._part.name, unit.settings)
+        if found is None:
+            where = self._storage.location
+            raise InputError(f"{where}: what {self._part.name} is made with is gone; start again")
+        return found
 
 
 # --- on the driver ----------------------------------------------------------------------------
 
 
-def _result(row: dict[str, Any]) -> Record | tuple[Piece, np.ndarray]:
+def _result(row: dict[str, Any]) -> Record | tuple[Work, np.ndarray]:
     raise_error(row)
     if not row["payload"]:
         return Record.model_validate_json(row["answer"])
-    piece = Piece.model_validate_json(row["answer"])
-    if piece.measures_agreement:
-        return piece, np.frombuffer(row["payload"], np.float64)[0]
-    codes_KT = np.frombuffer(row["payload"], np.int16).reshape(piece.n_codebooks, -1)
-    return piece, codes_KT
+    values = np.load(io.BytesIO(row["payload"]), allow_pickle=False)
+    return Work.model_validate_json(row["answer"]), values
 
 
 def raise_error(row: dict[str, Any]) -> None:

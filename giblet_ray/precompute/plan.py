@@ -6,47 +6,33 @@ told here, before anything is started.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from giblet_ray.config import PrecomputeJob
-from giblet_ray.dataset.schema import Source
+from giblet_ray.dataset.schema import Source, ValueType
 from giblet_ray.dataset.storage import absolute, sha256_of_file
 from giblet_ray.errors import InputError, nearest
-from giblet_ray.features.codes import frames_per_tr, resolve_codebooks
-from giblet_ray.features.embedder import TEXT_DIM, load_embedder
 from giblet_ray.features.media import probe_film, tr_count
 from giblet_ray.features.source import split_source
-from giblet_ray.features.text import read_utterances
 from giblet_ray.names import checked_name
-from giblet_ray.precompute.makers import MEL_BANDS, MEL_FRAMES_PER_TR, scan_options
+from giblet_ray.parts.part import FilmFiles, Part
+from giblet_ray.precompute.chosen import chosen_parts
+from giblet_ray.precompute.makers import scan_options
 from giblet_ray.precompute.scan_name import scan_name
-from giblet_ray.precompute.sound import codec_recipe
-from giblet_ray.precompute.units import Part, Unit, new_unit
+from giblet_ray.precompute.units import BOLD, Unit
 from giblet_ray.spaces.confounds import find_confounds, read_confounds
 from giblet_ray.spaces.scan import scan_shape
 
 _READERS = 8
 """Files that are read at a time for their checksums."""
 
-
-@dataclass(frozen=True)
-class FilmPlan:
-    """A film, its length, and its text if there is any."""
-
-    name: str
-    path: str
-    seconds: float
-    """Length of the film."""
-    n_trs: int
-    text: str | None
+_BOLD_LIBRARIES = ("h5py", "nibabel", "nilearn", "numpy")
+"""Packages that read scans."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +40,7 @@ class ScanPlan:
     """A scan, and whose it is."""
 
     subject: str
-    film: FilmPlan
+    film: FilmFiles
     path: str
     n_voxels: int
     confounds: str | None
@@ -70,19 +56,19 @@ class Plan:
     ----------
     films, scans : tuple
         What goes in.
+    parts : dict of str to Part
+        What is made of the films, by name.
     units : tuple of Unit
         One per shard.
     sources : dict of str to Source
         Name and checksum of every file that goes in, by its path.
-    codec : dict
-        What decides the codec; see :func:`codec_recipe`.
     """
 
-    films: tuple[FilmPlan, ...]
+    films: tuple[FilmFiles, ...]
     scans: tuple[ScanPlan, ...]
+    parts: dict[str, Part]
     units: tuple[Unit, ...]
     sources: dict[str, Source]
-    codec: dict[str, Any]
 
 
 def make_plan(job: PrecomputeJob) -> Plan:
@@ -93,97 +79,92 @@ def make_plan(job: PrecomputeJob) -> Plan:
     InputError
         For every fault that needs no decoding: see the module's functions.
     """
-    try:
-        codebooks = resolve_codebooks(job.codes.bandwidth, job.codes.codebooks)
-    except InputError as error:
-        raise InputError(f"--codes: {error}") from error
-    if frames_per_tr(job.tr_seconds) < 1:
-        raise InputError(f"--tr_seconds is {job.tr_seconds:g}; a code frame lasts 1/75 s")
-    if job.embedding.model != "hashing" and find_spec("sentence_transformers") is None:
-        load_embedder(job.embedding.model)  # Says what to install.
+    parts = chosen_parts(job)
     films = _plan_films(job)
+    values = {name: _value(part, films) for name, part in parts.items()}
     scans = _plan_scans(job, films)
     mask = None if job.mask is None else absolute(job.mask)
-    files = [film.path for film in films] + [scan.path for scan in scans]
-    files += [film.text for film in films if film.text is not None]
+    files = [file for film in films for file in film.files.values()]
+    files += [scan.path for scan in scans]
     files += [scan.confounds for scan in scans if scan.confounds is not None]
     files += [] if mask is None else [mask]
     sources = _checksums(files)
-    sounds = [(sources[film.path].sha256, film.n_trs * job.tr_seconds) for film in films]
-    codec = codec_recipe(job.codes.weights, sounds)
+    films = tuple(
+        film.model_copy(update={"sha256": _sha256_of(film.files, sources)}) for film in films
+    )
+
+    def unit(film: FilmFiles, files: dict[str, str], **fields: Any) -> Unit:
+        return Unit(
+            stimulus=film.name,
+            n_trs=film.n_trs,
+            tr_seconds=film.tr_seconds,
+            film_seconds=film.seconds,
+            row_group_trs=job.row_group_trs,
+            files=files,
+            sha256=_sha256_of(files, sources),
+            **fields,
+        )
 
     units = []
-    for film in films:
-        for part, settings in _film_settings(job, film, codebooks, codec).items():
-            unit = {
-                "part": part,
-                "stimulus": film.name,
-                "n_trs": film.n_trs,
-                "files": {"text": film.text} if part == "text" else {"film": film.path},
-                "settings": settings,
-                "nbytes": film.n_trs * _tr_bytes(job, part, codebooks),
-            }
-            units.append(_unit(job, sources, unit))
+    for name, part in parts.items():
+        settings, libraries = part.recipe(films), part.versions()
+        units += [
+            unit(
+                film,
+                {role: film.files[role] for role in part.made_from},
+                part=name,
+                settings=settings,
+                libraries=libraries,
+                value=values[name],
+            )
+            for film in films
+        ]
     for scan in scans:
         read = {"scan": scan.path, "mask": mask, "confounds": scan.confounds}
-        unit = {
-            "part": "bold",
-            "stimulus": scan.film.name,
-            "subject": scan.subject,
-            "repeat": scan.repeat,
-            "n_trs": scan.film.n_trs,
-            "files": {role: file for role, file in read.items() if file is not None},
-            "settings": _scan_settings(job),
-            "nbytes": scan.film.n_trs * scan.n_voxels * np.dtype(job.scan.dtype).itemsize,
-        }
-        units.append(_unit(job, sources, unit))
-    return Plan(films, scans, tuple(units), sources, codec)
+        units.append(
+            unit(
+                scan.film,
+                {role: file for role, file in read.items() if file is not None},
+                part=BOLD,
+                subject=scan.subject,
+                repeat=scan.repeat,
+                settings=_scan_settings(job),
+                libraries={name: version(name) for name in (*_BOLD_LIBRARIES, "giblet_ray")},
+                value=ValueType(dtype=job.scan.dtype, shape=(scan.n_voxels,)),
+            )
+        )
+    return Plan(films, scans, parts, tuple(units), sources)
 
 
-def _unit(job: PrecomputeJob, sources: dict[str, Source], fields: dict[str, Any]) -> Unit:
-    return new_unit(sources, tr_seconds=job.tr_seconds, row_group_trs=job.row_group_trs, **fields)
+def _value(part: Part, films: Sequence[FilmFiles]) -> ValueType:
+    """Check the files of a part; return the type of its rows, which is the same for all films."""
+    for film in films:
+        part.check(film)
+    value = part.value(films[0])
+    if not part.reading.reads(value):
+        raise InputError(
+            f"part {part.name}: its rows are {value}; its encoder, {part.encoder!r}, reads "
+            f"{part.reading.accepted}"
+        )
+    for film in films[1:]:
+        if (found := part.value(film)) != value:
+            raise InputError(
+                f"part {part.name}: is {found} of {film.name} and {value} of {films[0].name}; "
+                "the rows of all films are of one type"
+            )
+    return value
 
 
-def _film_settings(
-    job: PrecomputeJob, film: FilmPlan, codebooks: int, codec: dict[str, Any]
-) -> dict[Part, dict[str, Any]]:
-    """Return the settings of each part that is made of a film and its text."""
-    settings: dict[Part, dict[str, Any]] = {
-        "frames": job.frames.model_dump(),
-        "codes": {
-            "codebooks": codebooks,
-            "chunk_seconds": job.codes.chunk_seconds,
-            "warmup_seconds": job.codes.warmup_seconds,
-            "codec": codec,
-        },
-    }
-    if job.mel.make:
-        settings["mel"] = {}
-    if film.text is not None:
-        is_hash = job.embedding.model == "hashing"
-        settings["text"] = {
-            "model": job.embedding.model,
-            "embedder_version": version("scikit-learn" if is_hash else "sentence-transformers"),
-            "film_seconds": film.seconds,
-        }
-    return settings
-
-
-def _tr_bytes(job: PrecomputeJob, part: Part, codebooks: int) -> int:
-    return {
-        "frames": 3 * job.frames.height * job.frames.width,
-        "codes": 2 * codebooks * frames_per_tr(job.tr_seconds),
-        "mel": 2 * MEL_BANDS * MEL_FRAMES_PER_TR,
-        "text": 4 * TEXT_DIM,
-    }[part]
+def _sha256_of(files: Mapping[str, str], sources: Mapping[str, Source]) -> dict[str, str]:
+    return {role: sources[file].sha256 for role, file in files.items()}
 
 
 def _scan_settings(job: PrecomputeJob) -> dict[str, Any]:
     return job.scan.model_dump(mode="json", exclude={"pattern", "confounds_path"})
 
 
-def _plan_films(job: PrecomputeJob) -> tuple[FilmPlan, ...]:
-    """Measure the films and read their texts, which are short."""
+def _plan_films(job: PrecomputeJob) -> tuple[FilmFiles, ...]:
+    """Measure the films, and find the files that belong to each."""
     if not job.film:
         raise InputError("--film is missing: at least one film is needed")
     if job.text and len(job.text) != len(job.film):
@@ -191,7 +172,7 @@ def _plan_films(job: PrecomputeJob) -> tuple[FilmPlan, ...]:
             f"--text names {len(job.text)} and --film {len(job.film)} files; give one text per "
             "film, in the same order, or none"
         )
-    films: dict[str, FilmPlan] = {}
+    films: dict[str, FilmFiles] = {}
     for index, path in enumerate(job.film):
         film = probe_film(path, require_audio=True)
         name = checked_name(Path(path).stem, f"{path}: stimulus")
@@ -200,16 +181,29 @@ def _plan_films(job: PrecomputeJob) -> tuple[FilmPlan, ...]:
                 f"{path} and {films[name].path} are both named {name}; a film's file name is its "
                 "stimulus's: rename one"
             )
-        text = None
-        if job.text:
-            read_utterances(job.text[index], film.duration_seconds)
-            text = absolute(job.text[index])
-        n_trs = tr_count(film, job.tr_seconds)
-        films[name] = FilmPlan(name, absolute(path), film.duration_seconds, n_trs, text)
+        files = {"film": path, **({"text": job.text[index]} if job.text else {})}
+        files |= {array: _array_of(array, file, name, job) for array, file in job.array.items()}
+        films[name] = FilmFiles(
+            name=name,
+            n_trs=tr_count(film, job.tr_seconds),
+            tr_seconds=job.tr_seconds,
+            seconds=film.duration_seconds,
+            files={role: absolute(file) for role, file in files.items()},
+        )
     return tuple(films.values())
 
 
-def _plan_scans(job: PrecomputeJob, films: Sequence[FilmPlan]) -> tuple[ScanPlan, ...]:
+def _array_of(array: str, file: str, stimulus: str, job: PrecomputeJob) -> str:
+    """Return the file of a film's array, whose name may hold ``{stimulus}``."""
+    if "{stimulus}" not in file and len(job.film) > 1:
+        raise InputError(
+            f"--array {array}={file}: names one file for {len(job.film)} films; {{stimulus}} in it "
+            f"stands for each film's name, as in {array}=features/{{stimulus}}.npy"
+        )
+    return file.replace("{stimulus}", stimulus)
+
+
+def _plan_scans(job: PrecomputeJob, films: Sequence[FilmFiles]) -> tuple[ScanPlan, ...]:
     """Find out whose the scans are, and compare their shapes with the films and one another."""
     if job.mask is not None and not job.bold:
         raise InputError(f"--mask {job.mask} is given without scans (--bold)")
@@ -259,8 +253,8 @@ def _in_order(repeat: tuple[str, ScanPlan]) -> tuple[int, str]:
 
 
 def _film_of(
-    path: str, names: dict[str, str], films: dict[str, FilmPlan], pattern: str
-) -> FilmPlan:
+    path: str, names: dict[str, str], films: dict[str, FilmFiles], pattern: str
+) -> FilmFiles:
     if "stimulus" not in names:
         if len(films) > 1:
             raise InputError(
@@ -276,7 +270,7 @@ def _film_of(
     return films[names["stimulus"]]
 
 
-def _plan_scan(job: PrecomputeJob, path: str, subject: str, film: FilmPlan) -> ScanPlan:
+def _plan_scan(job: PrecomputeJob, path: str, subject: str, film: FilmFiles) -> ScanPlan:
     options = scan_options(_scan_settings(job), job.scan.confounds_path)
     n_trs, n_voxels = scan_shape(path, job.mask, tr_seconds=job.tr_seconds, options=options)
     crop = (job.scan.crop_start_trs, job.scan.crop_stop_trs)

@@ -10,17 +10,10 @@ from giblet_ray.config import PrecomputeJob
 from giblet_ray.dataset.schema import Manifest, Phase, Scan, Stimulus, StoredPart, Subject
 from giblet_ray.dataset.storage import absolute
 from giblet_ray.errors import InputError
+from giblet_ray.parts.part import FilmFiles
 from giblet_ray.precompute.kept_spaces import KeptSpaces
-from giblet_ray.precompute.plan import FilmPlan, Plan
-from giblet_ray.precompute.units import Part, Record, Unit, libraries
-
-_READ_AS: dict[Part, tuple[str, str]] = {
-    "frames": ("video", "image"),
-    "codes": ("audio", "codes"),
-    "mel": ("audio", "mel"),
-    "text": ("text", "vector"),
-}
-"""Modality of each part, and the kind of encoder that reads it."""
+from giblet_ray.precompute.plan import Plan
+from giblet_ray.precompute.units import BOLD, Record, Unit
 
 
 def build_manifest(
@@ -50,12 +43,12 @@ def build_manifest(
     provenance: dict[str, Any] = {"giblet_ray": version("giblet_ray")}
     for unit in plan.units:
         record = records[unit.path]
-        if unit.part == "bold":
+        if unit.part == BOLD:
             space = spaces.of_subjects[unit.subject]
             subjects.setdefault(unit.subject, Subject(value=record.value, space=space))
             provenance.setdefault("bold", _bold_provenance(job, plan, unit))
         elif unit.part not in parts:
-            parts[unit.part] = _stored_part(unit, record)
+            parts[unit.part] = _stored_part(plan, unit, record)
         elif record.made_with != (others := parts[unit.part].made_with):
             raise InputError(
                 f"{job.out}: {unit.path} was made with {record.made_with}, others with {others}; "
@@ -71,19 +64,18 @@ def build_manifest(
         parts=parts,
         stimuli=tuple(_stimulus(plan, film, records) for film in plan.films),
         subjects=subjects,
-        scans=tuple(_scan(job, plan, unit, records) for unit in plan.units if unit.part == "bold"),
+        scans=tuple(_scan(job, plan, unit, records) for unit in plan.units if unit.part == BOLD),
         blobs=spaces.blobs,
         provenance=provenance,
     )
 
 
-def _stimulus(plan: Plan, film: FilmPlan, records: Mapping[str, Record]) -> Stimulus:
+def _stimulus(plan: Plan, film: FilmFiles, records: Mapping[str, Record]) -> Stimulus:
     of_film = [unit for unit in plan.units if unit.stimulus == film.name and not unit.subject]
     files = {role: file for unit in of_film for role, file in unit.files.items()}
-    facts = {unit.part: records[unit.path].facts for unit in of_film}
     phase = Phase(
         n_trs=film.n_trs,
-        silent_trs=facts.get("text", {}).get("silent_trs", 0),
+        silent_trs=sum(records[unit.path].facts.get("silent_trs", 0) for unit in of_film),
         shards={unit.part: records[unit.path].shard for unit in of_film},
     )
     sources = {role: plan.sources[file] for role, file in files.items()}
@@ -103,17 +95,17 @@ def _scan(job: PrecomputeJob, plan: Plan, unit: Unit, records: Mapping[str, Reco
     )
 
 
-def _stored_part(unit: Unit, record: Record) -> StoredPart:
+def _stored_part(plan: Plan, unit: Unit, record: Record) -> StoredPart:
     """Say how a part was made; what holds for one shard alone stands with that shard."""
-    modality, encoder = _READ_AS[unit.part]
+    part = plan.parts[unit.part]
     return StoredPart(
-        kind=unit.part,
-        modality=modality,
-        encoder=encoder,
+        kind=part.kind,
+        modality=part.modality or part.name,
+        encoder=part.encoder,
         value=record.value,
         made_with=record.made_with,
-        settings={key: v for key, v in unit.settings.items() if key != "film_seconds"},
-        libraries=libraries(unit.part),
+        settings=unit.settings,
+        libraries=unit.libraries,
     )
 
 
@@ -122,7 +114,7 @@ def _bold_provenance(job: PrecomputeJob, plan: Plan, unit: Unit) -> dict[str, An
     mask = () if job.mask is None else (plan.sources[absolute(job.mask)],)
     return {
         "settings": unit.settings,
-        "libraries": libraries(unit.part),
+        "libraries": unit.libraries,
         "mask": [source.model_dump() for source in mask],
         "confounds": {
             scan.path: plan.sources[scan.confounds].model_dump()

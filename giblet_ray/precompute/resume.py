@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import get_args
 
 from pydantic import ValidationError
 
@@ -13,13 +12,12 @@ from giblet_ray.checkpoint.claim import is_claim
 from giblet_ray.dataset.schema import MANIFEST, Manifest
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
+from giblet_ray.parts.built_in import BUILT_IN
 from giblet_ray.precompute.provenance import records_of
-from giblet_ray.precompute.units import WORK, Part, Record, Unit, record_path, write_record
+from giblet_ray.precompute.units import BOLD, WORK, Record, Unit, record_path, write_record
 
 _READERS = 8
 """Shards that are verified at a time."""
-
-_PART_FOLDERS = get_args(Part)
 
 
 def existing(storage: Storage) -> Manifest | None:
@@ -104,9 +102,11 @@ def reopen(storage: Storage, kept: Mapping[str, Record]) -> None:
 
 def delete_leftovers(storage: Storage, listed: Mapping[str, Record]) -> None:
     """Delete the shards that an interrupted run left and that are no part of the data set."""
+    noted = [name.removeprefix(f"{WORK}/") for name in storage.names(WORK)]
+    folders = {*BUILT_IN, BOLD, *(path.partition("/")[0] for path in (*noted, *listed))}
     for name in storage.names():
         folder, _, rest = name.partition("/")
-        if folder in _PART_FOLDERS and ".parquet" in rest and name not in listed:
+        if folder in folders and ".parquet" in rest and name not in listed:
             storage.delete(name)
 
 

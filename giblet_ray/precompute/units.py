@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from importlib.metadata import version
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from pydantic import Field
@@ -19,7 +17,6 @@ from pydantic import Field
 from giblet_ray.dataset.schema import (
     ScanKey,
     Shard,
-    Source,
     ValueType,
     bold_labels,
     bold_shard,
@@ -28,18 +25,11 @@ from giblet_ray.dataset.schema import (
 )
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.dataset.writer import value_type, write_shard
+from giblet_ray.parts.part import FilmFiles
 from giblet_ray.settings import Group
 
-Part = Literal["frames", "codes", "mel", "text", "bold"]
-
-LIBRARIES: dict[Part, tuple[str, ...]] = {
-    "frames": ("av",),
-    "codes": ("av", "encodec", "torch"),
-    "mel": ("av", "numpy", "scipy"),
-    "text": ("openpyxl", "pysubs2"),
-    "bold": ("h5py", "nibabel", "nilearn", "numpy"),
-}
-"""Packages that make each part; the embedder says by itself what it is made of."""
+BOLD = "bold"
+"""Part of the units that are scans."""
 
 WORK = "_work"
 """Folder, below the data set's, of what only an unfinished data set has."""
@@ -48,7 +38,8 @@ WORK = "_work"
 class Unit(Group):
     """One shard to make. Travels to workers as JSON."""
 
-    part: Part
+    part: str
+    """Name of the part, or bold."""
     stimulus: str
     subject: str = ""
     """Whose BOLD (part bold)."""
@@ -56,26 +47,56 @@ class Unit(Group):
     """Which time they saw the stimulus."""
     n_trs: int = Field(ge=1)
     tr_seconds: float
+    film_seconds: float
+    """Length of the film (s)."""
     row_group_trs: int
     files: dict[str, str]
-    """Files to read, by role (film, text, scan, mask, confounds); ``file::part`` is allowed."""
+    """Files to read, by role (film, text, scan, mask, ...); ``file::part`` is allowed."""
+    sha256: dict[str, str]
+    """Checksum of each file, by role."""
     settings: dict[str, Any]
-    """Settings of the part."""
-    nbytes: int
-    """Bytes of the values, which a worker holds in memory and then writes."""
-    fingerprint: str
+    """Settings of the part that decide its values."""
+    libraries: dict[str, str]
+    """Versions of the packages that make it."""
+    value: ValueType
+    """What one row will hold."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the values, which a worker holds in memory and then writes."""
+        return self.n_trs * self.value.nbytes
+
+    @property
+    def fingerprint(self) -> str:
+        """What decides the shard: where files lie does not matter, only what they hold."""
+        content = self.model_dump(mode="json", exclude={"files"})
+        # A file's part, as in scan.h5::bold, is not in the file's checksum.
+        content["chosen"] = {role: file.partition("::")[2] for role, file in self.files.items()}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def film(self) -> FilmFiles:
+        """The film, with the files that the part is made from."""
+        return FilmFiles(
+            name=self.stimulus,
+            n_trs=self.n_trs,
+            tr_seconds=self.tr_seconds,
+            seconds=self.film_seconds,
+            files=self.files,
+            sha256=self.sha256,
+        )
 
     @property
     def path(self) -> str:
         """Path of the shard below the data set's folder."""
-        if self.part == "bold":
+        if self.part == BOLD:
             return bold_shard(self.subject, self.stimulus, self.repeat)
         return stimulus_shard(self.part, self.stimulus)
 
     @property
     def labels(self) -> dict[str, str]:
         """What the shard is of."""
-        if self.part == "bold":
+        if self.part == BOLD:
             return bold_labels(ScanKey(self.subject, self.stimulus, self.repeat))
         return stimulus_labels(self.part, self.stimulus)
 
@@ -92,36 +113,6 @@ class Record(Group):
     """Counts and measurements."""
 
 
-def libraries(part: Part) -> dict[str, str]:
-    """Return the versions of the packages that make a part."""
-    return {name: version(name) for name in (*LIBRARIES[part], "giblet_ray")}
-
-
-def new_unit(sources: Mapping[str, Source], **fields: Any) -> Unit:
-    """Return a unit with its fingerprint.
-
-    Parameters
-    ----------
-    sources : mapping of str to Source
-        Checksum of each of the unit's files, by the name in ``files``: where they lie does not
-        matter, only what they hold.
-    **fields
-        The unit's other fields.
-    """
-    content = {name: value for name, value in fields.items() if name != "files"}
-    content["libraries"] = libraries(fields["part"])
-    content["files"] = {
-        role: [sources[file].sha256, file.partition("::")[2]]
-        for role, file in fields["files"].items()
-    }
-    return Unit(fingerprint=digest(content), **fields)
-
-
-def digest(content: Any) -> str:
-    """Return the SHA-256 of JSON content, in hexadecimal."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
 def record_path(shard_path: str) -> str:
     """Return where the record of a shard of an unfinished data set is."""
     return f"{WORK}/{shard_path}.json"
@@ -132,7 +123,7 @@ def finish(
     unit: Unit,
     values: np.ndarray,
     made_with: dict[str, Any],
-    facts: dict[str, Any] | None = None,
+    facts: dict[str, Any],
 ) -> Record:
     """Write a unit's shard and then its record.
 
@@ -153,7 +144,7 @@ def finish(
         shard=shard,
         value=value_type(values),
         made_with=made_with,
-        facts=facts or {},
+        facts=facts,
     )
     write_record(storage, record)
     return record

@@ -5,11 +5,11 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 
-from giblet_ray.config import CodesConfig, DemoJob, FramesConfig, TrainJob
+from giblet_ray.config import DemoJob, PrecomputeJob, TrainJob
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.demo import make_demo
-from giblet_ray.features.codes import FRAME_RATE
-from giblet_ray.features.embedder import TEXT_DIM
+from giblet_ray.parts.part import FilmFiles
+from giblet_ray.precompute.chosen import chosen_parts
 from giblet_ray.preflight.disk import disk_room
 from giblet_ray.preflight.report import Report
 
@@ -36,10 +36,12 @@ def preflight_demo(job: DemoJob, training: TrainJob, show: Callable[[str], None]
     """
     made = {name: each.default for name, each in inspect.signature(make_demo).parameters.items()}
     seconds = job.n_trs * made["tr_seconds"]
-    frames, codes = FramesConfig(), CodesConfig().codebooks or 8
-    row = 3 * frames.height * frames.width + 2 * codes * FRAME_RATE * made["tr_seconds"]
-    row += 4 * (TEXT_DIM + made["n_subjects"] * made["n_voxels"])
-    dataset = int(job.n_trs * row)
+    film = FilmFiles(
+        name="film", n_trs=job.n_trs, tr_seconds=made["tr_seconds"], seconds=seconds, files={}
+    )
+    parts = chosen_parts(PrecomputeJob(out=job.out, film=("film",), text=("text",)))
+    row = sum(part.value(film).nbytes for part in parts.values())
+    dataset = job.n_trs * (row + 4 * made["n_subjects"] * made["n_voxels"])
     total = 2 * dataset + int(seconds * _BYTES_PER_SECOND)
     report = Report(show)
     report.add(

@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 import ray
 
-from giblet_ray.cluster import cluster_totals, connect
+from giblet_ray.cluster import connect
 from giblet_ray.config import PrecomputeJob
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
 from giblet_ray.precompute import resume
-from giblet_ray.precompute.pipeline import share_cluster, task_memory
+from giblet_ray.precompute.pipeline import cut_work, share_work, task_memory
 from giblet_ray.precompute.plan import make_plan
 from giblet_ray.preflight.disk import disk_room
 from giblet_ray.preflight.need import gigabytes
@@ -64,13 +64,7 @@ def preflight_precompute(job: PrecomputeJob, show: Callable[[str], None]) -> Non
         },
     )
     if missing:
-        totals = cluster_totals()
-        texts = sum(unit.part == "text" for unit in missing)
-        films = sum(unit.part == "codes" for unit in missing)
-        hashes = job.embedding.model == "hashing"
-        slots = share_cluster(
-            totals.get("CPU", 0), totals.get("GPU", 0), films, texts, model_is_large=not hashes
-        )
+        slots = share_work(cut_work(missing, plan.parts), plan.parts)
         needed = task_memory(missing)
         places = [
             min(int(has.get("CPU", 0) / slots.num_cpus), int(has.get("memory", 0) // needed))

@@ -7,7 +7,8 @@ import pytest
 from two_films import request, silent
 
 from giblet_ray.errors import InputError
-from giblet_ray.precompute import resume, run
+from giblet_ray.precompute import precompute as run
+from giblet_ray.precompute import resume
 from giblet_ray.precompute.plan import make_plan
 
 

@@ -18,7 +18,8 @@ from giblet_ray.features.embedder import load_embedder
 from giblet_ray.features.mel import mel_per_tr
 from giblet_ray.features.text import read_utterances, text_per_tr
 from giblet_ray.features.video import read_frames
-from giblet_ray.precompute import pipeline, resume, run
+from giblet_ray.precompute import pipeline, resume
+from giblet_ray.precompute import precompute as run
 from giblet_ray.precompute.provenance import records_of
 from giblet_ray.spaces.scan import read_bold
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
 
 from giblet_ray.checkpoint.claim import claimed
 from giblet_ray.cluster import connect, outlive_losses
@@ -12,16 +15,14 @@ from giblet_ray.dataset.reader import Dataset
 from giblet_ray.dataset.schema import Manifest
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.dataset.writer import write_manifest
+from giblet_ray.errors import InputError
+from giblet_ray.parts.part import Part, PartInPieces, Prepared
 from giblet_ray.precompute import resume
 from giblet_ray.precompute.kept_spaces import blobs_are_whole, delete_other_blobs, keep_spaces
+from giblet_ray.precompute.makers import Piece, join_shard
 from giblet_ray.precompute.plan import Plan, make_plan
+from giblet_ray.precompute.prepared import find_prepared, keep_prepared
 from giblet_ray.precompute.provenance import build_manifest
-from giblet_ray.precompute.sound import (
-    FilmCodes,
-    PreparedCodec,
-    find_prepared_codec,
-    prepare_codec,
-)
 from giblet_ray.precompute.units import Record
 from giblet_ray.progress import Progress
 
@@ -49,7 +50,6 @@ class Summary:
         """Return names and values for the user."""
         manifest = self.dataset.manifest
         n_trs = sum(stimulus.n_trs for stimulus in manifest.stimuli)
-        silent = sum(stimulus.silent_trs for stimulus in manifest.stimuli)
         parts = ", ".join(
             f"{name} {part.value.dtype}({' x '.join(map(str, part.value.shape))})"
             for name, part in manifest.parts.items()
@@ -60,8 +60,6 @@ class Summary:
             f"{n_trs * manifest.tr_seconds / 3600:.2f} h",
             "one TR": parts,
         }
-        if "text" in manifest.parts:
-            rows["silent TRs"] = f"{silent} of {n_trs}"
         if manifest.scans:
             units = sorted({subject.n_units for subject in manifest.subjects.values()})
             rows["BOLD"] = (
@@ -134,7 +132,7 @@ def _make(
         show(f"kept {len(kept)} of {n_units} shards, finished before and verified")
     resume.check_space(storage, [unit for unit in plan.units if unit.path not in kept])
 
-    records = _make_missing(job, storage, plan, kept, show, progress)
+    records = _make_missing(storage, plan, kept, show, progress)
     resume.delete_leftovers(storage, records)
     spaces = keep_spaces(storage, plan.units)
     delete_other_blobs(storage, spaces)
@@ -148,7 +146,6 @@ def _make(
 
 
 def _make_missing(
-    job: PrecomputeJob,
     storage: Storage,
     plan: Plan,
     kept: dict[str, Record],
@@ -159,80 +156,79 @@ def _make_missing(
     progress.doing = "starting"
     connect()
     records = dict(kept)
-    codec = None
-    if any(unit.part == "codes" and unit.path not in kept for unit in plan.units):
-        progress.doing = "preparing the codec"
-        codec = _prepared_codec(job, storage, plan)
-        for path, record in kept.items():
-            weights = record.made_with.get("weights_sha256")
-            if path.startswith("codes/") and weights != codec.weights_sha256:
-                show(f"{path}: made with other codec weights; made again")
+    prepared = {}
+    for name, part in plan.parts.items():
+        of_part = [unit.path for unit in plan.units if unit.part == name]
+        if not part.has_network or kept.keys() >= set(of_part):
+            continue
+        progress.doing = f"preparing {name}"
+        prepared[name] = _prepared(storage, plan, part)
+        for path in kept.keys() & set(of_part):
+            if (wanted := prepared[name].made_with) and kept[path].made_with != wanted:
+                show(f"{path}: made with other weights; made again")
                 del records[path]
     outlive_losses(
-        lambda: _run_once(job, storage, plan, records, codec, progress),
+        lambda: _run_once(storage, plan, records, prepared, progress),
         lambda: show("a worker was lost; going on with what it left undone"),
     )
     return {unit.path: records[unit.path] for unit in plan.units}
 
 
 def _run_once(
-    job: PrecomputeJob,
     storage: Storage,
     plan: Plan,
     records: dict[str, Record],
-    codec: PreparedCodec | None,
+    prepared: dict[str, Prepared],
     progress: Progress,
 ) -> None:
     """Make the units that have no record, and add theirs."""
-    from giblet_ray.precompute.pipeline import run
+    from giblet_ray.precompute import pipeline
 
-    missing = [unit for unit in plan.units if unit.path not in records]
-    sounds = {
-        unit.stimulus: FilmCodes(unit, codec)
-        for unit in missing
-        if unit.part == "codes" and codec is not None
-    }
-    pieces = [piece for sound in sounds.values() for piece in sound.pieces]
-    seconds = sum(sound.seconds for sound in sounds.values())
+    work = pipeline.cut_work([unit for unit in plan.units if unit.path not in records], plan.parts)
+    wanted: dict[str, int] = {}
+    for each in (each for of_part in work.values() for each in of_part if each.piece):
+        wanted[each.unit.path] = wanted.get(each.unit.path, 0) + 1
+    arrived: dict[str, list[tuple[Piece, np.ndarray]]] = {path: [] for path in wanted}
 
     def tell() -> None:
-        encoded = sum(sound.encoded_seconds for sound in sounds.values())
-        of_sound = f", {encoded:.0f} of {seconds:.0f} s of sound encoded" if sounds else ""
-        progress.doing = f"{len(records)} of {len(plan.units)} shards{of_sound}"
+        n_arrived, n_wanted = sum(map(len, arrived.values())), sum(wanted.values())
+        of_pieces = f", {n_arrived} of {n_wanted} pieces of films" if wanted else ""
+        progress.doing = f"{len(records)} of {len(plan.units)} shards{of_pieces}"
 
     tell()
-    others = [unit for unit in missing if unit.part != "codes"]
-    for done in run(storage, others, pieces, job.embedding.model):
+    for done in pipeline.run(storage, work, plan.parts):
         if isinstance(done, Record):
             records[done.shard.path] = done
         else:
-            piece, values = done
-            sound = sounds[piece.stimulus]
-            sound.add(piece, values)
-            if sound.is_complete:
-                record = sound.finish(storage)
-                records[record.shard.path] = record
+            each, values = done
+            unit, pieces = each.unit, arrived[each.unit.path]
+            pieces.append((cast(Piece, each.piece), values))
+            if len(pieces) == wanted[unit.path]:
+                part = cast(PartInPieces, plan.parts[unit.part])
+                records[unit.path] = join_shard(part, pieces, prepared[unit.part], unit, storage)
+                del wanted[unit.path], arrived[unit.path]
         tell()
 
 
-def _prepared_codec(job: PrecomputeJob, storage: Storage, plan: Plan) -> PreparedCodec:
-    """Return the codec that all workers load; it is made by one of them, where it must be."""
-    found = find_prepared_codec(storage, plan.codec)
+def _prepared(storage: Storage, plan: Plan, part: Part) -> Prepared:
+    """Return what all workers of a part load; it is made by one of them, where it must be."""
+    recipe = part.recipe(plan.films)
+    found = find_prepared(storage, part.name, recipe)
     if found is not None:
         return found
     import ray
 
     from giblet_ray.precompute.pipeline import attempt, raise_error
 
-    films = [(film.path, film.n_trs * job.tr_seconds) for film in plan.films]
-    weights, recipe = job.codes.weights, plan.codec
-
     def prepare() -> tuple[str, bytes]:
-        return prepare_codec(storage, weights, recipe, films).model_dump_json(), b""
+        keep_prepared(storage, part.name, recipe, part.prepare(plan.films))
+        return "", b""
 
-    answer = ray.get(ray.remote(attempt).remote(prepare))
-    raise_error(answer)
-    return PreparedCodec.model_validate_json(answer["answer"])
+    raise_error(ray.get(ray.remote(attempt).remote(prepare)))
+    found = find_prepared(storage, part.name, recipe)
+    if found is None:
+        raise InputError(f"{storage.location}: what {part.name} is made with is gone; start again")
+    return found
 
 
 def _notes(manifest: Manifest) -> list[str]:

@@ -1,0 +1,69 @@
+import numpy as np
+import pytest
+from two_films import N_TRS, TR
+
+from giblet_ray.errors import InputError
+from giblet_ray.parts import codes
+from giblet_ray.parts.codes import Codes, CodesConfig
+from giblet_ray.parts.part import FilmFiles
+
+
+def film_of(folder, name="one", n_trs=None):
+    n_trs = n_trs or N_TRS[name]
+    return FilmFiles(
+        name=name,
+        n_trs=n_trs,
+        tr_seconds=TR,
+        seconds=n_trs * TR,
+        files={"film": str(folder / f"{name}.mp4")},
+        sha256={"film": name},
+    )
+
+
+@pytest.fixture
+def loaded(film_folder):
+    """Make the part, with a codec that is seeded from both films."""
+
+    def load(**settings):
+        part = Codes("codes", CodesConfig(weights="untrained", **settings))
+        prepared = part.prepare([film_of(film_folder, name) for name in N_TRS])
+        part.load(prepared, "cpu")
+        return part, prepared
+
+    return load
+
+
+def test_pieces_join_to_the_codes_of_the_whole_film(
+    film_folder, loaded, film_codec, film_sounds, monkeypatch
+):
+    monkeypatch.setattr(codes, "_LEAST_PIECE_SECONDS", 4.0)
+    part, prepared = loaded(chunk_seconds=2)
+    film = film_of(film_folder)
+    agreement, *pieces = part.pieces(film)
+    assert len(pieces) == 4
+    codes_KT = np.concatenate([part.make_piece(film, piece) for piece in pieces], axis=1)
+    np.testing.assert_array_equal(codes_KT, film_codec.encode([film_sounds["one"]], 8, 2.0, 1.0))
+    made = [(piece, part.make_piece(film, piece)) for piece in reversed([agreement, *pieces])]
+    joined = part.join(film, made, prepared)
+    assert joined.made_with["weights_sha256"] == film_codec.checksum
+    assert joined.facts["chunk_agreement"] >= 0.99
+    np.testing.assert_array_equal(joined.values, part.make(film).values)
+
+
+@pytest.mark.parametrize("n_trs", [1, 2, 80, 333, 4800])
+@pytest.mark.parametrize("warmup", [0.0, 1.0, 300.0])
+def test_pieces_cover_a_film_once_and_are_few(film_folder, n_trs, warmup):
+    part = Codes("codes", CodesConfig(warmup_seconds=warmup))
+    _, *pieces = part.pieces(film_of(film_folder, n_trs=n_trs))
+    edges = [0, *(piece["stop_frame"] for piece in pieces)]
+    assert [piece["start_frame"] for piece in pieces] == edges[:-1]
+    assert edges[-1] == np.ceil(n_trs * 112.5)
+    assert len(pieces) <= 17
+
+
+def test_codes_that_depend_on_the_chunks_are_refused(film_folder, loaded, monkeypatch):
+    part, _ = loaded()
+    monkeypatch.setattr(part._codec, "chunk_agreement", lambda *_: 0.98)
+    film = film_of(film_folder)
+    with pytest.raises(InputError, match=r"98.0%.*99%.*--codes.warmup_seconds"):
+        part.make_piece(film, part.pieces(film)[0])
