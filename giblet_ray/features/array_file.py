@@ -80,8 +80,8 @@ def _checked_values(path: str, values: np.ndarray) -> np.ndarray:
     if not (finite := np.isfinite(values)).all():
         row, column = np.argwhere(~finite)[0]
         raise InputError(f"{path}: row {row}, column {column} (from 0) is {values[row, column]}")
-    largest = float(np.abs(values).max())
-    if largest > np.finfo(np.float32).max:
+    largest = max(float(values.max()), -float(values.min()))
+    if largest > float(np.finfo(np.float32).max):
         raise InputError(f"{path}: holds {largest:.6g}, which float32 cannot hold")
     return np.ascontiguousarray(values, np.float32)
 
@@ -173,12 +173,18 @@ def _table_arrays(file: Path, table: pa.Table) -> _Arrays:
         raise InputError(f"{file}: has no column of numbers besides the time")
     columns = []
     for name, column in zip(table.column_names, table.columns, strict=True):
-        if column.null_count:
-            row = next(i for i, cell in enumerate(column) if not cell.is_valid)
-            raise InputError(f"{file}: column {name!r} has no number at row {row} (from 0)")
-        kind = column.type
-        if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
-            raise InputError(f"{file}: column {name!r} holds {kind}; numbers are expected")
+        if not name.strip() or name.startswith("__index_level_"):
+            raise InputError(f"{file}: a column is an index without a name; write it without index")
+        cells = column.to_pylist() if pa.types.is_string(column.type) or column.null_count else []
+        for row, cell in enumerate(cells):
+            if cell is None or (isinstance(cell, str) and not _is_number(cell)):
+                found = "no number" if cell is None else repr(cell)
+                raise InputError(
+                    f"{file}: column {name!r} has {found} at row {row} (from 0); numbers are "
+                    "expected in every column"
+                )
+        if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
+            raise InputError(f"{file}: column {name!r} holds {column.type}; numbers are expected")
         columns.append(column.to_numpy())
     values = [column for i, column in enumerate(columns) if i not in times]
     return np.stack(values, axis=1), columns[times[0]] if times else None

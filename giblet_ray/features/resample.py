@@ -76,7 +76,7 @@ def resample(
     after_R = np.minimum(after_R, len(times_N) - 1)
     to_before, to_after = (np.abs(times_N[each] - middles_R) for each in (before_R, after_R))
     # The earliest of samples at one time, as of two that are as near.
-    chosen_R = np.where(to_before <= to_after, before_R, after_R)
+    chosen_R = np.where(to_before <= to_after + _SLACK_SECONDS, before_R, after_R)
     chosen_R = np.searchsorted(times_N, times_N[chosen_R])
     far_R = np.minimum(to_before, to_after) > float(tr) + _SLACK_SECONDS
     if far_R.any():

@@ -13,13 +13,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from giblet_ray.precompute.sound import find_prepared_codec, load_prepared_codec
 
 from giblet_ray.config import TrainJob
 from giblet_ray.dataset.reader import Dataset, Selection
 from giblet_ray.dataset.schema import MANIFEST, _checksum
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
-from giblet_ray.precompute.sound import find_prepared_codec, load_prepared_codec
 from giblet_ray.precompute.units import WORK
 from giblet_ray.training.data import plan_data
 

@@ -1,16 +1,18 @@
 import shutil
 from pathlib import Path
 
+import my_lab.motion
 import numpy as np
 import pytest
 from claim_holder import holder
+from my_lab.motion import Motion, MotionConfig
 from ray.exceptions import RayActorError
 from two_films import CONSTANT_VOXELS, N_TRS, NAN_VOXELS, TR, request, silent
 
 from giblet_ray.dataset.binary import as_arrays
 from giblet_ray.dataset.reader import Dataset, Selection, Span
 from giblet_ray.dataset.schema import MANIFEST, ScanKey, bold_column
-from giblet_ray.dataset.storage import Storage
+from giblet_ray.dataset.storage import Storage, sha256_of_file
 from giblet_ray.errors import InputError
 from giblet_ray.features.audio import read_audio
 from giblet_ray.features.codes import cut_codes
@@ -18,17 +20,25 @@ from giblet_ray.features.embedder import load_embedder
 from giblet_ray.features.mel import mel_per_tr
 from giblet_ray.features.text import read_utterances, text_per_tr
 from giblet_ray.features.video import read_frames
+from giblet_ray.parts.part import FilmFiles
 from giblet_ray.precompute import pipeline, resume
 from giblet_ray.precompute import precompute as run
 from giblet_ray.precompute.provenance import records_of
 from giblet_ray.spaces.scan import read_bold
 
 
+def every_part(folder):
+    """Settings that add to what is made anyway."""
+    arrays = (f"clip={folder}/{{stimulus}}.npy", f"gaze={folder}/{{stimulus}}.tsv")
+    own = ("--part", "my_lab.motion:Motion", "--part_settings", "motion.bands=3")
+    return ("--mel.make", "--codes.codebooks", "4", "--array", *arrays, *own)
+
+
 @pytest.fixture(scope="module")
 def made(folder, tmp_path_factory, cluster):
     """A finished data set with every part, its job, and what was shown."""
     out = tmp_path_factory.mktemp("made") / "dataset"
-    job = request(folder, out, "--mel.make", "--codes.codebooks", "4")
+    job = request(folder, out, *every_part(folder))
     shown = []
     summary = run.precompute(job, shown.append)
     return job, summary, shown
@@ -68,6 +78,33 @@ def test_frames_mel_and_text_are_those_of_the_films(made, folder, film):
     np.testing.assert_array_equal(stored(dataset, "text", film), load_embedder().embed(texts))
     n_silent = sum(text == "" for text in texts)
     assert dataset.stimuli[film].silent_trs == n_silent
+
+
+@pytest.mark.parametrize("film", N_TRS)
+def test_arrays_are_those_of_the_files(made, folder, film):
+    dataset = made[1].dataset
+    clip = np.load(folder / f"{film}.npy")
+    np.testing.assert_array_equal(stored(dataset, "clip", film), clip.astype(np.float32))
+    gaze = np.loadtxt(folder / f"{film}.tsv", skiprows=1)[:, 1:]  # ten samples per TR
+    means = gaze.reshape(N_TRS[film], 10, 2).mean(axis=1)
+    np.testing.assert_allclose(stored(dataset, "gaze", film), means, rtol=1e-5, atol=1e-6)
+    assert dataset.manifest.parts["gaze"].settings == {"resampling": "mean"}
+    source = dataset.stimuli[film].sources["gaze"]
+    assert (source.name, source.sha256) == (f"{film}.tsv", sha256_of_file(folder / f"{film}.tsv"))
+
+
+@pytest.mark.parametrize("film", N_TRS)
+def test_a_part_of_a_labs_own_is_made_by_its_code(made, folder, film):
+    dataset = made[1].dataset
+    files = {"film": str(folder / f"{film}.mp4")}
+    n_trs = N_TRS[film]
+    motion = Motion("motion", MotionConfig(bands=3))
+    film_files = FilmFiles(name=film, n_trs=n_trs, tr_seconds=TR, seconds=n_trs * TR, files=files)
+    np.testing.assert_array_equal(stored(dataset, "motion", film), motion.make(film_files).values)
+    part = dataset.manifest.parts["motion"]
+    assert (part.kind, part.modality, part.encoder) == (Motion.kind, "motion", "vector")
+    assert (part.settings, part.made_with) == ({"bands": 3}, {"bands": 3})
+    assert part.libraries[Motion.kind] == sha256_of_file(my_lab.motion.__file__)
 
 
 def test_codes_are_those_of_a_codec_seeded_from_the_films(made, codec, sounds):
@@ -146,7 +183,7 @@ def test_a_finished_data_set_is_left_as_it_is(copied, scheme):
 def test_a_finished_data_set_of_other_settings_is_refused(copied, folder, change):
     _, out = copied
     before = modified(out)
-    job = request(folder, out, "--mel.make", "--codes.codebooks", "4", *change)
+    job = request(folder, out, *every_part(folder), *change)
     with pytest.raises(InputError, match="another --out"):
         run.precompute(job, silent)
     assert modified(out) == before
@@ -155,7 +192,7 @@ def test_a_finished_data_set_of_other_settings_is_refused(copied, folder, change
 def test_a_finished_data_set_of_fewer_films_is_refused(copied, folder):
     _, out = copied
     with pytest.raises(InputError, match=r"has .* too; give another --out"):
-        run.precompute(request(folder, out, "--mel.make", films=("one",)), silent)
+        run.precompute(request(folder, out, *every_part(folder), films=("one",)), silent)
 
 
 def test_a_folder_that_another_process_works_on_is_left_to_it(folder, tmp_path):
@@ -185,7 +222,7 @@ def test_an_interrupted_run_keeps_what_is_verified_and_makes_the_rest(copied, cl
         Dataset.open(str(out))
     shown = []
     summary = run.precompute(job, shown.append)
-    assert any("kept 9 of 11 shards" in line for line in shown)
+    assert any("kept 15 of 17 shards" in line for line in shown)
     assert (summary.n_made, summary.n_kept) == (2, 9)
     after = modified(out)
     assert {path for path in after if after[path] != before[path]} == {gone, damaged}
@@ -198,7 +235,7 @@ def test_an_interrupted_run_of_other_settings_makes_what_they_touch(copied, fold
     _, out = copied
     before = modified(out)
     interrupt(Storage.at(str(out)))
-    job = request(folder, out, "--mel.make", "--codes.codebooks", "4", "--scan.dtype", "float16")
+    job = request(folder, out, *every_part(folder), "--scan.dtype", "float16")
     summary = run.precompute(job, silent)
     after = modified(out)
     changed = {path.partition("/")[0] for path in after if after[path] != before[path]}
@@ -220,7 +257,7 @@ def test_a_damaged_shard_of_a_finished_data_set_is_made_again(copied, made, clus
     summary = run.precompute(job, shown.append)
     after = modified(out)
     assert {path for path in after if after[path] != before[path]} == {"bold/02/one.parquet"}
-    assert any("1 of 11 shards" in line for line in shown)
+    assert any("1 of 17 shards" in line for line in shown)
     assert summary.dataset.manifest.checksum == made[1].dataset.manifest.checksum
 
 
@@ -281,6 +318,6 @@ def test_bold_that_float16_cannot_hold_is_refused(folder, tmp_path, copied, clus
     interrupt(Storage.at(str(out)))
     array = tmp_path / "sub-01_task-one.npy"
     np.save(array, np.full((9, 30), 70_000, np.float32))
-    job = request(folder, out, "--mel.make", "--codes.codebooks", "4", "--scan.dtype", "float16")
+    job = request(folder, out, *every_part(folder), "--scan.dtype", "float16")
     with pytest.raises(InputError, match=r"70000.*65504.*--scan.dtype float32"):
         run.precompute(with_scan(job, array), silent)

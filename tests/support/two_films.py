@@ -1,4 +1,4 @@
-"""Two short films with subtitles and scans, and the job that precomputes them."""
+"""Two short films with subtitles, arrays and scans, and the job that precomputes them."""
 
 from __future__ import annotations
 
@@ -21,11 +21,16 @@ def silent(line):
 
 
 def make_films(folder):
-    """Write two films with subtitles; two subjects' scans, of which 02 has none of film two."""
+    """Write two films with subtitles and arrays (.npy of TRs, .tsv of samples); two subjects'
+    scans, of which 02 has none of film two."""
     for seed, (name, n_trs) in enumerate(N_TRS.items()):
         made = make_demo(folder / name, n_trs=n_trs, n_voxels=30, seed=seed)
         shutil.copy(made.film, folder / f"{name}.mp4")
         shutil.copy(made.subtitles, folder / f"{name}.srt")
+        random = np.random.default_rng(seed)
+        np.save(folder / f"{name}.npy", random.normal(size=(n_trs, 5)))
+        gaze_N3 = np.c_[np.arange(10 * n_trs) * TR / 10, random.normal(size=(10 * n_trs, 2))]
+        np.savetxt(folder / f"{name}.tsv", gaze_N3, "%.3f", "\t", header="time\tx\ty", comments="")
         for scan, subject in zip(made.scans, ("01", "02"), strict=True):
             shutil.copy(scan, folder / f"sub-{subject}_task-{name}_bold.nii.gz")
     shutil.copy(made.mask, folder / "mask.nii.gz")

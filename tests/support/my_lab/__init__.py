@@ -1,0 +1,1 @@
+"""A lab's own package, as docs/extending.md shows it."""
