@@ -56,6 +56,10 @@ hypothesis.settings.load_profile("untimed")
 # Ray's workers yield to all else, so that a job would wait for the tests that run beside it.
 os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112  # Ray spells it so
 
+# Where a lab's own package lies, for jobs and Ray's workers too.
+_SUPPORT = str(Path(__file__).parent / "support")
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (_SUPPORT, os.environ.get("PYTHONPATH"))))
+
 ROW_GROUP_TRS = 16
 AFFINE = np.array([[-2, 0, 0, 10], [0, 2, 0, -20], [0, 0, 2.5, 5], [0, 0, 0, 1.0]])
 """Of a space that is shifted, flipped and not cubic."""

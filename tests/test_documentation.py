@@ -32,6 +32,7 @@ JOBS: dict[str, type[Job]] = {
     for path in (ROOT / "jobs").glob("*.py")
 }
 SETTINGS = {name for job in JOBS.values() for name, _ in setting_fields(job)}
+_MY_LAB = ROOT / "tests/support/my_lab"
 BEYOND_THIS_MACHINE = ("kubectl", "docker", "sudo", "ssh")
 
 
@@ -181,6 +182,16 @@ def test_the_readme_s_python_predicts(
     exec(snippet, names)
     assert names["bold"].shape == (5, dataset.n_voxels)
     assert np.isfinite(names["bold"]).all()
+
+
+def test_code_of_a_lab_s_own_is_shown_as_it_is_tested_and_is_short() -> None:
+    """The package my_lab is used by the tests of every job that takes such code."""
+    files = [path for path in _MY_LAB.glob("*.py") if path.stem != "__init__"]
+    shown = [text for language, text in blocks("docs/extending.md") if language == "python"]
+    assert sorted(shown) == sorted(path.read_text() for path in files)
+    assert all(len(text.splitlines()) < 30 for text in shown)
+    named = spans("docs/extending.md")
+    assert {f"my_lab/{path.name}" for path in files} <= set(named)
 
 
 def test_every_job_stands_in_the_readme() -> None:

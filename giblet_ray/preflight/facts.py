@@ -17,7 +17,7 @@ from giblet_ray.dataset.normalise import Normalisation
 from giblet_ray.dataset.reader import Span
 from giblet_ray.dataset.schema import bold_column
 from giblet_ray.dataset.view import DataView
-from giblet_ray.features.codes import CODEBOOK_SIZE
+from giblet_ray.parts.reading import find_reading
 from giblet_ray.preflight.drawing import timeline
 from giblet_ray.preflight.sample import Sample
 
@@ -36,7 +36,8 @@ def describe_parts(
     for part in data.selection.parts:
         values = np.concatenate([_arrays(table, part, kinds[part])[:each] for table in tables])
         form = f"{kinds[part].dtype} {' x '.join(map(str, kinds[part].shape))}"
-        lines[part] = f"{form}: {_codes(values) if part == 'codes' else _numbers(values)}"
+        encoder = data.dataset.manifest.parts[part].encoder
+        lines[part] = f"{form}: {find_reading(encoder, part).describe(values)}"
     form = f"{kinds[data.selection.columns[-1]].dtype} {data.n_units:,}"
     masked = f"{normalisation.n_masked:,} voxels masked"
     scales = [
@@ -83,28 +84,6 @@ def describe_split(data: DataView, settings: SplitConfig) -> dict[str, str]:
 
 def _arrays(table: pa.Table, column: str, kind: object) -> np.ndarray:
     return as_arrays(table.column(column).chunk(0), kind)  # type: ignore[arg-type]
-
-
-def _codes(values_NKT: np.ndarray) -> str:
-    """Say how much of the codebooks is used: entropy is 10 bits where all codes are as frequent."""
-    used, entropies = [], []
-    for codebook in range(values_NKT.shape[1]):
-        counts = np.bincount(values_NKT[:, codebook].ravel(), minlength=CODEBOOK_SIZE)
-        share = counts[counts > 0] / counts.sum()
-        used.append(len(share))
-        entropies.append(float(-(share * np.log2(share)).sum()))
-    return (
-        f"{min(used):,} to {max(used):,} of {CODEBOOK_SIZE:,} codes in use per codebook, entropy "
-        f"{min(entropies):.1f} to {max(entropies):.1f} of {math.log2(CODEBOOK_SIZE):.0f} bits"
-    )
-
-
-def _numbers(values: np.ndarray) -> str:
-    flat = values.reshape(len(values), -1).astype(np.float32)
-    empty = float((flat == 0).all(axis=1).mean())
-    said = f"{flat.min():.4g} to {flat.max():.4g}, mean {flat.mean():.4g}, std {flat.std():.4g}, "
-    said += f"{float((flat == 0).mean()):.0%} zeros"
-    return f"{said}, {empty:.0%} of TRs nothing but zeros" if empty else said
 
 
 def _scale(

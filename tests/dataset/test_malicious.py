@@ -13,13 +13,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from giblet_ray.precompute.sound import find_prepared_codec, load_prepared_codec
 
 from giblet_ray.config import TrainJob
 from giblet_ray.dataset.reader import Dataset, Selection
 from giblet_ray.dataset.schema import MANIFEST, _checksum
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
+from giblet_ray.features.array_file import read_array
+from giblet_ray.parts.codes import Codes
+from giblet_ray.parts.part import Prepared
+from giblet_ray.precompute.prepared import find_prepared
 from giblet_ray.precompute.units import WORK
 from giblet_ray.training.data import plan_data
 
@@ -163,10 +166,24 @@ def test_planted_voxel_mask_does_nothing_but_fail(
 
 def test_planted_codec_does_nothing_but_fail(trap: Path, tmp_path: Path) -> None:
     storage = Storage.at(str(tmp_path / "data"))
-    for name in ("codec.safetensors", "codec.json"):
+    planted = pickle.dumps(Planted(trap))
+    for name in ("codes.prepared", "codes.prepared.json"):
         with storage.write(f"{WORK}/{name}") as stream:
-            stream.write(pickle.dumps(Planted(trap)))
-    assert find_prepared_codec(storage, {}) is None
+            stream.write(planted)
+    assert find_prepared(storage, "codes", {}) is None
     with pytest.raises(InputError, match="not a saved codec"):
-        load_prepared_codec(storage, "cpu")
+        Codes("codes").load(Prepared(planted), "cpu")
+    assert not trap.exists()
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz"])
+def test_planted_array_does_nothing_but_fail(trap: Path, tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"clip{suffix}"
+    values = np.array([[Planted(trap)]], dtype=object)
+    if suffix == ".npy":
+        np.save(path, values, allow_pickle=True)
+    else:
+        np.savez(path, values=values)
+    with pytest.raises(InputError, match=rf"^{path}: cannot be read as {suffix}: "):
+        read_array(str(path))
     assert not trap.exists()
