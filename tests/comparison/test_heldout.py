@@ -77,7 +77,7 @@ def test_runs_of_different_lag_are_paired_on_the_bold_that_both_hold_out(
 
 def _prediction(trained: TrainedRun, stimulus: str, trs: list[tuple[str, int]]) -> np.ndarray:
     """Predict the BOLD of each of some TRs by itself."""
-    encoder, dataset = Encoder.load(trained.checkpoint), trained.data.dataset
+    encoder, dataset = Encoder.load(trained.checkpoint.location), trained.data.dataset
     whole = trained.data.selection
     selection = Selection(whole.parts, leading=whole.leading)
     kinds = selection.value_types(dataset)
