@@ -26,7 +26,7 @@ from ray.exceptions import RayError
 from ray.tune.integration.ray_train import TuneReportCallback
 
 from giblet_ray.checkpoint.claim import DEAD_SECONDS, claimed
-from giblet_ray.checkpoint.record import read_record
+from giblet_ray.checkpoint.record import Record, read_record
 from giblet_ray.checkpoint.store import keep_checkpoint, latest_record, open_latest
 from giblet_ray.config import TrainJob
 from giblet_ray.dataset.residence import normalise_here
@@ -110,10 +110,12 @@ def run_trial(config: dict[str, Any], shared: Shared) -> None:
 def _train(job: TrainJob, trial: TrialConfig, shared: Shared) -> None:
     """Train, while no other process works on the trial."""
     data = trial_data(shared, job)
-    _report_history(job, trial.known_epochs)
-    normalisation = normalise_here(data)
-    run = run_record(job, data, latest_record(Storage.at(job.storage.path), job.name))
+    before = latest_record(Storage.at(job.storage.path), job.name)
+    run = run_record(job, data, before)
     check_order(job, data, run.order)
+    if before is not None:
+        _report_history(before, trial.known_epochs)
+    normalisation = normalise_here(data)
     if job.scaling.max_workers == 1:
         torch.set_num_threads(max(1, int(job.scaling.cpus_per_worker)))
         link = TrialLink(job, torch.device("cuda" if shared.use_gpu else "cpu"))
@@ -152,11 +154,8 @@ def cause_of(error: BaseException) -> str:
     return f"{type(error).__name__}: {first}"
 
 
-def _report_history(job: TrainJob, known_epochs: int) -> None:
-    """Report what the trial's checkpoints know of, and the sweep did not live to hear."""
-    record = latest_record(Storage.at(job.storage.path), job.name)
-    if record is None:
-        return
+def _report_history(record: Record, known_epochs: int) -> None:
+    """Report what the trial's latest checkpoint knows, and the sweep did not live to hear."""
     history = record.position.history
     for metrics in history[known_epochs:]:
         points = record.unsent if metrics is history[-1] else []
