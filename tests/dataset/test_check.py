@@ -87,6 +87,19 @@ def test_missing_truncated_and_unknown_files_are_each_told(folder):
         assert any(str(folder / path) in line and words in line for line in lines)
 
 
+def test_a_space_that_is_damaged_or_unknown_is_found(folder):
+    mask = folder / "blobs/mask.nii.gz"
+    content = bytearray(mask.read_bytes())
+    content[20] ^= 1
+    mask.write_bytes(content)
+    (folder / "blobs/other").write_text("")
+    unknown, damaged = problems(folder)
+    assert f"{folder}/blobs/other: is not in the manifest" in unknown
+    assert f"{mask}: checksum is" in damaged
+    with pytest.raises(InputError, match=rf"^{mask}: changed since .*, or damaged"):
+        Dataset.open(str(folder)).blob("blobs/mask.nii.gz")
+
+
 def test_a_file_in_the_place_of_another_is_found(folder, arrays):
     rewrite(folder, "bold/02/one.parquet", arrays["bold/01/one.parquet"], subject="01")
     (line,) = problems(folder)

@@ -107,9 +107,7 @@ def test_units_that_are_not_predicted_have_no_value(tmp_path: Path) -> None:
     space, units = Array(6), np.array([4, 0])
     stimulus = Predicted(name="film", n_trs=3, first_bold_tr=2)
     predictions = Predictions(
-        model=Model(
-            asked="m", version=None, run_id=None, checkpoint="m", weights_sha256="0", score=None
-        ),
+        model=Model(asked="m", version=None, run_id=None, checkpoint="m", weights="0", score=None),
         dataset=Films(location="d", checksum="0"),
         tr_seconds=1.5,
         lag_trs=2,
