@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from faulty_proxy import FaultyProxy
+from processes import JobProcess
 from two_films import N_TRS, TR, make_films
 
 from giblet_ray.checkpoint.record import RunRecord
@@ -374,3 +375,17 @@ def cluster(s3_proxy: FaultyProxy) -> Iterator[None]:
     connect(num_cpus=4)
     yield
     ray.shutdown()
+
+
+@pytest.fixture
+def start_job() -> Iterator[Callable[..., JobProcess]]:
+    """Start jobs, as :class:`JobProcess` is made; none outlives the test."""
+    started: list[JobProcess] = []
+
+    def start(*words: object, **where: Any) -> JobProcess:
+        started.append(JobProcess(*words, **where))  # type: ignore[arg-type]
+        return started[-1]
+
+    yield start
+    for job in started:
+        job.kill()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
+from processes import JobProcess
 
 from giblet_ray.cli import parse_job, run_job
 from giblet_ray.config import (
@@ -185,16 +185,9 @@ def test_trainings_leave_no_secret_anywhere(
             (1, ["--name", "bad", *diverge]),
             (2, ["--name", "refused", "--tracking.uri", f"http://lab:{IN_URI}@127.0.0.1:1"]),
         ):
-            done = subprocess.run(
-                [sys.executable, ROOT / "jobs/train.py", "--config", "settings.yaml", *words],
-                cwd=tmp_path,
-                env=environment,
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            assert done.returncode == code, done.stdout + done.stderr
-            (tmp_path / f"{words[1]}.log").write_text(done.stdout + done.stderr)
+            given = ["--config", "settings.yaml", *words]
+            job = JobProcess("train.py", *given, folder=tmp_path, environment=environment)
+            (tmp_path / f"{words[1]}.log").write_text(job.end(code))
         assert list(tmp_path.glob("runs/good/*/record.json"))
         assert (tmp_path / "mlflow.db").exists()
         assert list(Path(ray).rglob("*.log")) or list(Path(ray).rglob("*.out"))

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import JobProcess
 
 from giblet_ray.cli import run_job
 from giblet_ray.comparison.scores import read_voxel_scores
@@ -38,17 +39,15 @@ def arguments_for(store: Any, out: Path) -> list[str]:
 def compared(store: Any, tmp_path_factory: Any) -> tuple[str, Path]:
     """What the job printed, in a process of its own, and the folder that it wrote."""
     folder = tmp_path_factory.mktemp("comparison")
-    command = [sys.executable, str(ROOT / "jobs/compare.py"), *arguments_for(store, folder / "out")]
     environment = {**os.environ, "COLUMNS": "160", "OMP_NUM_THREADS": "1"}
     before = Path(store.uri.removeprefix("sqlite:///")).read_bytes()
-    result = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
-    )
-    assert result.returncode == 0, result.stderr
-    assert result.stderr == ""
+    given = arguments_for(store, folder / "out")
+    job = JobProcess("compare.py", *given, folder=folder, environment=environment)
+    job.end()
+    assert job.stderr == ""
     assert {path.name for path in folder.iterdir()} == {"out"}
     assert Path(store.uri.removeprefix("sqlite:///")).read_bytes() == before
-    return result.stdout, folder / "out"
+    return job.stdout, folder / "out"
 
 
 @pytest.fixture(scope="module")

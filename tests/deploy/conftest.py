@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from processes import Process
 from pyarrow.fs import FileSelector, LocalFileSystem, S3FileSystem, copy_files
 
 ROOT = Path(__file__).parents[2]
@@ -27,7 +27,7 @@ class Cluster:
     folder: Path
     environment: Mapping[str, str]
 
-    def submit(self, *words: str, **changes: str) -> subprocess.CompletedProcess[str]:
+    def submit(self, *words: str, **changes: str) -> Process:
         """Submit a command from this checkout, as a user does; wait for its end."""
         return self.run("ray", "job", "submit", *words, **changes)
 
@@ -52,18 +52,11 @@ class Cluster:
             region=self.environment["AWS_DEFAULT_REGION"],
         )
 
-    def run(self, *command: str, **changes: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *command: str, **changes: str) -> Process:
         """Run a command of this environment with what a user has sourced, changed in parts."""
         program = Path(sys.executable).parent / command[0]
-        return subprocess.run(
-            [str(program), *command[1:]],
-            cwd=ROOT,
-            env={**user_environment(), **self.environment, **changes},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=JOB_SECONDS,
-        )
+        environment = {**user_environment(), **self.environment, **changes}
+        return Process(program, *command[1:], environment=environment).wait(JOB_SECONDS)
 
 
 def user_environment() -> dict[str, str]:
@@ -73,15 +66,9 @@ def user_environment() -> dict[str, str]:
 
 def change_cluster(action: str, folder: Path) -> str:
     """Start or end the cluster of a folder; return what is said about it."""
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), action, str(folder)],
-        env=user_environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=JOB_SECONDS,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    command = (sys.executable, SCRIPT, action, folder)
+    done = Process(*command, environment=user_environment())
+    done.end(seconds=JOB_SECONDS)
     return done.stdout
 
 

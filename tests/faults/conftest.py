@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from fault_cluster import EPOCHS, Cluster, Job
+from fault_cluster import EPOCHS, Cluster, Training
 
 from giblet_ray.cli import parse_job
 from giblet_ray.config import TrainJob
@@ -51,18 +51,17 @@ def words(
 
 
 @pytest.fixture
-def start(raylets: Cluster, words: list[str], tmp_path: Path) -> Iterator[Callable[..., Job]]:
+def start(raylets: Cluster, words: list[str], tmp_path: Path) -> Iterator[Callable[..., Training]]:
     """Start the training on the cluster, in this test's folder; no driver outlives the test."""
-    started: list[Job] = []
+    started: list[Training] = []
 
-    def start_job(*more: str) -> Job:
-        started.append(Job(raylets.environment, tmp_path / "job", [*words, *more]))
+    def start_job(*more: str) -> Training:
+        started.append(Training(raylets.environment, tmp_path / "job", [*words, *more]))
         return started[-1]
 
     yield start_job
     for job in started:
-        if job.process.poll() is None:
-            job.kill()
+        job.kill()
 
 
 @pytest.fixture(scope="session")

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from fault_cluster import STEPS_PER_EPOCH, Cluster, Job, assert_same_weights, position, saved
+from fault_cluster import STEPS_PER_EPOCH, Cluster, Training, assert_same_weights, position, saved
 
 pytestmark = pytest.mark.timeout(900)
 
 
 def test_run_of_fixed_size_waits_for_another_node_and_ends_with_the_same_weights(
-    raylets: Cluster, start: Callable[..., Job], undisturbed: Path
+    raylets: Cluster, start: Callable[..., Training], undisturbed: Path
 ) -> None:
     raylets.have(2)
     job = start()
@@ -22,13 +22,13 @@ def test_run_of_fixed_size_waits_for_another_node_and_ends_with_the_same_weights
     line = job.wait_for_line("waiting for")
     assert "2 workers of 1 CPU each; the cluster has" in line
     raylets.add()
-    lines = job.finish()
+    lines = job.end().splitlines()
     assert any("continuing after epoch" in line for line in lines)
     assert_same_weights(undisturbed, job.run)
 
 
 def test_elastic_run_goes_on_with_fewer_workers_and_grows_again(
-    raylets: Cluster, start: Callable[..., Job]
+    raylets: Cluster, start: Callable[..., Training]
 ) -> None:
     raylets.have(2)
     elastic = ("--scaling.num_workers", "1,2", "--scaling.resize_seconds", "5")
@@ -43,7 +43,7 @@ def test_elastic_run_goes_on_with_fewer_workers_and_grows_again(
     job.wait_for(
         lambda: sum("training with 2 of at most" in line for line in job.lines) == 2, "growth"
     )
-    job.finish()
+    job.end()
     history = position(saved(job.run)[-1])["history"]
     assert [metrics["epoch"] for metrics in history] == list(range(1, 41))
     assert all(metrics["train/loss"] < 3 for metrics in history)

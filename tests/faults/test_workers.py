@@ -9,22 +9,22 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from fault_cluster import Cluster, Job, assert_same_weights, saved
+from fault_cluster import Cluster, Training, assert_same_weights, saved
 
 KILLS = 10
 
 
-def in_compute(job: Job, chance: random.Random) -> None:
+def in_compute(job: Training, chance: random.Random) -> None:
     time.sleep(chance.uniform(0, 1.5))
 
 
-def in_reporting(job: Job, chance: random.Random) -> None:
+def in_reporting(job: Training, chance: random.Random) -> None:
     before = set(saved(job.run))
     job.wait_for(lambda: set(saved(job.run)) - before, "a new checkpoint")
     time.sleep(chance.uniform(0, 0.05))
 
 
-def in_writing(job: Job, chance: random.Random) -> None:
+def in_writing(job: Training, chance: random.Random) -> None:
     def half_written() -> bool:
         return any(not (path / "record.json").exists() for path in job.run.glob("epoch-*"))
 
@@ -42,7 +42,7 @@ def told(lines: list[str]) -> list[str]:
 
 @pytest.mark.timeout(900)
 def test_worker_killed_ten_times_ends_with_the_weights_of_an_undisturbed_run(
-    raylets: Cluster, start: Callable[..., Job], undisturbed: Path
+    raylets: Cluster, start: Callable[..., Training], undisturbed: Path
 ) -> None:
     raylets.have(2)
     chance = random.Random(0)
@@ -57,5 +57,5 @@ def test_worker_killed_ten_times_ends_with_the_weights_of_an_undisturbed_run(
         moment(job, chance)
         chance.choice(raylets.workers()).kill()
         job.wait_for(lambda n=number: len(told(job.lines)) >= n, "the loss told")
-    assert len(told(job.finish())) == KILLS
+    assert len(told(job.end().splitlines())) == KILLS
     assert_same_weights(undisturbed, job.run)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import JobProcess
 
 from giblet_ray.checkpoint.files import VOXELS, load_voxel_pearson
 from giblet_ray.checkpoint.store import find_checkpoint
@@ -20,29 +18,11 @@ from giblet_ray.config import TrainJob
 ROOT = Path(__file__).parents[2]
 
 
-def start(folder: Path, job: str, *arguments: str) -> subprocess.Popen[str]:
-    environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
-    return subprocess.Popen(
-        [sys.executable, str(ROOT / "jobs" / job), *arguments],
-        cwd=folder,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-def finish(process: subprocess.Popen[str]) -> str:
-    output, _ = process.communicate(timeout=1500)
-    assert process.returncode == 0, output
-    return output
-
-
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A folder in which the demo has run, and what it printed."""
     folder = tmp_path_factory.mktemp("demo")
-    return folder, finish(start(folder, "demo.py"))
+    return folder, JobProcess("demo.py", folder=folder).end(seconds=1500)
 
 
 @pytest.mark.timeout(1800)
@@ -87,7 +67,7 @@ def mean_pearson(run: Path) -> float:
 
 def test_demo_started_again_goes_on_with_what_is_there(demo: tuple[Path, str]) -> None:
     folder, first = demo
-    again = finish(start(folder, "demo.py"))
+    again = JobProcess("demo.py", folder=folder).end()
     assert "finished already" in again
     verdict = "noise ceiling"
     assert [line for line in first.splitlines() if verdict in line] == [

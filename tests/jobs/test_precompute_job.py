@@ -1,11 +1,6 @@
 """jobs/precompute.py as a user runs it: killed, started again, and given what it cannot use."""
 
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +8,7 @@ import av
 import nibabel
 import numpy as np
 import pytest
+from processes import JobProcess
 
 from giblet_ray.dataset.schema import MANIFEST
 from giblet_ray.demo import make_demo
@@ -40,18 +36,10 @@ def arguments(demo, out, **changes):
     return [word for name, words in settings.items() for word in (f"--{name}", *map(str, words))]
 
 
-def start(*words):
-    """Start the job in a process group of its own."""
-    command = [sys.executable, str(ROOT / "jobs/precompute.py"), *map(str, words)]
-    return subprocess.Popen(
-        command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
-    )
-
-
 def run(*words):
-    process = start(*words)
-    stdout, stderr = process.communicate(timeout=480)
-    return process.returncode, stdout, stderr
+    """Run the job to its end; return its code, and what it printed."""
+    job = JobProcess("precompute.py", *words, folder=ROOT).wait()
+    return job.returncode, job.stdout, job.stderr
 
 
 @pytest.fixture
@@ -64,20 +52,17 @@ def modified(out):
     return {str(p.relative_to(out)): p.stat().st_mtime_ns for p in out.rglob("*.parquet")}
 
 
-def test_a_killed_job_leaves_no_data_set_and_goes_on_when_started_again(refused, demo, tmp_path):
+def test_a_killed_job_leaves_no_data_set_and_goes_on_when_started_again(
+    refused, start_job, demo, tmp_path
+):
     out = tmp_path / "dataset"
-    job = start(*arguments(demo, out))
+    job = start_job("precompute.py", *arguments(demo, out), folder=ROOT)
     finished = [
         out / f"_work/{path}.json"
         for path in ("bold/01/demo-film.parquet", "frames/demo-film.parquet")
     ]
-    deadline = time.monotonic() + 480
-    while not all(path.exists() for path in finished):
-        assert job.poll() is None, job.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    os.kill(job.pid, signal.SIGKILL)
-    job.wait()
+    job.wait_for(lambda: all(path.exists() for path in finished))
+    job.kill()
     assert not (out / MANIFEST).exists()
     assert "no such file; a finished data set has one" in refused("--out", out, "--check")
     kept = modified(out)
@@ -94,7 +79,7 @@ def test_a_killed_job_leaves_no_data_set_and_goes_on_when_started_again(refused,
 
     code, stdout, stderr = run("--out", out, "--check")
     assert (code, stderr) == (0, "")
-    for words in ("demo-film", "silent TRs", "voxels", "bytes", "are right"):
+    for words in ("demo-film", "silent TRs", "units", "bytes", "are right"):
         assert words in stdout
 
     manifest = out / MANIFEST

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +10,7 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
+from processes import JobProcess
 
 from giblet_ray.dataset.reader import Dataset
 from giblet_ray.tracking.mlflow_run import MlflowRun
@@ -33,20 +31,11 @@ def lab(local_training: Callable[..., Any], tmp_path_factory: pytest.TempPathFac
 
 
 def run_job(folder: Path, job: str, *words: str) -> str:
-    """Run a job in a folder; return what it printed, which is to hold no traceback or warning."""
-    environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
-    result = subprocess.run(
-        [sys.executable, str(ROOT / "jobs" / job), *words],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=480,
-    )
-    assert result.returncode == 0, result.stdout + result.stderr
-    assert result.stderr == ""
-    return result.stdout
+    """Run a job in a folder; return what it printed, nothing of it on standard error."""
+    run = JobProcess(job, *words, folder=folder)
+    run.end()
+    assert run.stderr == ""
+    return run.stdout
 
 
 def test_promoted_run_predicts_a_data_set(

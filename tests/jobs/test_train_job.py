@@ -5,11 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +14,7 @@ import pytest
 import torch
 import yaml
 from mlflow import MlflowClient
+from processes import JobProcess
 from safetensors.torch import load_file
 
 from giblet_ray.cli import parse_job
@@ -46,46 +43,15 @@ def settings(tmp_path_factory: pytest.TempPathFactory, tiny_model: dict[str, Any
 
 
 @pytest.fixture
-def start(settings: Path) -> Iterator[Callable[[Path, str | Path], subprocess.Popen[str]]]:
-    """Start jobs in folders of their own, as leaders of process groups; none outlives the test."""
-    started: list[subprocess.Popen[str]] = []
+def start(
+    settings: Path, start_job: Callable[..., JobProcess]
+) -> Callable[[Path, str | Path], JobProcess]:
+    """Start the training in a folder."""
 
-    def start_one(folder: Path, dataset: str | Path) -> subprocess.Popen[str]:
-        folder.mkdir(exist_ok=True)
-        command = [sys.executable, str(ROOT / "jobs/train.py"), "--config", str(settings)]
-        started.append(
-            subprocess.Popen(
-                [*command, "--dataset", str(dataset)],
-                cwd=folder,
-                env={k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"},
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                start_new_session=True,
-            )
-        )
-        return started[-1]
+    def start_one(folder: Path, dataset: str | Path) -> JobProcess:
+        return start_job("train.py", "--config", settings, "--dataset", dataset, folder=folder)
 
-    yield start_one
-    for process in started:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-
-
-def finish(process: subprocess.Popen[str]) -> str:
-    """Return what the job printed, once it has ended well."""
-    output, _ = process.communicate(timeout=480)
-    assert process.returncode == 0, output
-    return output
-
-
-def wait_until(process: subprocess.Popen[str], reached: Callable[[], bool]) -> None:
-    """Wait until something has happened, while the job runs."""
-    deadline = time.monotonic() + 480
-    while not reached():
-        assert process.poll() is None, process.stdout.read() if process.stdout else ""
-        assert time.monotonic() < deadline, "never got there"
-        time.sleep(0.02)
+    return start_one
 
 
 def last_step(folder: Path) -> int:
@@ -120,11 +86,10 @@ def test_job_stopped_and_killed_and_started_again_ends_with_the_same_weights(
 ) -> None:
     """Stopped as `ray job stop` does it in the middle of epoch 1, and killed in epoch 3, twice."""
     dataset = arrays_and_dataset[1].storage.location
-    process = start(tmp_path, dataset)
-    wait_until(process, lambda: last_step(tmp_path) > 0)
-    process.terminate()
-    output, _ = process.communicate(timeout=120)
-    assert process.returncode == 130, output
+    job = start(tmp_path, dataset)
+    job.wait_for(lambda: last_step(tmp_path) > 0)
+    job.stop()
+    output = job.end(130)
     *_, goes_on, last = output.splitlines()
     assert goes_on == "stopping: the same command goes on from the latest checkpoint"
     assert last == "interrupted"
@@ -132,12 +97,11 @@ def test_job_stopped_and_killed_and_started_again_ends_with_the_same_weights(
     (run,) = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db").search_runs(["1"])
     assert run.info.status == "KILLED"
     for killed_at in (2 * STEPS_PER_EPOCH, 2 * STEPS_PER_EPOCH + 4):
-        process = start(tmp_path, dataset)
-        wait_until(process, lambda step=killed_at: last_step(tmp_path) >= step)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+        job = start(tmp_path, dataset)
+        job.wait_for(lambda step=killed_at: last_step(tmp_path) >= step)
+        job.kill()
         assert last_step(tmp_path) < 4 * STEPS_PER_EPOCH
-    output = finish(start(tmp_path, dataset))
+    output = start(tmp_path, dataset).end()
     for words in ("run run", "continuing after epoch", "epoch 4/4", "held-out Pearson r"):
         assert words in output
     for words in ("Warning", "Traceback"):
@@ -168,9 +132,7 @@ def test_unusable_data_set_is_one_line_and_exit_code_2(
 ) -> None:
     """In a process of its own; the second is found by a task on the cluster that reads."""
     make(tmp_path / "bad", dataset_writer)
-    process = start(tmp_path / "job", tmp_path / "bad")
-    output, _ = process.communicate(timeout=240)
-    assert process.returncode == 2, output
+    output = start(tmp_path / "job", tmp_path / "bad").end(2)
     *before, last = output.splitlines()
     assert last.startswith("error: ")
     assert message in last

@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 from mlflow import MlflowClient
+from processes import JobProcess
 
 from giblet_ray.dataset.reader import Dataset
 
@@ -37,20 +33,6 @@ SETTINGS = {
 }
 
 
-def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    """Start the job in a folder of its own, as the leader of a process group."""
-    environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
-    return subprocess.Popen(
-        [sys.executable, str(ROOT / "jobs/tune.py"), *arguments],
-        cwd=folder,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-
-
 def records(folder: Path) -> dict[str, dict[str, Any]]:
     found = {}
     for path in sorted((folder / "runs/sweep").glob("*/trial.json")):
@@ -60,19 +42,17 @@ def records(folder: Path) -> dict[str, dict[str, Any]]:
 
 @pytest.mark.timeout(900)
 def test_killed_sweep_is_resumed_without_losing_or_repeating_a_trial(
-    arrays_and_dataset: tuple[Any, Dataset], tiny_model: dict[str, Any], tmp_path: Path
+    arrays_and_dataset: tuple[Any, Dataset],
+    tiny_model: dict[str, Any],
+    tmp_path: Path,
+    start_job: Callable[..., JobProcess],
 ) -> None:
     settings = yaml.safe_dump({**SETTINGS, "model": tiny_model})
     (tmp_path / "sweep.yaml").write_text(settings)
     dataset = arrays_and_dataset[1].storage.location
-    process = start(tmp_path, "--config", "sweep.yaml", "--dataset", dataset)
-    deadline = time.monotonic() + 480
-    while sum(record["state"] == "finished" for record in records(tmp_path).values()) < 2:
-        assert process.poll() is None, process.stdout.read() if process.stdout else ""
-        assert time.monotonic() < deadline, "never got there"
-        time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    job = start_job("tune.py", "--config", "sweep.yaml", "--dataset", dataset, folder=tmp_path)
+    job.wait_for(lambda: [r["state"] for r in records(tmp_path).values()].count("finished") >= 2)
+    job.kill()
     before = records(tmp_path)
     finished = {name for name, record in before.items() if record["state"] == "finished"}
     assert 2 <= len(finished) < 6
@@ -82,9 +62,7 @@ def test_killed_sweep_is_resumed_without_losing_or_repeating_a_trial(
         for path in (tmp_path / "runs/sweep" / name).glob("epoch-*/model.safetensors")
     }
 
-    process = start(tmp_path, "--sweep.resume", "sweep")
-    output, _ = process.communicate(timeout=480)
-    assert process.returncode == 0, output
+    output = start_job("tune.py", "--sweep.resume", "sweep", folder=tmp_path).end()
     assert "Warning" not in output
     assert "Traceback" not in output
     after = records(tmp_path)
@@ -114,9 +92,8 @@ def test_killed_sweep_is_resumed_without_losing_or_repeating_a_trial(
                 assert len(steps) == len(set(steps)), key
             assert run.data.tags["giblet_ray.trial"] == str(int(run.info.run_name[-4:]))
 
-    again = start(tmp_path, "--sweep.resume", "sweep", "--sweep.scheduler", "median")
-    output, _ = again.communicate(timeout=240)
-    assert again.returncode == 2
+    other = ["--sweep.resume", "sweep", "--sweep.scheduler", "median"]
+    output = start_job("tune.py", *other, folder=tmp_path).end(2)
     assert "--sweep.scheduler is 'median', but sweep sweep was started with 'none'" in output
 
 

@@ -5,12 +5,9 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +15,9 @@ import psutil
 import torch
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from processes import PATIENCE_SECONDS, JobProcess
 from safetensors.torch import load_file
 
-ROOT = Path(__file__).parents[2]
-PATIENCE_SECONDS = 240.0
 EPOCHS, STEPS_PER_EPOCH = 12, 13
 
 
@@ -100,53 +96,22 @@ class Cluster:
         self._process.communicate()
 
 
-class Job:
-    """jobs/train.py in a process of its own, whose output is read as it comes."""
+class Training(JobProcess):
+    """jobs/train.py on the cluster, in a folder of its own."""
 
     def __init__(self, environment: dict[str, str], folder: Path, words: list[str]) -> None:
-        folder.mkdir(exist_ok=True)
+        super().__init__("train.py", *words, folder=folder, environment=environment)
         self.run = folder / "runs/run"
-        self.lines: list[str] = []
-        self.process = subprocess.Popen(
-            [sys.executable, str(ROOT / "jobs/train.py"), *words],
-            cwd=folder,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
 
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.lines.append(line.rstrip())
-
-    def wait_for(self, reached: Callable[[], Any], what: str) -> Any:
-        """Wait for something to happen while the job runs."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while not (found := reached()):
-            assert self.process.poll() is None, f"ended before {what}: {self.lines}"
-            assert time.monotonic() < deadline, f"never happened: {what}: {self.lines}"
-            time.sleep(0.01)
-        return found
+    @property
+    def lines(self) -> list[str]:
+        """All that it has said."""
+        return self.said.splitlines()
 
     def wait_for_line(self, words: str) -> str:
         """Wait until the job has said something."""
         found = self.wait_for(lambda: [line for line in self.lines if words in line], words)
         return found[0]
-
-    def finish(self, code: int = 0) -> list[str]:
-        """Return all that the job has said, once it has ended with a code."""
-        assert self.process.wait(PATIENCE_SECONDS) == code, self.lines
-        self._reader.join()
-        return self.lines
-
-    def kill(self) -> None:
-        """Kill -9 the driver, and only that."""
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
 
     @property
     def step(self) -> int:
