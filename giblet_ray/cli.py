@@ -107,13 +107,14 @@ def _plain_arguments(arguments: Sequence[str], fields: dict[str, FieldInfo]) -> 
     """Spell lists and switches as the parser knows them.
 
     ``--bold a b c`` becomes ``--bold '["a", "b", "c"]'``, ``--sweep.space x=1,2 y=3``
-    ``--sweep.space '{"x": "1,2", "y": "3"}'``, ``--check false`` ``--no-check``, and ``--best-of``
-    ``--best_of``.
+    ``--sweep.space '{"x": "1,2", "y": "3"}'``, ``--check false`` ``--no-check``, ``--best-of``
+    ``--best_of``, and ``--preflight`` ``--preflight.only``.
     """
     plain: list[str] = []
     rest = list(arguments)
     while rest:
         flag = _with_underscores(rest.pop(0), fields)
+        flag = "--preflight.only" if flag == "--preflight" else flag
         field = fields.get(flag.removeprefix("--"))
         values: list[str] = []
         if field is not None:

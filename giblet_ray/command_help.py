@@ -54,7 +54,8 @@ def _groups(
             groups.append((f"{prefix}{name}", field.annotation))
         else:
             own.append((f"{prefix}{name}", field))
-    own.sort(key=lambda setting: setting[0] in Job.model_fields)
+    for settings in (own, groups):
+        settings.sort(key=lambda setting: setting[0] in Job.model_fields)
     if own:
         title = (model.__doc__ or "").strip().partition("\n\n")[0]
         yield (f"{prefix[:-1]}: {title}" if prefix else "Settings:"), own

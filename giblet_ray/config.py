@@ -270,6 +270,31 @@ def train_and_time() -> str:
     return f"train-{datetime.now():%Y%m%d-%H%M%S}"
 
 
+class PreflightConfig(Group):
+    """Whether the job fits, said with numbers before anything is done."""
+
+    only: bool = False
+    """Say it, and stop: nothing is written, no GPU is booked. --preflight is short for it."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_switch_is_short_for_only(cls, given: Any) -> Any:
+        return {"only": given} if isinstance(given, bool) else given
+
+
+class TrainingPreflightConfig(PreflightConfig):
+    """Whether the job fits; in brief, it is said at the start of each training and sweep."""
+
+    force: bool = False
+    """Go on although what is surely needed does not fit."""
+
+    @model_validator(mode="after")
+    def _one_way_is_chosen(self) -> Self:
+        if self.only and self.force:
+            raise ValueError("stops, and --preflight.force goes on: give one of the two")
+        return self
+
+
 class Job(BaseSettings):
     """What every job takes."""
 
@@ -284,8 +309,7 @@ class Job(BaseSettings):
 
     config: str | None = Field(None, exclude=True)
     """YAML file (path or URI) with any of these settings; the command line wins over it."""
-    preflight: bool = Field(False, exclude=True)
-    """Say whether the job fits, with numbers, and stop: nothing is written, no GPU is booked."""
+    preflight: PreflightConfig = Field(PreflightConfig(), exclude=True)
     debug: bool = Field(False, exclude=True)
     """Show the traceback of an error."""
 
@@ -327,6 +351,9 @@ class TrainJob(Job):
     scaling: Annotated[ScalingConfig, Mark.FREE] = ScalingConfig()
     storage: Annotated[StorageConfig, Mark.FREE] = StorageConfig()
     tracking: Annotated[TrackingConfig, Mark.FREE] = TrackingConfig()
+    preflight: Annotated[TrainingPreflightConfig, Mark.FREE] = Field(
+        TrainingPreflightConfig(), exclude=True
+    )
 
 
 def sweep_and_time() -> str:

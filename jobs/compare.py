@@ -16,7 +16,7 @@ from giblet_ray.console import show, show_table
 
 def main(job: CompareJob) -> None:
     """Compare, show the runs, and say where the page is."""
-    if job.preflight:
+    if job.preflight.only:
         from giblet_ray.preflight.records import preflight_comparison
 
         preflight_comparison(job, show)

@@ -25,7 +25,7 @@ def main(job: DemoJob) -> None:
     given = ["--config", str(TRAINING), "--dataset", str(out / "dataset")]
     given += ["--name", f"demo-{job.seed}", "--storage.path", str(out / "runs")]
     training = parse_job(TrainJob, given)
-    if job.preflight:
+    if job.preflight.only:
         from giblet_ray.preflight.demo import preflight_demo
 
         preflight_demo(job, training, show)
@@ -33,6 +33,7 @@ def main(job: DemoJob) -> None:
     from giblet_ray.demo import make_demo
     from giblet_ray.demo.ceiling import share_of_ceiling
     from giblet_ray.precompute.precompute import precompute
+    from giblet_ray.preflight.brief import check_training
     from giblet_ray.training.trainer import fit
 
     show(f"1/3  film and scans: {out / 'source'}")
@@ -49,7 +50,7 @@ def main(job: DemoJob) -> None:
     )
     precompute(sources, show)
     show("3/3  training")
-    trained = fit(training, show)
+    trained = fit(training, show, check_training)
     reached, ceiling = share_of_ceiling(trained.best_location, files.ceiling_voxels)
     verdict = f"{reached:.4f} of at most {ceiling:.4f}: {reached / ceiling:.0%}"
     show_table("demo", {**trained.summary(), "mean r of noise ceiling": verdict})

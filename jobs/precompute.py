@@ -24,7 +24,7 @@ def main(job: PrecomputeJob) -> None:
     if job.check:
         check(job.out)
         return
-    if job.preflight:
+    if job.preflight.only:
         from giblet_ray.preflight.precompute import preflight_precompute
 
         preflight_precompute(job, show)

@@ -17,7 +17,7 @@ from giblet_ray.console import show, show_table
 
 def main(job: PredictJob) -> None:
     """Predict, and say what is where."""
-    if job.preflight:
+    if job.preflight.only:
         from giblet_ray.preflight.prediction import preflight_prediction
 
         preflight_prediction(job, show)

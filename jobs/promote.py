@@ -17,7 +17,7 @@ from giblet_ray.console import show, show_table
 
 def main(job: PromoteJob) -> None:
     """Promote, and say what replaced what."""
-    if job.preflight:
+    if job.preflight.only:
         from giblet_ray.preflight.records import preflight_promotion
 
         preflight_promotion(job, show)

@@ -16,15 +16,16 @@ from giblet_ray.console import show, show_table
 
 def main(job: TrainJob) -> None:
     """Train, and say where everything is."""
-    if job.preflight:
+    if job.preflight.only:
         from giblet_ray.preflight.training import preflight_training
 
         preflight_training(job, show)
         return
+    from giblet_ray.preflight.brief import check_training
     from giblet_ray.training.trainer import fit
 
     show(f"run {job.name}")
-    show_table("trained", fit(job, show).summary())
+    show_table("trained", fit(job, show, check_training).summary())
 
 
 if __name__ == "__main__":

@@ -18,15 +18,16 @@ from giblet_ray.console import show, show_table
 
 def main(job: TuneJob) -> None:
     """Search, and say what is best and where everything is."""
-    if job.preflight:
+    if job.preflight.only:
         from giblet_ray.preflight.sweep import preflight_sweep
 
         preflight_sweep(job, show)
         return
+    from giblet_ray.preflight.sweep import check_sweep
     from giblet_ray.tuning.sweep import sweep
 
     show(f"sweep {job.sweep.resume or job.name}")
-    swept = sweep(job, show)
+    swept = sweep(job, show, check_sweep)
     swept.print_table()
     show_table("best", swept.summary())
 

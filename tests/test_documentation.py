@@ -32,6 +32,7 @@ JOBS: dict[str, type[Job]] = {
     for path in (ROOT / "jobs").glob("*.py")
 }
 SETTINGS = {name for job in JOBS.values() for name, _ in setting_fields(job)}
+SETTINGS.add("preflight")  # short for preflight.only
 _MY_LAB = ROOT / "tests/support/my_lab"
 BEYOND_THIS_MACHINE = ("kubectl", "docker", "sudo", "ssh")
 

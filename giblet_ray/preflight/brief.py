@@ -1,4 +1,4 @@
-"""A few lines at the start of every training and sweep: counted, not measured."""
+"""A few lines at the start of every training and sweep: told by shapes alone, in no time."""
 
 from __future__ import annotations
 
@@ -20,13 +20,15 @@ from giblet_ray.preflight.placement import (
 from giblet_ray.preflight.report import Report
 from giblet_ray.preflight.size import StepSize, step_size
 
+_ON_TOP = "; what a step keeps for its backward pass comes on top: --preflight measures it"
+
 
 def check_training(
     job: TrainJob, data: DataView, use_gpu: bool, show: Callable[[str], None]
 ) -> None:
-    """Say in a few lines what a training needs; refuse one that cannot fit.
+    """Say in a few lines what a training needs at the least; refuse one that cannot fit.
 
-    Nothing is started and nothing read: memory is counted from the shapes.
+    Nothing is started and nothing read.
 
     Parameters
     ----------
@@ -42,26 +44,61 @@ def check_training(
     Raises
     ------
     InputError
-        If a worker needs more memory than the machines, or the GPUs, have.
+        If weights, gradients, optimizer and batches alone need more memory than the machines, or
+        the GPUs, have; unless forced.
     """
+    report = tell_training(job, data, use_gpu, show)
+    report.refuse(job.preflight.force)
+
+
+def tell_training(
+    job: TrainJob, data: DataView, use_gpu: bool, show: Callable[[str], None]
+) -> Report:
+    """Say what :func:`check_training` does; return what does not fit."""
     report = Report(show)
     cluster = look_at_cluster(look_at_gpus=False)
     size = step_size(job, data.values, len(data.scans), job.scaling.min_workers)
-    host = need_of_host(job, data, size, use_gpu)
-    cpus, gpus = job.scaling.cpus_per_worker, float(use_gpu)
     show(f"{size.parameters:,} parameters; checkpoints of {gigabytes(size.checkpoint)}")
-    workers = job.scaling.max_workers
-    memory = report.check(
-        lambda: check_host(cluster, workers, cpus, gpus, host.total, shared_bytes(data)),
-        remedy(job, size, host),
-    )
-    show(f"host memory (counted): {memory}")
+    host = need_of_host(job, data, size, use_gpu)
+    memory = check_host_memory(report, job, data, cluster, use_gpu, host, size)
+    show(f"host memory: {memory}{'' if use_gpu else _ON_TOP}")
     if use_gpu:
         gpu = need_of_gpu(job, data, size)
-        memory = report.check(lambda: check_gpu(cluster, cpus, gpu.total), remedy(job, size, gpu))
-        show(f"GPU memory (counted): {memory}")
-    show(f"{split_line(job, data)}; {place_line(job, cluster, gpus)}")
-    report.refuse()
+        show(f"GPU memory: {check_gpu_memory(report, job, cluster, gpu, size)}{_ON_TOP}")
+    show(f"{split_line(job, data)}; {place_line(job, cluster, float(use_gpu))}")
+    return report
+
+
+def check_host_memory(
+    report: Report,
+    job: TrainJob,
+    data: DataView,
+    cluster: Cluster,
+    use_gpu: bool,
+    need: Need,
+    size: StepSize,
+) -> str:
+    """Say how the workers fit their machines; note in the report if they do not."""
+    workers, cpus = job.scaling.max_workers, job.scaling.cpus_per_worker
+    return report.check(
+        lambda needed: check_host(
+            cluster, workers, cpus, float(use_gpu), needed, shared_bytes(data)
+        ),
+        need,
+        remedy(job, size, need),
+    )
+
+
+def check_gpu_memory(
+    report: Report, job: TrainJob, cluster: Cluster, need: Need, size: StepSize
+) -> str:
+    """Say how a worker fits the GPUs; note in the report if it does not."""
+    said = remedy(job, size, need)
+    if not cluster.gpus_were_seen:
+        need = Need({}, need.parts | need.estimates)
+    return report.check(
+        lambda needed: check_gpu(cluster, job.scaling.cpus_per_worker, needed), need, said
+    )
 
 
 def shared_bytes(data: DataView) -> int:
@@ -93,18 +130,13 @@ def need_of_gpu(job: TrainJob, data: DataView, size: StepSize) -> Need:
 
 def remedy(job: TrainJob, size: StepSize, need: Need) -> str:
     """Say what to change so that less is needed, by what takes most of it."""
-    activations = need.parts.get("activations", 0)
-    windows = size.rows * size.parts // job.data.window
-    if activations > 0.3 * need.total and windows > 2 * size.parts:
+    if size.activations > need.total / 2 and size.windows > 2 * size.parts:
         parts = 2 * size.parts
         return (
-            f"use --train.accumulation {parts}, which takes {gigabytes(activations / 2)} off, or a "
-            f"smaller --train.batch_size than {job.train.batch_size}"
+            f"use --train.accumulation {parts}, which takes {gigabytes(size.activations / 2)} off, "
+            f"or a smaller --train.batch_size than {job.train.batch_size}"
         )
-    return (
-        f"use a smaller --model.head_dim than {job.model.head_dim}, or fewer voxels "
-        "(--data.voxels): their product decides"
-    )
+    return "use a smaller model, or fewer voxels (--data.voxels)"
 
 
 def split_line(job: TrainJob, data: DataView) -> str:

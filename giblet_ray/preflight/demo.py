@@ -11,6 +11,7 @@ from giblet_ray.demo import make_demo
 from giblet_ray.parts.part import FilmFiles
 from giblet_ray.precompute.chosen import chosen_parts
 from giblet_ray.preflight.disk import disk_room
+from giblet_ray.preflight.need import Need
 from giblet_ray.preflight.report import Report
 
 _BYTES_PER_SECOND = 100_000
@@ -53,7 +54,10 @@ def preflight_demo(job: DemoJob, training: TrainJob, show: Callable[[str], None]
                 f"{training.train.epochs} epochs on {training.scaling.min_workers} workers; with "
                 "the rest, about 3 minutes on two cores"
             ),
-            "disk": report.check(lambda: disk_room(Storage.at(job.out), total, "--out")),
+            "disk": report.check(
+                lambda needed: disk_room(Storage.at(job.out), needed, "--out"),
+                Need({"data set": dataset}, {"the rest": total - dataset}),
+            ),
         },
     )
     report.conclude("nothing was made")

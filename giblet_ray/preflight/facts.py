@@ -1,6 +1,6 @@
 """What the data look like: shape and scale of each part, from a sample of row groups.
 
-Shapes: N rows of the sample, K codebooks, T frames per TR, V voxels.
+Shapes: N rows of the sample, K sequences of T symbols, V voxels.
 """
 
 from __future__ import annotations

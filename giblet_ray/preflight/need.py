@@ -11,39 +11,47 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from giblet_ray.preflight.size import StepSize
 
 LIBRARY_BYTES = 450 * 10**6
 """Private memory of a worker for Python, Ray, MLflow and PyTorch, once it computes. Measured."""
-_GPU_LIBRARY_BYTES = 10**9
-"""What CUDA's libraries take on the host besides. Not measured: there was no GPU."""
 _CUDA_BYTES = 10**9
-"""What the CUDA context and the workspaces of its libraries take of a GPU. Not measured."""
+"""An assumption: what CUDA takes, of the host for its libraries, of a GPU for its context."""
 _BATCH_BUFFERS = 5
 """Shares of a batch that a loader holds; see dataset/loader.py."""
 
 
 @dataclass(frozen=True)
 class Need:
-    """Bytes by what they are for, which are all held at the same moment.
+    """Bytes by what they are for.
 
     Attributes
     ----------
     parts : dict of str to int
-        What for, in words -> bytes.
+        What is surely held at one moment, by what for, in words.
+    estimates : dict of str to int
+        What may come on top: an upper bound, or an assumption.
     """
 
     parts: dict[str, int]
+    estimates: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def sure(self) -> int:
+        """Bytes without which nothing goes."""
+        return sum(self.parts.values())
 
     @property
     def total(self) -> int:
         """All together."""
-        return sum(self.parts.values())
+        return self.sure + sum(self.estimates.values())
 
     def __str__(self) -> str:
-        return " + ".join(f"{name} {gigabytes(n)}" for name, n in self.parts.items())
+        return " + ".join(
+            f"{name} {gigabytes(n)}" for name, n in (self.parts | self.estimates).items()
+        )
 
 
 def host_need(size: StepSize, ranks: int, use_gpu: bool, streamed: int = 0) -> Need:
@@ -63,20 +71,22 @@ def host_need(size: StepSize, ranks: int, use_gpu: bool, streamed: int = 0) -> N
         Bytes of rows that wait in the worker for their batch.
     """
     held = {"weights": size.weights}
-    libraries = LIBRARY_BYTES
+    estimates = {}
     if use_gpu:
-        libraries += _GPU_LIBRARY_BYTES
+        estimates["CUDA (assumed)"] = _CUDA_BYTES
     else:
         held["gradients"] = size.gradients + _second_gradient(size, ranks)
-        held |= {"optimizer": size.optimizer, "activations": size.activations}
-    batches = _BATCH_BUFFERS * size.share + size.normalisation
+        held["optimizer"] = size.optimizer
+        if size.activations:
+            estimates["activations"] = size.activations
+    held["batches"] = _BATCH_BUFFERS * size.share + size.normalisation
     if streamed:
         held["streamed rows"] = streamed
-    return Need({**held, "batches": batches, "libraries": libraries})
+    return Need({**held, "libraries": LIBRARY_BYTES}, estimates)
 
 
 def gpu_need(size: StepSize, ranks: int, bf16: bool, resident_bytes: int) -> Need:
-    """Return what a worker needs of its GPU's memory; computed, never measured here.
+    """Return what a worker needs of its GPU's memory.
 
     Parameters
     ----------
@@ -85,24 +95,23 @@ def gpu_need(size: StepSize, ranks: int, bf16: bool, resident_bytes: int) -> Nee
     ranks : int
         Workers that share a batch.
     bf16 : bool
-        The forward pass computes in bfloat16: it keeps half the activations, and a copy of the
-        weights.
+        The forward pass computes in bfloat16: it is assumed to keep half the activations, and a
+        copy of the weights.
     resident_bytes : int
         Data that lives on the GPU.
     """
-    activations = size.activations
-    if bf16:
-        activations = activations // 2 + size.weights // 2
-    return Need(
-        {
-            "weights": size.weights,
-            "gradients": size.gradients + _second_gradient(size, ranks),
-            "optimizer": size.optimizer,
-            "activations": activations,
-            "data": resident_bytes + 2 * size.share + size.normalisation,
-            "CUDA": _CUDA_BYTES,
-        }
-    )
+    held = {
+        "weights": size.weights,
+        "gradients": size.gradients + _second_gradient(size, ranks),
+        "optimizer": size.optimizer,
+        "data": resident_bytes + 2 * size.share + size.normalisation,
+    }
+    estimates = {"CUDA (assumed)": _CUDA_BYTES}
+    if size.activations and bf16:
+        estimates["activations (assumed of bfloat16)"] = size.activations // 2 + size.weights // 2
+    elif size.activations:
+        estimates["activations"] = size.activations
+    return Need(held, estimates)
 
 
 def _second_gradient(size: StepSize, ranks: int) -> int:

@@ -20,7 +20,7 @@ _GPU_GB = {
     "T4": 15, "P4": 7, "P100": 16, "V100": 16, "A10G": 22, "L4": 22, "L40S": 44, "A100": 40,
     "A100-40G": 40, "A100-80G": 80, "H100": 80, "H200": 141, "B200": 180,
 }  # fmt: skip
-"""Memory of the GPUs that Ray knows by name; where a name has several sizes, the smaller."""
+"""An assumption, where no GPU was asked: its memory by Ray's name for it, the smallest there is."""
 _ACCELERATOR = "accelerator_type:"
 
 
@@ -38,6 +38,8 @@ class Machine:
         Bytes that Ray found free for processes and object store; None where unknown.
     gpu_memory : int or None
         Bytes of each GPU; None without GPU, or where unknown.
+    gpu_seen : bool
+        They are those that were free; else they are assumed, by the kind of GPU.
     count : int
         Machines like this one.
     reservable : int
@@ -49,6 +51,7 @@ class Machine:
     gpus: float
     memory: int | None
     gpu_memory: int | None
+    gpu_seen: bool = False
     count: int = 1
     reservable: int = 0
 
@@ -71,6 +74,11 @@ class Cluster:
         """Return how many workers there is room for in all, when nothing else runs."""
         machines = (*self.machines, *(self.growth if grown else ()))
         return sum(machine.count * machine.room(cpus, gpus) for machine in machines)
+
+    @property
+    def gpus_were_seen(self) -> bool:
+        """Whether the memory of all its GPUs is known, and none assumed."""
+        return all(each.gpu_seen for each in (*self.machines, *self.growth) if each.gpus)
 
     def hosts(self, cpus: float, gpus: float) -> list[Machine]:
         """Return the machines, present and to come, that have room for a worker at all."""
@@ -190,14 +198,17 @@ def check_gpu(cluster: Cluster, cpus: float, needed: int) -> str:
     if not known:
         return f"{gigabytes(needed)}; the GPUs' memory is not known"
     largest = max(known, key=lambda each: each.gpu_memory or 0)
-    share = f"{gigabytes(needed)} of {gigabytes(largest.gpu_memory or 0)} on {largest.name}"
-    if needed > (largest.gpu_memory or 0):
+    assumed = "" if largest.gpu_seen else " (assumed of its kind)"
+    memory = largest.gpu_memory or 0
+    share = f"{gigabytes(needed)} of {gigabytes(memory)}{assumed} on {largest.name}"
+    if needed > memory:
         raise InputError(f"GPU memory: a worker needs {share}")
     return share
 
 
 def _machine(name: str, has: dict[str, float], gpu_memory: int | None, count: int = 1) -> Machine:
     kinds = [key.removeprefix(_ACCELERATOR) for key in has if key.startswith(_ACCELERATOR)]
+    seen = gpu_memory is not None
     if gpu_memory is None and kinds and kinds[0] in _GPU_GB:
         gpu_memory = _GPU_GB[kinds[0]] * 10**9
     reservable = has.get("memory")
@@ -208,6 +219,7 @@ def _machine(name: str, has: dict[str, float], gpu_memory: int | None, count: in
         has.get("GPU", 0),
         None if memory is None else int(memory),
         gpu_memory if has.get("GPU") else None,
+        seen,
         count,
         int(reservable or 0),
     )

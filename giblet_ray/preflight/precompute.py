@@ -14,7 +14,7 @@ from giblet_ray.precompute import resume
 from giblet_ray.precompute.pipeline import cut_work, share_work, task_memory
 from giblet_ray.precompute.plan import make_plan
 from giblet_ray.preflight.disk import disk_room
-from giblet_ray.preflight.need import gigabytes
+from giblet_ray.preflight.need import Need, gigabytes
 from giblet_ray.preflight.report import Report
 from giblet_ray.progress import Progress
 
@@ -59,7 +59,8 @@ def preflight_precompute(job: PrecomputeJob, show: Callable[[str], None]) -> Non
             },
             "to be made": f"{len(missing):,} of {len(plan.units):,} files; the others are kept",
             "disk": report.check(
-                lambda: disk_room(storage, sum(unit.nbytes for unit in missing), "--out")
+                lambda needed: disk_room(storage, needed, "--out"),
+                Need({"shards": sum(unit.nbytes for unit in missing)}),
             ),
         },
     )
@@ -74,7 +75,9 @@ def preflight_precompute(job: PrecomputeJob, show: Callable[[str], None]) -> Non
             "cluster",
             {
                 "memory of a task": f"{gigabytes(needed)} at most",
-                "at a time": report.check(lambda: _places(sum(places), needed)),
+                "at a time": report.check(
+                    lambda needed: _places(sum(places), needed), Need({"a task": needed})
+                ),
             },
         )
     report.conclude("nothing was written")

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from giblet_ray.cluster import connect
-from giblet_ray.config import PredictJob
+from giblet_ray.config import PredictJob, TrainJob
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.prediction.folder import finished_predictions
 from giblet_ray.prediction.plan import make_plan
 from giblet_ray.preflight.disk import disk_room
-from giblet_ray.preflight.need import LIBRARY_BYTES, gigabytes
+from giblet_ray.preflight.need import LIBRARY_BYTES, Need, gigabytes
 from giblet_ray.preflight.placement import check_gpu, check_host, look_at_cluster
 from giblet_ray.preflight.report import Report
-from giblet_ray.preflight.size import FLOAT_BYTES, kept_per_row
+from giblet_ray.preflight.size import FLOAT_BYTES, measure_activations
 from giblet_ray.progress import Progress
 
 
@@ -43,12 +43,17 @@ def preflight_prediction(job: PredictJob, show: Callable[[str], None]) -> None:
     n_trs = sum(map(len, plan.spans))
     n_voxels = plan.predictions.value.shape[0]
     output = FLOAT_BYTES * n_trs * n_voxels + plan.space.file_bytes(n_trs)
-    model = plan.encoder.model
-    weights = sum(value.nbytes for value in model.state_dict().values())
-    frames = next((plan.dataset.value_type(part).shape[1] for part in ("codes", "mel")
-                   if part in plan.selection.parts), 0)  # fmt: skip
+    weights = sum(value.nbytes for value in plan.encoder.model.state_dict().values())
+    record = plan.encoder.record
+    settings = {group: record.config[group] for group in ("data", "model", "loss")}
+    one_tr = {**settings["data"], "window": 1}
+    batch = {"batch_size": job.batch_trs}
+    trained = TrainJob(dataset="", **{**settings, "data": one_tr}, train=batch)
     # More than is held at a time: inference keeps no activations.
-    batch = job.batch_trs * (kept_per_row(model, frames) + 2 * FLOAT_BYTES * n_voxels)
+    need = Need(
+        {"libraries": LIBRARY_BYTES, "predictions": FLOAT_BYTES * job.batch_trs * n_voxels},
+        {"a batch": measure_activations(trained, record.dataset.values, 1)},
+    )
     has_gpu = any(machine.gpus for machine in cluster.machines)
     use_gpu = has_gpu if job.use_gpu is None else job.use_gpu
     report = Report(show)
@@ -58,7 +63,9 @@ def preflight_prediction(job: PredictJob, show: Callable[[str], None]) -> None:
         {
             "TRs": f"{n_trs:,} of {len(plan.predictions.stimuli)} stimuli, {n_voxels:,} voxels",
             "to": finished,
-            "disk": report.check(lambda: disk_room(storage, output, "--out")),
+            "disk": report.check(
+                lambda needed: disk_room(storage, needed, "--out"), Need({}, {"files": output})
+            ),
         },
     )
     gpus = float(use_gpu)
@@ -66,14 +73,17 @@ def preflight_prediction(job: PredictJob, show: Callable[[str], None]) -> None:
     rows = {
         "weights": f"{gigabytes(weights)}, once per machine",
         "memory": report.check(
-            lambda: check_host(cluster, places, 1, gpus, LIBRARY_BYTES + batch, weights),
+            lambda needed: check_host(cluster, places, 1, gpus, needed, weights),
+            need,
             "use a smaller --batch_trs",
         ),
         "at a time": f"up to {places} batches of {job.batch_trs} TRs",
     }
     if use_gpu:
         rows["GPU"] = report.check(
-            lambda: check_gpu(cluster, 1, weights + batch), "use a smaller --batch_trs"
+            lambda needed: check_gpu(cluster, 1, weights + needed),
+            Need({}, need.parts | need.estimates),
+            "use a smaller --batch_trs",
         )
     report.add("cluster", rows)
     report.conclude("nothing was written")

@@ -8,7 +8,6 @@ it learns is thrown away.
 from __future__ import annotations
 
 import importlib
-import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,22 +19,18 @@ import ray
 import torch
 import torch.distributed as dist
 from ray.exceptions import ActorDiedError
-from torch.autograd.graph import saved_tensors_hooks
 
 from giblet_ray.config import TrainJob
 from giblet_ray.dataset.loader import Loader
-from giblet_ray.dataset.normalise import Normalisation
 from giblet_ray.dataset.order import OrderedWindows
 from giblet_ray.dataset.view import DataView
 from giblet_ray.dataset.windows import Windows
 from giblet_ray.errors import InputError
-from giblet_ray.models.build import build_encoder
 from giblet_ray.preflight.brief import streamed_bytes
 from giblet_ray.preflight.overfit import Overfit, overfit
 from giblet_ray.preflight.sample import Sample, SampleLoader
 from giblet_ray.training.identity import new_order, run_record
 from giblet_ray.training.loop import BareLink, train
-from giblet_ray.training.step import LossTotals, Ranks, Scores
 
 _STEPS = 3
 _EPOCHS = 2
@@ -60,8 +55,6 @@ class Rehearsal:
     peak_bytes : int
         The most that it held while training; and as many streamed rows as a training holds, which
         are more than a sample has.
-    activation_bytes : int
-        What the forward pass and the loss of one batch kept for the backward pass.
     step_seconds, evaluation_seconds, checkpoint_seconds : float
         Of one optimizer step, one batch of held-out windows, one checkpoint.
     checkpoint_bytes : int
@@ -71,7 +64,6 @@ class Rehearsal:
     """
 
     peak_bytes: int
-    activation_bytes: int
     step_seconds: float
     evaluation_seconds: float
     checkpoint_seconds: float
@@ -156,50 +148,14 @@ class _Rehearsing:
         order = run.order.model_copy(update={"windows": len(windows), "streamed": None})
         ordered = OrderedWindows(windows, held_out, np.zeros(len(windows), int), order)
         train(_shortened(job), run, ordered, loader, normalisation, link)
-        part = math.ceil(size / (ranks * job.train.accumulation))
-        kept = kept_bytes(job, data, loader, _repeated(sample.train, part), normalisation)
         return Rehearsal(
             peak_bytes=int(link.metrics["memory/host_peak_bytes"]) + streamed_bytes(job, data),
-            activation_bytes=kept,
             step_seconds=link.metrics["train/seconds"] / _STEPS,
             evaluation_seconds=link.evaluation_seconds,
             checkpoint_seconds=link.checkpoint_seconds,
             checkpoint_bytes=link.checkpoint_bytes,
             overfit=overfit(job, data, loader, sample.train, normalisation),
         )
-
-
-def kept_bytes(
-    job: TrainJob,
-    data: DataView,
-    loader: Loader,
-    windows: Windows,
-    normalisation: Normalisation,
-) -> int:
-    """Return the bytes that forward pass and loss keep for the backward pass, parameters aside.
-
-    Tensors that share their memory are counted once.
-    """
-    device = torch.device("cpu")
-    at_once = job.train.model_copy(update={"accumulation": 1, "precision": "fp32"})
-    job = job.model_copy(update={"train": at_once})
-    model = build_encoder(job.model, job.data, data.values, data.n_units)
-    kept = {parameter.untyped_storage()._cdata: 0 for parameter in model.parameters()}
-    alive = []  # so that no address is used twice
-
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage._cdata not in kept:
-            kept[storage._cdata] = storage.nbytes()
-            alive.append(storage)
-        return tensor
-
-    ranks = Ranks(model, 1, device, job.model.batch_norm == "frozen")
-    (batch,) = loader.batches([windows])
-    with saved_tensors_hooks(keep, lambda tensor: tensor):
-        scores = Scores(normalisation, job, device)
-        scores.backward(ranks, batch, len(windows), LossTotals({}, device))
-    return sum(kept.values())
 
 
 def _shortened(job: TrainJob) -> TrainJob:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from giblet_ray.errors import InputError
+from giblet_ray.preflight.need import Need
 
 
 @dataclass
@@ -16,12 +17,13 @@ class Report:
     ----------
     show : callable
         Takes each line that the user should see.
-    problems : list of str
-        What does not fit, each with what to change.
+    problems, doubts : list of str
+        What does not fit, and what may not, each with what to change.
     """
 
     show: Callable[[str], None]
     problems: list[str] = field(default_factory=list)
+    doubts: list[str] = field(default_factory=list)
 
     def add(self, title: str, rows: Mapping[str, str]) -> None:
         """Show a section."""
@@ -30,28 +32,53 @@ class Report:
         for name, value in rows.items():
             self.show(f"  {name:<{width}}  {value}")
 
-    def check(self, say: Callable[[], str], remedy: str = "") -> str:
-        """Return what `say` says; an InputError of its is noted as a problem, with a remedy."""
+    def check(self, fits: Callable[[int], str], need: Need, remedy: str = "") -> str:
+        """Return what `fits` says of the bytes that are needed.
+
+        An InputError of its is noted: as a problem where it is raised of what is surely needed
+        too, else as a doubt.
+        """
         try:
-            return say()
+            return fits(need.total)
         except InputError as error:
-            self.problems.append(f"{error}; {remedy}" if remedy else str(error))
-            return f"does not fit: {error}"
+            noted, verdict = self.doubts, "may not fit"
+            try:
+                fits(need.sure)
+            except InputError:
+                noted, verdict = self.problems, "does not fit"
+            noted.append(f"{error}; {remedy}" if remedy else str(error))
+            return f"{verdict}: {error}"
 
     def conclude(self, said: str) -> None:
-        """Say that all fits, or raise as :meth:`refuse` does."""
-        self.refuse()
-        self.show(f"\nfits: {said}")
-
-    def refuse(self) -> None:
-        """Raise what does not fit, if there is anything.
+        """Say whether all fits.
 
         Raises
         ------
         InputError
             For the first problem; it says whether there are more.
         """
+        self._raise("")
+        fits = f"may not fit: {self.doubts[0]}{_more(self.doubts)}; " if self.doubts else "fits: "
+        self.show(f"\n{fits}{said}")
+
+    def refuse(self, force: bool) -> None:
+        """End a job that is about to start if something does not fit; say so if it is forced.
+
+        Raises
+        ------
+        InputError
+            Unless forced; as :meth:`conclude` does.
+        """
+        if force:
+            for problem in self.problems:
+                self.show(f"forced: does not fit: {problem}")
+        else:
+            self._raise("; --preflight.force goes on all the same")
+
+    def _raise(self, remedy: str) -> None:
         if self.problems:
-            more = len(self.problems) - 1
-            rest = f" (and {more} more)" if more else ""
-            raise InputError(f"does not fit: {self.problems[0]}{rest}")
+            raise InputError(f"does not fit: {self.problems[0]}{_more(self.problems)}{remedy}")
+
+
+def _more(notes: list[str]) -> str:
+    return f" (and {len(notes) - 1} more)" if len(notes) > 1 else ""

@@ -1,29 +1,33 @@
-"""How large a model and its training step are, counted without allocating anything.
+"""How large a model and its training step are, whatever the model: nothing is allocated.
 
-Shapes: B rows (TRs) of one backward pass of one rank, P parameters, V voxels, S scans.
+Weights and what belongs to them are told by their shapes. What a step keeps for its backward pass
+is measured: the training's own step runs on tensors that have shapes and no memory.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
+from torch.autograd.graph import saved_tensors_hooks
 from torch.overrides import TorchFunctionMode
 
 from giblet_ray.config import TrainJob
+from giblet_ray.dataset.loader import Batch
+from giblet_ray.dataset.normalise import Normalisation
 from giblet_ray.dataset.schema import ValueType
+from giblet_ray.dataset.windows import Windows
 from giblet_ray.models.build import build_encoder
-from giblet_ray.models.encoder import MultimodalEncoder
+from giblet_ray.training.step import LossTotals, Ranks, Scores
 
 FLOAT_BYTES = 4
-_LAST = "bottleneck_to_voxels.4"
-_LOSS_COPIES = 6
-"""Arrays (B, V) that the loss keeps for its gradient: BOLD and prediction, each as they are and
-about their means, their difference, and the BOLD as read."""
+_SHAPES = torch.device("meta")
 
 
 @dataclass(frozen=True)
@@ -33,22 +37,23 @@ class StepSize:
     Attributes
     ----------
     parameters : int
-        P, a number and not bytes.
+        A number and not bytes.
     weights : int
-        Parameters and BatchNorm statistics.
+        Parameters and buffers.
     gradients, optimizer : int
         One number per parameter, and AdamW's two.
     largest : int
         The largest parameter: where gradients are added to others (of other parts), or copied to
         where ranks reduce them, there are for a moment two of it.
-    activations : int
-        What the forward pass and the loss keep for the backward pass of one accumulated part.
-    rows, parts : int
-        Rows that a rank computes at a time, and accumulated parts of its share of a batch.
+    windows, parts : int
+        A rank's share of a batch, and the accumulated parts that it is computed in.
     share : int
-        Bytes of a rank's share of a batch, as it lies on disk.
+        Bytes of that share, as it lies on disk.
     normalisation : int
         Mean and standard deviation per scan and voxel.
+    activations : int
+        What the forward pass and the loss keep for the backward pass of one part; 0 where it was
+        not measured.
     """
 
     parameters: int
@@ -56,11 +61,11 @@ class StepSize:
     gradients: int
     optimizer: int
     largest: int
-    activations: int
-    rows: int
+    windows: int
     parts: int
     share: int
     normalisation: int
+    activations: int = 0
 
     @property
     def checkpoint(self) -> int:
@@ -69,7 +74,7 @@ class StepSize:
 
 
 def step_size(job: TrainJob, values: Mapping[str, ValueType], n_scans: int, ranks: int) -> StepSize:
-    """Count what a training step holds; the model is made of shapes alone, without memory.
+    """Return what a training step holds but for its activations; it takes no time.
 
     Parameters
     ----------
@@ -82,68 +87,90 @@ def step_size(job: TrainJob, values: Mapping[str, ValueType], n_scans: int, rank
     ranks : int
         Workers that share a batch.
     """
-    (n_voxels,) = values["bold"].shape
+    model = _shapes_of_model(job, values)
+    sizes = [parameter.nbytes for parameter in model.parameters()]
     windows = math.ceil(job.train.batch_size / ranks)
-    parts = job.train.accumulation
-    rows = math.ceil(windows / parts) * job.data.window
-    with torch.device("meta"), _Undrawn():
-        model = build_encoder(job.model, job.data, values, n_voxels)
-    n_parameters = model.get_parameter_count()["total"]
-    buffers = sum(buffer.nbytes for buffer in model.buffers())
-    voxels = FLOAT_BYTES * rows * n_voxels
     return StepSize(
-        parameters=n_parameters,
-        weights=FLOAT_BYTES * n_parameters + buffers,
-        gradients=FLOAT_BYTES * n_parameters,
-        optimizer=2 * FLOAT_BYTES * n_parameters,
-        largest=FLOAT_BYTES * max(each.numel() for each in model.parameters()),
-        activations=rows * kept_per_row(model, _audio_frames(values)) + _LOSS_COPIES * voxels,
-        rows=rows,
-        parts=parts,
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        weights=sum(sizes) + sum(buffer.nbytes for buffer in model.buffers()),
+        gradients=sum(sizes),
+        optimizer=2 * sum(sizes),
+        largest=max(sizes),
+        windows=windows,
+        parts=job.train.accumulation,
         share=windows * job.data.window * sum(kind.nbytes for kind in values.values()),
-        normalisation=2 * FLOAT_BYTES * n_scans * n_voxels,
+        normalisation=2 * FLOAT_BYTES * n_scans * values["bold"].shape[0],
     )
 
 
-def _audio_frames(values: Mapping[str, ValueType]) -> int:
-    return next((values[part].shape[1] for part in ("codes", "mel") if part in values), 0)
+def measure_activations(job: TrainJob, values: Mapping[str, ValueType], ranks: int) -> int:
+    """Return the bytes that one part of a rank's batch keeps for its backward pass, in float32.
 
-
-def kept_per_row(model: MultimodalEncoder, audio_frames: int) -> int:
-    """Return the bytes that the forward pass of one row keeps for the backward pass, in float32.
-
-    After a convolution or linear layer, BatchNorm keeps what comes in and ReLU what goes out;
-    dropout keeps its mask, and the layer after it what dropout gives. Inputs are kept too.
+    The first call takes a second or two: PyTorch loads its compiler to tell some shapes.
 
     Parameters
     ----------
-    model : MultimodalEncoder
-        Of which only the layers are looked at.
-    audio_frames : int
-        Frames of audio per TR.
+    job, values, ranks
+        As :func:`step_size` takes them.
     """
-    numbers = masks = 0
-    height, width = model.video_height, model.video_width
-    for name, layer in model.named_modules():
-        if isinstance(layer, nn.Conv2d):
-            if not numbers:
-                numbers += layer.in_channels * height * width
-            height, width = math.ceil(height / 2), math.ceil(width / 2)
-            numbers += 2 * layer.out_channels * height * width
-        elif isinstance(layer, nn.Conv1d):
-            numbers += 2 * layer.out_channels * audio_frames
-        elif isinstance(layer, nn.Linear) and name != _LAST:
-            numbers += 3 * layer.out_features
-            masks += layer.out_features
-    if model.audio_encoder is not None:
-        channels = model.audio_mels
-        if model.use_encodec:
-            channels = model.audio_codebooks * model.embed_dim
-            numbers += 2 * model.audio_codebooks * audio_frames  # codes, in eight bytes each
-        numbers += channels * audio_frames
-    if model.text_encoder is not None:
-        numbers += model.text_dim
-    return FLOAT_BYTES * numbers + masks
+    n = math.ceil(job.train.batch_size / (ranks * job.train.accumulation))
+    shape, first = (n, job.data.window), np.zeros(n, np.int32)
+    with _SHAPES:
+        rows = {
+            name: torch.empty((*shape, *kind.shape), dtype=getattr(torch, kind.dtype))
+            for name, kind in values.items()
+        }
+        exists = torch.ones(shape, dtype=torch.bool)
+    batch = Batch(
+        rows,
+        exists,
+        Windows(first, first, np.full(n, job.data.window, np.int32)),
+    )
+    (n_voxels,) = values["bold"].shape
+    ones_SV = np.ones((1, n_voxels), np.float32)
+    normalisation = Normalisation((), ones_SV, ones_SV, np.ones(n_voxels, bool), 0)
+    return kept_by_step(job, _shapes_of_model(job, values), batch, normalisation, _SHAPES)
+
+
+def kept_by_step(
+    job: TrainJob,
+    model: nn.Module,
+    batch: Batch,
+    normalisation: Normalisation,
+    device: torch.device,
+) -> int:
+    """Run forward pass, loss and backward pass of a batch; return the bytes kept between them.
+
+    Tensors that share their memory are counted once, parameters not at all.
+    """
+    at_once = job.train.model_copy(update={"accumulation": 1, "precision": "fp32"})
+    scores = Scores(normalisation, job.model_copy(update={"train": at_once}), device)
+    ranks = Ranks(model, 1, device, job.model.batch_norm == "frozen")
+    with _kept(model) as kept:
+        scores.backward(ranks, batch, len(batch.windows), LossTotals({}, device))
+    return sum(kept.values())
+
+
+@contextmanager
+def _kept(model: nn.Module) -> Iterator[dict[int, int]]:
+    kept = {parameter.untyped_storage()._cdata: 0 for parameter in model.parameters()}
+    alive = []  # so that no address is used twice
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in kept:
+            kept[storage._cdata] = storage.nbytes()
+            alive.append(storage)
+        return tensor
+
+    with saved_tensors_hooks(keep, lambda tensor: tensor):
+        yield kept
+
+
+def _shapes_of_model(job: TrainJob, values: Mapping[str, ValueType]) -> nn.Module:
+    """Make a run's model of shapes alone, without memory."""
+    with _SHAPES, _Undrawn():
+        return build_encoder(job.model, job.data, values, values["bold"].shape[0])
 
 
 class _Undrawn(TorchFunctionMode):

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from giblet_ray.cluster import connect
 from giblet_ray.config import TrainJob, TuneJob
 from giblet_ray.console import duration
 from giblet_ray.dataset.reader import Dataset
 from giblet_ray.dataset.residence import place_data
-from giblet_ray.errors import InputError
+from giblet_ray.dataset.schema import ValueType
 from giblet_ray.evaluation.score import Score
-from giblet_ray.preflight.brief import check_training, need_of_host, shared_bytes
-from giblet_ray.preflight.need import gigabytes, host_need
+from giblet_ray.preflight.brief import need_of_host, shared_bytes, tell_training
+from giblet_ray.preflight.need import Need, gigabytes, host_need
 from giblet_ray.preflight.placement import check_host, look_at_cluster
 from giblet_ray.preflight.report import Report
-from giblet_ray.preflight.size import step_size
+from giblet_ray.preflight.size import measure_activations, step_size
 from giblet_ray.preflight.training import epoch_seconds, examine
 from giblet_ray.progress import Progress
 from giblet_ray.training.data import plan_data
@@ -53,7 +54,8 @@ def preflight_sweep(job: TuneJob, show: Callable[[str], None]) -> None:
         use_gpu = choose_gpu(job)
         at_a_time = fitting_trials(job, use_gpu)
         cluster = look_at_cluster(look_at_gpus=use_gpu)
-        largest, smallest = (_extreme(job, space, dataset, which) for which in (max, min))
+        progress.doing = "measuring trials"
+        smallest, largest = _extremes(job, space, dataset, measure_activations)
         ranks = job.scaling.max_workers
         trial, small = with_settings(job, largest), with_settings(job, smallest)
         data = place_data(plan_data(trial, dataset), job.data.residence, use_gpu)
@@ -72,9 +74,9 @@ def preflight_sweep(job: TuneJob, show: Callable[[str], None]) -> None:
         },
     )
     step = step_size(trial, data.values, len(data.scans), ranks)
-    needed = need_of_host(trial, data, step, use_gpu).total
+    need = need_of_host(trial, data, step, use_gpu)
     if rehearsal is not None and not use_gpu:
-        needed = rehearsal.peak_bytes
+        need = Need({"a worker": rehearsal.peak_bytes})
     gpus = (job.sweep.gpus_per_trial if ranks == 1 else 1) if use_gpu else 0.0
     cpus, workers = job.scaling.cpus_per_worker, at_a_time * ranks
     trials = Search(space, job.sweep, Score(job.train.score)).n_trials
@@ -83,12 +85,11 @@ def preflight_sweep(job: TuneJob, show: Callable[[str], None]) -> None:
     rows = {
         "trials": f"{trials:,} of {each} epochs; {at_a_time} at a time",
         "memory": report.check(
-            lambda: (
-                check_host(cluster, workers, cpus, gpus, needed, shared_bytes(data))
-                + f" (all {at_a_time} the largest; data of {gigabytes(widest.n_bytes)} are shared)"
-            ),
+            lambda needed: check_host(cluster, workers, cpus, gpus, needed, shared_bytes(data)),
+            need,
             "or a smaller --sweep.max_concurrent",
-        ),
+        )
+        + f" (all {at_a_time} the largest; data of {gigabytes(widest.n_bytes)} are shared)",
         "epochs": f"{epochs:,} in all at most; scheduler {job.sweep.scheduler} stops some earlier",
     }
     if rehearsal is not None:
@@ -121,40 +122,46 @@ def check_sweep(
     Raises
     ------
     InputError
-        If not even the smallest trial fits the machines, or the GPUs.
+        If not even the smallest trial fits the machines, or the GPUs; unless forced.
     """
 
-    def check(settings: Settings, show: Callable[[str], None]) -> None:
+    def tell(settings: Settings, show: Callable[[str], None]) -> Report:
         trial = with_settings(job, settings)
         data = place_data(plan_data(trial, dataset), job.data.residence, use_gpu)
-        check_training(trial, data, use_gpu, show)
+        return tell_training(trial, data, use_gpu, show)
 
-    check(_extreme(job, space, dataset, min), lambda line: None)
-    largest = _extreme(job, space, dataset, max)
+    smallest, largest = _extremes(job, space, dataset)
+    report = tell(smallest, lambda line: None)
+    report.show = show
+    report.refuse(job.preflight.force)
     show(f"the largest trial: {_shown(largest)}")
-    try:
-        check(largest, show)
-    except InputError as error:
-        show(f"note: trials as large as that will fail: {error}")
+    for problem in tell(largest, show).problems:
+        show(f"note: trials as large as that will fail: {problem}")
 
 
-def _extreme(
-    job: TuneJob, space: Space, dataset: Dataset, which: Callable[[list[int]], int]
-) -> Settings:
-    """Return the value of each setting with which a trial needs most (or least) memory."""
+def _extremes(
+    job: TuneJob,
+    space: Space,
+    dataset: Dataset,
+    activations: Callable[[TrainJob, Mapping[str, ValueType], int], int] = lambda *trial: 0,
+) -> tuple[Settings, Settings]:
+    """Return the value of each setting with which a trial needs least memory, and most."""
+    ranks = job.scaling.max_workers
 
     def need(settings: Settings) -> int:
-        trial: TrainJob = with_settings(job, settings)
+        trial = with_settings(job, settings)
         values = plan_data(trial, dataset).values
-        size = step_size(trial, values, 1, job.scaling.max_workers)
-        return host_need(size, job.scaling.max_workers, use_gpu=False).total
+        kept = activations(trial, values, ranks)
+        size = replace(step_size(trial, values, 1, ranks), activations=kept)
+        return host_need(size, ranks, use_gpu=False).total
 
-    chosen: Settings = {}
+    least: Settings = {}
+    most: Settings = {}
     for name, domain in space.items():
         points = domain.points(2)
         needs = [need({name: value}) for value in points]
-        chosen[name] = points[needs.index(which(needs))]
-    return chosen
+        least[name], most[name] = (points[needs.index(which(needs))] for which in (min, max))
+    return least, most
 
 
 def _shown(settings: Settings) -> str:

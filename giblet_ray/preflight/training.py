@@ -14,21 +14,21 @@ from giblet_ray.dataset.storage import Storage
 from giblet_ray.dataset.view import DataView
 from giblet_ray.dataset.windows import rank_part
 from giblet_ray.preflight.brief import (
+    check_gpu_memory,
+    check_host_memory,
     need_of_gpu,
     need_of_host,
     place_line,
-    remedy,
-    shared_bytes,
 )
 from giblet_ray.preflight.disk import disk_room
 from giblet_ray.preflight.facts import describe_parts, describe_split
 from giblet_ray.preflight.need import Need, gigabytes
-from giblet_ray.preflight.placement import Cluster, check_gpu, check_host, look_at_cluster
+from giblet_ray.preflight.placement import Cluster, look_at_cluster
 from giblet_ray.preflight.rehearsal import Rehearsal, rehearse
 from giblet_ray.preflight.report import Report
 from giblet_ray.preflight.sample import choose_sample
 from giblet_ray.preflight.schedule import describe_schedule
-from giblet_ray.preflight.size import StepSize, step_size
+from giblet_ray.preflight.size import StepSize, measure_activations, step_size
 from giblet_ray.progress import Progress
 from giblet_ray.training.data import plan_data
 from giblet_ray.training.identity import check_batch, new_order
@@ -94,26 +94,27 @@ def examine(
     report.add("data", describe_parts(data, sample, tables, normalisation))
     report.add("split", describe_split(data, job.data.split))
 
-    step = step_size(job, data.values, len(data.scans), ranks)
+    progress.doing = "measuring a step"
+    kept = measure_activations(job, data.values, ranks)
+    step = replace(step_size(job, data.values, len(data.scans), ranks), activations=kept)
     on_cpu = need_of_host(job, data, step, use_gpu=False)
     rehearsal = None
     if on_cpu.total <= max(machine.reservable for machine in cluster.machines):
         progress.doing = f"rehearsing a few steps, as soon as {cpus:g} CPU is free"
         rehearsal = rehearse(job, data, sample, tables, ranks, on_cpu.total)
-        step = replace(step, activations=rehearsal.activation_bytes)
     report.add("memory", _memory(job, data, use_gpu, cluster, report, step, rehearsal))
     storage = Storage.at(job.storage.path)
     checkpoint = rehearsal.checkpoint_bytes if rehearsal else step.checkpoint
-    needed = _KEPT_CHECKPOINTS * checkpoint
+    room = report.check(
+        lambda needed: disk_room(storage, needed, "--storage.path"),
+        Need({"checkpoints": _KEPT_CHECKPOINTS * checkpoint}),
+    )
     report.add(
         "cluster",
         {
             "workers": place_line(job, cluster, gpus),
             "data": f"{gigabytes(data.n_bytes)}, {data.residence}: {data.reason}",
-            "checkpoint": (
-                f"{gigabytes(checkpoint)}, up to {_KEPT_CHECKPOINTS} at a time: "
-                + report.check(lambda: disk_room(storage, needed, "--storage.path"))
-            ),
+            "checkpoint": (f"{gigabytes(checkpoint)}, up to {_KEPT_CHECKPOINTS} at a time: {room}"),
         },
     )
     if rehearsal is not None:
@@ -131,30 +132,22 @@ def _memory(
     rehearsal: Rehearsal | None,
 ) -> dict[str, str]:
     """Compare what workers need with what there is."""
-    cpus, gpus = job.scaling.cpus_per_worker, float(use_gpu)
-    host = need_of_host(job, data, size, use_gpu)
+    host, how = need_of_host(job, data, size, use_gpu), "counted"
+    counted = str(host)
     if rehearsal is not None and not use_gpu:
-        measured = rehearsal.peak_bytes - (host.total - host.parts["libraries"])
-        host = Need({**host.parts, "libraries": measured})
-    how = "measured in a rehearsal" if rehearsal and not use_gpu else "counted, not measured"
+        host, how = Need({"a worker": rehearsal.peak_bytes}), "measured in a rehearsal"
+        counted = f"{counted} were counted"
     rows = {
         "parameters": f"{size.parameters:,}",
-        "host, per worker": f"{gigabytes(host.total)} ({how}): {host}",
-        "host": report.check(
-            lambda: check_host(
-                cluster, job.scaling.max_workers, cpus, gpus, host.total, shared_bytes(data)
-            ),
-            remedy(job, size, host),
-        ),
+        "host, per worker": f"{gigabytes(host.total)} ({how}): {counted}",
+        "host": check_host_memory(report, job, data, cluster, use_gpu, host, size),
     }
     if use_gpu or job.scaling.use_gpu is None:
         gpu = need_of_gpu(job, data, size)
-        rows["GPU, per worker"] = f"{gigabytes(gpu.total)} (counted, not measured): {gpu}"
+        rows["GPU, per worker"] = f"{gigabytes(gpu.total)} (counted): {gpu}"
         rows["GPU"] = "none in the cluster now: training is on CPUs, unless --scaling.use_gpu true"
     if use_gpu:
-        rows["GPU"] = report.check(
-            lambda: check_gpu(cluster, cpus, gpu.total), remedy(job, size, gpu)
-        )
+        rows["GPU"] = check_gpu_memory(report, job, cluster, gpu, size)
     return rows
 
 

@@ -80,7 +80,7 @@ class _Candidate:
 def promote(job: PromoteJob, show: Callable[[str], None]) -> Promotion:
     """Make a run's best model the one that an alias names.
 
-    With ``job.preflight``, say what would be done, and do nothing.
+    With ``job.preflight.only``, say what would be done, and do nothing.
 
     A run whose model is not in MLflow yet has it logged from its best checkpoint first. What is
     promoted already stays as it is.
@@ -125,7 +125,7 @@ def _promote(
         raise InputError(f"run {run.name} {doubt}; --force promotes it all the same")
     if doubt is not None:
         show(f"forced: run {run.name} {doubt}")
-    if job.preflight:
+    if job.preflight.only:
         return Promotion(uri, "a new one", run, candidate.record, replaced, changed=True)
     model_id = candidate.kept
     if isinstance(model_id, Checkpoint):

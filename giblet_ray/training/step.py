@@ -21,7 +21,6 @@ from giblet_ray.dataset.windows import Windows, equal_length_batches, rank_part
 from giblet_ray.errors import InputError
 from giblet_ray.evaluation.metrics import VoxelMetrics, VoxelSums
 from giblet_ray.evaluation.score import VAL_PEARSON
-from giblet_ray.models.encoder import MultimodalEncoder
 from giblet_ray.models.inputs import encoder_inputs, z_score
 from giblet_ray.training.loss import EncodingLoss
 
@@ -31,7 +30,7 @@ class Ranks:
 
     Parameters
     ----------
-    model : MultimodalEncoder
+    model : nn.Module
         On its device, with the same weights on every rank.
     world_size : int
         Ranks.
@@ -43,7 +42,7 @@ class Ranks:
 
     def __init__(
         self,
-        model: MultimodalEncoder,
+        model: nn.Module,
         world_size: int,
         device: torch.device,
         frozen_batch_norm: bool,
@@ -88,10 +87,11 @@ class Scores:
     def __init__(self, normalisation: Normalisation, job: TrainJob, device: torch.device) -> None:
         self._mean_SV = torch.tensor(normalisation.mean_SV, device=device)
         self._std_SV = torch.tensor(normalisation.std_SV, device=device)
-        self._valid_V = torch.tensor(normalisation.valid_V, device=device)
-        self._loss = EncodingLoss(self._valid_V, job.loss.correlation_weight)
+        valid_V = torch.tensor(normalisation.valid_V)  # counted here, also for a device of shapes
+        self._loss = EncodingLoss(valid_V, job.loss.correlation_weight).to(device)
+        self._valid_V = self._loss.valid_V
         self._job, self._device = job, device
-        self._autocast = use_bf16(job.train.precision, device)
+        self._bf16 = use_bf16(job.train.precision, device)
 
     def _predict(self, model: nn.Module, batch: Batch, part: slice) -> tuple[Tensor, Tensor]:
         """Return prediction and z-scored BOLD, (rows, voxels) each, of some of the windows."""
@@ -99,7 +99,8 @@ class Scores:
         scan = torch.from_numpy(batch.windows.scan[part]).to(self._device)
         target = z_score(values["bold"], scan, self._mean_SV, self._std_SV, self._valid_V)
         inputs = encoder_inputs(values, self._job.model.audio_codebooks)
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._autocast):
+        device = self._device.type
+        with torch.autocast(device, torch.bfloat16) if self._bf16 else nullcontext():
             _, prediction = model(*inputs, return_voxels=True)
         return prediction.float(), target
 

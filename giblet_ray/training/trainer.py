@@ -25,7 +25,6 @@ from giblet_ray.dataset.view import DataView
 from giblet_ray.environment import cluster_address
 from giblet_ray.errors import InputError
 from giblet_ray.evaluation.score import VAL_PEARSON, Score
-from giblet_ray.preflight.brief import check_training
 from giblet_ray.progress import Progress
 from giblet_ray.settings import flat_settings
 from giblet_ray.tracking.finish import RunEnd
@@ -38,6 +37,8 @@ from giblet_ray.training.loop import is_finished
 from giblet_ray.training.monitor import started_monitor
 from giblet_ray.training.report import report_best
 from giblet_ray.training.worker_group import run_workers
+
+Check = Callable[[TrainJob, DataView, bool, Callable[[str], None]], None]
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,9 @@ class Trained:
         return summary
 
 
-def fit(job: TrainJob, show: Callable[[str], None]) -> Trained:
+def fit(
+    job: TrainJob, show: Callable[[str], None], check: Check = lambda *training: None
+) -> Trained:
     """Train as a job says, or continue the run of that name.
 
     Runs on the cluster that is connected to, else on the one that RAY_ADDRESS names, else on one
@@ -108,6 +111,9 @@ def fit(job: TrainJob, show: Callable[[str], None]) -> Trained:
         Validated settings.
     show : callable
         Is given each line that the user should see.
+    check : callable, optional
+        Is shown what will be trained before it is, and may refuse it with an InputError: the job,
+        its data, placed on the cluster, whether workers have GPUs, and `show`.
 
     Raises
     ------
@@ -123,10 +129,12 @@ def fit(job: TrainJob, show: Callable[[str], None]) -> Trained:
     run_record(job, data, latest_record(storage, job.name))
     # Until here, nothing has been started or written: mistakes are told within seconds.
     with claimed(storage.describe(job.name), "--name"):
-        return _fit(job, data, storage, show)
+        return _fit(job, data, storage, show, check)
 
 
-def _fit(job: TrainJob, data: DataView, storage: Storage, show: Callable[[str], None]) -> Trained:
+def _fit(
+    job: TrainJob, data: DataView, storage: Storage, show: Callable[[str], None], check: Check
+) -> Trained:
     """Train, while no other job works on the run."""
     before = latest_record(storage, job.name)
     position = Position() if before is None else before.position
@@ -137,7 +145,7 @@ def _fit(job: TrainJob, data: DataView, storage: Storage, show: Callable[[str], 
     run = run_record(job, data, before)
     if not finished:
         check_order(job, data, run.order)
-        check_training(job, data, use_gpu, show)
+        check(job, data, use_gpu, show)
     run_folder = storage.describe(job.name)
     mlflow_run = MlflowRun(job.tracking.uri, job.tracking.experiment, job.name, run_folder)
     end = RunEnd(mlflow_run, storage, job.name, job.tracking.patience_seconds, show)

@@ -19,7 +19,6 @@ from giblet_ray.dataset.residence import hold_blocks, place_data, read_rows
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
 from giblet_ray.evaluation.score import Score
-from giblet_ray.preflight.sweep import check_sweep
 from giblet_ray.progress import Progress
 from giblet_ray.settings import flat_settings
 from giblet_ray.tracking.mlflow_run import MlflowRun, ending
@@ -33,12 +32,13 @@ from giblet_ray.tuning.journal import TrialRecord
 from giblet_ray.tuning.plan import fitting_trials, plan_sweep, trial_resources, with_space
 from giblet_ray.tuning.resume import earlier_trials, open_sweep, sweep_config, sweep_folder
 from giblet_ray.tuning.search import Search
-from giblet_ray.tuning.space import parse_space, show_value, with_settings
+from giblet_ray.tuning.space import Space, parse_space, show_value, with_settings
 from giblet_ray.tuning.table import by_score, table_console, trials_table
 from giblet_ray.tuning.trial import Shared
 from giblet_ray.tuning.tuner import run_trials
 
 BEST = "best.yaml"
+Check = Callable[[TuneJob, Space, Dataset, bool, Callable[[str], None]], None]
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Swept:
         }
 
 
-def sweep(job: TuneJob, show: Callable[[str], None]) -> Swept:
+def sweep(job: TuneJob, show: Callable[[str], None], check: Check = lambda *sweep: None) -> Swept:
     """Run the sweep that a job describes, or go on with one that was interrupted.
 
     Parameters
@@ -101,6 +101,9 @@ def sweep(job: TuneJob, show: Callable[[str], None]) -> Swept:
         Validated settings.
     show : callable
         Is given each line that the user should see.
+    check : callable, optional
+        Is shown what will be tried before it is, and may refuse it with an InputError: the job,
+        its space and data set, whether trials have GPUs, and `show`.
 
     Raises
     ------
@@ -120,7 +123,7 @@ def sweep(job: TuneJob, show: Callable[[str], None]) -> Swept:
     connect()
     use_gpu = choose_gpu(job)
     at_a_time = fitting_trials(job, use_gpu)
-    check_sweep(job, space, dataset, use_gpu, show)
+    check(job, space, dataset, use_gpu, show)
     folder, score = sweep_folder(job), Score(job.train.score)
     storage = Storage.at(folder)
     with claimed(folder, "--name"), _recorded(job, storage, show) as runs:

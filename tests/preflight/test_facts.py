@@ -91,7 +91,7 @@ class WithoutPictures:
 def test_batch_is_learned_by_heart_and_dead_inputs_are_named(made: tuple[Any, ...]) -> None:
     job, data, sample, tables = made
     columns = sample.selection.value_types(data.dataset)
-    loader = SampleLoader(sample, tables, data.values, data.scans, columns)
+    loader = SampleLoader(sample, tables, data.values, data.scans, columns, data.context_trs)
     normalisation = sample.normalisation(data, tables)
     learned = overfit(job, data, loader, sample.train, normalisation, seconds=300)
     assert learned.learned

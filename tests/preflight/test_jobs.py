@@ -17,7 +17,8 @@ from giblet_ray.cli import parse_job
 from giblet_ray.config import TrainJob
 from giblet_ray.dataset.reader import Dataset
 from giblet_ray.demo import make_demo
-from giblet_ray.training.trainer import fit
+from giblet_ray.tracking.metric_log import MetricLog
+from giblet_ray.tracking.mlflow_run import MlflowRun
 
 ROOT = Path(__file__).parents[2]
 
@@ -35,6 +36,7 @@ def lab(
     cluster: None,
     arrays_and_dataset: tuple[Any, Dataset],
     tiny_model: dict[str, Any],
+    train_locally: Callable[[TrainJob, Path], Any],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Lab:
     folder = tmp_path_factory.mktemp("lab")
@@ -50,7 +52,16 @@ def lab(
     settings = folder / "settings.yaml"
     settings.write_text(yaml.safe_dump(groups))
     dataset = arrays_and_dataset[1].storage.location
-    fit(parse_job(TrainJob, ["--config", str(settings), "--dataset", dataset]), print)
+    job = parse_job(TrainJob, ["--config", str(settings), "--dataset", dataset])
+    run_folder = folder / "runs/first"
+    run_folder.mkdir(parents=True)
+    link = train_locally(job, run_folder)
+    run = MlflowRun(job.tracking.uri, "giblet_ray", "first", str(run_folder))
+    log = MetricLog(job.tracking.uri)
+    for step, metrics in link.points:
+        log.log(run.id, metrics, step)
+    assert log.close(60) == []
+    run.close("FINISHED")
     return Lab(dataset, folder, settings)
 
 
@@ -58,7 +69,7 @@ def lab(
 def say(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Callable[..., str]:
-    """Run a job with --preflight; return what it said, or its one line of error.
+    """Run a job; return what it said, or its one line of error.
 
     Nothing may be left in the folder that it ran in.
     """
@@ -66,7 +77,7 @@ def say(
     def run(job: str, *words: object, fails: bool = False) -> str:
         before = set(tmp_path.rglob("*"))
         monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(sys, "argv", [job, *map(str, words), "--preflight"])
+        monkeypatch.setattr(sys, "argv", [job, *map(str, words)])
         capfd.readouterr()
         refused = pytest.raises(SystemExit, match=r"^2$") if fails else nullcontext()
         with refused:
@@ -77,7 +88,7 @@ def say(
             assert error.startswith("error: ")
             assert error.count("\n") == 1
             return error
-        assert "\nfits: " in said
+        assert "\nfits: " in said or "\nmay not fit: " in said
         return said
 
     return run
@@ -85,8 +96,8 @@ def say(
 
 def test_tune_tells_of_its_largest_and_smallest_trial(lab: Lab, say: Callable[..., str]) -> None:
     said = say(
-        "tune.py", "--config", lab.settings, "--dataset", lab.dataset, "--name", "night",
-        "--sweep.space", "model.embed_dim=4,32,8", "model.head_dim=16..64",
+        "tune.py", "--preflight", "--config", lab.settings, "--dataset", lab.dataset,
+        "--name", "night", "--sweep.space", "model.embed_dim=4,32,8", "model.head_dim=16..64",
         "optimizer.lr=1e-4,1e-3",
         "--sweep.num_samples", "6", "--train.epochs", "5", "--sweep.max_concurrent", "2",
     )  # fmt: skip
@@ -100,29 +111,29 @@ def test_tune_tells_of_its_largest_and_smallest_trial(lab: Lab, say: Callable[..
 
 def test_predict_tells_what_will_be_written(lab: Lab, say: Callable[..., str]) -> None:
     given = ["--model", lab.folder / "runs/first", "--dataset", lab.dataset, "--out", "predicted"]
-    said = say("predict.py", *given)
+    said = say("predict.py", "--preflight", *given)
     assert "200 of 2 stimuli, 24 voxels" in said
     assert "19.2 kB in" in said
     assert "batches of 64 TRs" in said
-    huge = say("predict.py", *given, "--batch_trs", 10**9, fails=True)
-    assert "host memory" in huge
-    assert "use a smaller --batch_trs" in huge
+    large = say("predict.py", "--preflight", *given, "--batch_trs", 10**7)
+    assert "may not fit: host memory" in large
+    assert "use a smaller --batch_trs" in large
 
 
 def test_compare_and_promote_tell_what_they_would_do(lab: Lab, say: Callable[..., str]) -> None:
     store = ["--tracking.uri", f"sqlite:///{lab.folder}/mlflow.db"]
-    said = say("compare.py", *store, "--out", "page")
+    said = say("compare.py", "--preflight", *store, "--out", "page")
     assert "1 of experiment giblet_ray" in said
     assert "best by val/pearson_mean: first" in said
     for _ in range(2):  # nothing was promoted by the first
-        said = say("promote.py", *store, "--run", "first")
+        said = say("promote.py", "--preflight", *store, "--run", "first")
         assert "models:/giblet-encoder@champion" in said
         assert "nothing: it is the first" in said
-    assert "frist" in say("promote.py", *store, "--run", "frist", fails=True)
+    assert "frist" in say("promote.py", "--preflight", *store, "--run", "frist", fails=True)
 
 
 def test_demo_tells_what_it_will_make(say: Callable[..., str]) -> None:
-    said = say("demo.py", "--n_trs", "200", "--out", "shown")
+    said = say("demo.py", "--preflight", "--n_trs", "200", "--out", "shown")
     assert "5.0 minutes with sound and subtitles, 200 TRs" in said
     assert "20 epochs on 2 workers" in said
 
@@ -135,18 +146,47 @@ def test_precompute_tells_what_it_will_make(
         "--out", tmp_path / "data", "--film", made.film, "--text", made.subtitles, "--bold",
         *made.scans, "--mask", made.mask, "--codes.weights", "untrained",
     ]  # fmt: skip
-    said = say("precompute.py", *given)
+    said = say("precompute.py", "--preflight", *given)
     assert "1: 9 TRs of 1.5 s" in said
     assert "bold        2 files" in said
     assert "5 of 5 files" in said
     assert "tasks" in said
     usage = shutil.disk_usage(tmp_path)._replace(free=1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
-    assert "make room, or give another place" in say("precompute.py", *given, fails=True)
+    assert "make room, or give another place" in say(
+        "precompute.py", "--preflight", *given, fails=True
+    )
 
 
 def test_train_that_does_not_fit_ends_with_code_2(lab: Lab, say: Callable[..., str]) -> None:
     given = ["--config", lab.settings, "--dataset", lab.dataset, "--name", "huge"]
-    said = say("train.py", *given, "--model.head_dim", 10**9, fails=True)
+    given += ["--model.head_dim", 10**9]
+    said = say("train.py", "--preflight", *given, fails=True)
     assert said.startswith("error: does not fit: host memory: ")
-    assert "use a smaller --model.head_dim than 1000000000" in said
+    assert "use a smaller model" in said
+    briefly = say("train.py", *given, fails=True)
+    assert briefly.startswith("error: does not fit: host memory: ")
+    assert briefly.endswith("; --preflight.force goes on all the same\n")
+    assert not (lab.folder / "runs/huge").exists()
+
+
+def test_sweep_whose_smallest_trial_does_not_fit_ends_with_code_2(
+    lab: Lab, say: Callable[..., str]
+) -> None:
+    said = say(
+        "tune.py", "--config", lab.settings, "--dataset", lab.dataset, "--name", "night",
+        "--sweep.space", "model.head_dim=1000000000,2000000000", fails=True,
+    )  # fmt: skip
+    assert said.startswith("error: does not fit: host memory: ")
+    assert said.endswith("; --preflight.force goes on all the same\n")
+    assert not (lab.folder / "runs/night").exists()
+
+
+def test_saying_whether_it_fits_and_going_on_all_the_same_exclude_each_other(
+    lab: Lab, say: Callable[..., str]
+) -> None:
+    both = ["--preflight", "--preflight.force"]
+    said = say("train.py", "--dataset", lab.dataset, *both, fails=True)
+    assert said == (
+        "error: --preflight: stops, and --preflight.force goes on: give one of the two\n"
+    )

@@ -52,11 +52,13 @@ def test_workers_that_share_a_machine_share_its_memory() -> None:
 
 
 def test_gpu_is_compared_with_the_largest_there_may_be() -> None:
-    small = Machine("small", 8, 1, 60 * GB, 16 * GB)
+    small = Machine("small", 8, 1, 60 * GB, 16 * GB, gpu_seen=True)
     cluster = Cluster((HEAD, small), (BIG,), 20, 8)
-    assert "24.00 GB of 80.00 GB on big" in check_gpu(cluster, 1, 24 * GB)
-    with pytest.raises(InputError, match=r"90\.00 GB of 80\.00 GB on big"):
+    assert "24.00 GB of 80.00 GB (assumed of its kind) on big" in check_gpu(cluster, 1, 24 * GB)
+    with pytest.raises(InputError, match=r"90\.00 GB of 80\.00 GB .* on big"):
         check_gpu(cluster, 1, 90 * GB)
+    assert not cluster.gpus_were_seen
+    assert Cluster((HEAD, small), (), 12, 1).gpus_were_seen
     assert "no machine with a GPU is there yet" in check_gpu(Cluster((HEAD,), (), 4, 0), 1, GB)
 
 

@@ -32,7 +32,9 @@ def test_batches_hold_the_rows_of_their_windows(
     data = plan(dataset.storage.location, tiny_model, window=window, lag_trs=4)
     sample = choose_sample(data, n_train=20, n_val=5, seed=3)
     columns = sample.selection.value_types(dataset)
-    loader = SampleLoader(sample, sample.read(data), data.values, data.scans, columns)
+    loader = SampleLoader(
+        sample, sample.read(data), data.values, data.scans, columns, data.context_trs
+    )
     windows = sample.train[np.random.default_rng(0).permutation(len(sample.train))]
     (batch,) = loader.batches([windows])
     for row, (scan, start) in enumerate(zip(windows.scan, windows.start, strict=True)):

@@ -1,4 +1,4 @@
-"""One store for all tests, and one server for those of a file."""
+"""One server for the tests of a file."""
 
 from __future__ import annotations
 
@@ -6,13 +6,6 @@ from collections.abc import Iterator
 
 import pytest
 from mlflow_server import MlflowServer
-
-
-@pytest.fixture(scope="session")
-def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A store that tests share, each with experiments of its own: one takes seconds to make."""
-    folder = tmp_path_factory.mktemp('it\'s "here"-')
-    return f"sqlite:///{folder}/mlflow.db"
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,8 @@ from giblet_ray.tracking.mlflow_run import MlflowRun
 from giblet_ray.tracking.store import open_store
 
 
-def test_store_that_was_written_is_opened(uri: str) -> None:
-    run = MlflowRun(uri, "opened", "night", "/runs/night")
+def test_store_that_was_written_is_opened(tmp_path: Path) -> None:
+    run = MlflowRun(f"sqlite:///{tmp_path}/mlflow.db", "x", "night", "/runs/night")
     assert open_store(run.uri).run(run.id).name == "night"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from mlflow import MlflowClient
 
@@ -36,11 +37,11 @@ def watch(run: RunAddress, node: str | None, n_points: int) -> None:
     assert log.close(_PATIENCE_SECONDS) == []
 
 
-def test_a_run_that_is_resumed_goes_on_with_later_steps(uri: str) -> None:
-    run = MlflowRun(uri, "system metrics", "night", "/runs/night")
+def test_a_run_that_is_resumed_goes_on_with_later_steps(tmp_path: Path) -> None:
+    run = MlflowRun(f"sqlite:///{tmp_path}/mlflow.db", "x", "night", "/runs/night")
     watch(run.address, None, 2)
     first = MlflowClient(run.uri).get_metric_history(run.id, CPU)
-    again = MlflowRun(run.uri, "system metrics", "night", "/runs/night")
+    again = MlflowRun(run.uri, "x", "night", "/runs/night")
     assert again.address == run.address
     watch(again.address, None, 2)
     watch(again.address, "node-1", 1)
@@ -60,8 +61,8 @@ def test_a_run_that_is_resumed_goes_on_with_later_steps(uri: str) -> None:
     } <= logged.keys()
 
 
-def test_without_an_interval_nothing_is_logged(uri: str) -> None:
-    run = MlflowRun(uri, "system metrics", "idle", "/runs/idle")
+def test_without_an_interval_nothing_is_logged(tmp_path: Path) -> None:
+    run = MlflowRun(f"sqlite:///{tmp_path}/mlflow.db", "x", "night", "/runs/night")
     log = MetricLog(run.uri)
     system = SystemMetrics(log, run.address, None, 0)
     system.start()
