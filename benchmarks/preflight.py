@@ -28,7 +28,7 @@ from giblet_ray.preflight.report import Report
 from giblet_ray.preflight.size import measure_activations, step_size
 from giblet_ray.preflight.training import examine
 from giblet_ray.progress import Progress
-from giblet_ray.training.data import plan_data
+from giblet_ray.training.data import model_shapes, plan_data
 from giblet_ray.training.trainer import fit
 
 
@@ -101,8 +101,8 @@ def measure(case: Case, folder: Path) -> list[str]:
         tracking={"uri": f"sqlite:///{folder}/mlflow.db", "log_model": False},
     )
     data = place_data(plan_data(job), job.data.residence, use_gpu=False)
-    kept = measure_activations(job, data.values, case.workers)
-    size = step_size(job, data.values, len(data.scans), case.workers)
+    kept = measure_activations(job, model_shapes(data), case.workers)
+    size = step_size(job, model_shapes(data), len(data.scans), case.workers)
     counted = need_of_host(job, data, replace(size, activations=kept), use_gpu=False)
     report, cluster = Report(CONSOLE.print), look_at_cluster(look_at_gpus=False)
     rehearsal = examine(job, data, False, cluster, report, Progress(CONSOLE.print))

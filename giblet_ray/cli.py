@@ -6,7 +6,8 @@ import json
 import shutil
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
 
@@ -18,6 +19,8 @@ from pydantic_settings import CliSettingsSource, EnvSettingsSource, SettingsErro
 from giblet_ray.config import Job
 from giblet_ray.environment import check_environment
 from giblet_ray.errors import InputError, nearest
+from giblet_ray.kinds import families, of_kinds
+from giblet_ray.plugins import IMPORT_PATH, package_of
 from giblet_ray.secrets import redact
 from giblet_ray.settings import setting_fields, update_settings
 from giblet_ray.submission import refuse_passing_places
@@ -38,7 +41,8 @@ def run_job(job_class: type[JobT], run: Callable[[JobT], None]) -> None:
         from giblet_ray.command_help import help_text
 
         about = sys.modules[run.__module__].__doc__ or ""
-        print(help_text(job_class, about, width=min(100, shutil.get_terminal_size().columns)))
+        width = min(100, shutil.get_terminal_size().columns)
+        print(help_text(_with_chosen_kinds(job_class, arguments, {}), about, width))
         return
     try:
         job = parse_job(job_class, arguments)
@@ -73,16 +77,57 @@ def parse_job(job_class: type[JobT], arguments: Sequence[str]) -> JobT:
     InputError
         For an unknown field (the nearest valid one is named), a bad value or a missing one.
     """
-    fields = dict(setting_fields(job_class))
-    given = _from_command_line(job_class, arguments, fields)
-    settings = _environment(job_class)
-    if given.get("config"):
-        update_settings(settings, _from_yaml(given["config"]))
+    file = _argument(arguments, "config")
+    settings = _from_yaml(file) if file else {}
+    whole = _with_chosen_kinds(job_class, arguments, settings)
+    fields = dict(setting_fields(whole))
+    given = _from_command_line(whole, arguments, fields)
+    environment = _environment(whole)
+    update_settings(environment, settings)
+    settings = environment
     update_settings(settings, given)
+    settings["packages"] = [*_listed(settings.get("packages", ())), *_packages_in(settings)]
     try:
         return job_class(**settings)
     except ValidationError as error:
         raise InputError(_one_line(error, fields)) from error
+
+
+def _with_chosen_kinds(
+    job_class: type[JobT], arguments: Sequence[str], written: Mapping[str, Any]
+) -> type[JobT]:
+    """Return the job's class with the settings of the kinds that are chosen: of a lab's model."""
+    kinds, environment = {}, _environment(job_class)
+    for name in families(job_class):
+        groups = (environment.get(name), written.get(name))
+        named = [group["kind"] for group in groups if isinstance(group, dict) and "kind" in group]
+        kinds[name] = _argument(arguments, f"{name}.kind") or (str(named[-1]) if named else "")
+    return of_kinds(job_class, kinds, _packages_in(kinds))
+
+
+def _argument(arguments: Sequence[str], name: str) -> str | None:
+    """Return the last value of a setting on a command line, before that is parsed."""
+    value = None
+    for argument, after in pairwise([*arguments, ""]):
+        flag, equals, given = argument.partition("=")
+        if flag == f"--{name}" and (equals or not after.startswith("--")):
+            value = given if equals else after
+    return value
+
+
+def _packages_in(settings: Any) -> list[str]:
+    """Return the packages of all import paths that settings name: their user means them."""
+    if isinstance(settings, str):
+        # A file on Windows, a MLflow model and a URI have colons as well, but no such form.
+        return [package_of(settings)] if IMPORT_PATH.fullmatch(settings) else []
+    values = settings.values() if isinstance(settings, Mapping) else settings
+    if not isinstance(values, Iterable):
+        return []
+    return [package for value in values for package in _packages_in(value)]
+
+
+def _listed(value: Any) -> list[str]:
+    return value.split(",") if isinstance(value, str) else list(value)
 
 
 def _from_command_line(

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from giblet_ray.config import Job
-from giblet_ray.settings import Spelling
+from giblet_ray.settings import Spelling, group_of
 
 _TYPES = {int: "INT", float: "NUMBER", str: "NAME", bool: "[true|false]"}
 _HOW_TO_GIVE = """
@@ -50,8 +50,8 @@ def _groups(
     """Every group's title and settings, the job's own first and what all jobs take at its end."""
     own, groups = [], []
     for name, field in model.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            groups.append((f"{prefix}{name}", field.annotation))
+        if (group := group_of(field)) is not None:
+            groups.append((f"{prefix}{name}", group))
         else:
             own.append((f"{prefix}{name}", field))
     for settings in (own, groups):

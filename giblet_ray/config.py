@@ -9,11 +9,13 @@ configuration.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     BeforeValidator,
     Field,
+    SerializeAsAny,
+    ValidationInfo,
     field_serializer,
     field_validator,
     model_validator,
@@ -21,8 +23,11 @@ from pydantic import (
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from giblet_ray.dataset.config import HRF_SECONDS, DataConfig
-from giblet_ray.evaluation.score import VAL_PEARSON
+from giblet_ray.errors import nearest
+from giblet_ray.evaluation.score import MEASURED, VAL_PEARSON, metric_name
 from giblet_ray.features.resample import Resampling
+from giblet_ray.kinds import Family, families, read_settings
+from giblet_ray.models.config import ModelSettings, MultimodalConfig
 from giblet_ray.parts.codes import CodesConfig
 from giblet_ray.parts.frames import FramesConfig
 from giblet_ray.parts.mel import MelConfig
@@ -42,48 +47,23 @@ from giblet_ray.settings import (
     tuple_of_one,
 )
 
-# --- model and training ---------------------------------------------------------------------
+# --- training ---------------------------------------------------------------------------------
 
 
-class ModelConfig(Group):
-    """Size and shape of the multimodal encoder."""
+class LossSettings(Family):
+    """A loss."""
 
-    embed_dim: int = Field(64, ge=1)
-    """Dimensions of one EnCodec code's embedding."""
-    audio_codebooks: Annotated[int, Mark.READ] = Field(8, ge=1)
-    """EnCodec codebooks that the model hears: the first ones of those in the data set."""
-    kernel_sizes: Annotated[tuple[int, ...], BeforeValidator(tuple_of_one)] = (3, 5, 7)
-    """Widths of the audio convolutions, one branch each; odd, in code (or mel) frames."""
-    video_features: int = Field(1024, ge=1)
-    """Outputs of the video encoder."""
-    audio_features: int = Field(256, ge=1)
-    """Outputs of the audio encoder."""
-    text_features: int = Field(256, ge=1)
-    """Outputs of the text encoder."""
-    trunk_dims: tuple[int, int] = (4096, 8000)
-    """Widths of the two layers before the bottleneck."""
-    bottleneck_dim: int = Field(2048, ge=1)
-    """Width of the bottleneck, the stimulus's representation."""
-    head_dim: int = Field(16384, ge=1)
-    """Width of the hidden layer between bottleneck and voxels."""
-    dropout: float | None = Field(None, ge=0, lt=1)
-    """Dropout rate of every layer (default: each layer's own, 0.2 or 0.3)."""
-    batch_norm: Literal["batch", "frozen"] = "batch"
-    """batch: normalise by the batch; frozen: by the running statistics, for tiny batches."""
+    built_in: ClassVar[dict[str, str]] = {"encoding": "giblet_ray.config:LossConfig"}
 
-    @model_validator(mode="after")
-    def _kernels_are_odd(self) -> Self:
-        if not self.kernel_sizes or any(k < 1 or k % 2 == 0 for k in self.kernel_sizes):
-            raise ValueError(
-                f"kernel_sizes is {','.join(map(str, self.kernel_sizes)) or 'empty'}; "
-                "odd positive widths are accepted, such as 3,5,7"
-            )
-        return self
+    kind: str = ""
+    """encoding, or the import path of a loss of your own, such as my_lab.losses:Huber."""
 
 
-class LossConfig(Group):
+class LossConfig(LossSettings):
     """Loss = MSE of z-scored BOLD + correlation_weight * (1 - mean over voxels of Pearson r)."""
 
+    kind: str = "encoding"
+    """encoding, or the import path of a loss of your own, such as my_lab.losses:Huber."""
     correlation_weight: float = Field(0.5, ge=0)
     """Weight of the correlation term; r is taken over the TRs of the global batch."""
 
@@ -118,6 +98,9 @@ class TrainConfig(Group):
     """Arithmetic of the forward pass; auto: bf16 on GPUs that have it, else fp32."""
     seed: int = Field(0, ge=0)
     """Seed of the weights, the order of the data and dropout."""
+    metrics: Annotated[Columns, Spelling("PATH,PATH,...")] = ()
+    """Further held-out metrics, functions of your own by import path, such as
+    my_lab.metrics:spearman, which is logged as val/spearman."""
     score: str = VAL_PEARSON
     """Held-out metric by which the best epoch, trial and model are chosen; one whose name ends in
     loss, mse or error is better when lower."""
@@ -127,6 +110,16 @@ class TrainConfig(Group):
     """Steps between checkpoints within an epoch; 0: only after each epoch."""
     log_every_steps: Annotated[int, Mark.FREE] = Field(10, ge=1)
     """Steps between the points of the training curves."""
+
+    @model_validator(mode="after")
+    def _score_is_measured(self) -> Self:
+        measured = [*MEASURED, *map(metric_name, self.metrics)]
+        if self.score not in measured:
+            raise ValueError(
+                f"score is {self.score!r}{nearest(self.score, measured)}; "
+                f"{', '.join(measured)} are measured"
+            )
+        return self
 
 
 class ScalingConfig(Group):
@@ -312,6 +305,9 @@ class Job(BaseSettings):
     preflight: PreflightConfig = Field(PreflightConfig(), exclude=True)
     debug: bool = Field(False, exclude=True)
     """Show the traceback of an error."""
+    packages: Columns = Field((), exclude=True)
+    """Packages of your own whose code may be imported where what is in storage names it, such as
+    the model of a run; code that is named here, by an import path, is imported in any case."""
 
     @classmethod
     def settings_customise_sources(
@@ -330,6 +326,15 @@ class Job(BaseSettings):
         refuse_secrets(settings)
         return settings
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _settings_of_their_kind(cls, given: Any, info: ValidationInfo) -> Any:
+        family = families(cls).get(str(info.field_name))
+        if family is None:
+            return given
+        packages = info.data.get("packages", ())
+        return read_settings(family, given, packages, f"--{info.field_name}.kind")
+
     @property
     def starts_ray(self) -> bool:
         """Whether it runs on a Ray cluster, one of this machine's own if it joins none."""
@@ -344,8 +349,8 @@ class TrainJob(Job):
     name: Annotated[Name, Mark.FREE] = Field(default_factory=train_and_time)
     """Name of the run; an unfinished run of this name is continued where it stopped."""
     data: DataConfig = DataConfig()
-    model: ModelConfig = ModelConfig()
-    loss: LossConfig = LossConfig()
+    model: SerializeAsAny[ModelSettings] = MultimodalConfig()
+    loss: SerializeAsAny[LossSettings] = LossConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     train: TrainConfig = TrainConfig()
     scaling: Annotated[ScalingConfig, Mark.FREE] = ScalingConfig()
@@ -458,6 +463,9 @@ class PredictJob(Job):
     the model was trained on (NIfTI, .npy), and predictions.json."""
     stimuli: Names = ()
     """Stimuli to predict the response to (default: all in the data set)."""
+    subject: Name | None = None
+    """Subject whose response is predicted, by a model that tells them apart (default: the only
+    one that it was trained on)."""
     batch_trs: int = Field(64, ge=1)
     """TRs that are predicted at a time."""
     use_gpu: bool | None = None

@@ -14,7 +14,8 @@ from typing import Any
 
 from giblet_ray.errors import InputError, nearest
 
-_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+IMPORT_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+"""``module:name``."""
 
 
 def is_import_path(name: str) -> bool:
@@ -46,7 +47,7 @@ def load_object(path: str, packages: Iterable[str], where: str) -> Any:
         If it is no import path, its package is not allowed or not installed, importing it fails,
         or it holds no such name.
     """
-    if not _PATH.fullmatch(path):
+    if not IMPORT_PATH.fullmatch(path):
         raise InputError(f"{where} {path!r}: module:name is accepted, such as my_lab.gaze:Gaze")
     package = package_of(path)
     if package not in set(packages):

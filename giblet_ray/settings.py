@@ -49,21 +49,32 @@ RunNames = Annotated[tuple[RunName, ...], BeforeValidator(tuple_of_one)]
 ExperimentName = Annotated[str, AfterValidator(checked_experiment)]
 
 
-def setting_fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
-    """Yield every setting below a class of settings, by its dotted name."""
+def group_of(field: FieldInfo) -> type[BaseModel] | None:
+    """Return the class of the settings below one, by default; None if it is no group of them."""
+    kind = type(field.default) if isinstance(field.default, BaseModel) else field.annotation
+    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+
+
+def setting_fields(
+    settings: type[BaseModel] | BaseModel, prefix: str = ""
+) -> Iterator[tuple[str, FieldInfo]]:
+    """Yield every setting below a class of settings, or an object of one, by its dotted name."""
+    model = settings if isinstance(settings, type) else type(settings)
     for name, field in model.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from setting_fields(field.annotation, f"{prefix}{name}.")
-        else:
+        group = group_of(field)
+        if group is None:
             yield f"{prefix}{name}", field
+        else:
+            below = group if isinstance(settings, type) else getattr(settings, name)
+            yield from setting_fields(below, f"{prefix}{name}.")
 
 
 def marked_settings(model: type[BaseModel], mark: Mark, prefix: str = "") -> set[str]:
     """Return the dotted names of the settings that bear a mark, or whose group does."""
     found = set()
     for name, field in model.model_fields.items():
-        group = field.annotation
-        if not (isinstance(group, type) and issubclass(group, BaseModel)):
+        group = group_of(field)
+        if group is None:
             found |= {f"{prefix}{name}"} if mark in field.metadata else set()
         elif mark in field.metadata:
             found |= {inner for inner, _ in setting_fields(group, f"{prefix}{name}.")}

@@ -6,7 +6,8 @@ import json
 import os
 from typing import Any
 
-from giblet_ray.config import Job
+from pydantic import BaseModel
+
 from giblet_ray.errors import InputError
 from giblet_ray.settings import flat_settings
 
@@ -18,7 +19,7 @@ _PLACES = ("dataset", "out", "storage.path", "tracking.uri")
 """Settings that name what a job reads or leaves behind."""
 
 
-def refuse_passing_places(job: Job) -> None:
+def refuse_passing_places(job: BaseModel) -> None:
     """Make sure that nothing that a submitted job leaves behind, or reads, is in its own folder.
 
     Raises

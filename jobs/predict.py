@@ -22,7 +22,7 @@ def main(job: PredictJob) -> None:
 
         preflight_prediction(job, show)
         return
-    from giblet_ray.prediction.run import predict
+    from giblet_ray.prediction.predict import predict
 
     show_table("predicted", predict(job, show).rows())
 

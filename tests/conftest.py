@@ -239,7 +239,8 @@ class LocalTraining:
         is, is looked up in the folder, unless it is given.
         """
         link = LocalLink(folder, die_at, torch.device(device))
-        loader = MemoryLoader(self._held, self.data.values, self.data.lag_trs, link.device)
+        how = (self.data.values, self.data.lag_trs, link.device, self.data.context_trs)
+        loader = MemoryLoader(self._held, *how)
         data = replace(self.data, residence=residence)
         run = run or run_record(self.job, data, latest_record(*link.place))
         windows = data.ordered(run.order)

@@ -39,7 +39,7 @@ from giblet_ray.checkpoint.record import (
 from giblet_ray.dataset.normalise import Normalisation
 from giblet_ray.errors import InputError
 from giblet_ray.evaluation.metrics import VoxelMetrics
-from giblet_ray.models.encoder import MultimodalEncoder
+from giblet_ray.models.predictor import Predictor
 
 WEIGHTS = "model.safetensors"
 NORMALISATION = "normalisation.safetensors"
@@ -51,7 +51,7 @@ _HASH_BLOCK_BYTES = 4 * 2**20
 
 def save_checkpoint(
     folder: Path,
-    model: MultimodalEncoder,
+    model: Predictor,
     optimizer: Optimizer,
     schedule: LRScheduler,
     position: Position,
@@ -105,7 +105,7 @@ def save_checkpoint(
 
 def _write_state(
     folder: Path,
-    model: MultimodalEncoder,
+    model: Predictor,
     optimizer: Optimizer,
     schedule: LRScheduler,
     normalisation: Normalisation,
@@ -135,7 +135,7 @@ def _write_state(
 def restore_checkpoint(
     folder: Path,
     run: RunRecord,
-    model: MultimodalEncoder,
+    model: Predictor,
     optimizer: Optimizer,
     schedule: LRScheduler,
 ) -> Position:

@@ -71,6 +71,10 @@ class DatasetRecord(Group):
     """Duration of one TR (s)."""
     values: dict[str, ValueType]
     """What one row of a batch holds, by part; ``bold`` among them."""
+    encoders: dict[str, str]
+    """Kind of encoder that reads each part, in the order of the parts."""
+    subjects: dict[str, int]
+    """Units that are predicted of each subject, in the order of the subjects' indices."""
     n_voxels: int
     """Voxels that are predicted."""
     made_with: dict[str, Any]

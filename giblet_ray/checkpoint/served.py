@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 
 from giblet_ray.checkpoint.trained import Encoder
@@ -19,5 +21,9 @@ class ServedEncoder:
 
 
 def _load_pyfunc(folder: str) -> ServedEncoder:
-    """Return the model of a folder with a checkpoint's files; MLflow calls it by this name."""
-    return ServedEncoder(Encoder.load(folder))
+    """Return the model of a folder with a checkpoint's files; MLflow calls it by this name.
+
+    One that is code of a package of the user's own needs its name, in GIBLET_RAY_PACKAGES.
+    """
+    packages = [name for name in os.environ.get("GIBLET_RAY_PACKAGES", "").split(",") if name]
+    return ServedEncoder(Encoder.load(folder, packages=packages))

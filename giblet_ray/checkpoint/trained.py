@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -10,17 +10,18 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from giblet_ray.checkpoint.files import NORMALISATION, load_weights
+from giblet_ray.checkpoint.files import NORMALISATION, load_valid_voxels, load_weights
 from giblet_ray.checkpoint.record import Record
 from giblet_ray.checkpoint.store import find_checkpoint
-from giblet_ray.config import ModelConfig
-from giblet_ray.dataset.config import DataConfig
 from giblet_ray.dataset.reader import Dataset
 from giblet_ray.dataset.schema import ValueType
 from giblet_ray.errors import InputError
-from giblet_ray.models.build import build_encoder
-from giblet_ray.models.encoder import MultimodalEncoder
-from giblet_ray.models.inputs import encoder_inputs
+from giblet_ray.kinds import read_settings
+from giblet_ray.models.config import ModelSettings
+from giblet_ray.models.predictor import Predictor, Shapes, build_predictor
+from giblet_ray.parts.reading import find_reading
+
+_KIND = "the checkpoint's model.kind"
 
 
 class Encoder:
@@ -31,18 +32,45 @@ class Encoder:
 
     Attributes
     ----------
-    model : MultimodalEncoder
+    model : Predictor
         In evaluation mode.
     record : Record
         What was trained on what, and how far.
+    valid_V : ndarray of bool, shape (units,)
+        Units that took part in training; the others have no prediction.
+    packages : tuple of str
+        Packages that its model may be imported from.
+    shapes : Shapes
+        What it was built for.
+    leading : dict of str to int
+        How many entries of a part it reads, where there may be more.
     """
 
-    def __init__(self, model: MultimodalEncoder, record: Record) -> None:
+    def __init__(
+        self,
+        model: Predictor,
+        record: Record,
+        valid_V: np.ndarray,
+        packages: Iterable[str] = (),
+    ) -> None:
         self.model = model
         self.record = record
+        self.valid_V = valid_V
+        self.packages = tuple(packages)
+        self.shapes = Shapes.of_record(record.dataset)
+        settings = read_settings(ModelSettings, record.config["model"], self.packages, _KIND)
+        self.leading = {
+            part: n for part, n in settings.leading.items() if part in self.shapes.parts
+        }
 
     @classmethod
-    def load(cls, path: str | Path, dataset: Dataset | None = None, device: str = "cpu") -> Encoder:
+    def load(
+        cls,
+        path: str | Path,
+        dataset: Dataset | None = None,
+        device: str = "cpu",
+        packages: Iterable[str] = (),
+    ) -> Encoder:
         """Load a checkpoint folder, or the best checkpoint of a run's folder.
 
         Parameters
@@ -53,17 +81,24 @@ class Encoder:
             The data set that it will be used with; see :meth:`check`.
         device : str
             Where the model goes.
+        packages : iterable of str
+            Packages that the model may be imported from, if it is not built in; see
+            :mod:`giblet_ray.plugins`.
 
         Raises
         ------
         InputError
-            If there is no complete checkpoint, or it does not fit the data set.
+            If there is no complete checkpoint, it does not fit the data set, or its model is code
+            of a package that may not be imported.
         """
         checkpoint = find_checkpoint(str(path))
         record = checkpoint.record
         with checkpoint.files((*record.weight_files, NORMALISATION)) as folder:
             try:
-                encoder = cls.build(record, load_weights(folder, record), device)
+                weights, valid_V = load_weights(folder, record), load_valid_voxels(folder)
+                encoder = cls.build(record, weights, valid_V, device, packages)
+            except InputError:
+                raise
             except (OSError, RuntimeError, SafetensorError) as error:
                 where = f"{checkpoint.location}/{record.weight_files[0]}"
                 reason = " ".join(str(error).split())
@@ -73,7 +108,14 @@ class Encoder:
         return encoder
 
     @classmethod
-    def build(cls, record: Record, weights: Mapping[str, Tensor], device: str) -> Encoder:
+    def build(
+        cls,
+        record: Record,
+        weights: Mapping[str, Tensor],
+        valid_V: np.ndarray,
+        device: str,
+        packages: Iterable[str] = (),
+    ) -> Encoder:
         """Build the model that a record describes around its weights.
 
         Parameters
@@ -83,20 +125,26 @@ class Encoder:
         weights : mapping of str to Tensor
             By name in the model. They are taken as they are, not copied, unless they have to move
             to the device: processes that share them share their memory.
+        valid_V : ndarray of bool, shape (units,)
+            Units that took part in training.
         device : str
             Where the model goes.
+        packages : iterable of str
+            Packages that may be imported.
 
         Raises
         ------
+        InputError
+            If the model is code of a package that may not be imported.
         RuntimeError
             If a weight is missing, unknown, or of another shape.
         """
-        data = DataConfig.model_validate(record.config["data"])
-        settings = ModelConfig.model_validate(record.config["model"])
+        settings = read_settings(ModelSettings, record.config["model"], packages, _KIND)
+        shapes = Shapes.of_record(record.dataset)
         with torch.device("meta"):  # no memory, and no random numbers, for what is replaced below
-            model = build_encoder(settings, data, record.dataset.values, record.dataset.n_voxels)
+            model = build_predictor(settings, shapes, packages)
         model.load_state_dict(weights, assign=True)
-        return cls(model.to(device).eval(), record)
+        return cls(model.to(device).eval(), record, valid_V, packages)
 
     def check(self, dataset: Dataset) -> None:
         """Make sure that a data set's rows mean what those meant that the model was trained on.
@@ -128,29 +176,84 @@ class Encoder:
                     f"{trained.made_with.get(name)}"
                 )
 
-    @torch.inference_mode()
     def predict(self, **values: np.ndarray) -> np.ndarray:
-        """Predict z-scored BOLD from the stimulus at n TRs, lag TRs earlier.
+        """Predict z-scored BOLD from the stimulus at n consecutive TRs, lag TRs earlier.
 
         Parameters
         ----------
         **values : ndarray
-            frames (n, 3, height, width) uint8, codes (n, K, T) int16 (or mel), text (n, dim)
-            float32: those that the model was trained on.
+            (n, *shape) of each part that the model was trained on, as a data set has it: frames
+            (n, 3, height, width) uint8, codes (n, K, T) int16, text (n, dim) float32. A model with
+            context takes the first TR for that at which the film begins.
 
         Returns
         -------
         ndarray
-            (n, voxels) float32.
+            (n, units) float32; NaN where a unit was masked in training (constant, or not finite).
+        """
+        return self.predict_trs(values)
+
+    @torch.inference_mode()
+    def predict_trs(
+        self, values: Mapping[str, np.ndarray], subject: int = 0, at_a_time: int | None = None
+    ) -> np.ndarray:
+        """Predict as :meth:`predict` does, for one of the subjects.
+
+        Parameters
+        ----------
+        values : mapping of str to ndarray
+            (n, *shape) by part.
+        subject : int
+            Index of the subject; a head that all subjects share gives the same for each.
+        at_a_time : int, optional
+            TRs that the model is given at a time, besides their context (default: all).
         """
         device = next(self.model.parameters()).device
-        batch = {
-            name: torch.from_numpy(np.ascontiguousarray(value)).to(device)[:, None]
-            for name, value in values.items()
-        }
-        video, audio, text = encoder_inputs(batch, self.model.audio_codebooks)
-        _, voxels = self.model(video, audio, text, return_voxels=True)
-        return voxels.float().cpu().numpy()
+        rows = {part: self._narrowed(part, values[part]) for part in self.shapes.parts}
+        n, context = len(next(iter(rows.values()))), self.model.context_trs
+        predicted = []
+        for start in range(0, n, at_a_time or max(1, n)):
+            window = range(start - context, min(n, start + (at_a_time or n)))
+            inputs = {part: _window(row, window) for part, row in rows.items()}
+            exists = torch.tensor([[tr >= 0 for tr in window]], device=device)
+            on_device = {part: value.to(device) for part, value in inputs.items()}
+            of = torch.tensor([subject])
+            bold = self.model(self.shapes.inputs(on_device), exists, of)[subject]
+            predicted.append(bold[0].float().cpu().numpy())
+        bold_NV = np.concatenate(predicted)
+        bold_NV[:, ~self.valid_V] = np.nan
+        return bold_NV
+
+    def subject_index(self, subject: str) -> int:
+        """Return the index that a subject's prediction is asked for with.
+
+        Raises
+        ------
+        InputError
+            If the model tells subjects apart, and was not trained on this one.
+        """
+        if not self.model.tells_subjects_apart:
+            return 0
+        if subject not in self.shapes.subjects:
+            has = ", ".join(self.shapes.subjects)
+            raise InputError(f"subject {subject}: the model was trained on {has}")
+        return self.shapes.subjects.index(subject)
+
+    def _narrowed(self, part: str, values: np.ndarray) -> Tensor:
+        """Return rows of a part, of more codebooks than the model hears the first ones."""
+        wanted = self.shapes.values[part]
+        found = wanted.model_copy(update={"shape": values.shape[1:]})
+        reading = find_reading(self.shapes.encoders[part], part)
+        if reading.narrow(found, wanted.shape[0], part) != wanted:
+            raise InputError(f"{part}: found rows of {found}, the model was trained on {wanted}")
+        return torch.from_numpy(np.ascontiguousarray(values[:, : wanted.shape[0]]))
+
+
+def _window(rows: Tensor, trs: range) -> Tensor:
+    """Return the rows of some TRs as one window, (1, TRs, *shape); 0 before the first."""
+    there = rows[max(0, trs.start) : trs.stop]
+    before = there.new_zeros((len(trs) - len(there), *rows.shape[1:]))
+    return torch.cat([before, there])[None] if len(before) else there[None]
 
 
 def _holds(found: ValueType, wanted: ValueType, name: str) -> bool:

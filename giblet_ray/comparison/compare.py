@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 from pyarrow.fs import FileType
 
-from giblet_ray.comparison.heldout import TrainedRun
 from giblet_ray.comparison.importance import setting_importance
 from giblet_ray.comparison.pairs import MAX_RUNS, PairSettings, open_best, pair_all
 from giblet_ray.comparison.read import read_runs
@@ -61,7 +60,12 @@ def compare(job: CompareJob, show: Callable[[str], None]) -> tuple[Comparison, W
     _check_metric(job.metric, runs)
     chosen = _chosen_pair(job.pair, runs)
     settings = PairSettings(
-        job.dataset, job.permutations, job.block_seconds, job.seed, cache(Dataset.open)
+        job.dataset,
+        job.permutations,
+        job.block_seconds,
+        job.seed,
+        cache(Dataset.open),
+        job.packages,
     )
     groups = group_runs(runs, job.metric)
     notes = _notes_on_groups(groups)
@@ -190,7 +194,7 @@ def _pair_of(
 ) -> tuple[Pair, list[str]]:
     """Pair the two runs that were asked for."""
     try:
-        trained = [TrainedRun.open(run, settings.dataset, settings.open_dataset) for run in chosen]
+        trained = [settings.open(run) for run in chosen]
         (pair,), notes = pair_all(trained, settings, report)
     except InputError as error:
         raise InputError(f"--pair {','.join(run.name for run in chosen)}: {error}") from error

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -59,6 +59,8 @@ class TrainedRun:
         Rows of the normalisation.
     mean_SV, std_SV, valid_V : ndarray
         How its BOLD was z-scored.
+    packages : tuple of str
+        Packages that its model may be imported from.
     """
 
     run: ComparedRun
@@ -68,6 +70,7 @@ class TrainedRun:
     mean_SV: NDArray[np.float32]
     std_SV: NDArray[np.float32]
     valid_V: NDArray[np.bool_]
+    packages: tuple[str, ...] = ()
 
     @classmethod
     def open(
@@ -75,6 +78,7 @@ class TrainedRun:
         run: ComparedRun,
         location: str | None = None,
         open_dataset: Callable[[str], Dataset] = Dataset.open,
+        packages: Iterable[str] = (),
     ) -> TrainedRun:
         """Find a run's checkpoint and data set.
 
@@ -86,6 +90,8 @@ class TrainedRun:
             Where its data set is, if not where it was when the run was trained.
         open_dataset : callable, optional
             Opens it.
+        packages : iterable of str
+            Packages that its model may be imported from.
 
         Raises
         ------
@@ -99,7 +105,7 @@ class TrainedRun:
         except (OSError, ValueError) as error:  # a record that is just being written, perhaps
             raise InputError(f"{run.folder}: cannot be read: {error}") from error
         record = checkpoint.record
-        job = _job(record, location, checkpoint)
+        job = _job(record, location, checkpoint, packages)
         data = plan_data(job, open_dataset(job.dataset))
         if record.units:  # as the run chose them: their file is needed no more
             chosen = replace(data.selection, units=record.indices_by_subject)
@@ -124,6 +130,7 @@ class TrainedRun:
             scales["mean_SV"],
             scales["std_SV"],
             scales["valid_V"].astype(bool),
+            tuple(packages),
         )
 
     @cached_property
@@ -137,10 +144,13 @@ class TrainedRun:
         return masks
 
 
-def _job(record: Record, location: str | None, checkpoint: Checkpoint) -> TrainJob:
+def _job(
+    record: Record, location: str | None, checkpoint: Checkpoint, packages: Iterable[str]
+) -> TrainJob:
     config = {key: value for key, value in record.config.items() if key in TrainJob.model_fields}
     config["dataset"] = location or record.dataset.location
     config["data"] = {**config["data"], "voxels": None}
+    config["packages"] = packages  # the user's: a record does not say what may be imported
     try:
         return TrainJob(**config)
     except ValidationError as error:
@@ -235,24 +245,29 @@ def block_sums(
         If weights or data cannot be read.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    encoder = Encoder.load(trained.checkpoint.location, device=device)
+    encoder = Encoder.load(trained.checkpoint.location, device=device, packages=trained.packages)
     dataset, lag = trained.data.dataset, trained.data.lag_trs
     selection = replace(trained.data.selection, subjects=())
     sums = BlockSums(len(common.blocks), len(common.valid_V))
     chunks = _chunks(common.blocks, dataset.manifest.row_group_trs)
     for index, (bold_span, block_N) in enumerate(chunks):
-        shifted = Span(bold_span.stimulus, bold_span.start - lag, bold_span.stop - lag)
+        first = bold_span.start - lag
+        lead = min(encoder.model.context_trs, first)
+        shifted = Span(bold_span.stimulus, first - lead, bold_span.stop - lag)
         table = dataset.read(shifted, selection)
         kinds = selection.value_types(dataset)
         values = {
             name: as_arrays(table[name].combine_chunks(), kind) for name, kind in kinds.items()
         }
-        prediction_NV = encoder.predict(**values)
+        predicted: dict[int, NDArray[np.float32]] = {}
         for row, scan in enumerate(common.scans):
             if scan.stimulus == bold_span.stimulus:
+                subject = encoder.subject_index(scan.subject)
+                if subject not in predicted:
+                    predicted[subject] = encoder.predict_trs(values, subject)[lead:]
                 target_NV = _z_scored(dataset, bold_span, scan, row, common, trained)
                 usable_N = dataset.usable_trs(scan)[bold_span.start : bold_span.stop]
-                sums.add(block_N[usable_N], prediction_NV[usable_N], target_NV[usable_N])
+                sums.add(block_N[usable_N], predicted[subject][usable_N], target_NV[usable_N])
         report((index + 1) / len(chunks))
     return sums
 

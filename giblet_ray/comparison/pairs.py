@@ -37,6 +37,11 @@ class PairSettings:
     block_seconds: float
     seed: int
     open_dataset: Callable[[str], Dataset]
+    packages: tuple[str, ...]
+
+    def open(self, run: ComparedRun) -> TrainedRun:
+        """Find a run's checkpoint and data set; see :meth:`TrainedRun.open`."""
+        return TrainedRun.open(run, self.dataset, self.open_dataset, self.packages)
 
 
 def open_best(
@@ -57,7 +62,7 @@ def open_best(
         if len(opened) == MAX_RUNS:
             break
         try:
-            opened.append(TrainedRun.open(run, settings.dataset, settings.open_dataset))
+            opened.append(settings.open(run))
         except InputError as error:
             reasons.append(str(error))
     return opened, reasons

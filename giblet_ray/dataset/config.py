@@ -6,10 +6,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from giblet_ray.settings import Group, Mark, Names, tuple_of_one
+from giblet_ray.settings import Group, Mark, Name, Names, tuple_of_one
 
-Modality = Literal["video", "audio", "text"]
-Modalities = Annotated[tuple[Modality, ...], BeforeValidator(tuple_of_one), Field(min_length=1)]
+Modalities = Annotated[tuple[Name, ...], BeforeValidator(tuple_of_one), Field(min_length=1)]
 
 HRF_SECONDS = 20.0
 """Time in which the response to a brief stimulus, undershoot included, is nearly over
@@ -41,7 +40,8 @@ class DataConfig(Group):
     """What is read from the data set, and how."""
 
     modalities: Annotated[Modalities, Mark.READ] = ("video", "audio", "text")
-    """Parts of the stimulus that the model sees; an ablation is a subset."""
+    """Parts of the stimulus that the model sees: video, audio, text, and any other part of the
+    data set by its name; an ablation is a subset."""
     audio: Annotated[Literal["encodec", "mel"], Mark.READ] = "encodec"
     """Form of the audio: EnCodec codes or mel spectrograms."""
     subjects: Annotated[Names, Mark.JUDGED] = ()

@@ -48,6 +48,8 @@ class ShardSource(Datasource):
         What to read, usually whole row groups.
     read_bytes : int
         Up to what size adjacent spans are read together.
+    lead_trs : int
+        TRs that are read before what is read together, again: the context of its first ones.
     """
 
     def __init__(
@@ -56,11 +58,12 @@ class ShardSource(Datasource):
         selection: Selection,
         spans: Sequence[Span],
         read_bytes: int = READ_BYTES,
+        lead_trs: int = 0,
     ) -> None:
         self._dataset = dataset
         self._selection = selection
         self._spans = list(spans)
-        self._read_bytes = read_bytes
+        self._read_bytes, self._lead_trs = read_bytes, lead_trs
 
     def n_tasks(self, task_bytes: int, at_least: int = 1) -> int:
         """Return how many tasks of about so many bytes the spans are cut into."""
@@ -88,8 +91,11 @@ class ShardSource(Datasource):
 
     def _task(self, spans: list[Span]) -> ReadTask:
         dataset, selection = self._dataset, self._selection
-        n_rows = sum(map(len, spans))
-        joined = join_adjacent(spans, self._read_bytes // max(1, selection.row_bytes(dataset)))
+        joined = [
+            Span(span.stimulus, max(0, span.start - self._lead_trs), span.stop)
+            for span in join_adjacent(spans, self._read_bytes // selection.row_bytes(dataset))
+        ]
+        n_rows = sum(map(len, joined))
 
         def read() -> Iterable[pa.Table]:
             return (dataset.read(span, selection) for span in joined)

@@ -96,6 +96,8 @@ class DataView:
             "checksum": manifest.checksum,
             "tr_seconds": manifest.tr_seconds,
             "values": {name: kind.model_dump(mode="json") for name, kind in self.values.items()},
+            "encoders": {part: manifest.parts[part].encoder for part in self.selection.parts},
+            "subjects": dict.fromkeys(self.selection.subjects, self.n_units),
             "n_voxels": self.n_units,
             "made_with": {name: part.made_with for name, part in manifest.parts.items()},
             "space": {

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -207,6 +208,11 @@ class VoxelSums:
             n_constant_targets=int((valid & ~scored).sum()),
             n_constant_predictions=int((scored & ~p_varies).sum()),
         )
+
+
+def world_size() -> int:
+    """Return how many ranks there are; 1 without a process group."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def _require_finite(name: str, square_sums_V: NDArray[np.float64], remedy: str) -> None:

@@ -14,6 +14,12 @@ from typing import TypeVar
 VAL_PEARSON = "val/pearson_mean"
 """Pearson r over held-out TRs, mean over voxels: what runs are chosen by unless told otherwise."""
 
+MEASURED = (
+    VAL_PEARSON,
+    *("val/pearson_median", "val/pearson_p95", "val/r2_mean", "val/mse", "val/loss"),
+)
+"""Metrics that every run has."""
+
 _LOWER_IS_BETTER = ("loss", "mse", "error", "seconds", "wait_share")
 _IN_WORDS = {VAL_PEARSON: ("held-out Pearson r (mean over voxels)", "r")}
 
@@ -85,3 +91,8 @@ class Score:
         if value is None or not math.isfinite(value):
             return math.inf
         return -value if self.higher_is_better else value
+
+
+def metric_name(path: str) -> str:
+    """Return what a user's own metric is recorded as: ``val/spearman``."""
+    return f"val/{path.rpartition(':')[2]}"

@@ -6,7 +6,7 @@ M mel bands, T audio frames within the TR, N length of the text embedding, D fea
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -38,7 +38,7 @@ class MultimodalEncoder(nn.Module):
         video (B, 3, H, W)      -> video_encoder --+
         audio (B, K or M, T)    -> audio_encoder --+-> feature_conv -> layer5 -> layer6
         text  (B, N)            -> text_encoder  --+        -> layer7_bottleneck ---> bottleneck
-                                                                  |
+        vectors (B, ...)        -> vector_encoders +              |
                                                          bottleneck_to_voxels ------> voxels
 
     Linear layers all, with BatchNorm, ReLU and dropout after each but two: the bottleneck has
@@ -65,6 +65,11 @@ kernel_sizes
         Widths of `layer5` and `layer6`.
     head_dim : int
         Width of the hidden layer of `bottleneck_to_voxels`.
+    vectors : mapping of str to int, optional
+        Lengths of further vectors per TR, by name. Each has an encoder of its own, with the layers
+        of the text encoder; by default there are none.
+    vector_features : int
+        Length of the result of each of these.
     dropout : float, optional
         Rate of every dropout layer. By default each has its own: 0.3 in layer5, layer6 and the
         head, 0.2 elsewhere.
@@ -96,6 +101,8 @@ kernel_sizes
         trunk_dims: tuple[int, int] = (4096, 8000),
         head_dim: int = 16384,
         dropout: float | None = None,
+        vectors: Mapping[str, int] | None = None,
+        vector_features: int = 256,
     ) -> None:
         super().__init__()
         require_sizes(
@@ -113,6 +120,7 @@ kernel_sizes
             embed_dim=embed_dim,
             vocab_size=vocab_size,
             head_dim=head_dim,
+            vector_features=vector_features,
         )
         if len(trunk_dims) != 2:
             raise InputError(f"trunk_dims: found {tuple(trunk_dims)}, must be two widths")
@@ -137,7 +145,9 @@ kernel_sizes
         self.embed_dim = embed_dim
         self.kernel_sizes = odd_kernel_sizes(kernel_sizes)
         self.vocab_size = vocab_size
-        self.modalities = _known_modalities(modalities)
+        self.vectors = dict(vectors or {})
+        self.vector_features = vector_features
+        self.modalities = _known_modalities(modalities, at_least=0 if self.vectors else 1)
         self.trunk_dims = (layer5_dim, layer6_dim)
         self.head_dim = head_dim
         self.dropout = dropout
@@ -165,6 +175,10 @@ kernel_sizes
         if "text" in self.modalities:
             self.text_encoder = TextEncoder(text_dim, text_features, light)
             pooled_dim += text_features
+        self.vector_encoders = nn.ModuleList(
+            TextEncoder(length, vector_features, light) for length in self.vectors.values()
+        )
+        pooled_dim += vector_features * len(self.vectors)
 
         self.feature_conv = _hidden_layer(pooled_dim, pooled_dim, light)
         self.layer5 = _hidden_layer(pooled_dim, layer5_dim, heavy)
@@ -182,6 +196,7 @@ kernel_sizes
         audio: Tensor | None,
         text: Tensor | None,
         return_voxels: bool = False,
+        vectors: Mapping[str, Tensor] | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Encode TRs. A modality that the model was built without must be None, no other may be.
 
@@ -195,6 +210,8 @@ kernel_sizes
             (B, text_dim), floating point.
         return_voxels : bool
             Whether to go on to the voxels.
+        vectors : mapping of str to Tensor, optional
+            (B, length), floating point, of each vector that the model was built with.
 
         Returns
         -------
@@ -206,8 +223,14 @@ kernel_sizes
         Raises
         ------
         InputError
-            For a missing or unexpected modality, and whatever its encoder refuses.
+            For a missing or unexpected modality or vector, and whatever its encoder refuses.
         """
+        vectors = vectors or {}
+        if vectors.keys() != self.vectors.keys():
+            raise InputError(
+                f"vectors: found {', '.join(vectors) or 'none'}, but this encoder was built with "
+                f"{', '.join(self.vectors) or 'none'}"
+            )
         features: list[Tensor] = []
         for name, encoder, values in (
             ("video", self.video_encoder, video),
@@ -222,6 +245,8 @@ kernel_sizes
                 )
             if encoder is not None:
                 features.append(encoder(values))
+        for name, vector_encoder in zip(self.vectors, self.vector_encoders, strict=True):
+            features.append(vector_encoder(vectors[name]))
         trunk_BD = self.layer6(self.layer5(self.feature_conv(torch.cat(features, dim=1))))
         bottleneck_BD = self.layer7_bottleneck(trunk_BD)
         voxels_BV = self.bottleneck_to_voxels(bottleneck_BD) if return_voxels else None
@@ -233,6 +258,7 @@ kernel_sizes
             "video_encoder": self.video_encoder,
             "audio_encoder": self.audio_encoder,
             "text_encoder": self.text_encoder,
+            **({"vector_encoders": self.vector_encoders} if self.vectors else {}),
             "feature_conv": self.feature_conv,
             "layer5": self.layer5,
             "layer6": self.layer6,
@@ -251,10 +277,10 @@ def create_encoder(**arguments: Any) -> MultimodalEncoder:
     return MultimodalEncoder(**arguments)
 
 
-def _known_modalities(modalities: Sequence[str]) -> tuple[str, ...]:
-    """Return the modalities in the order of `MODALITIES`; refuse none, unknown and repeated."""
+def _known_modalities(modalities: Sequence[str], at_least: int) -> tuple[str, ...]:
+    """Return the modalities in the order of `MODALITIES`; refuse unknown, repeated, too few."""
     given = (modalities,) if isinstance(modalities, str) else tuple(modalities)
-    if not given or len(set(given)) < len(given) or not set(given) <= set(MODALITIES):
+    if len(given) < at_least or len(set(given)) < len(given) or not set(given) <= set(MODALITIES):
         raise InputError(
             f"modalities: found {given}, must be one or more of {', '.join(MODALITIES)}, each once"
         )

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import warnings
 from collections.abc import Iterator
@@ -30,7 +31,7 @@ from giblet_ray.dataset.schema import ValueType
 from giblet_ray.dataset.source import ShardSource, plain_errors
 from giblet_ray.environment import cluster_address
 from giblet_ray.errors import InputError
-from giblet_ray.prediction.plan import Plan
+from giblet_ray.prediction.task import Task
 
 _TASK_BYTES = 32 * 2**20
 """A read task takes about so much, and an actor predicts as much at a time."""
@@ -40,7 +41,7 @@ _ACTOR_TRS = 256
 
 
 def predicted_blocks(
-    plan: Plan, batch_trs: int, use_gpu: bool | None
+    task: Task, batch_trs: int, use_gpu: bool | None
 ) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     """Predict on the cluster that is connected to; yield what is predicted, in order.
 
@@ -49,7 +50,7 @@ def predicted_blocks(
 
     Parameters
     ----------
-    plan : Plan
+    task : Task
         What is predicted from what.
     batch_trs : int
         TRs that the model is given at a time.
@@ -71,49 +72,61 @@ def predicted_blocks(
         If a file is damaged, there is no GPU where one is wanted, or the model predicts a number
         that is not finite.
     """
-    source = ShardSource(plan.dataset, plan.selection, plan.spans)
+    context = task.encoder.model.context_trs
+    source = ShardSource(task.dataset, task.selection, task.spans, lead_trs=context)
     totals = cluster_totals()
     n_tasks = source.n_tasks(_TASK_BYTES, at_least=int(totals.get("CPU", 1)))
     resources = _resources(use_gpu, totals)
     n_places = max(1, int(totals.get("GPU" if "num_gpus" in resources else "CPU", 1)))
-    n_trs = sum(map(len, plan.spans))
+    n_trs = sum(map(len, task.spans))
     n_actors = min(n_tasks, n_places, math.ceil(n_trs / _ACTOR_TRS))
     # The nodes need not see the checkpoint's folder, and each has its weights once.
-    weights = {name: value.numpy() for name, value in plan.encoder.model.state_dict().items()}
-    context = DataContext.get_current().copy()
-    context.execution_options.preserve_order = True
-    with DataContext.current(context), warnings.catch_warnings():
+    weights = {name: value.numpy() for name, value in task.encoder.model.state_dict().items()}
+    ordered = DataContext.get_current().copy()
+    ordered.execution_options.preserve_order = True
+    with DataContext.current(ordered), warnings.catch_warnings():
         # Ray has no other way of setting what never_restart sets.
         warnings.filterwarnings("ignore", message=".*ray_remote_args_fn")
         # Actors keep the CPUs that they claim: reads, which must go on beside them, claim none.
         rows = ray.data.read_datasource(source, override_num_blocks=n_tasks, num_cpus=0)
         predicted = rows.map_batches(
-            Predictor,
+            _Predicting,
             batch_format="pyarrow",
-            batch_size=batch_trs,
+            # A model with context is given whole blocks, of which it finds the spans.
+            batch_size=None if context else batch_trs,
             zero_copy_batch=True,
             compute=ActorPoolStrategy(size=n_actors),
             fn_constructor_kwargs={
-                "record": plan.encoder.record,
+                "record": task.encoder.record,
                 "weights": ray.put(weights),
-                "valid_V": plan.valid_V,
-                "kinds": plan.selection.value_types(plan.dataset),
+                "valid_V": task.encoder.valid_V,
+                "packages": task.encoder.packages,
+                "subject": task.subject,
+                "batch_trs": batch_trs,
+                "kinds": task.selection.value_types(task.dataset),
                 "device": "cuda" if "num_gpus" in resources else "cpu",
             },
             ray_remote_args_fn=never_restart,
             **resources,
         )
+    following: dict[str, int] = {}
     with plain_errors():
         for block in predicted.iter_batches(batch_size=None, batch_format="pyarrow"):
             for stimulus, trs_T, bold_TV in _by_stimulus(
-                cast(pa.Table, block), plan.predictions.value
+                cast(pa.Table, block), task.predictions.value
             ):
-                _check_finite(stimulus, trs_T, bold_TV[:, plan.valid_V])
+                # A span whose context reaches the film's beginning predicts all of it again.
+                new_T = trs_T >= following.get(stimulus, 0)
+                if not new_T.any():
+                    continue
+                trs_T, bold_TV = trs_T[new_T], bold_TV[new_T]
+                following[stimulus] = trs_T[-1] + 1
+                _check_finite(stimulus, trs_T, bold_TV[:, task.encoder.valid_V])
                 yield stimulus, trs_T, bold_TV
 
 
-class Predictor:
-    """An actor that holds the encoder.
+class _Predicting:
+    """An actor that holds the model.
 
     Parameters
     ----------
@@ -124,6 +137,12 @@ class Predictor:
         very pages of the object store that they lie in.
     valid_V : ndarray of bool, shape (voxels,)
         Voxels that have a prediction.
+    packages : tuple of str
+        Packages that the model may be imported from.
+    subject : int
+        Whose response is predicted.
+    batch_trs : int
+        TRs that the model is given at a time.
     kinds : dict of str to ValueType
         The value columns of the rows.
     device : str
@@ -135,25 +154,54 @@ class Predictor:
         record: Record,
         weights: ray.ObjectRef,
         valid_V: np.ndarray,
+        packages: tuple[str, ...],
+        subject: int,
+        batch_trs: int,
         kinds: dict[str, ValueType],
         device: str,
     ) -> None:
-        self._valid_V, self._kinds = valid_V, kinds
+        self._subject, self._batch_trs, self._kinds = subject, batch_trs, kinds
         with warnings.catch_warnings():
             # Weights that are only read may lie in memory that is read-only.
             warnings.filterwarnings("ignore", message=".*not writable")
             tensors = {name: torch.from_numpy(value) for name, value in ray.get(weights).items()}
-        self._encoder = Encoder.build(record, tensors, device)
+        self._encoder = Encoder.build(record, tensors, valid_V, device, packages)
 
     def __call__(self, rows: pa.Table) -> pa.Table:
-        """Return stimulus, TR and prediction of each row."""
+        """Return stimulus, TR and prediction of each row whose context is there."""
         whole = rows.combine_chunks()
-        bold_TV = self._encoder.predict(
-            **{part: as_arrays(whole[part].chunk(0), kind) for part, kind in self._kinds.items()}
-        )
-        bold_TV[:, ~self._valid_V] = np.nan
-        names = whole["stimulus"].cast(pa.string())
-        return pa.table({"stimulus": names, "tr": whole["tr"], "value": as_binary(bold_TV)})
+        values = {part: as_arrays(whole[part].chunk(0), kind) for part, kind in self._kinds.items()}
+        context = self._encoder.model.context_trs
+        spans = _consecutive(whole) if context else [slice(0, whole.num_rows)]
+        predicted, kept = [], []
+        for span in spans:
+            first_tr = whole["tr"][span.start].as_py() if context else 0
+            lead = min(context, first_tr)
+            bold_TV = self._encoder.predict_trs(
+                {part: value[span] for part, value in values.items()},
+                self._subject,
+                self._batch_trs,
+            )
+            predicted.append(bold_TV[lead:])
+            kept.append(whole.slice(span.start + lead, span.stop - span.start - lead))
+        rows = pa.concat_tables(kept).combine_chunks()
+        names = rows["stimulus"].cast(pa.string())
+        value = as_binary(np.concatenate(predicted))
+        return pa.table({"stimulus": names, "tr": rows["tr"], "value": value})
+
+
+def _consecutive(rows: pa.Table) -> list[slice]:
+    """Return where TRs follow one another: each span begins with the context of its first TR.
+
+    ::
+
+        rows      12 13 14 15 | 14 15 16 17 18 | 0 1 2 3 ...      context of 2 TRs
+        context    c  c       |  c  c          |                  none before the film
+    """
+    stimulus = np.unique(rows["stimulus"].cast(pa.string()).to_numpy(), return_inverse=True)[1]
+    tr = rows["tr"].to_numpy()
+    breaks = np.flatnonzero((np.diff(stimulus) != 0) | (np.diff(tr) != 1)) + 1
+    return [slice(int(a), int(b)) for a, b in itertools.pairwise([0, *breaks, len(tr)])]
 
 
 def _resources(use_gpu: bool | None, totals: dict[str, float]) -> dict[str, float]:

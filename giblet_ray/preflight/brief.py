@@ -19,6 +19,7 @@ from giblet_ray.preflight.placement import (
 )
 from giblet_ray.preflight.report import Report
 from giblet_ray.preflight.size import StepSize, step_size
+from giblet_ray.training.data import model_shapes
 
 _ON_TOP = "; what a step keeps for its backward pass comes on top: --preflight measures it"
 
@@ -57,7 +58,7 @@ def tell_training(
     """Say what :func:`check_training` does; return what does not fit."""
     report = Report(show)
     cluster = look_at_cluster(look_at_gpus=False)
-    size = step_size(job, data.values, len(data.scans), job.scaling.min_workers)
+    size = step_size(job, model_shapes(data), len(data.scans), job.scaling.min_workers)
     show(f"{size.parameters:,} parameters; checkpoints of {gigabytes(size.checkpoint)}")
     host = need_of_host(job, data, size, use_gpu)
     memory = check_host_memory(report, job, data, cluster, use_gpu, host, size)

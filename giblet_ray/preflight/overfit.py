@@ -12,7 +12,8 @@ from giblet_ray.dataset.loader import Batch, Loader
 from giblet_ray.dataset.normalise import Normalisation
 from giblet_ray.dataset.view import DataView
 from giblet_ray.dataset.windows import Windows
-from giblet_ray.models.build import build_encoder
+from giblet_ray.models.predictor import build_predictor
+from giblet_ray.training.data import model_shapes
 from giblet_ray.training.optimizer import build_optimizer
 from giblet_ray.training.step import LossTotals, Ranks, Scores
 
@@ -89,13 +90,15 @@ def overfit(
     """
     device = torch.device("cpu")
     torch.manual_seed(job.train.seed)
-    settings = job.model.model_copy(update={"dropout": 0.0})
-    model = build_encoder(settings, job.data, data.values, data.n_units)
+    has_dropout = "dropout" in type(job.model).model_fields
+    settings = job.model.model_copy(update={"dropout": 0.0} if has_dropout else {})
+    shapes = model_shapes(data)
+    model = build_predictor(settings, shapes, job.packages)
     whole = job.model_copy(
         update={"train": job.train.model_copy(update={"accumulation": 1}), "model": settings}
     )
     ranks = Ranks(model, 1, device, frozen_batch_norm=settings.batch_norm == "frozen")
-    scores = Scores(normalisation, whole, device)
+    scores = Scores(normalisation, shapes, whole, device)
     optimizer = build_optimizer(model, _LR, weight_decay=0.0)
     chosen = windows[: max(2, min(_WINDOWS, job.train.batch_size))]
     (batch,) = loader.batches([chosen])

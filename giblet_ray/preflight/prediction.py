@@ -8,7 +8,7 @@ from giblet_ray.cluster import connect
 from giblet_ray.config import PredictJob, TrainJob
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.prediction.folder import finished_predictions
-from giblet_ray.prediction.plan import make_plan
+from giblet_ray.prediction.task import plan_task
 from giblet_ray.preflight.disk import disk_room
 from giblet_ray.preflight.need import LIBRARY_BYTES, Need, gigabytes
 from giblet_ray.preflight.placement import check_gpu, check_host, look_at_cluster
@@ -35,7 +35,7 @@ def preflight_prediction(job: PredictJob, show: Callable[[str], None]) -> None:
     storage = Storage.at(job.out)
     with Progress(show) as progress:
         progress.doing = "checking model and data set"
-        plan = make_plan(job)
+        plan = plan_task(job)
         there = finished_predictions(storage, plan.predictions, job.overwrite)
         progress.doing = "looking at the cluster"
         connect()
@@ -48,11 +48,13 @@ def preflight_prediction(job: PredictJob, show: Callable[[str], None]) -> None:
     settings = {group: record.config[group] for group in ("data", "model", "loss")}
     one_tr = {**settings["data"], "window": 1}
     batch = {"batch_size": job.batch_trs}
-    trained = TrainJob(dataset="", **{**settings, "data": one_tr}, train=batch)
+    trained = TrainJob(
+        dataset="", packages=job.packages, **{**settings, "data": one_tr}, train=batch
+    )
     # More than is held at a time: inference keeps no activations.
     need = Need(
         {"libraries": LIBRARY_BYTES, "predictions": FLOAT_BYTES * job.batch_trs * n_voxels},
-        {"a batch": measure_activations(trained, record.dataset.values, 1)},
+        {"a batch": measure_activations(trained, plan.encoder.shapes, 1)},
     )
     has_gpu = any(machine.gpus for machine in cluster.machines)
     use_gpu = has_gpu if job.use_gpu is None else job.use_gpu

@@ -7,7 +7,7 @@ is measured: the training's own step runs on tensors that have shapes and no mem
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -21,9 +21,9 @@ from torch.overrides import TorchFunctionMode
 from giblet_ray.config import TrainJob
 from giblet_ray.dataset.loader import Batch
 from giblet_ray.dataset.normalise import Normalisation
-from giblet_ray.dataset.schema import ValueType
+from giblet_ray.dataset.schema import ScanKey
 from giblet_ray.dataset.windows import Windows
-from giblet_ray.models.build import build_encoder
+from giblet_ray.models.predictor import Predictor, Shapes, build_predictor
 from giblet_ray.training.step import LossTotals, Ranks, Scores
 
 FLOAT_BYTES = 4
@@ -73,21 +73,21 @@ class StepSize:
         return self.weights + self.optimizer + self.normalisation
 
 
-def step_size(job: TrainJob, values: Mapping[str, ValueType], n_scans: int, ranks: int) -> StepSize:
+def step_size(job: TrainJob, shapes: Shapes, n_scans: int, ranks: int) -> StepSize:
     """Return what a training step holds but for its activations; it takes no time.
 
     Parameters
     ----------
     job : TrainJob
         Settings of the run.
-    values : mapping of str to ValueType
-        What one row of a batch holds, ``bold`` included.
+    shapes : Shapes
+        What its model is built for.
     n_scans : int
         Scans that are z-scored.
     ranks : int
         Workers that share a batch.
     """
-    model = _shapes_of_model(job, values)
+    model = _shapes_of_model(job, shapes)
     sizes = [parameter.nbytes for parameter in model.parameters()]
     windows = math.ceil(job.train.batch_size / ranks)
     return StepSize(
@@ -98,43 +98,50 @@ def step_size(job: TrainJob, values: Mapping[str, ValueType], n_scans: int, rank
         largest=max(sizes),
         windows=windows,
         parts=job.train.accumulation,
-        share=windows * job.data.window * sum(kind.nbytes for kind in values.values()),
-        normalisation=2 * FLOAT_BYTES * n_scans * values["bold"].shape[0],
+        share=windows * job.data.window * sum(kind.nbytes for kind in shapes.values.values()),
+        normalisation=2 * FLOAT_BYTES * n_scans * shapes.shared_units,
     )
 
 
-def measure_activations(job: TrainJob, values: Mapping[str, ValueType], ranks: int) -> int:
+def measure_activations(job: TrainJob, shapes: Shapes, ranks: int) -> int:
     """Return the bytes that one part of a rank's batch keeps for its backward pass, in float32.
 
     The first call takes a second or two: PyTorch loads its compiler to tell some shapes.
 
     Parameters
     ----------
-    job, values, ranks
+    job, shapes, ranks
         As :func:`step_size` takes them.
     """
     n = math.ceil(job.train.batch_size / (ranks * job.train.accumulation))
-    shape, first = (n, job.data.window), np.zeros(n, np.int32)
+    window, first = job.data.window, np.zeros(n, np.int32)
+    whole = window + job.model.context_trs(shapes.tr_seconds)
     with _SHAPES:
         rows = {
-            name: torch.empty((*shape, *kind.shape), dtype=getattr(torch, kind.dtype))
-            for name, kind in values.items()
+            name: torch.empty(
+                (n, window if name == "bold" else whole, *kind.shape),
+                dtype=getattr(torch, kind.dtype),
+            )
+            for name, kind in shapes.values.items()
         }
-        exists = torch.ones(shape, dtype=torch.bool)
+        exists = torch.ones(n, whole, dtype=torch.bool)
     batch = Batch(
         rows,
         exists,
-        Windows(first, first, np.full(n, job.data.window, np.int32)),
+        Windows(first, first, np.full(n, window, np.int32)),
     )
-    (n_voxels,) = values["bold"].shape
-    ones_SV = np.ones((1, n_voxels), np.float32)
-    normalisation = Normalisation((), ones_SV, ones_SV, np.ones(n_voxels, bool), 0)
-    return kept_by_step(job, _shapes_of_model(job, values), batch, normalisation, _SHAPES)
+    n_units = shapes.shared_units
+    ones_SV = np.ones((1, n_units), np.float32)
+    scans = (ScanKey(shapes.subjects[0], ""),)
+    normalisation = Normalisation(scans, ones_SV, ones_SV, np.ones(n_units, bool), 0)
+    model = _shapes_of_model(job, shapes)
+    return kept_by_step(job, model, shapes, batch, normalisation, _SHAPES)
 
 
 def kept_by_step(
     job: TrainJob,
-    model: nn.Module,
+    model: Predictor,
+    shapes: Shapes,
     batch: Batch,
     normalisation: Normalisation,
     device: torch.device,
@@ -144,7 +151,7 @@ def kept_by_step(
     Tensors that share their memory are counted once, parameters not at all.
     """
     at_once = job.train.model_copy(update={"accumulation": 1, "precision": "fp32"})
-    scores = Scores(normalisation, job.model_copy(update={"train": at_once}), device)
+    scores = Scores(normalisation, shapes, job.model_copy(update={"train": at_once}), device)
     ranks = Ranks(model, 1, device, job.model.batch_norm == "frozen")
     with _kept(model) as kept:
         scores.backward(ranks, batch, len(batch.windows), LossTotals({}, device))
@@ -167,10 +174,10 @@ def _kept(model: nn.Module) -> Iterator[dict[int, int]]:
         yield kept
 
 
-def _shapes_of_model(job: TrainJob, values: Mapping[str, ValueType]) -> nn.Module:
+def _shapes_of_model(job: TrainJob, shapes: Shapes) -> Predictor:
     """Make a run's model of shapes alone, without memory."""
     with _SHAPES, _Undrawn():
-        return build_encoder(job.model, job.data, values, values["bold"].shape[0])
+        return build_predictor(job.model, shapes, job.packages)
 
 
 class _Undrawn(TorchFunctionMode):

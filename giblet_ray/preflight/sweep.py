@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 
 from giblet_ray.cluster import connect
@@ -10,8 +10,8 @@ from giblet_ray.config import TrainJob, TuneJob
 from giblet_ray.console import duration
 from giblet_ray.dataset.reader import Dataset
 from giblet_ray.dataset.residence import place_data
-from giblet_ray.dataset.schema import ValueType
 from giblet_ray.evaluation.score import Score
+from giblet_ray.models.predictor import Shapes
 from giblet_ray.preflight.brief import need_of_host, shared_bytes, tell_training
 from giblet_ray.preflight.need import Need, gigabytes, host_need
 from giblet_ray.preflight.placement import check_host, look_at_cluster
@@ -19,7 +19,7 @@ from giblet_ray.preflight.report import Report
 from giblet_ray.preflight.size import measure_activations, step_size
 from giblet_ray.preflight.training import epoch_seconds, examine
 from giblet_ray.progress import Progress
-from giblet_ray.training.data import plan_data
+from giblet_ray.training.data import model_shapes, plan_data
 from giblet_ray.training.trainer import choose_gpu
 from giblet_ray.tuning.plan import fitting_trials, plan_sweep, with_space
 from giblet_ray.tuning.resume import open_sweep
@@ -62,7 +62,7 @@ def preflight_sweep(job: TuneJob, show: Callable[[str], None]) -> None:
         show(f"the largest trial: {_shown(largest)}")
         rehearsal = examine(trial, data, use_gpu, cluster, report, progress)
     small_data = place_data(plan_data(small, dataset), job.data.residence, use_gpu)
-    small_size = step_size(small, small_data.values, len(small_data.scans), ranks)
+    small_size = step_size(small, model_shapes(small_data), len(small_data.scans), ranks)
     report.add(
         "smallest trial",
         {
@@ -73,7 +73,7 @@ def preflight_sweep(job: TuneJob, show: Callable[[str], None]) -> None:
             ),
         },
     )
-    step = step_size(trial, data.values, len(data.scans), ranks)
+    step = step_size(trial, model_shapes(data), len(data.scans), ranks)
     need = need_of_host(trial, data, step, use_gpu)
     if rehearsal is not None and not use_gpu:
         need = Need({"a worker": rehearsal.peak_bytes})
@@ -143,16 +143,16 @@ def _extremes(
     job: TuneJob,
     space: Space,
     dataset: Dataset,
-    activations: Callable[[TrainJob, Mapping[str, ValueType], int], int] = lambda *trial: 0,
+    activations: Callable[[TrainJob, Shapes, int], int] = lambda *trial: 0,
 ) -> tuple[Settings, Settings]:
     """Return the value of each setting with which a trial needs least memory, and most."""
     ranks = job.scaling.max_workers
 
     def need(settings: Settings) -> int:
         trial = with_settings(job, settings)
-        values = plan_data(trial, dataset).values
-        kept = activations(trial, values, ranks)
-        size = replace(step_size(trial, values, 1, ranks), activations=kept)
+        shapes = model_shapes(plan_data(trial, dataset))
+        kept = activations(trial, shapes, ranks)
+        size = replace(step_size(trial, shapes, 1, ranks), activations=kept)
         return host_need(size, ranks, use_gpu=False).total
 
     least: Settings = {}

@@ -30,7 +30,7 @@ from giblet_ray.preflight.sample import choose_sample
 from giblet_ray.preflight.schedule import describe_schedule
 from giblet_ray.preflight.size import StepSize, measure_activations, step_size
 from giblet_ray.progress import Progress
-from giblet_ray.training.data import plan_data
+from giblet_ray.training.data import model_shapes, plan_data
 from giblet_ray.training.identity import check_batch, new_order
 from giblet_ray.training.trainer import choose_gpu
 
@@ -95,8 +95,8 @@ def examine(
     report.add("split", describe_split(data, job.data.split))
 
     progress.doing = "measuring a step"
-    kept = measure_activations(job, data.values, ranks)
-    step = replace(step_size(job, data.values, len(data.scans), ranks), activations=kept)
+    kept = measure_activations(job, model_shapes(data), ranks)
+    step = replace(step_size(job, model_shapes(data), len(data.scans), ranks), activations=kept)
     on_cpu = need_of_host(job, data, step, use_gpu=False)
     rehearsal = None
     if on_cpu.total <= max(machine.reservable for machine in cluster.machines):

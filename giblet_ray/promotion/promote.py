@@ -130,7 +130,7 @@ def _promote(
     model_id = candidate.kept
     if isinstance(model_id, Checkpoint):
         show(f"logging the model of run {run.name} to MLflow")
-        model_id = log_checkpoint(store.uri, run.id, model_id)
+        model_id = log_checkpoint(store.uri, run.id, model_id, job.packages)
     version = register(store, job.model_name, model_id, _tags(candidate))
     set_alias(store, job.model_name, job.alias, version)
     return Promotion(uri, version, run, candidate.record, replaced, changed=True)

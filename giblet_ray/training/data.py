@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from giblet_ray.checkpoint.record import DatasetRecord
 from giblet_ray.config import TrainJob
 from giblet_ray.dataset.reader import Dataset
 from giblet_ray.dataset.view import DataView, view_data
 from giblet_ray.errors import InputError
-from giblet_ray.models.build import stimulus_parts
+from giblet_ray.models.predictor import Shapes
+from giblet_ray.parts.built_in import parts_of
 
 
 def plan_data(job: TrainJob, dataset: Dataset | None = None) -> DataView:
@@ -25,14 +27,22 @@ def plan_data(job: TrainJob, dataset: Dataset | None = None) -> DataView:
         If the data set lacks what is asked for, or the split leaves too little.
     """
     dataset = dataset or Dataset.open(job.dataset)
-    parts = stimulus_parts(job.data)
-    leading = {}
-    if "codes" in parts and "codes" in dataset.manifest.parts:
-        n_codebooks = leading["codes"] = job.model.audio_codebooks
+    where = dataset.storage.location
+    kinds = {name: part.kind for name, part in dataset.manifest.parts.items() if name != "bold"}
+    parts = tuple(parts_of(job.data.modalities, job.data.audio, kinds, where).values())
+    leading = {name: n for name, n in job.model.leading.items() if name in parts}
+    if "codes" in leading:
+        n_codebooks = leading["codes"]
         held = dataset.value_type("codes").shape[0]
         if n_codebooks > held:
             raise InputError(
                 f"--model.audio_codebooks {n_codebooks}: {dataset.storage.location} has {held} "
                 f"codebooks; use at most {held}, or precompute with --codes.codebooks {n_codebooks}"
             )
-    return view_data(dataset, job.data, parts, leading)
+    context_trs = job.model.context_trs(dataset.manifest.tr_seconds)
+    return view_data(dataset, job.data, parts, leading, context_trs)
+
+
+def model_shapes(data: DataView) -> Shapes:
+    """Return what a model of these data is built for."""
+    return Shapes.of_record(DatasetRecord.model_validate(data.describe()))

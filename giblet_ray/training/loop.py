@@ -22,10 +22,10 @@ from giblet_ray.dataset.normalise import Normalisation
 from giblet_ray.dataset.order import OrderedWindows
 from giblet_ray.evaluation.metrics import VoxelMetrics
 from giblet_ray.evaluation.score import Score
-from giblet_ray.models.build import build_encoder
+from giblet_ray.models.predictor import Shapes, build_predictor
 from giblet_ray.training.memory import MemoryPeak
 from giblet_ray.training.optimizer import build_optimizer, build_schedule
-from giblet_ray.training.progress import Rate, epoch_line
+from giblet_ray.training.pace import Rate, epoch_line
 from giblet_ray.training.step import LossTotals, Ranks, Scores, seed_dropout
 
 
@@ -118,7 +118,8 @@ def train(
     """
     settings, rank, world_size, device = job.train, link.rank, link.world_size, link.device
     torch.manual_seed(settings.seed)
-    model = build_encoder(job.model, job.data, run.dataset.values, run.dataset.n_voxels)
+    shapes = Shapes.of_record(run.dataset)
+    model = build_predictor(job.model, shapes, job.packages)
     model.to(device)
     optimizer = build_optimizer(
         model, job.optimizer.lr, job.optimizer.weight_decay, job.optimizer.betas
@@ -138,7 +139,7 @@ def train(
             if rank == 0:
                 link.show(f"continuing after epoch {position.epoch}, step {position.step}")
     ranks = Ranks(model, world_size, device, job.model.batch_norm == "frozen")
-    scores = Scores(normalisation, job, device)
+    scores = Scores(normalisation, shapes, job, device)
     rate = Rate(total_steps, position.step)
     memory = MemoryPeak(device)
 

@@ -1,228 +1,140 @@
-"""The loss of a global batch, the same for any number of ranks that share it.
+"""Losses: the one that is built in, and those of a user's own.
 
-Shapes: B rows of this rank, N rows of all ranks together, V voxels.
+Shapes: N rows of this rank, V units.
 """
 
 from __future__ import annotations
 
-import math
-from typing import Any, NamedTuple
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from typing import Any, ClassVar, Protocol
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
+from giblet_ray.config import LossConfig, LossSettings
 from giblet_ray.errors import InputError
+from giblet_ray.evaluation.metrics import VoxelMetrics, world_size
+from giblet_ray.plugins import load_object
+from giblet_ray.training.encoding_loss import EncodingLoss, LossTerms, sum_over_ranks
 
-# A voxel counts as constant over a batch where its standard deviation is below this part of
-# (1 + |mean|): what is left of a constant after float32 rounding, in units of z-scored BOLD.
-CONSTANT_STD = 32 * torch.finfo(torch.float32).eps
+
+class RankLoss(Protocol):
+    """A loss as all ranks compute it together."""
+
+    valid_V: Tensor
+
+    def __call__(self, prediction_NV: Tensor, target_NV: Tensor, global_rows: int) -> LossTerms:
+        """Compute the loss of this rank's rows and of the global batch that they are part of."""
+
+    def of_rows(self, prediction_NV: Tensor, target_NV: Tensor) -> Tensor:
+        """Return what held-out rows add to a sum over all batches and ranks, a scalar."""
+
+    def held_out(self, voxels: VoxelMetrics, mean_of_rows: float) -> float:
+        """Return the loss of all held-out rows, from their scores or that sum over their number."""
 
 
-class LossTerms(NamedTuple):
-    """What `EncodingLoss` returns: scalar float32 tensors.
+class Loss(nn.Module, ABC):
+    """A loss of a user's own is a subclass in a file of their own.
+
+    It is computed on the rows that a rank has of a batch, and averaged over the ranks, and the
+    parts that are accumulated, in proportion to their rows.
 
     Attributes
     ----------
-    objective : Tensor
-        This rank's share, to call `backward()` on. Gradients averaged over the ranks, as
-        DistributedDataParallel does, are those of `loss`.
-    loss : Tensor
-        mse + weight * correlation_loss; this and the following are the same on every rank and
-        carry no gradient.
-    mse : Tensor
-        Mean squared error over rows and valid voxels.
-    correlation_loss : Tensor or None
-        Mean of (1 - Pearson r) over valid voxels; None where its weight is 0.
-    """
-
-    objective: Tensor
-    loss: Tensor
-    mse: Tensor
-    correlation_loss: Tensor | None
-
-
-class EncodingLoss(nn.Module):
-    """Mean squared error on z-scored BOLD plus a weight times (1 - Pearson r).
-
-    ::
-
-        loss = mean over n, v of (p_nv - t_nv)^2  +  weight * mean over v of (1 - r_v)
-
-    for predictions p, targets t, the rows n of all ranks, and the valid voxels v. r_v correlates
-    over rows, within a voxel. A voxel whose prediction or target does not vary over the batch has
-    r_v = 0 and no gradient through it.
+    Settings : type of LossSettings
+        Its settings; ``--loss.NAME``.
 
     Parameters
     ----------
+    settings : Settings
+        Validated.
+    """
+
+    Settings: ClassVar[type[LossSettings]] = LossSettings
+
+    def __init__(self, settings: Any) -> None:
+        super().__init__()
+        self.settings = settings
+
+    @abstractmethod
+    def forward(self, prediction_NV: Tensor, target_NV: Tensor, mask_NV: Tensor) -> Tensor:
+        """Compute the loss.
+
+        Parameters
+        ----------
+        prediction_NV, target_NV : Tensor
+            (N, V) z-scored BOLD, float32; 0 in both where it does not count.
+        mask_NV : Tensor
+            (N, V) bool, what counts.
+
+        Returns
+        -------
+        Tensor
+            Scalar, a mean over rows.
+        """
+
+
+class OwnLoss(nn.Module):
+    """A :class:`Loss` as all ranks compute it together: a :class:`RankLoss`."""
+
+    valid_V: Tensor
+
+    def __init__(self, loss: Loss, valid_V: Tensor) -> None:
+        super().__init__()
+        self._loss = loss
+        self.register_buffer("valid_V", valid_V, persistent=False)
+
+    def forward(self, prediction_NV: Tensor, target_NV: Tensor, global_rows: int) -> LossTerms:
+        """See :class:`RankLoss`."""
+        share = self._sum(prediction_NV, target_NV) / global_rows
+        # Ranks' gradients will be averaged, where these have to be added.
+        return LossTerms(world_size() * share, sum_over_ranks(share.detach()), None, None)
+
+    def of_rows(self, prediction_NV: Tensor, target_NV: Tensor) -> Tensor:
+        """Return the loss of some held-out rows, times their number."""
+        return self._sum(prediction_NV, target_NV)
+
+    def held_out(self, voxels: VoxelMetrics, mean_of_rows: float) -> float:
+        """Return the mean over batches."""
+        return mean_of_rows
+
+    def _sum(self, prediction_NV: Tensor, target_NV: Tensor) -> Tensor:
+        # Units that are not valid leave here, since a NaN times 0 would still be one.
+        prediction_NV = torch.where(self.valid_V, prediction_NV.float(), 0.0)
+        target_NV = torch.where(self.valid_V, target_NV.float(), 0.0)
+        rows = len(prediction_NV)
+        if rows == 0:
+            return prediction_NV.sum()
+        loss = self._loss(prediction_NV, target_NV, self.valid_V.expand_as(target_NV))
+        if loss.shape != ():
+            raise InputError(
+                f"--loss.kind {self._loss.settings.kind}: returned a shape of "
+                f"{tuple(loss.shape)}, where a scalar is expected"
+            )
+        return loss * rows
+
+
+def build_loss(settings: LossSettings, valid_V: Tensor, packages: Iterable[str]) -> Any:
+    """Return the :class:`RankLoss` that settings describe.
+
+    Parameters
+    ----------
+    settings : LossSettings
+        Of the loss's own class.
     valid_V : Tensor
-        Bool: the voxels that count.
-    correlation_weight : float
-        At 0, correlations are neither computed nor communicated.
+        (V,) bool, the units that count.
+    packages : iterable of str
+        Packages that may be imported.
 
     Raises
     ------
     InputError
-        For a mask that is not one bool per voxel or holds no voxel, or a negative weight.
-
-    Notes
-    -----
-    Under a process group every rank must call the loss equally often, with whatever rows it has
-    (none is allowed). Without one the same code runs on one process.
-
-    Gradient accumulation: call the loss on each part of the batch with the same `global_rows`; the
-    parts' terms add up. The squared error is then exactly that of the whole batch; correlations
-    are over the rows of each part, averaged in proportion to its rows.
-
-    r is found from sums about the global means, in two all-reduces (of 2V + 1 and 3V + 1
-    numbers): raw sums of squares in float32 would cancel where a prediction is far from 0.
+        If there is no such loss, or its package may not be or cannot be imported.
     """
-
-    valid_V: Tensor
-
-    def __init__(self, valid_V: Tensor, correlation_weight: float = 0.0) -> None:
-        super().__init__()
-        if valid_V.dim() != 1 or valid_V.dtype != torch.bool:
-            raise InputError(
-                f"valid_V: found {valid_V.dtype} of shape {tuple(valid_V.shape)}, must be one bool "
-                "per voxel"
-            )
-        self.n_valid = int(valid_V.sum())
-        if self.n_valid == 0:
-            raise InputError(f"valid_V: none of {len(valid_V)} voxels is valid, one must be")
-        if not (math.isfinite(correlation_weight) and correlation_weight >= 0):
-            raise InputError(
-                f"correlation_weight: found {correlation_weight}, must be finite and at least 0"
-            )
-        self.correlation_weight = correlation_weight
-        self.register_buffer("valid_V", valid_V, persistent=False)
-
-    def forward(self, prediction_BV: Tensor, target_BV: Tensor, global_rows: int) -> LossTerms:
-        """Compute the loss of this rank's rows and of the global batch that they are part of.
-
-        Parameters
-        ----------
-        prediction_BV, target_BV : Tensor
-            (B, V) BOLD, z-scored, of any floating-point type; computed in float32.
-        global_rows : int
-            N, rows of all ranks (and all accumulated parts) in this optimizer step.
-
-        Returns
-        -------
-        LossTerms
-            Non-finite numbers pass through, except those of voxels that are not valid.
-
-        Raises
-        ------
-        InputError
-            For shapes that differ, or more local than global rows.
-        """
-        rows, n_voxels = prediction_BV.shape
-        if target_BV.shape != prediction_BV.shape or n_voxels != len(self.valid_V):
-            raise InputError(
-                f"target: found shape {tuple(target_BV.shape)}, must be that of the prediction, "
-                f"{tuple(prediction_BV.shape)}, with the {len(self.valid_V)} voxels of valid_V"
-            )
-        if not rows <= global_rows or global_rows < 1:
-            raise InputError(
-                f"global_rows: found {global_rows}, must be at least 1 and the {rows} of this rank"
-            )
-        # Voxels that are not valid leave here, since a NaN times 0 would still be one.
-        prediction_BV = torch.where(self.valid_V, prediction_BV.float(), 0.0)
-        target_BV = torch.where(self.valid_V, target_BV.float(), 0.0)
-        squared_error = (prediction_BV - target_BV).square().sum()
-        scale = 1 / (global_rows * self.n_valid)
-        # Ranks' gradients will be averaged, where these have to be added.
-        objective = _world_size() * scale * squared_error
-        if self.correlation_weight == 0:
-            mse = scale * _sum_over_ranks(squared_error.detach())
-            return LossTerms(objective, mse, mse, None)
-
-        pearson_V, batch_rows, total_squared_error = self._global_pearson(
-            prediction_BV, target_BV, squared_error.detach()
-        )
-        dissimilarity_V = torch.where(self.valid_V, 1 - pearson_V, 0.0)
-        correlation_loss = dissimilarity_V.sum() / self.n_valid * (batch_rows / global_rows)
-        objective = objective + self.correlation_weight * correlation_loss
-        mse = scale * total_squared_error
-        correlation_loss = correlation_loss.detach()
-        loss = mse + self.correlation_weight * correlation_loss
-        return LossTerms(objective, loss, mse, correlation_loss)
-
-    def _global_pearson(
-        self, prediction_BV: Tensor, target_BV: Tensor, squared_error: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return r per voxel (V,), the rows of all ranks, and the squared errors' global sum."""
-        rows, n_voxels = prediction_BV.shape
-        with torch.no_grad():
-            counts_and_sums = torch.cat(
-                [
-                    prediction_BV.new_full((1,), rows),
-                    prediction_BV.sum(dim=0),
-                    target_BV.sum(dim=0),
-                ]
-            )
-            counts_and_sums = _sum_over_ranks(counts_and_sums)
-            batch_rows = counts_and_sums[0]
-            prediction_mean_V, target_mean_V = (counts_and_sums[1:] / batch_rows).split(n_voxels)
-        # The means are constants to autograd: their gradient would be multiplied by the sum of
-        # deviations from a mean, which is 0.
-        prediction_BV = prediction_BV - prediction_mean_V
-        target_BV = target_BV - target_mean_V
-        sums = torch.cat(
-            [
-                (prediction_BV * target_BV).sum(dim=0),
-                prediction_BV.square().sum(dim=0),
-                target_BV.square().sum(dim=0),
-                squared_error.reshape(1),
-            ]
-        )
-        covariance_V, prediction_square_V, target_square_V, total_squared_error = (
-            _SumOverRanks.apply(sums).split([n_voxels, n_voxels, n_voxels, 1])
-        )
-        varies_V = (
-            (prediction_square_V > _rounding_of_squares(prediction_mean_V, batch_rows))
-            & (target_square_V > _rounding_of_squares(target_mean_V, batch_rows))
-        ) | ~torch.isfinite(covariance_V)
-        # Constant voxels leave the graph before the root is taken: its slope at 0 is infinite.
-        one = torch.ones_like(covariance_V)
-        norms_V = (
-            torch.where(varies_V, prediction_square_V, one).sqrt()
-            * torch.where(varies_V, target_square_V, one).sqrt()
-        )
-        pearson_V = torch.where(varies_V, covariance_V, 0.0) / norms_V
-        return pearson_V, batch_rows, total_squared_error.squeeze(0).detach()
-
-
-def _rounding_of_squares(mean_V: Tensor, rows: Tensor) -> Tensor:
-    """Sum of squared deviations up to which a voxel counts as constant."""
-    return rows * (CONSTANT_STD * (1 + mean_V.abs())).square()
-
-
-def _world_size() -> int:
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
-
-
-def _sum_over_ranks(values: Tensor) -> Tensor:
-    """Add up `values` over the ranks; without a process group, return them."""
-    if _world_size() == 1:
-        return values
-    total = values.clone()
-    dist.all_reduce(total)
-    return total
-
-
-class _SumOverRanks(torch.autograd.Function):
-    """`_sum_over_ranks` with a gradient, for a result that each rank uses in the same way.
-
-    Every rank's objective then depends on the sum alike, so that the gradient of all objectives
-    together is this rank's own times the number of ranks, and needs no communication.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, values: Tensor) -> Tensor:
-        return _sum_over_ranks(values) if _world_size() > 1 else values.clone()
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        return gradient * _world_size()
+    if isinstance(settings, LossConfig):
+        return EncodingLoss(valid_V, settings.correlation_weight)
+    loss = load_object(settings.kind, packages, "--loss.kind")
+    if not (isinstance(loss, type) and issubclass(loss, Loss)):
+        raise InputError(f"--loss.kind {settings.kind}: is no loss; a subclass of Loss is accepted")
+    return OwnLoss(loss(settings), valid_V)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from giblet_ray.checkpoint.files import STATE, VOXELS, load_voxel_pearson
 from giblet_ray.checkpoint.record import RECORD
@@ -23,6 +23,7 @@ def report_best(
     history: Sequence[dict[str, float]],
     score: Score,
     log_model: bool,
+    packages: Iterable[str] = (),
 ) -> None:
     """Add learning curves, the histogram of voxel r, the best epoch's scores and its model.
 
@@ -40,6 +41,8 @@ def report_best(
         What the best epoch is chosen by.
     log_model : bool
         Whether to store the model itself.
+    packages : iterable of str
+        Packages that the model may be imported from.
     """
     curves = [
         {
@@ -55,10 +58,12 @@ def report_best(
         run.figure(voxel_histogram(load_voxel_pearson(folder)), "voxel_pearson.png")
     run.best(dict(score.best_epoch(history) or {}))
     if log_model and not run.has_model():
-        log_checkpoint(run.uri, run.id, checkpoint)
+        log_checkpoint(run.uri, run.id, checkpoint, packages)
 
 
-def log_checkpoint(uri: str, run_id: str, checkpoint: Checkpoint) -> str:
+def log_checkpoint(
+    uri: str, run_id: str, checkpoint: Checkpoint, packages: Iterable[str] = ()
+) -> str:
     """Store a checkpoint as the MLflow model of a run, and return the model's id.
 
     Parameters
@@ -69,6 +74,8 @@ def log_checkpoint(uri: str, run_id: str, checkpoint: Checkpoint) -> str:
         The MLflow run that the checkpoint is of.
     checkpoint : Checkpoint
         What only training needs of it is left out.
+    packages : iterable of str
+        Packages that the model may be imported from.
 
     Raises
     ------
@@ -80,6 +87,6 @@ def log_checkpoint(uri: str, run_id: str, checkpoint: Checkpoint) -> str:
     outputs = {"bold": ("float32", kinds["bold"].shape)}
     served = [name for name in checkpoint.record.checksums if name != STATE]
     with checkpoint.files(served) as folder:
-        Encoder.load(folder)
+        Encoder.load(folder, packages=packages)
         files = [folder / name for name in (RECORD, *served)]
         return log_model(uri, run_id, MODEL_NAME, files, _LOADER, inputs, outputs)

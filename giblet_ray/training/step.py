@@ -19,10 +19,11 @@ from giblet_ray.dataset.loader import Batch, Loader
 from giblet_ray.dataset.normalise import Normalisation
 from giblet_ray.dataset.windows import Windows, equal_length_batches, rank_part
 from giblet_ray.errors import InputError
-from giblet_ray.evaluation.metrics import VoxelMetrics, VoxelSums
-from giblet_ray.evaluation.score import VAL_PEARSON
-from giblet_ray.models.inputs import encoder_inputs, z_score
-from giblet_ray.training.loss import EncodingLoss
+from giblet_ray.evaluation.metrics import VoxelMetrics, VoxelSums, world_size
+from giblet_ray.evaluation.own_metrics import HeldOutRows, load_metrics
+from giblet_ray.models.predictor import Shapes, in_batch_order
+from giblet_ray.training.encoding_loss import LossTerms
+from giblet_ray.training.loss import build_loss
 
 
 class Ranks:
@@ -51,13 +52,11 @@ class Ranks:
         self._frozen = frozen_batch_norm
         self.parallel: nn.Module = model
         if world_size > 1:
-            on_gpu = device.type == "cuda"
             trained: nn.Module = model
-            if on_gpu and not frozen_batch_norm:
+            if device.type == "cuda" and not frozen_batch_norm:
                 trained = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-            self.parallel = DistributedDataParallel(
-                trained, device_ids=[device.index] if on_gpu else None, gradient_as_bucket_view=True
-            )
+            # Without device_ids: everything is where it is to be, the subjects on the CPU.
+            self.parallel = DistributedDataParallel(trained, gradient_as_bucket_view=True)
 
     def train_mode(self) -> None:
         """Prepare for a training step."""
@@ -84,25 +83,48 @@ class Ranks:
 class Scores:
     """From batches to losses and metrics."""
 
-    def __init__(self, normalisation: Normalisation, job: TrainJob, device: torch.device) -> None:
+    def __init__(
+        self, normalisation: Normalisation, shapes: Shapes, job: TrainJob, device: torch.device
+    ) -> None:
         self._mean_SV = torch.tensor(normalisation.mean_SV, device=device)
         self._std_SV = torch.tensor(normalisation.std_SV, device=device)
         valid_V = torch.tensor(normalisation.valid_V)  # counted here, also for a device of shapes
-        self._loss = EncodingLoss(valid_V, job.loss.correlation_weight).to(device)
+        self._loss = build_loss(job.loss, valid_V, job.packages).to(device)
         self._valid_V = self._loss.valid_V
-        self._job, self._device = job, device
+        self._metrics = load_metrics(job.train.metrics, job.packages)
+        self._subjects = [scan.subject for scan in normalisation.scans]
+        self._subject_S = torch.tensor([shapes.subjects.index(name) for name in self._subjects])
+        self._shapes, self._job, self._device = shapes, job, device
         self._bf16 = use_bf16(job.train.precision, device)
 
     def _predict(self, model: nn.Module, batch: Batch, part: slice) -> tuple[Tensor, Tensor]:
         """Return prediction and z-scored BOLD, (rows, voxels) each, of some of the windows."""
         values = {name: value[part] for name, value in batch.values.items()}
-        scan = torch.from_numpy(batch.windows.scan[part]).to(self._device)
-        target = z_score(values["bold"], scan, self._mean_SV, self._std_SV, self._valid_V)
-        inputs = encoder_inputs(values, self._job.model.audio_codebooks)
+        scan = torch.from_numpy(batch.windows.scan[part]).long()
+        subject = self._subject_S[scan]
+        target_BWV = self._z_score(values["bold"], scan.to(self._device))
+        inputs = self._shapes.inputs(values)
         device = self._device.type
         with torch.autocast(device, torch.bfloat16) if self._bf16 else nullcontext():
-            _, prediction = model(*inputs, return_voxels=True)
-        return prediction.float(), target
+            predicted = model(inputs, batch.exists[part], subject)
+        prediction_BWV = in_batch_order(predicted, subject)
+        if prediction_BWV.shape != target_BWV.shape:
+            raise InputError(
+                f"--model.kind {self._job.model.kind}: predicted a shape of "
+                f"{tuple(prediction_BWV.shape)}, where (windows, TRs, units) "
+                f"{tuple(target_BWV.shape)} is expected"
+            )
+        prediction_NV, target_NV = prediction_BWV.flatten(0, 1).float(), target_BWV.flatten(0, 1)
+        if len(np.unique(batch.windows.length)) > 1:  # rows that only the longest have do not count
+            is_row_N = batch.exists[part, -target_BWV.shape[1] :].flatten()
+            return prediction_NV[is_row_N], target_NV[is_row_N]
+        return prediction_NV, target_NV
+
+    def _z_score(self, bold_BWV: Tensor, scan_B: Tensor) -> Tensor:
+        """Z-score BOLD, scan by scan; units that are not valid become 0."""
+        mean_BV, std_BV = self._mean_SV[scan_B], self._std_SV[scan_B]
+        scored_BWV = (bold_BWV.float() - mean_BV[:, None]) / std_BV[:, None]
+        return torch.where(self._valid_V, scored_BWV, 0.0)
 
     def backward(self, ranks: Ranks, batch: Batch, n_global: int, totals: LossTotals) -> Tensor:
         """Compute and clip the gradients of a global batch; return their norm before clipping."""
@@ -110,17 +132,27 @@ class Scores:
         n, parts = len(batch.windows), self._job.train.accumulation
         bounds = [n * part // parts for part in range(parts + 1)]
         totals.begin(n_global)
+        n_rows = self._rows_of_all(batch, n_global)
         for index in range(parts):
             last = index == parts - 1
             with nullcontext() if last else ranks.unsynchronised():
                 part = slice(bounds[index], bounds[index + 1])
                 prediction, target = self._predict(ranks.parallel, batch, part)
-                rows = n_global * batch.windows.shape[1]
-                terms = self._loss(prediction, target, rows)
+                terms = self._loss(prediction, target, n_rows)
                 terms.objective.backward()
-            totals.add(terms.loss, terms.mse, terms.correlation_loss)
+            totals.add(terms)
         limit = self._job.optimizer.max_grad_norm
         return torch.nn.utils.clip_grad_norm_(ranks.model.parameters(), limit)
+
+    def _rows_of_all(self, batch: Batch, n_global: int) -> int:
+        """Return the rows of a global batch: windows of several TRs may be shorter than others."""
+        if self._job.data.window == 1:
+            return n_global
+        n_rows = torch.tensor([batch.windows.n_trs])
+        if world_size() > 1:
+            n_rows = n_rows.to(self._device)
+            dist.all_reduce(n_rows)
+        return int(n_rows)
 
     @torch.inference_mode()
     def evaluate(
@@ -131,68 +163,83 @@ class Scores:
         mine = rank_part(val, rank, ranks.world_size)
         size = max(1, self._job.train.batch_size // ranks.world_size)
         sums = VoxelSums(len(self._valid_V), self._device)
+        rows = HeldOutRows(self._subjects, len(self._valid_V), self._device)
+        loss = torch.zeros((), dtype=torch.float64, device=self._device)
         for batch in loader.batches(equal_length_batches(mine, size)):
-            sums.update(*self._predict(ranks.model, batch, slice(None)))
+            prediction, target = self._predict(ranks.model, batch, slice(None))
+            sums.update(prediction, target)
+            loss += self._loss.of_rows(prediction, target)
+            if self._metrics:
+                rows.add(*_places(batch.windows), prediction, target)
         if ranks.world_size > 1:
             dist.all_reduce(sums.tensor)
+            dist.all_reduce(loss)
         voxels = sums.compute(self._valid_V)
         metrics = {f"val/{name}": value for name, value in voxels.summary().items()}
-        weight = self._job.loss.correlation_weight
-        metrics["val/loss"] = voxels.mse + weight * (1 - metrics[VAL_PEARSON])
-        return voxels, metrics
+        metrics["val/loss"] = self._loss.held_out(voxels, float(loss) / voxels.n_rows)
+        return voxels, metrics | rows.compute(self._metrics, self._valid_V)
 
 
 class LossTotals:
-    """Losses of an epoch, added up on the device so that no step waits for the host."""
+    """Losses of an epoch, added up on the device so that no step waits for the host.
 
-    _NAMES = ("loss", "mse", "correlation_loss")
+    Parameters
+    ----------
+    sums : dict of str to float
+        Of the epoch so far, as :meth:`sums` gives them; empty at its start.
+    device : torch.device
+        Where they are kept.
+    """
 
     def __init__(self, sums: dict[str, float], device: torch.device) -> None:
-        start = [sums.get(name, 0.0) for name in (*self._NAMES, "windows")]
-        self._sums = torch.tensor(start, dtype=torch.float64, device=device)
-        self._step = torch.zeros(3, dtype=torch.float64, device=device)
-        self._has_correlation = True
+        self._windows = sums.get("windows", 0)
+        self._sums = {
+            name: torch.tensor(value, dtype=torch.float64, device=device)
+            for name, value in sums.items()
+            if name != "windows"
+        }
+        self._step: dict[str, Tensor] = {}
 
     def begin(self, n_global: int) -> None:
         """Begin a step of so many windows."""
-        self._step = torch.zeros_like(self._step)
+        self._step = {}
         self._n_global = n_global
-        self._sums[3] += n_global
+        self._windows += n_global
 
-    def add(self, loss: Tensor, mse: Tensor, correlation_loss: Tensor | None) -> None:
+    def add(self, terms: LossTerms) -> None:
         """Add the losses of a part of the step's batch; the parts add up to the batch's."""
-        self._has_correlation = correlation_loss is not None
-        terms = torch.stack([loss, mse, mse if correlation_loss is None else correlation_loss])
-        self._step += terms
-        self._sums[:3] += terms * self._n_global
+        for name, term in terms.logged.items():
+            value = term.double()
+            self._step[name] = self._step.get(name, 0) + value
+            self._sums[name] = self._sums.get(name, 0) + value * self._n_global
 
     def latest(self) -> dict[str, float]:
         """Return the losses of the last step."""
-        return self._named(self._step.tolist(), "step")
+        return {f"step/{name}": float(value) for name, value in self._step.items()}
 
     def means(self, epoch: int) -> dict[str, float]:
         """Return the mean losses over the epoch's windows so far."""
-        *sums, windows = self._finite(epoch)
-        return self._named([value / windows for value in sums], "train")
+        sums = self.sums(epoch)
+        windows = sums.pop("windows")
+        return {f"train/{name}": value / windows for name, value in sums.items()}
 
     def sums(self, epoch: int) -> dict[str, float]:
         """Return what a new object continues from."""
-        return dict(zip((*self._NAMES, "windows"), self._finite(epoch), strict=True))
-
-    def _finite(self, epoch: int) -> list[float]:
-        sums = self._sums.tolist()
-        if not all(map(math.isfinite, sums)):
+        sums = {name: float(value) for name, value in self._sums.items()}
+        if not all(map(math.isfinite, sums.values())):
             raise InputError(
-                f"the loss became {sums[0]} in epoch {epoch + 1}: training diverged; use a lower "
-                "--optimizer.lr or --optimizer.max_grad_norm"
+                f"the loss became {sums['loss']} in epoch {epoch + 1}: training diverged; use a "
+                "lower --optimizer.lr or --optimizer.max_grad_norm"
             )
-        return sums
+        return {**sums, "windows": self._windows}
 
-    def _named(self, values: list[float], group: str) -> dict[str, float]:
-        named = {f"{group}/{name}": v for name, v in zip(self._NAMES, values, strict=True)}
-        if not self._has_correlation:
-            del named[f"{group}/correlation_loss"]
-        return named
+
+def _places(windows: Windows) -> tuple[Tensor, Tensor]:
+    """Return scan and TR of each row of some windows, (N,) int64 each."""
+    n, length = windows.shape
+    tr_BW = torch.from_numpy(windows.start).long()[:, None] + torch.arange(length)
+    scan_BW = torch.from_numpy(windows.scan).long()[:, None].expand(n, length)
+    return scan_BW.flatten(), tr_BW.flatten()
 
 
 def seed_dropout(seed: int, step: int, rank: int) -> None:

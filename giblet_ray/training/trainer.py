@@ -161,7 +161,8 @@ def _fit(
             raise InputError(f"{run_folder}: the run's checkpoints are gone")
         position = after.position
         score, log_model = Score(job.train.score), job.tracking.log_model
-        end.report = partial(report_best, mlflow_run, found, position.history, score, log_model)
+        how = (score, log_model, job.packages)
+        end.report = partial(report_best, mlflow_run, found, position.history, *how)
     where = data.dataset.storage.location
     return Trained(where, run_folder, score, found.location, mlflow_run, position, finished)
 

@@ -14,6 +14,7 @@ from giblet_ray.dataset.reader import Dataset
 from giblet_ray.dataset.view import DataView
 from giblet_ray.environment import cluster_address
 from giblet_ray.errors import InputError
+from giblet_ray.models.config import MultimodalConfig
 from giblet_ray.settings import Mark, marked_settings
 from giblet_ray.training.data import plan_data
 from giblet_ray.training.identity import check_batch
@@ -39,6 +40,11 @@ def with_space(job: TuneJob, dataset: Dataset) -> TuneJob:
     """
     if job.sweep.space is not None:
         return job
+    if not isinstance(job.model, MultimodalConfig):
+        raise InputError(
+            f"--sweep.space is missing: the default is about the multimodal encoder, and "
+            f"--model.kind is {job.model.kind}; name settings, such as optimizer.lr=1e-4..1e-2:log"
+        )
     if "audio" not in job.data.modalities or job.data.audio != "encodec":
         raise InputError(
             "--sweep.space is missing: the default searches how EnCodec codes are heard, which are "

@@ -35,7 +35,7 @@ def open_sweep(job: TuneJob) -> tuple[TuneJob, Journal]:
     update_settings(settings, given)
     if "space" in given["sweep"]:
         settings["sweep"]["space"] = given["sweep"]["space"]  # whole: its names are not settings
-    resumed = TuneJob(**settings)
+    resumed = TuneJob(**settings, packages=job.packages)
     free, settings = marked_settings(TuneJob, Mark.FREE), flat_settings(sweep_config(resumed))
     for key, value in flat_settings(saved).items():
         now = settings.get(key)

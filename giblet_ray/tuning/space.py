@@ -140,12 +140,14 @@ def parse_space(text: Mapping[str, Any], base: TrainJob) -> Space:
         raise InputError(
             "--sweep.space is empty; name at least one setting, such as model.embed_dim=16,32,64"
         )
-    known = [name for name, _ in setting_fields(TrainJob)]
+    known = [
+        name for name, _ in setting_fields(base) if name in TrainJob.model_fields or "." in name
+    ]
     space: Space = {}
     for name, written in text.items():
         if name not in known:
             raise InputError(f"--sweep.space {name}: no such setting{nearest(name, known)}")
-        if name.partition(".")[0] not in SEARCHED_GROUPS:
+        if name.partition(".")[0] not in SEARCHED_GROUPS or name.endswith(".kind"):
             raise InputError(
                 f"--sweep.space {name}: is the same for all trials; settings of "
                 f"{', '.join(SEARCHED_GROUPS)} can be searched"
@@ -167,7 +169,7 @@ def with_settings(base: TrainJob, settings: Mapping[str, Any]) -> TrainJob:
     InputError
         If they contradict one another.
     """
-    whole = base.model_dump(include=set(TrainJob.model_fields))
+    whole = {**base.model_dump(include=set(TrainJob.model_fields)), "packages": base.packages}
     for name, value in settings.items():
         *groups, field = name.split(".")
         group = whole

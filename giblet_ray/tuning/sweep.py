@@ -218,7 +218,7 @@ def _crown(
 
     def report(child: MlflowRun) -> None:
         show("drawing the best trial")
-        report_best(child, checkpoint, history, score, job.tracking.log_model)
+        report_best(child, checkpoint, history, score, job.tracking.log_model, job.packages)
 
     runs.crown(best.folder, metrics, report)
     return storage.describe(BEST)

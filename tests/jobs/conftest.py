@@ -28,7 +28,12 @@ def refusal(
 
     def run(job: str, *words: object) -> str:
         monkeypatch.setattr("giblet_ray.cluster.connect", start)
-        for user in ("training.trainer", "precompute.precompute", "prediction.run", "tuning.sweep"):
+        for user in (
+            "training.trainer",
+            "precompute.precompute",
+            "prediction.predict",
+            "tuning.sweep",
+        ):
             monkeypatch.setattr(f"giblet_ray.{user}.connect", start)
         monkeypatch.setattr(sys, "argv", [f"jobs/{job}", *map(str, words)])
         capfd.readouterr()

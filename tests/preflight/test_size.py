@@ -14,9 +14,9 @@ import torch
 from giblet_ray.config import TrainJob
 from giblet_ray.dataset.loader import Batch
 from giblet_ray.dataset.normalise import Normalisation
-from giblet_ray.dataset.schema import ValueType
+from giblet_ray.dataset.schema import ScanKey, ValueType
 from giblet_ray.dataset.windows import Windows
-from giblet_ray.models.build import build_encoder
+from giblet_ray.models.predictor import Shapes, build_predictor
 from giblet_ray.preflight.need import gpu_need, host_need
 from giblet_ray.preflight.size import kept_by_step, measure_activations, step_size
 from giblet_ray.training.optimizer import build_optimizer
@@ -34,6 +34,12 @@ SMALL = {
     "text": ValueType(dtype="float32", shape=(1024,)),
     "bold": ValueType(dtype="float32", shape=(24,)),
 }
+
+
+def shapes_of(values: dict[str, ValueType]) -> Shapes:
+    encoders = {"frames": "image", "codes": "codes", "mel": "mel", "text": "vector"}
+    read = {name: encoders[name] for name in values if name != "bold"}
+    return Shapes(values, read, {"01": values["bold"].shape[0]}, 1.5)
 
 
 def small_job(tiny_model: dict[str, Any], data: dict[str, Any], **train: int) -> TrainJob:
@@ -65,16 +71,21 @@ def test_activations_of_shapes_are_those_that_a_real_step_keeps(
     job = small_job(tiny_model, data, accumulation=2)
     values = {name: SMALL[name] for name in (*parts, "bold")}
     cpu = torch.device("cpu")
-    model = build_encoder(job.model, job.data, values, 24)
+    shapes = shapes_of(values)
+    model = build_predictor(job.model, shapes)
     batch = real_batch(values, n=3, window=job.data.window)  # a rank's part of 12, by 2 and by 2
     normalisation = Normalisation(
-        (), np.zeros((1, 24), np.float32), np.ones((1, 24), np.float32), np.ones(24, bool), 0
+        (ScanKey("01", "one"),),
+        np.zeros((1, 24), np.float32),
+        np.ones((1, 24), np.float32),
+        np.ones(24, bool),
+        0,
     )
-    kept = kept_by_step(job, model, batch, normalisation, cpu)
+    kept = kept_by_step(job, model, shapes, batch, normalisation, cpu)
     assert kept > 3 * job.data.window * 1024 * 4
-    assert measure_activations(job, values, ranks=2) == kept
+    assert measure_activations(job, shapes, ranks=2) == kept
 
-    size = step_size(job, values, n_scans=5, ranks=2)
+    size = step_size(job, shapes, n_scans=5, ranks=2)
     gradients = [parameter.grad for parameter in model.parameters()]
     assert size.gradients == sum(each.nbytes for each in gradients if each is not None)
     assert size.weights == sum(value.nbytes for value in model.state_dict().values())
@@ -87,7 +98,7 @@ def test_activations_of_shapes_are_those_that_a_real_step_keeps(
 
 def test_default_model_is_told_without_being_made() -> None:
     job = TrainJob(dataset="", train={"batch_size": 64}, scaling={"num_workers": 2})
-    size = step_size(job, VALUES, n_scans=3, ranks=2)
+    size = step_size(job, shapes_of(VALUES), n_scans=3, ranks=2)
     assert size.parameters == 1_515_441_522
     assert size.gradients == 4 * size.parameters
     assert size.optimizer == 8 * size.parameters
@@ -105,10 +116,12 @@ def test_accumulation_shares_out_the_activations() -> None:
     def job(**train: int) -> TrainJob:
         return TrainJob(dataset="", train={"batch_size": 64, **train})
 
-    whole, parts = (measure_activations(j, VALUES, 1) for j in (job(), job(accumulation=4)))
+    whole, parts = (
+        measure_activations(j, shapes_of(VALUES), 1) for j in (job(), job(accumulation=4))
+    )
     assert parts == pytest.approx(whole / 4, rel=0.05)  # means and norms are as many
-    size = step_size(job(accumulation=4), VALUES, 1, 1)
-    assert size.share == step_size(job(), VALUES, 1, 1).share
+    size = step_size(job(accumulation=4), shapes_of(VALUES), 1, 1)
+    assert size.share == step_size(job(), shapes_of(VALUES), 1, 1).share
 
 
 def test_brief_form_does_not_load_the_compiler() -> None:
@@ -118,11 +131,13 @@ def test_brief_form_does_not_load_the_compiler() -> None:
         import giblet_ray.preflight.brief
         from giblet_ray.config import TrainJob
         from giblet_ray.dataset.schema import ValueType
+        from giblet_ray.models.predictor import Shapes
         from giblet_ray.preflight.size import step_size
         bold = ValueType(dtype="float32", shape=(20,))
         codes = ValueType(dtype="int16", shape=(8, 112))
         job = TrainJob(dataset="", data={"modalities": ["audio"]})
-        print(step_size(job, {"codes": codes, "bold": bold}, 1, 1).parameters > 0)
+        shapes = Shapes({"codes": codes, "bold": bold}, {"codes": "codes"}, {"01": 20}, 1.5)
+        print(step_size(job, shapes, 1, 1).parameters > 0)
         print("torch._dynamo" in sys.modules, "sympy" in sys.modules)
         """
     command = [sys.executable, "-c", textwrap.dedent(script)]

@@ -17,7 +17,7 @@ from giblet_ray.preflight.brief import check_training, remedy
 from giblet_ray.preflight.need import host_need
 from giblet_ray.preflight.size import measure_activations, step_size
 from giblet_ray.preflight.training import preflight_training
-from giblet_ray.training.data import plan_data
+from giblet_ray.training.data import model_shapes, plan_data
 
 
 @pytest.fixture
@@ -107,9 +107,9 @@ def test_activations_that_are_too_large_are_to_be_accumulated(
     make_job: Callable[..., TrainJob],
 ) -> None:
     job = make_job(batch_size=10**7)
-    values = plan_data(job).values
-    kept = measure_activations(job, values, 1)
-    size = replace(step_size(job, values, 1, 1), activations=kept)
+    shapes = model_shapes(plan_data(job))
+    kept = measure_activations(job, shapes, 1)
+    size = replace(step_size(job, shapes, 1, 1), activations=kept)
     said = remedy(job, size, host_need(size, 1, use_gpu=False))
     assert f"use --train.accumulation 2, which takes {kept / 2e9:,.2f} GB off" in said
 

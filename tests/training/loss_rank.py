@@ -13,7 +13,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from giblet_ray.training.loss import EncodingLoss
+from giblet_ray.training.encoding_loss import EncodingLoss
 
 
 def main(rank: int, world_size: int, folder: Path) -> None:

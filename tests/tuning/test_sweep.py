@@ -109,7 +109,10 @@ def test_the_best_settings_train_to_the_score_of_the_best_trial(
     best = eight_trials.trials[0]
     folder = Path(eight_trials.best_settings).parent
     encoder = Encoder.load(folder / best.folder)
-    assert list(encoder.model.audio_encoder.kernel_sizes) == best.settings["model.kernel_sizes"]
+    assert (
+        list(encoder.model.encoder.audio_encoder.kernel_sizes)
+        == best.settings["model.kernel_sizes"]
+    )
     # The shards of the sweep are gone: trained on the data set that they were copied from.
     dataset = make_tune_job(tmp_path, {}).dataset
     job = parse_job(TrainJob, ["--config", eight_trials.best_settings, "--dataset", dataset])

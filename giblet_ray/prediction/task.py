@@ -9,17 +9,14 @@ from hashlib import sha256
 
 import numpy as np
 
-from giblet_ray.checkpoint.files import NORMALISATION, load_valid_voxels
 from giblet_ray.checkpoint.record import RECORD
 from giblet_ray.checkpoint.store import Checkpoint, find_checkpoint
 from giblet_ray.checkpoint.trained import Encoder
 from giblet_ray.config import PredictJob
-from giblet_ray.dataset.config import DataConfig
 from giblet_ray.dataset.reader import Dataset, Selection, Span
 from giblet_ray.dataset.schema import ValueType
 from giblet_ray.dataset.storage import is_uri
 from giblet_ray.errors import InputError, nearest
-from giblet_ray.models.build import stimulus_parts
 from giblet_ray.prediction.folder import Films, Model, Predicted, Predictions, WrittenSpace
 from giblet_ray.spaces.space import Space
 
@@ -27,15 +24,15 @@ _REGISTRY = "models:"
 
 
 @dataclass(frozen=True)
-class Plan:
+class Task:
     """What is predicted from what.
 
     Attributes
     ----------
     encoder : Encoder
         The model, on this machine's CPU.
-    valid_V : ndarray of bool, shape (voxels,)
-        Voxels that took part in training; the others have no prediction.
+    subject : int
+        Whose response is predicted.
     dataset, selection : Dataset, Selection
         What is read of each row.
     space : Space
@@ -47,7 +44,7 @@ class Plan:
     """
 
     encoder: Encoder
-    valid_V: np.ndarray
+    subject: int
     dataset: Dataset
     selection: Selection
     space: Space
@@ -62,7 +59,7 @@ class Plan:
         return [group for name in names for group in groups if group.stimulus == name]
 
 
-def make_plan(job: PredictJob) -> Plan:
+def plan_task(job: PredictJob) -> Task:
     """Find the model and the films, and make sure that they fit; starts nothing.
 
     Raises
@@ -72,15 +69,10 @@ def make_plan(job: PredictJob) -> Plan:
     """
     dataset = Dataset.open(job.dataset)
     with _found_model(job) as (checkpoint, version, run_id):
-        encoder = Encoder.load(checkpoint.location, dataset)
-        with checkpoint.files((NORMALISATION,)) as folder:
-            valid_V = load_valid_voxels(folder)
+        encoder = Encoder.load(checkpoint.location, dataset, packages=job.packages)
     record = encoder.record
-    data = DataConfig.model_validate(record.config["data"])
-    parts = stimulus_parts(data)
-    leading = {"codes": record.config["model"]["audio_codebooks"]} if "codes" in parts else {}
     space = record.dataset.space.open(f"{checkpoint.location}/{RECORD}")
-    lag_trs = data.lag_trs
+    lag_trs = record.config["data"]["lag_trs"]
     predictions = Predictions(
         model=Model(
             asked=job.model,
@@ -94,7 +86,7 @@ def make_plan(job: PredictJob) -> Plan:
         tr_seconds=dataset.manifest.tr_seconds,
         lag_trs=lag_trs,
         value=ValueType(dtype="float32", shape=(record.dataset.n_voxels,)),
-        masked_voxels=int((~valid_V).sum()),
+        masked_voxels=int((~encoder.valid_V).sum()),
         space=WrittenSpace(
             kind=space.kind,
             ending=space.ending,
@@ -105,9 +97,20 @@ def make_plan(job: PredictJob) -> Plan:
             for name in _checked_stimuli(dataset, job.stimuli)
         ),
     )
-    selection = Selection(parts, leading=leading)
+    selection = Selection(encoder.shapes.parts, leading=encoder.leading)
     units = record.units[0].indices if record.units else None
-    return Plan(encoder, valid_V, dataset, selection, space, units, predictions)
+    subject = _subject(encoder, job.subject)
+    return Task(encoder, subject, dataset, selection, space, units, predictions)
+
+
+def _subject(encoder: Encoder, asked: str | None) -> int:
+    subjects = encoder.shapes.subjects
+    if asked is None and encoder.model.tells_subjects_apart and len(subjects) > 1:
+        raise InputError(f"--subject is missing: the model tells {', '.join(subjects)} apart")
+    try:
+        return encoder.subject_index(asked or subjects[0])
+    except InputError as error:
+        raise InputError(f"--{error}") from error
 
 
 @contextmanager

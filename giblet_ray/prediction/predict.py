@@ -17,7 +17,7 @@ from giblet_ray.prediction.folder import (
     whole_or_nothing,
     write_record,
 )
-from giblet_ray.prediction.plan import Plan, make_plan
+from giblet_ray.prediction.task import Task, plan_task
 from giblet_ray.prediction.writer import open_writer, written
 from giblet_ray.progress import Progress
 
@@ -85,8 +85,8 @@ def predict(job: PredictJob, show: Callable[[str], None]) -> Summary:
     storage = Storage.at(job.out)
     with Progress(show) as progress:
         progress.doing = "checking model and data set"
-        plan = make_plan(job)
-        there = finished_predictions(storage, plan.predictions, job.overwrite)
+        task = plan_task(job)
+        there = finished_predictions(storage, task.predictions, job.overwrite)
         if there is not None:
             show(f"{storage.location}: finished already, of the same model and data")
             return Summary(storage.location, there, 0.0, already_finished=True)
@@ -94,38 +94,38 @@ def predict(job: PredictJob, show: Callable[[str], None]) -> Summary:
         connect()
         started = progress.seconds
         made = outlive_losses(
-            lambda: _make(plan, job, storage, progress),
+            lambda: _make(task, job, storage, progress),
             lambda: show("a worker was lost; predicting anew"),
         )
         return Summary(storage.location, made, progress.seconds - started, already_finished=False)
 
 
-def _make(plan: Plan, job: PredictJob, storage: Storage, progress: Progress) -> Predictions:
+def _make(task: Task, job: PredictJob, storage: Storage, progress: Progress) -> Predictions:
     """Predict and write everything."""
-    with whole_or_nothing(storage, plan.predictions.paths):
-        stimuli = tuple(_predicted(plan, job, storage, progress))
-        made = plan.predictions.model_copy(update={"stimuli": stimuli})
+    with whole_or_nothing(storage, task.predictions.paths):
+        stimuli = tuple(_predicted(task, job, storage, progress))
+        made = task.predictions.model_copy(update={"stimuli": stimuli})
         write_record(storage, made)
     return made
 
 
 def _predicted(
-    plan: Plan, job: PredictJob, storage: Storage, progress: Progress
+    task: Task, job: PredictJob, storage: Storage, progress: Progress
 ) -> Iterator[Predicted]:
     """Predict and write one stimulus after the other."""
     from giblet_ray.prediction.pipeline import predicted_blocks
 
-    stimuli = {stimulus.name: stimulus for stimulus in plan.predictions.stimuli}
+    stimuli = {stimulus.name: stimulus for stimulus in task.predictions.stimuli}
     n_trs, done = sum(stimulus.n_trs for stimulus in stimuli.values()), 0
-    blocks = predicted_blocks(plan, job.batch_trs, job.use_gpu)
+    blocks = predicted_blocks(task, job.batch_trs, job.use_gpu)
     for name, of_stimulus in groupby(blocks, key=lambda block: block[0]):
         with open_writer(
-            storage, plan.predictions, stimuli[name], plan.space, plan.units
+            storage, task.predictions, stimuli[name], task.space, task.units
         ) as writer:
             for _, trs_T, bold_TV in of_stimulus:
                 writer.add(trs_T, bold_TV)
                 done += len(trs_T)
                 progress.doing = f"{done:,} of {n_trs:,} TRs predicted"
-        yield written(storage, plan.predictions, stimuli.pop(name))
+        yield written(storage, task.predictions, stimuli.pop(name))
     if stimuli:
         raise RuntimeError(f"no rows came of {', '.join(stimuli)}")

@@ -24,7 +24,7 @@ from giblet_ray.dataset.schema import ValueType
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
 from giblet_ray.prediction.folder import Films, Model, Predicted, Predictions, WrittenSpace
-from giblet_ray.prediction.run import Summary, predict
+from giblet_ray.prediction.predict import Summary, predict
 from giblet_ray.prediction.writer import open_writer, written
 from giblet_ray.spaces.array import Array
 from giblet_ray.spaces.kinds import open_space
@@ -210,7 +210,7 @@ def test_model_that_predicts_no_number_is_refused(
 ) -> None:
     copy = Path(shutil.copytree(checkpoint, tmp_path / "diverged"))
     weights = load_file(copy / "model.safetensors")
-    weights["bottleneck_to_voxels.4.bias"][5] = np.nan
+    weights["encoder.bottleneck_to_voxels.4.bias"][5] = np.nan
     save_file(weights, copy / "model.safetensors")
     sign(copy, "model.safetensors")
     with pytest.raises(InputError, match=r"stimulus one, TR 0: the model predicts a number that i"):

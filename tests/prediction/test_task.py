@@ -16,7 +16,7 @@ from safetensors.numpy import save_file
 
 from giblet_ray.checkpoint.record import Units
 from giblet_ray.errors import InputError
-from giblet_ray.prediction.plan import make_plan
+from giblet_ray.prediction.task import plan_task
 
 
 def changed(checkpoint: Path, copy: Path, change: Callable[[dict[str, Any]], object]) -> str:
@@ -29,7 +29,7 @@ def changed(checkpoint: Path, copy: Path, change: Callable[[dict[str, Any]], obj
 
 
 def test_chosen_stimuli_are_read_in_the_order_asked_for(job: Callable) -> None:
-    plan = make_plan(job(stimuli=("two", "one", "two")))
+    plan = plan_task(job(stimuli=("two", "one", "two")))
     assert [s.name for s in plan.predictions.stimuli] == ["two", "one"]
     assert [s.n_trs for s in plan.predictions.stimuli] == [83, 117]
     starts = [(span.stimulus, span.start, span.stop) for span in plan.spans]
@@ -40,7 +40,7 @@ def test_chosen_stimuli_are_read_in_the_order_asked_for(job: Callable) -> None:
 
 
 def test_run_folder_gives_its_best_checkpoint(job: Callable, checkpoint: Path) -> None:
-    plan = make_plan(job(model=str(checkpoint.parent)))
+    plan = plan_task(job(model=str(checkpoint.parent)))
     assert plan.predictions.model.checkpoint == str(checkpoint)
 
 
@@ -57,20 +57,20 @@ def test_what_is_not_there_is_named(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=message) as error:
-        make_plan(job(**settings))
+        plan_task(job(**settings))
     assert "\n" not in str(error.value)
 
 
 def test_space_of_the_scans_comes_with_the_model(
     job: Callable, checkpoint: Path, tmp_path: Path
 ) -> None:
-    plan = make_plan(job())
+    plan = plan_task(job())
     assert (plan.space.kind, plan.space.n_units, plan.units) == ("volume", 24, None)
 
     def choose(record: dict[str, Any]) -> None:
         record["units"] = [Units.chosen(("01", "02"), 24, np.arange(24)[::-1]).model_dump()]
 
-    plan = make_plan(job(model=changed(checkpoint, tmp_path / "chosen", choose)))
+    plan = plan_task(job(model=changed(checkpoint, tmp_path / "chosen", choose)))
     assert plan.units is not None
     assert plan.units.tolist() == [*range(24)][::-1]
 
@@ -78,7 +78,7 @@ def test_space_of_the_scans_comes_with_the_model(
         record["dataset"]["space"]["files"]["mask.nii.gz"] = "H4sIAA=="
 
     with pytest.raises(InputError, match=r"record.json: its mask cannot be read: ") as error:
-        make_plan(job(model=changed(checkpoint, tmp_path / "spoiled", spoil)))
+        plan_task(job(model=changed(checkpoint, tmp_path / "spoiled", spoil)))
     assert "\n" not in str(error.value)
 
 
@@ -95,7 +95,7 @@ def test_data_that_mean_something_else_are_refused(
     job: Callable, checkpoint: Path, tmp_path: Path, change: Callable, message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
-        make_plan(job(model=changed(checkpoint, tmp_path / "other", change)))
+        plan_task(job(model=changed(checkpoint, tmp_path / "other", change)))
 
 
 def test_damaged_record_is_one_line(job: Callable, checkpoint: Path, tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_damaged_record_is_one_line(job: Callable, checkpoint: Path, tmp_path: P
     with pytest.raises(
         InputError, match=r"record.json: damaged, or no checkpoint.s record: "
     ) as error:
-        make_plan(job(model=str(copy)))
+        plan_task(job(model=str(copy)))
     assert "\n" not in str(error.value)
 
 
@@ -131,7 +131,7 @@ def test_damaged_weights_are_one_line(
     copy = Path(shutil.copytree(checkpoint, tmp_path / "damaged"))
     damage(copy / "model.safetensors")
     with pytest.raises(InputError, match=message) as error:
-        make_plan(job(model=str(copy)))
+        plan_task(job(model=str(copy)))
     assert "\n" not in str(error.value)
 
 
@@ -141,5 +141,5 @@ def test_checkpoint_without_its_normalisation_is_one_line(
     copy = Path(shutil.copytree(checkpoint, tmp_path / "damaged"))
     (copy / "normalisation.safetensors").unlink()
     with pytest.raises(InputError, match=r"normalisation.safetensors: no such file") as error:
-        make_plan(job(model=str(copy)))
+        plan_task(job(model=str(copy)))
     assert "\n" not in str(error.value)

@@ -1,0 +1,160 @@
+"""Metrics of a user's own, computed from the predictions of all held-out TRs.
+
+A metric is a function of one scan's held-out TRs::
+
+    def spearman(prediction_TV, target_TV):      # ndarray, ndarray: (TRs, units) float32
+        return scipy.stats....                   # ndarray: (units,), one number per unit
+
+What is logged, as ``val/spearman``, is the mean over a subject's scans, over subjects, and over the
+units that have a number. Rows lie where they were predicted, on the ranks' CPUs; some units at a
+time, all ranks are sent all rows, and one of them computes::
+
+    units        0 ... k-1 | k ... 2k-1 | 2k ... 3k-1 | ...
+    computed by  rank 0    | rank 1     | rank 0      | ...
+
+Shapes: N rows of this rank, T TRs of a scan, U units at a time, V units, M metrics, S scans.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from numpy.typing import NDArray
+from torch import Tensor
+
+from giblet_ray.errors import InputError
+from giblet_ray.evaluation.metrics import world_size
+from giblet_ray.evaluation.score import metric_name
+from giblet_ray.plugins import load_object
+
+Metric = Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray]
+
+BYTES_AT_A_TIME = 256 * 2**20
+"""Rows of so many units are gathered at a time."""
+
+
+def load_metrics(paths: Iterable[str], packages: Iterable[str]) -> dict[str, Metric]:
+    """Return metrics by name, that of the function: ``my_lab.metrics:spearman``.
+
+    Raises
+    ------
+    InputError
+        If one may not be or cannot be imported, or is no function.
+    """
+    metrics: dict[str, Metric] = {}
+    for path in paths:
+        metric = load_object(path, packages, "--train.metrics")
+        if not callable(metric):
+            raise InputError(f"--train.metrics {path}: is no function")
+        metrics[metric_name(path)] = metric
+    return metrics
+
+
+class HeldOutRows:
+    """Predictions and BOLD of held-out rows, kept to compute metrics from.
+
+    Parameters
+    ----------
+    subjects : sequence of str
+        The subject of each scan.
+    n_units : int
+        V.
+    device : torch.device
+        Where ranks exchange rows.
+    """
+
+    def __init__(self, subjects: Sequence[str], n_units: int, device: torch.device) -> None:
+        self._subjects, self._n_units, self._device = subjects, n_units, device
+        self._places: list[Tensor] = []
+        self._rows: list[Tensor] = []
+
+    def add(self, scan_N: Tensor, tr_N: Tensor, prediction_NV: Tensor, target_NV: Tensor) -> None:
+        """Keep rows.
+
+        Parameters
+        ----------
+        scan_N, tr_N : Tensor
+            (N,) int64, each row's scan and TR.
+        prediction_NV, target_NV : Tensor
+            (N, V).
+        """
+        self._places.append(torch.stack([scan_N, tr_N], dim=1).cpu())
+        self._rows.append(torch.stack([prediction_NV, target_NV]).float().cpu())
+
+    def compute(self, metrics: Mapping[str, Metric], valid_V: Tensor) -> dict[str, float]:
+        """Return each metric over the rows of all ranks, the same on every rank.
+
+        Raises
+        ------
+        InputError
+            If a metric does not return one number per unit.
+        """
+        if not metrics:
+            return {}
+        places_N2 = torch.cat([torch.empty(0, 2, dtype=torch.int64), *self._places])
+        rows_2NV = torch.cat([torch.empty(2, 0, self._n_units), *self._rows], dim=1)
+        places_N2 = _gathered(places_N2, self._device)
+        order_N = np.lexsort((places_N2[:, 1], places_N2[:, 0]))
+        scan_N = places_N2[order_N, 0].numpy()
+        step = max(1, BYTES_AT_A_TIME // max(1, 8 * len(scan_N)))
+        rank = dist.get_rank() if world_size() > 1 else 0
+        found_MV = torch.zeros(len(metrics), self._n_units, dtype=torch.float64)
+        for index, start in enumerate(range(0, self._n_units, step)):
+            units = slice(start, start + step)
+            rows_N2U = _gathered(rows_2NV[:, :, units].transpose(0, 1), self._device)
+            if index % world_size() == rank:
+                rows_2NU = rows_N2U.transpose(0, 1)[:, order_N].contiguous().numpy()
+                found = [self._mean(*each, rows_2NU, scan_N) for each in metrics.items()]
+                found_MV[:, units] = torch.from_numpy(np.stack(found))
+        if world_size() > 1:
+            found_MV = found_MV.to(self._device)
+            dist.all_reduce(found_MV)
+        counted_MV = found_MV.cpu()[:, valid_V.cpu()].numpy()
+        return {name: _mean(of_V) for name, of_V in zip(metrics, counted_MV, strict=True)}
+
+    def _mean(
+        self, name: str, metric: Metric, rows_2NU: NDArray[np.float32], scan_N: NDArray
+    ) -> NDArray[np.float64]:
+        """Return a metric's mean over scans and then subjects, per unit (U,)."""
+        by_subject: dict[str, list[NDArray]] = {}
+        for scan in np.unique(scan_N):
+            prediction_TU, target_TU = rows_2NU[:, scan_N == scan]
+            found_U = np.asarray(metric(prediction_TU, target_TU), np.float64)
+            if found_U.shape != target_TU.shape[1:]:
+                raise InputError(
+                    f"--train.metrics: {name.removeprefix('val/')} returned a shape of "
+                    f"{found_U.shape} for {target_TU.shape[1]} units; one number for each is "
+                    "expected"
+                )
+            by_subject.setdefault(self._subjects[scan], []).append(found_U)
+        return _nanmean([_nanmean(scans) for scans in by_subject.values()])
+
+
+def _nanmean(values: Sequence[NDArray]) -> NDArray[np.float64]:
+    """Return the mean of the numbers at each place, NaN where there is none."""
+    stacked = np.stack(values)
+    count = np.isfinite(stacked).sum(axis=0)
+    total = np.where(np.isfinite(stacked), stacked, 0).sum(axis=0)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+def _mean(values_V: NDArray[np.float64]) -> float:
+    return float(_nanmean(list(values_V)))
+
+
+def _gathered(values: Tensor, device: torch.device) -> Tensor:
+    """Return the rows of all ranks, in the order of the ranks, on the CPU."""
+    if world_size() == 1:
+        return values
+    mine = values.to(device).contiguous()
+    counts = [torch.zeros(1, dtype=torch.int64, device=device) for _ in range(world_size())]
+    dist.all_gather(counts, torch.tensor([len(mine)], device=device))
+    numbers = [int(count) for count in counts]
+    padded = mine.new_zeros((max(numbers), *mine.shape[1:]))
+    padded[: len(mine)] = mine
+    of_ranks = [torch.empty_like(padded) for _ in numbers]
+    dist.all_gather(of_ranks, padded)
+    return torch.cat([rows[:n].cpu() for rows, n in zip(of_ranks, numbers, strict=True)])

@@ -1,0 +1,229 @@
+"""What a model is to all that trains, judges and uses one.
+
+A model sees windows of a stimulus, with as many TRs before them as its settings ask for, and
+predicts the BOLD of the window's own TRs, of each subject apart::
+
+    stimulus TR       s-C ...  s-1 |  s  s+1 ...  s+W-1
+    values, exists    [------------ C + W -------------]      exists: not before the film begins
+    prediction                     [------- W ---------]      of BOLD lag TRs later
+
+Shapes: B windows, C TRs of context, W TRs of a window, V units, B_s windows of subject s.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+
+from giblet_ray.errors import InputError
+from giblet_ray.models.config import ModelSettings
+from giblet_ray.parts.reading import find_reading
+from giblet_ray.parts.value import ValueType
+from giblet_ray.plugins import is_import_path, load_object
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """What a model is built for.
+
+    Attributes
+    ----------
+    values : dict of str to ValueType
+        What one row holds on disk, of each part and of ``bold``.
+    encoders : dict of str to str
+        Kind of encoder that reads each part, in the order of the parts; see
+        :mod:`giblet_ray.parts.reading`.
+    units : dict of str to int
+        How many units each subject has; their order is that of the subjects' indices.
+    tr_seconds : float
+        Duration of a TR (s).
+    """
+
+    values: Mapping[str, ValueType]
+    encoders: Mapping[str, str]
+    units: Mapping[str, int]
+    tr_seconds: float
+
+    @classmethod
+    def of_record(cls, dataset: Any) -> Self:
+        """Return the shapes that a checkpoint's record tells of its data set."""
+        return cls(dataset.values, dataset.encoders, dataset.subjects, dataset.tr_seconds)
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Parts that the model reads."""
+        return tuple(self.encoders)
+
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        """Subjects by their index."""
+        return tuple(self.units)
+
+    @property
+    def shared_units(self) -> int:
+        """V, of a model that predicts the same for all subjects.
+
+        Raises
+        ------
+        InputError
+            If their numbers differ.
+        """
+        numbers = set(self.units.values())
+        if len(numbers) > 1:
+            has = ", ".join(f"{subject}: {n:,}" for subject, n in self.units.items())
+            raise InputError(f"the subjects differ in their number of units ({has}): train each")
+        return numbers.pop()
+
+    def inputs(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return what a model is given, from rows as they lie on disk.
+
+        Parameters
+        ----------
+        values : mapping of str to Tensor
+            (B, C + W, *shape) of each part; others are left out.
+
+        Returns
+        -------
+        dict of str to Tensor
+            The same in the number format of a model: pictures from -0.5 to 0.5, codes as int64,
+            all else as float32.
+        """
+        return {
+            part: find_reading(self.encoders[part], part).to_input(values[part])
+            for part in self.parts
+        }
+
+
+class Predictor(nn.Module, ABC):
+    """A model. One of your own is a subclass in a file of your own.
+
+    Attributes
+    ----------
+    Settings : type of ModelSettings
+        Its settings; ``--model.NAME``.
+    parts : tuple of str
+        Parts of the data set that it reads.
+    context_trs : int
+        C, TRs of stimulus before a window that it sees.
+    tells_subjects_apart : bool
+        Whether its prediction depends on the subject.
+
+    Parameters
+    ----------
+    settings : Settings
+        Validated.
+    shapes : Shapes
+        What it is built for.
+    """
+
+    Settings: ClassVar[type[ModelSettings]] = ModelSettings
+    tells_subjects_apart: ClassVar[bool] = False
+
+    def __init__(self, settings: Any, shapes: Shapes) -> None:
+        super().__init__()
+        self.parts = shapes.parts
+        self.context_trs = settings.context_trs(shapes.tr_seconds)
+
+    @abstractmethod
+    def forward(
+        self, values: Mapping[str, Tensor], exists: Tensor, subject: Tensor
+    ) -> dict[int, Tensor]:
+        """Predict BOLD.
+
+        Parameters
+        ----------
+        values : mapping of str to Tensor
+            (B, C + W, *shape) of each part, as :meth:`Shapes.inputs` gives it.
+        exists : Tensor
+            (B, C + W) bool; False for rows before the film, whose values mean nothing and must
+            not count.
+        subject : Tensor
+            (B,) int64, each window's subject; on the CPU, so that nobody waits for a GPU.
+
+        Returns
+        -------
+        dict of int to Tensor
+            (B_s, W, units) z-scored BOLD of each subject s among them, its windows in the order
+            of the batch; see :func:`by_subject`.
+        """
+
+
+def by_subject(bold_BWV: Tensor, subject: Tensor) -> dict[int, Tensor]:
+    """Return what a head that all subjects share predicts, as a model gives it.
+
+    Parameters
+    ----------
+    bold_BWV : Tensor
+        (B, W, V).
+    subject : Tensor
+        (B,) int64, on the CPU.
+    """
+    indices = subject.unique().tolist()
+    if len(indices) == 1:
+        return {indices[0]: bold_BWV}
+    return {index: bold_BWV[(subject == index).nonzero().flatten()] for index in indices}
+
+
+def in_batch_order(predicted: Mapping[int, Tensor], subject: Tensor) -> Tensor:
+    """Return what a model predicts as (B, W, V), windows as in the batch.
+
+    Raises
+    ------
+    InputError
+        If a subject's windows are missing, or their shapes are not those of one tensor.
+    """
+    indices = subject.unique().tolist()
+    wanted = {index: int((subject == index).sum()) for index in indices}
+    found = {index: tuple(bold.shape) for index, bold in predicted.items()}
+    fits = {index: shape[0] for index, shape in found.items() if len(shape) == 3} == wanted
+    if not fits or len({shape[1:] for shape in found.values()}) > 1:
+        raise InputError(
+            f"the model predicted shapes {found} by subject, where (windows, TRs, units) of "
+            f"{wanted} windows are expected"
+        )
+    if len(indices) == 1:
+        return predicted[indices[0]]
+    order = torch.argsort(subject, stable=True)
+    place = torch.empty_like(order)
+    place[order] = torch.arange(len(order))
+    return torch.cat([predicted[index] for index in indices])[place]
+
+
+def find_model(kind: str, packages: Iterable[str], where: str = "--model.kind") -> type[Predictor]:
+    """Return the model of a kind: one that is built in, or one of the user's own.
+
+    Raises
+    ------
+    InputError
+        If there is no such model, or its package may not be or cannot be imported.
+    """
+    if not is_import_path(kind):
+        from giblet_ray.models.multimodal import Multimodal
+
+        return Multimodal
+    model = load_object(kind, packages, where)
+    if not (isinstance(model, type) and issubclass(model, Predictor)):
+        raise InputError(f"{where} {kind}: is no model; a subclass of Predictor is accepted")
+    return model
+
+
+def build_predictor(
+    settings: ModelSettings, shapes: Shapes, packages: Iterable[str] = ()
+) -> Predictor:
+    """Build the model that settings describe, for data of these shapes.
+
+    Parameters
+    ----------
+    settings : ModelSettings
+        Of the model's own class.
+    shapes : Shapes
+        What it is built for.
+    packages : iterable of str
+        Packages that may be imported.
+    """
+    return find_model(settings.kind, packages)(settings, shapes)

@@ -1,0 +1,123 @@
+"""Metrics of one's own: per scan, over units, the same however many ranks share the rows."""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+import torch.distributed as dist
+
+from giblet_ray.errors import InputError
+from giblet_ray.evaluation import own_metrics
+from giblet_ray.evaluation.own_metrics import HeldOutRows, load_metrics
+
+SUBJECTS = ["01", "01", "02"]
+N_TRS = (13, 8, 21)
+VALID = torch.tensor([True, True, False, True, True])
+
+
+def pearson(prediction_TV: np.ndarray, target_TV: np.ndarray) -> np.ndarray:
+    """r of each unit, NaN where BOLD does not vary."""
+    p, t = prediction_TV - prediction_TV.mean(0), target_TV - target_TV.mean(0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return (p * t).sum(0) / np.sqrt((p**2).sum(0) * (t**2).sum(0))
+
+
+def rows() -> tuple[torch.Tensor, ...]:
+    """Scan, TR, prediction and target of all rows, out of order."""
+    random = np.random.default_rng(0)
+    scan = np.repeat(np.arange(3), N_TRS)
+    tr = np.concatenate([np.arange(n) for n in N_TRS])
+    target = random.normal(size=(len(scan), 5)).astype(np.float32)
+    prediction = (0.5 * target + random.normal(size=target.shape)).astype(np.float32)
+    target[scan == 1, 3] = 0  # never varies in this scan: it counts in the other ones
+    order = random.permutation(len(scan))
+    return tuple(torch.from_numpy(each[order]) for each in (scan, tr, prediction, target))
+
+
+def expected() -> float:
+    scan, tr, prediction, target = (each.numpy() for each in rows())
+    of_scan = []
+    for index in range(3):
+        here = np.flatnonzero(scan == index)
+        here = here[np.argsort(tr[here])]
+        of_scan.append([
+            scipy.stats.pearsonr(prediction[here, v], target[here, v]).statistic
+            if np.ptp(target[here, v]) else math.nan
+            for v in range(5)
+        ])  # fmt: skip
+    of_subject = [np.nanmean(of_scan[:2], axis=0), of_scan[2]]
+    return float(np.mean(of_subject, axis=0)[VALID.numpy()].mean())
+
+
+def computed(part: slice) -> float:
+    held = HeldOutRows(SUBJECTS, 5, torch.device("cpu"))
+    for start in range(part.start, part.stop, 4):
+        held.add(*(each[start : min(start + 4, part.stop)] for each in rows()))
+    return held.compute({"val/pearson": pearson}, VALID)["val/pearson"]
+
+
+def test_a_metric_is_a_mean_over_scans_subjects_and_units() -> None:
+    assert computed(slice(0, sum(N_TRS))) == pytest.approx(expected(), abs=1e-6)
+
+
+def test_rows_come_in_the_order_of_their_trs() -> None:
+    held = HeldOutRows(SUBJECTS, 5, torch.device("cpu"))
+    held.add(*rows())
+    scan, tr, _, target = rows()
+    wanted = {len(target[scan == s]): target[scan == s][tr[scan == s].argsort()] for s in range(3)}
+
+    def look(prediction_TV: np.ndarray, target_TV: np.ndarray) -> np.ndarray:
+        np.testing.assert_array_equal(target_TV, wanted[len(target_TV)].numpy())
+        return np.ones(5)
+
+    assert held.compute({"val/look": look}, VALID) == {"val/look": 1.0}
+
+
+def _rank(rank: int, bounds: list[int], folder: str, answers: Any) -> None:
+    store = dist.FileStore(f"{folder}/store", len(bounds) - 1)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=len(bounds) - 1)
+    own_metrics.BYTES_AT_A_TIME = 2 * 8 * sum(N_TRS)  # two units at a time, of five
+    answers.put((rank, computed(slice(bounds[rank], bounds[rank + 1]))))
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def test_ranks_that_share_the_rows_agree(tmp_path: Path) -> None:
+    """Unequally many each, one of them none at all."""
+    spawned = multiprocessing.get_context("spawn")
+    answers = spawned.Queue()
+    bounds = [0, 5, 5, sum(N_TRS)]
+    ranks = [
+        spawned.Process(target=_rank, args=(rank, bounds, str(tmp_path), answers))
+        for rank in range(3)
+    ]
+    for process in ranks:
+        process.start()
+    found = dict(answers.get(timeout=120) for _ in ranks)
+    for process in ranks:
+        process.join()
+    assert len({*found.values()}) == 1
+    assert found[0] == pytest.approx(expected(), abs=1e-6)
+
+
+def test_a_metric_without_a_number_per_unit_is_refused() -> None:
+    held = HeldOutRows(SUBJECTS, 5, torch.device("cpu"))
+    held.add(*rows())
+    with pytest.raises(InputError, match=r"mean returned a shape of \(\) for 5 units"):
+        held.compute({"val/mean": lambda p, t: np.mean(p)}, VALID)
+
+
+def test_metrics_are_loaded_by_the_name_of_their_function() -> None:
+    (name,) = load_metrics(["scipy.stats:spearmanr"], ["scipy"])
+    assert name == "val/spearmanr"
+    with pytest.raises(InputError, match="e: is no function"):
+        load_metrics(["math:e"], ["math"])
+    with pytest.raises(InputError, match="add --packages math"):
+        load_metrics(["math:e"], [])

@@ -1,0 +1,208 @@
+"""The loss: against plain formulas, over ranks, and where correlation is not defined."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+from torch import nn
+
+import giblet_ray
+from giblet_ray.errors import InputError
+from giblet_ray.training.encoding_loss import EncodingLoss
+
+RANK_SCRIPT = Path(__file__).with_name("loss_rank.py")
+
+
+def batch(rows=13, voxels=6, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    target = torch.randn(rows, voxels, generator=generator)
+    prediction = 0.5 * target + torch.randn(rows, voxels, generator=generator)
+    return prediction.requires_grad_(), target
+
+
+def everywhere(voxels):
+    return torch.ones(voxels, dtype=torch.bool)
+
+
+def test_loss_is_the_plain_formula_over_the_valid_voxels():
+    prediction, target = batch()
+    valid = torch.tensor([True, True, False, True, False, True])
+    terms = EncodingLoss(valid, 0.3)(prediction, target, 13)
+    p, t = prediction.detach().numpy()[:, valid], target.numpy()[:, valid]
+    pearson = [scipy.stats.pearsonr(p[:, v], t[:, v]).statistic for v in range(4)]
+    assert terms.mse.item() == pytest.approx(((p - t) ** 2).mean(), rel=1e-6)
+    assert terms.correlation_loss.item() == pytest.approx(1 - np.mean(pearson), rel=1e-5)
+    expected = ((p - t) ** 2).mean() + 0.3 * (1 - np.mean(pearson))
+    assert terms.loss.item() == pytest.approx(expected, rel=1e-6)
+    assert terms.objective.item() == pytest.approx(expected, rel=1e-6)
+    assert not terms.loss.requires_grad
+
+
+def test_gradient_is_that_of_the_plain_formula():
+    prediction, target = batch()
+    EncodingLoss(everywhere(6), 0.7)(prediction, target, 13).objective.backward()
+    plain = prediction.detach().double().requires_grad_()
+    pearson = torch.stack(
+        [torch.corrcoef(torch.stack([plain[:, v], target[:, v].double()]))[0, 1] for v in range(6)]
+    )
+    ((plain - target).square().mean() + 0.7 * (1 - pearson).mean()).backward()
+    torch.testing.assert_close(prediction.grad.double(), plain.grad, rtol=1e-5, atol=1e-7)
+
+
+def test_correlation_is_exact_for_predictions_far_from_zero():
+    prediction, target = batch(rows=64)
+    far = (prediction.detach() + 1000).double()
+    expected = np.mean([scipy.stats.pearsonr(far[:, v], target[:, v])[0] for v in range(6)])
+    found = 1 - EncodingLoss(everywhere(6), 1.0)(far, target, 64).correlation_loss.item()
+    assert found == pytest.approx(expected, abs=1e-4)
+
+
+def test_half_precision_predictions_are_scored_in_float32():
+    prediction, target = batch()
+    low = prediction.detach().bfloat16()
+    terms = EncodingLoss(everywhere(6), 0.5)(low, target.half(), 13)
+    again = EncodingLoss(everywhere(6), 0.5)(low.float(), target.half().float(), 13)
+    assert terms.loss.dtype == torch.float32
+    torch.testing.assert_close(terms.loss, again.loss, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("constant", [0.0, 0.1, -37.3])
+@pytest.mark.parametrize("of", ["prediction", "target"])
+def test_constant_voxel_correlates_zero_and_has_no_gradient_through_correlation(constant, of):
+    prediction, target = batch(rows=100)
+    values = {"prediction": prediction.detach().clone(), "target": target.clone()}
+    values[of][:, 2] = constant
+    prediction = values["prediction"].requires_grad_()
+    with_correlation = EncodingLoss(everywhere(6), 1.0)(prediction, values["target"], 100)
+    (gradient,) = torch.autograd.grad(with_correlation.objective, prediction)
+    mse_alone = EncodingLoss(everywhere(6))(prediction, values["target"], 100)
+    (mse_gradient,) = torch.autograd.grad(mse_alone.objective, prediction)
+    assert torch.isfinite(gradient).all()
+    torch.testing.assert_close(gradient[:, 2], mse_gradient[:, 2])
+    others = [v for v in range(6) if v != 2]
+    five = EncodingLoss(everywhere(5), 1.0)(prediction[:, others], values["target"][:, others], 100)
+    expected = (5 * five.correlation_loss + 1) / 6
+    torch.testing.assert_close(with_correlation.correlation_loss, expected)
+
+
+def test_single_row_has_no_correlation_and_a_finite_gradient():
+    prediction, target = batch(rows=1)
+    terms = EncodingLoss(everywhere(6), 1.0)(prediction, target, 1)
+    terms.objective.backward()
+    assert terms.correlation_loss.item() == 1
+    assert torch.isfinite(prediction.grad).all()
+
+
+def test_invalid_voxels_may_hold_anything():
+    prediction, target = batch()
+    valid = torch.tensor([True, False, True, True, True, True])
+    clean = EncodingLoss(valid, 0.5)(prediction, target, 13)
+    target = target.clone()
+    target[:, 1] = float("nan")
+    terms = EncodingLoss(valid, 0.5)(prediction, target, 13)
+    torch.testing.assert_close(terms.loss, clean.loss, rtol=0, atol=0)
+    terms.objective.backward()
+    assert torch.isfinite(prediction.grad).all()
+    assert (prediction.grad[:, 1] == 0).all()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("weight", [0.0, 1.0])
+def test_non_finite_prediction_gives_a_non_finite_loss(value, weight):
+    prediction, target = batch()
+    broken = prediction.detach().clone()
+    broken[3, 4] = value
+    terms = EncodingLoss(everywhere(6), weight)(broken, target, 13)
+    assert not torch.isfinite(terms.loss)
+
+
+def test_accumulated_parts_add_up_to_the_batch():
+    prediction, target = batch(rows=11)
+    loss = EncodingLoss(everywhere(6), 0.0)
+    whole = loss(prediction, target, 11)
+    (expected,) = torch.autograd.grad(whole.objective, prediction)
+    parts = [loss(prediction[rows], target[rows], 11) for rows in (slice(0, 7), slice(7, 11))]
+    (found,) = torch.autograd.grad(sum(part.objective for part in parts), prediction)
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(parts[0].loss + parts[1].loss, whole.loss)
+    assert whole.correlation_loss is None
+
+    loss = EncodingLoss(everywhere(6), 1.0)
+    shares = [loss(prediction[rows], target[rows], 11) for rows in (slice(0, 7), slice(7, 11))]
+    alone = [
+        loss(prediction[rows], target[rows], rows.stop - rows.start)
+        for rows in (slice(0, 7), slice(7, 11))
+    ]
+    torch.testing.assert_close(
+        shares[0].correlation_loss + shares[1].correlation_loss,
+        (7 * alone[0].correlation_loss + 4 * alone[1].correlation_loss) / 11,
+    )
+
+
+def test_ranks_with_ragged_rows_get_the_loss_and_gradient_of_one_process(tmp_path):
+    torch.manual_seed(0)
+    n_rows, n_features, n_voxels, bounds, weights = 11, 4, 5, [0, 7, 11, 11], [0.0, 0.7]
+    features, target = torch.randn(n_rows, n_features), torch.randn(n_rows, n_voxels)
+    valid = torch.tensor([True, True, False, True, True])
+    model = nn.Linear(n_features, n_voxels)
+    inputs = {
+        "features": features,
+        "target": target,
+        "valid_V": valid,
+        "model": model.state_dict(),
+        "bounds": bounds,
+        "correlation_weights": weights,
+    }
+    torch.save(inputs, tmp_path / "inputs.pt")
+    environment = os.environ | {"PYTHONPATH": str(Path(giblet_ray.__file__).parents[1])}
+    ranks = [
+        subprocess.Popen([sys.executable, RANK_SCRIPT, str(rank), "3", tmp_path], env=environment)
+        for rank in range(3)
+    ]
+    try:
+        assert [process.wait(timeout=120) for process in ranks] == [0, 0, 0]
+    finally:
+        for process in ranks:
+            process.kill()
+    results = [torch.load(tmp_path / f"rank{rank}.pt") for rank in range(3)]
+    for weight in weights:
+        terms = EncodingLoss(valid, weight)(model(features), target, n_rows)
+        gradients = torch.autograd.grad(terms.objective, list(model.parameters()))
+        for result in results:
+            torch.testing.assert_close(result[weight]["loss"], terms.loss)
+            torch.testing.assert_close(result[weight]["mse"], terms.mse)
+            if weight:
+                torch.testing.assert_close(
+                    result[weight]["correlation_loss"], terms.correlation_loss
+                )
+            for found, expected in zip(result[weight]["gradients"], gradients, strict=True):
+                torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("valid", "weight", "message"),
+    [
+        (torch.zeros(3, dtype=torch.bool), 0.0, "none of 3 voxels"),
+        (torch.ones(3), 0.0, "valid_V: found torch.float32"),
+        (torch.ones(3, 2, dtype=torch.bool), 0.0, r"valid_V: .*\(3, 2\)"),
+        (torch.ones(3, dtype=torch.bool), -0.1, "correlation_weight: found -0.1"),
+        (torch.ones(3, dtype=torch.bool), float("nan"), "correlation_weight: found nan"),
+    ],
+)
+def test_bad_argument_is_refused(valid, weight, message):
+    with pytest.raises(InputError, match=message):
+        EncodingLoss(valid, weight)
+
+
+@pytest.mark.parametrize(
+    ("target_shape", "global_rows", "message"),
+    [((4, 3), 5, "target: found shape"), ((5, 2), 5, "target"), ((5, 3), 4, "global_rows")],
+)
+def test_batch_that_does_not_fit_is_refused(target_shape, global_rows, message):
+    with pytest.raises(InputError, match=message):
+        EncodingLoss(everywhere(3))(torch.zeros(5, 3), torch.zeros(target_shape), global_rows)
