@@ -87,6 +87,16 @@ class DataView:
         bold = max(of_subjects, key=lambda kind: kind.shape)
         return {name: kinds[name] for name in self.selection.parts} | {"bold": bold}
 
+    @property
+    def n_lacking(self) -> int:
+        """TRs of the split, over all scans, that a scan has no BOLD of, or that are masked."""
+        spans = (*self.split.train, *self.split.val)
+        of_stimuli = dict.fromkeys(self.dataset.stimuli, 0)
+        for span in spans:
+            of_stimuli[span.stimulus] += len(span)
+        wanted = sum(of_stimuli[scan.stimulus] for scan in self.scans)
+        return wanted - self.train.n_trs - self.val.n_trs
+
     def describe(self) -> dict[str, Any]:
         """Return what a checkpoint records of the data set."""
         manifest = self.dataset.manifest
@@ -197,7 +207,6 @@ def view_data(
     split = _split(settings, dataset, scans)
     usable = [dataset.usable_trs(scan)[settings.lag_trs :] for scan in scans]
     train = cut_windows(split.train, scans, settings.window, usable)
-    train = train[train.length == settings.window]
     val = cut_windows(split.val, scans, settings.window, usable)
     for name, windows in (("training", train), ("held-out", val)):
         if not len(windows):

@@ -89,7 +89,8 @@ def smallest_batch(job: TrainJob) -> int:
 
 
 def _smallest_share(job: TrainJob) -> int:
-    alone = job.data.window == 1 and job.model.batch_norm == "batch"
+    # A window may hold one TR, whatever their length: what was left at the end of a span.
+    alone = job.model.batch_norm == "batch"
     return job.train.accumulation * (2 if alone else 1)
 
 

@@ -251,14 +251,8 @@ def _describe_data(data: DataView, order: DataOrder, normalisation: Normalisatio
             f"{normalisation.n_not_finite:,} are not finite at some TR that trains or judges, the "
             "others constant in some scan's training TRs"
         )
-    rest = sum(
-        len(span) % data.window
-        for scan in data.scans
-        for span in data.split.train
-        if span.stimulus == scan.stimulus
-    )
-    if rest:
-        yield f"{rest} training TRs fill no window of {data.window} TRs: left out"
+    if lacking := data.n_lacking:
+        yield f"{lacking:,} TRs of these scans are masked, or not in them: they are left out"
     if order.left_out:
         yield (
             f"the last {order.left_out} windows of each epoch's order are too few for a batch: "

@@ -96,12 +96,33 @@ def test_windows_and_accumulation_give_the_loss_of_the_whole_batch(
     exact = {"model": {"dropout": 0.0, "batch_norm": "frozen"}, "loss": {"correlation_weight": 0}}
     losses = []
     for parts in (1, 3):
-        settings = {"epochs": 2, "batch_size": 14, "accumulation": parts, "log_every_steps": 1}
+        settings = {"epochs": 2, "batch_size": 16, "accumulation": parts, "log_every_steps": 1}
         link = local_training(**exact, data={"window": 2}, train=settings).train(
             tmp_path / str(parts)
         )
         losses.append([m["step/loss"] for _, m in link.points if "step/loss" in m])
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-3)
+
+
+def test_windows_of_several_trs_train_on_every_tr_and_on_nothing_else(
+    local_training: Callable, tmp_path: Path
+) -> None:
+    """All TRs in one batch have one loss (MSE), however they are cut; some windows are shorter."""
+    exact = {"model": {"dropout": 0.0, "batch_norm": "frozen"}, "loss": {"correlation_weight": 0}}
+    losses, n_trs = [], []
+    for window in (1, 7):
+        data = {"window": window}
+        size = len(local_training(data=data).data.train)
+        settings = {"epochs": 1, "batch_size": size, "log_every_steps": 1}
+        training = local_training(**exact, data=data, train=settings)
+        lengths = training.data.train.length
+        assert set(lengths.tolist()) > {window} or window == 1
+        n_trs.append(lengths.sum())
+        link = training.train(tmp_path / str(window))
+        losses.append([m["step/loss"] for _, m in link.points if "step/loss" in m])
+    assert n_trs[0] == n_trs[1]
+    assert len(losses[0]) == len(losses[1]) == 1
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
 
 
 def test_early_stopping_waits_for_patience() -> None:
