@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import runpy
 import shlex
 import subprocess
 import sys
@@ -19,6 +18,7 @@ import yaml
 from documentation import PAGES, ROOT, Command, block_commands, blocks, commands, spans
 from mlflow.cli import cli as mlflow_cli
 from ray.scripts.scripts import cli as ray_cli
+from script import run_script
 
 from giblet_ray import config
 from giblet_ray.cli import parse_job
@@ -53,7 +53,6 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_command_of_the_documentation_is_one_that_its_program_takes(
     command: Command,
     checkout: Path,
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Jobs, ray and mlflow read their words; of what is not on this machine, files are there.
@@ -90,10 +89,8 @@ def test_a_command_of_the_documentation_is_one_that_its_program_takes(
                 assert program in BEYOND_THIS_MACHINE
 
     def printed_help(script: str) -> str:
-        monkeypatch.setattr(sys, "argv", [script, "--help"])
-        monkeypatch.syspath_prepend((ROOT / script).parent)
         with pytest.raises(SystemExit, match="0"):
-            runpy.run_path(str(ROOT / script), run_name="__main__")
+            run_script(script, "--help")
         return capsys.readouterr().out
 
     check(*command.words)

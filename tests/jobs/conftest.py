@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import runpy
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).parents[2]
+from script import run_script
 
 
 @pytest.fixture
@@ -18,9 +14,8 @@ def refusal(
 ) -> Callable[..., str]:
     """Run a job that is to end with one line on standard error and exit code 2; return the line.
 
-    The job's file runs as a script does, with the words of its command line, but without the
-    seconds that another process spends on imports. No cluster may be joined or started, and no
-    more be said before the error than the name of a run.
+    No cluster may be joined or started, and no more be said before the error than the name of a
+    run.
     """
 
     def start(num_cpus: int | None = None) -> None:
@@ -35,10 +30,9 @@ def refusal(
             "tuning.sweep",
         ):
             monkeypatch.setattr(f"giblet_ray.{user}.connect", start)
-        monkeypatch.setattr(sys, "argv", [f"jobs/{job}", *map(str, words)])
         capfd.readouterr()
         with pytest.raises(SystemExit) as end:
-            runpy.run_path(str(ROOT / "jobs" / job), run_name="__main__")
+            run_script(f"jobs/{job}", *words)
         said, line = capfd.readouterr()
         assert end.value.code == 2
         assert said in ("", "run run\n", "sweep sweep\n", "sweep yesterday\n")
