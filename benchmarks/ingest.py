@@ -14,7 +14,7 @@ batches
     local shuffle buffer, Arrow batches, so that nothing is converted); and by indexing shuffled
     rows of torch tensors in memory, as ``tensor[index]`` and as index_select into reused buffers.
 memory
-    1, 2 and 4 worker processes that take an epoch from the same blocks: the object store (shared
+    so many worker processes that take an epoch from the same blocks: the object store (shared
     memory) and the workers' private memory, at their peak.
 
 Contenders take turns, and a ratio is the median over the rounds: on a machine that others use at
@@ -68,6 +68,7 @@ def main() -> None:
     parser.add_argument("--voxels", type=int, default=4096, help="voxels per TR (float32)")
     parser.add_argument("--batch-size", type=int, default=64, help="TRs per batch")
     parser.add_argument("--repeats", type=int, default=7, help="rounds, after one to warm up")
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4], help="at a time")
     options = parser.parse_args()
 
     connect()
@@ -76,7 +77,7 @@ def main() -> None:
         bench = Bench(Dataset.open(folder), arrays, options.batch_size)
         print_machine(bench)
         # First, while nothing but the blocks lies in the object store.
-        memory = [bench.memory(n_workers) for n_workers in (1, 2, 4)]
+        memory = [bench.memory(n_workers) for n_workers in options.workers]
         print_memory(memory, bench.n_bytes)
         reading = compare(bench.reading(), options.repeats)
         print_rates("reading", reading, bench.row_bytes)

@@ -8,9 +8,9 @@ RATIO = r"[0-9.]+ \([0-9.]+ to [0-9.]+\)"
 
 
 def test_every_way_delivers_the_rows_that_were_written_and_is_set_beside_the_others(run_benchmark):
-    said = run_benchmark(
-        "ingest.py", "--rows", 256, "--voxels", 32, "--batch-size", 32, "--repeats", 1
-    )
+    sizes = {"rows": 256, "voxels": 32, "batch-size": 32, "repeats": 1}
+    words = [word for name, size in sizes.items() for word in (f"--{name}", size)]
+    said = run_benchmark("ingest.py", *words, "--workers", 1, 2)
 
     # A way that loses, repeats or changes a row raises before its table is printed.
     for row in (
@@ -22,7 +22,7 @@ def test_every_way_delivers_the_rows_that_were_written_and_is_set_beside_the_oth
         "index_select into buffers, 1 thread",
     ):
         assert re.search(rf"│ {row} +│ [0-9,]+ +│ .*?│ {RATIO} +│", said), row
-    for n_workers in (1, 2, 4):
+    for n_workers in (1, 2):
         assert re.search(rf"│ {n_workers} +│ [-0-9,]+ +│ [-0-9,]+ +│", said)
     for ratio in ("reading / pyarrow scan", r"batches / tensor\[index\]"):
         assert re.search(rf"│ {ratio} +│ {RATIO} +│", said)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from once import make_once
 
 from giblet_ray.comparison.runs import ComparedRun
 from giblet_ray.config import TrainJob
@@ -81,7 +82,19 @@ def store(
     train_locally: Callable[[TrainJob, Path], Any],
 ) -> Store:
     """Seven trainings, and a sweep of a stopped and a failed trial; nobody may write to it."""
-    folder = tmp_path_factory.mktemp("compared")
+
+    def make(folder: Path) -> Store:
+        return _make_store(folder, dataset_writer, tiny_model, train_locally)
+
+    return make_once(tmp_path_factory, "compared", make)
+
+
+def _make_store(
+    folder: Path,
+    dataset_writer: Callable[..., Any],
+    tiny_model: dict[str, Any],
+    train_locally: Callable[[TrainJob, Path], Any],
+) -> Store:
     dataset = folder / "film"
     dataset_writer(dataset, {"one": 303, "two": 181}, ("01", "02"), n_codebooks=2)
     checksum = Dataset.open(str(dataset)).manifest.checksum
