@@ -36,7 +36,7 @@ def test_what_decides_a_run_s_numbers_is_said_on_the_field() -> None:
     names = {name for name, _ in setting_fields(TuneJob)}
     decisive = ("data", "model", "loss", "optimizer", "train", "sweep")
     outside = {name for name in names if name.partition(".")[0] not in decisive}
-    assert outside - free == {"config", "debug", "preflight"}, "not saved with a run"
+    assert outside - free == {"config", "debug", "packages"}, "not saved with a run"
     assert free - outside == {
         "data.residence",
         "data.voxels",  # a run keeps the indices

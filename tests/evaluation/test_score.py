@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import giblet_ray
-from giblet_ray.checkpoint.record import Position
+from giblet_ray.checkpoint.record import Position, Record
 from giblet_ray.checkpoint.store import best_of
 from giblet_ray.evaluation.score import VAL_PEARSON, Score
 from giblet_ray.tuning.journal import TrialRecord
@@ -22,6 +21,12 @@ LOSS = Score("val/loss")
 def history(score: Score, *values: float) -> list[dict[str, float]]:
     """Metrics of epochs with these scores."""
     return [{"epoch": epoch, score.name: value} for epoch, value in enumerate(values, start=1)]
+
+
+def record(by: Score, score: float | None, step: int) -> Record:
+    """A checkpoint's record, as far as it is chosen by it."""
+    config = {"train": {"score": by.name}}
+    return Record.model_construct(config=config, score=score, position=Position(step=step))
 
 
 @pytest.mark.parametrize(
@@ -42,12 +47,8 @@ def test_everybody_finds_the_same_best_epoch(
     """The earliest of equal ones, never one that is not a number: in a run and in its folder."""
     epochs = history(score, *values)
     assert Position(epoch=len(epochs), history=epochs).best_epoch(score) == epoch
-    records: dict[str, dict[str, Any]] = {
-        f"epoch-{e['epoch']}": {
-            "config": {"train": {"score": score.name}},
-            "score": e[score.name],
-            "position": {"step": e["epoch"]},
-        }
+    records = {
+        f"epoch-{e['epoch']}": record(score, e[score.name], int(e["epoch"]))
         for e in reversed(epochs)
     }
     latest = f"epoch-{len(epochs)}" if epochs else None
@@ -55,9 +56,8 @@ def test_everybody_finds_the_same_best_epoch(
 
 
 def test_a_checkpoint_within_an_epoch_is_best_only_where_no_other_is() -> None:
-    config = {"train": {"score": VAL_PEARSON}}
     records = {
-        name: {"config": config, "score": score, "position": {"step": step}}
+        name: record(Score(), score, step)
         for name, score, step in (("a", None, 1), ("b", -0.5, 2), ("c", None, 3))
     }
     assert best_of(records) == "b"
