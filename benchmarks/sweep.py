@@ -36,7 +36,13 @@ from rich.table import Table
 
 from giblet_ray.cluster import connect
 from giblet_ray.config import TrainJob, TuneJob
-from giblet_ray.dataset.residence import hold_blocks, normalise, place_data, read_rows
+from giblet_ray.dataset.residence import (
+    hold_blocks,
+    normalise,
+    open_loader,
+    place_data,
+    read_rows,
+)
 from giblet_ray.evaluation.score import VAL_PEARSON
 from giblet_ray.training.data import plan_data
 from giblet_ray.training.identity import new_order, run_record
@@ -117,7 +123,7 @@ class Loop:
         self._rows = read_rows(data)
         self._data = hold_blocks(data, self._rows)
         self._normalisation = normalise(self._data, self._rows)
-        self._loader = self._data.loader(torch.device("cpu"), new_order(job, self._data))
+        self._loader = open_loader(self._data, torch.device("cpu"), new_order(job, self._data))
 
     def train(self, settings: Settings) -> float:
         """Train once; return the best score."""

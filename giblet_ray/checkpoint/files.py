@@ -12,22 +12,21 @@ record.json                 what was trained on what, where in the training it w
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import xxhash
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from giblet_ray.checkpoint.damage import file_checksum
 from giblet_ray.checkpoint.record import (
-    RECORD,
     Piece,
     Position,
     Record,
@@ -46,7 +45,6 @@ NORMALISATION = "normalisation.safetensors"
 VOXELS = "voxels.safetensors"
 STATE = "state.pt"
 """What only training needs."""
-_HASH_BLOCK_BYTES = 4 * 2**20
 
 
 def save_checkpoint(
@@ -194,50 +192,6 @@ def load_weights(folder: Path, record: Record, device: str = "cpu") -> dict[str,
                     raise RuntimeError(f"{piece.file}: {name} has {len(part)} units: {piece.units}")
             weights[name] = parts[0] if len(parts) == 1 else torch.cat(parts)
     return weights
-
-
-def file_checksum(path: Path) -> str:
-    """Return the xxh3_128 of a local file, in hexadecimal."""
-    digest = xxhash.xxh3_128()
-    with path.open("rb") as stream:
-        while block := stream.read(_HASH_BLOCK_BYTES):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def damage(
-    folder: Path, names: Iterable[str] | None = None, where: str | None = None
-) -> str | None:
-    """Say what is wrong with a local checkpoint, or return None if it is whole.
-
-    Parameters
-    ----------
-    folder : Path
-        Of the checkpoint.
-    names : iterable of str, optional
-        Files that are looked at (default: all that the record knows).
-    where : str, optional
-        Where it is kept, for messages (default: the folder).
-    """
-    where = where or str(folder)
-    try:
-        known = read_record(folder).checksums
-    except InputError as error:
-        return str(error)
-    for name in known if names is None else names:
-        path = folder / name
-        try:
-            found = file_checksum(path)
-        except FileNotFoundError:
-            return f"{where}/{name}: no such file"
-        except OSError as error:
-            return f"{where}/{name}: cannot be read: {error.strerror}"
-        if found != known.get(name):
-            return (
-                f"{where}/{name}: damaged: checksum {found[:12]} of {path.stat().st_size:,} bytes; "
-                f"its {RECORD} says {str(known.get(name))[:12]}"
-            )
-    return None
 
 
 def load_voxel_pearson(folder: Path) -> np.ndarray:

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from giblet_ray.checkpoint.files import damage
+from giblet_ray.checkpoint.damage import damage
 from giblet_ray.checkpoint.record import RECORD, Record, record_at
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError

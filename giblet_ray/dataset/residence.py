@@ -7,14 +7,19 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+import torch
 
 from giblet_ray.cluster import smallest_object_store
+from giblet_ray.dataset.loader import DeviceLoader, Loader, MemoryLoader
 from giblet_ray.dataset.normalise import (
     Normalisation,
     fit_normalisation,
     fit_normalisation_here,
 )
+from giblet_ray.dataset.order import DataOrder
+from giblet_ray.dataset.rows import HeldRows
 from giblet_ray.dataset.source import get_blocks, hold_shards, read_shards
+from giblet_ray.dataset.stream import HORIZON_BATCHES, StreamLoader
 from giblet_ray.dataset.view import DataView, Residence
 from giblet_ray.errors import InputError
 
@@ -23,6 +28,8 @@ if TYPE_CHECKING:
 
 _OBJECT_STORE_SHARE = 0.7
 """Part of a node's object store that the data may fill; the rest is for blocks under way."""
+_GPU_SHARE = 0.5
+"""Part of a GPU's free memory that the data may fill; the rest is the model's."""
 
 
 def place_data(data: DataView, residence: str, use_gpu: bool) -> DataView:
@@ -57,6 +64,47 @@ def normalise(data: DataView, rows: ray.data.Dataset) -> Normalisation:
     return fit_normalisation(
         rows, data.dataset, data.selection, data.scans, data.train, data.val, data.lag_trs
     )
+
+
+def open_loader(data: DataView, device: torch.device, order: DataOrder) -> Loader:
+    """Return what delivers a worker's batches, for windows in some order.
+
+    Raises
+    ------
+    InputError
+        If the data were asked to lie on a GPU that has no room for them.
+    """
+    if data.residence == "stream":
+        shifted = replace(data.selection, lag_trs=data.lag_trs)
+        # Of an order that was drawn for memory every batch visits all row groups: to hold them
+        # until they are needed again would be to hold the data set.
+        horizon = HORIZON_BATCHES if order.streamed else 0
+        return StreamLoader(
+            data.dataset,
+            shifted,
+            data.values,
+            data.scans,
+            data.window,
+            device,
+            data.context_trs,
+            horizon,
+        )
+    in_blocks = (data.held or data.selection).value_types(data.dataset)
+    columns = {name: in_blocks[name] for name in data.selection.columns}
+    n_trs = {name: stimulus.n_trs for name, stimulus in data.dataset.stimuli.items()}
+    held = HeldRows(get_blocks(data.blocks), columns, data.scans, n_trs)
+    if device.type == "cuda" and data.may_move_to_device:
+        free, _ = torch.cuda.mem_get_info(device)
+        if data.n_bytes < _GPU_SHARE * free:
+            return DeviceLoader(
+                held, data.values, data.scans, n_trs, data.lag_trs, device, data.context_trs
+            )
+        if data.residence == "device":
+            raise InputError(
+                f"--data.residence device: {data.n_bytes / 1e9:,.2f} GB of data against "
+                f"{free / 1e9:,.2f} GB free on the GPU, half of which data may fill; use memory"
+            )
+    return MemoryLoader(held, data.values, data.lag_trs, device, data.context_trs)
 
 
 def normalise_here(data: DataView) -> Normalisation:

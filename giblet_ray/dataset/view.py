@@ -4,30 +4,22 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
 
 from giblet_ray.dataset.config import DataConfig, SplitConfig
-from giblet_ray.dataset.loader import DeviceLoader, Loader, MemoryLoader
 from giblet_ray.dataset.order import DataOrder, OrderedWindows
 from giblet_ray.dataset.reader import Dataset, Selection
-from giblet_ray.dataset.rows import HeldRows
 from giblet_ray.dataset.schema import ScanKey, ValueType, bold_column
-from giblet_ray.dataset.source import get_blocks
 from giblet_ray.dataset.splits import Split, gap_trs, split_blocks, split_stimuli
-from giblet_ray.dataset.stream import HORIZON_BATCHES, StreamLoader
 from giblet_ray.dataset.windows import Windows, cut_windows
 from giblet_ray.errors import InputError
 
 if TYPE_CHECKING:
     import ray
-
-_GPU_SHARE = 0.5
-"""Part of a GPU's free memory that the data may fill; the rest is the model's."""
 
 Residence = Literal["device", "memory", "stream"]
 
@@ -128,40 +120,6 @@ class DataView:
         first_group = np.array([first[scan.stimulus] for scan in self.scans])
         row_group = first_group[self.train.scan] + self.train.start // step
         return OrderedWindows(self.train, self.val, row_group, order)
-
-    def loader(self, device: torch.device, order: DataOrder) -> Loader:
-        """Return what delivers a worker's batches, for windows in some order."""
-        if self.residence == "stream":
-            shifted = replace(self.selection, lag_trs=self.lag_trs)
-            # Of an order that was drawn for memory every batch visits all row groups: to hold them
-            # until they are needed again would be to hold the data set.
-            horizon = HORIZON_BATCHES if order.streamed else 0
-            return StreamLoader(
-                self.dataset,
-                shifted,
-                self.values,
-                self.scans,
-                self.window,
-                device,
-                self.context_trs,
-                horizon,
-            )
-        in_blocks = (self.held or self.selection).value_types(self.dataset)
-        columns = {name: in_blocks[name] for name in self.selection.columns}
-        n_trs = {name: stimulus.n_trs for name, stimulus in self.dataset.stimuli.items()}
-        held = HeldRows(get_blocks(self.blocks), columns, self.scans, n_trs)
-        if device.type == "cuda" and self.may_move_to_device:
-            free, _ = torch.cuda.mem_get_info(device)
-            if self.n_bytes < _GPU_SHARE * free:
-                return DeviceLoader(
-                    held, self.values, self.scans, n_trs, self.lag_trs, device, self.context_trs
-                )
-            if self.residence == "device":
-                raise InputError(
-                    f"--data.residence device: {self.n_bytes / 1e9:,.2f} GB of data against "
-                    f"{free / 1e9:,.2f} GB free on the GPU, half of which data may fill; use memory"
-                )
-        return MemoryLoader(held, self.values, self.lag_trs, device, self.context_trs)
 
     @property
     def n_bytes(self) -> int:

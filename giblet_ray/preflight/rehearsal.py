@@ -23,6 +23,7 @@ from ray.exceptions import ActorDiedError
 from giblet_ray.config import TrainJob
 from giblet_ray.dataset.loader import Loader
 from giblet_ray.dataset.order import OrderedWindows
+from giblet_ray.dataset.residence import open_loader
 from giblet_ray.dataset.view import DataView
 from giblet_ray.dataset.windows import Windows
 from giblet_ray.errors import InputError
@@ -135,7 +136,7 @@ class _Rehearsing:
             sample, tables, data.values, data.scans, columns, data.context_trs
         )
         if data.residence == "stream":
-            loader = data.loader(torch.device("cpu"), new_order(job, data))
+            loader = open_loader(data, torch.device("cpu"), new_order(job, data))
         normalisation = sample.normalisation(data, tables)
         if ranks > 1:
             # One process stands for all: gradients lie in the buckets that they are reduced from.

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from giblet_ray.checkpoint.record import DatasetRecord
 from giblet_ray.config import TrainJob
 from giblet_ray.dataset.reader import Dataset
 from giblet_ray.dataset.view import DataView, view_data
 from giblet_ray.errors import InputError
-from giblet_ray.models.predictor import Shapes
 from giblet_ray.parts.built_in import parts_of
+
+if TYPE_CHECKING:
+    from giblet_ray.models.predictor import Shapes
 
 
 def plan_data(job: TrainJob, dataset: Dataset | None = None) -> DataView:
@@ -45,4 +49,7 @@ def plan_data(job: TrainJob, dataset: Dataset | None = None) -> DataView:
 
 def model_shapes(data: DataView) -> Shapes:
     """Return what a model of these data is built for."""
+    # Here, so that data are planned without the seconds that torch takes to import.
+    from giblet_ray.models.predictor import Shapes
+
     return Shapes.of_record(DatasetRecord.model_validate(data.describe()))

@@ -137,7 +137,10 @@ def started_monitor(max_failures: int) -> Iterator[Any]:
 
 @contextmanager
 def shown_monitor(
-    monitor: Any, show: Callable[[str], None], what_is_missing: Callable[[], str]
+    monitor: Any,
+    show: Callable[[str], None],
+    what_is_missing: Callable[[], str],
+    when_training: Callable[[], object] = lambda: None,
 ) -> Iterator[None]:
     """Show what a monitor is told while the block runs, and that workers are waited for.
 
@@ -149,15 +152,21 @@ def shown_monitor(
         Is given each line that the user should see.
     what_is_missing : callable
         Says what workers wait for, while none train.
+    when_training : callable, optional
+        Is called once the workers train, in a thread: what can be done while they do.
     """
     done = threading.Event()
 
     def poll() -> None:
         say_at = time.monotonic() + _FIRST_WAIT_SECONDS
+        is_called = False
         while not done.wait(_POLL_SECONDS):
             news: News = ray.get(monitor.take.remote())
             for line in news.lines:
                 show(line)
+            if news.is_training and not is_called:
+                is_called = True
+                when_training()
             if news.is_training:
                 say_at = time.monotonic() + _FIRST_WAIT_SECONDS
             elif time.monotonic() > say_at:

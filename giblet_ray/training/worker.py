@@ -18,6 +18,7 @@ from giblet_ray.checkpoint.record import RunRecord, read_record
 from giblet_ray.checkpoint.store import keep_checkpoint, open_latest
 from giblet_ray.config import TrainJob
 from giblet_ray.dataset.loader import DeviceLoader
+from giblet_ray.dataset.residence import open_loader
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.dataset.view import DataView
 from giblet_ray.errors import InputError
@@ -46,7 +47,7 @@ def train_worker(config: dict[str, Any]) -> None:
     link = TrainLink(monitor, job, config["mlflow"])
     try:
         run: RunRecord = config["run"]
-        loader = data.loader(link.device, run.order)
+        loader = open_loader(data, link.device, run.order)
         if link.rank == 0 and isinstance(loader, DeviceLoader):
             link.show(f"every GPU holds the data: {data.n_bytes / 1e9:,.2f} GB")
         train(job, run, data.ordered(run.order), loader, config["normalisation"], link)

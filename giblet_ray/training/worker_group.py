@@ -39,6 +39,7 @@ def run_workers(
     monitor: Any,
     show: Callable[[str], None],
     callbacks: Sequence[UserCallback] = (),
+    when_training: Callable[[], object] = lambda: None,
 ) -> None:
     """Train with Ray Train's workers, from the run's latest checkpoint if it has one.
 
@@ -62,6 +63,8 @@ def run_workers(
         Is given each line that the user should see.
     callbacks : sequence of UserCallback
         Are told of every report.
+    when_training : callable, optional
+        See :func:`giblet_ray.training.monitor.shown_monitor`.
 
     Raises
     ------
@@ -75,7 +78,7 @@ def run_workers(
     per_worker = {"CPU": scaling.cpus_per_worker, **({"GPU": 1} if use_gpu else {})}
     missing = partial(_what_is_missing, scaling.min_workers, per_worker)
     waits = math.ceil(scaling.wait_minutes * 60 / float(os.environ[START_TIMEOUT]))
-    with shown_monitor(monitor, show, missing):
+    with shown_monitor(monitor, show, missing, when_training):
         trainer = ray.train.torch.TorchTrainer(
             train_worker,
             train_loop_config={

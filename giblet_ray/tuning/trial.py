@@ -29,7 +29,7 @@ from giblet_ray.checkpoint.claim import DEAD_SECONDS, claimed
 from giblet_ray.checkpoint.record import Record, read_record
 from giblet_ray.checkpoint.store import keep_checkpoint, latest_record, open_latest
 from giblet_ray.config import TrainJob
-from giblet_ray.dataset.residence import normalise_here
+from giblet_ray.dataset.residence import normalise_here, open_loader
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.dataset.view import DataView
 from giblet_ray.errors import InputError
@@ -119,7 +119,7 @@ def _train(job: TrainJob, trial: TrialConfig, shared: Shared) -> None:
     if job.scaling.max_workers == 1:
         torch.set_num_threads(max(1, int(job.scaling.cpus_per_worker)))
         link = TrialLink(job, torch.device("cuda" if shared.use_gpu else "cpu"))
-        loader = data.loader(link.device, run.order)
+        loader = open_loader(data, link.device, run.order)
         train(job, run, data.ordered(run.order), loader, normalisation, link)
         return
     # Made here, and not in the driver: it reports to the trial that it is made in.

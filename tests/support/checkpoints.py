@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from giblet_ray.checkpoint.files import file_checksum
+from giblet_ray.checkpoint.damage import file_checksum
 from giblet_ray.checkpoint.record import RECORD
 
 
