@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from giblet_ray.config import TrainJob
 from giblet_ray.dataset.order import STREAM_MIX_ROW_GROUPS
@@ -18,8 +19,10 @@ from giblet_ray.preflight.placement import (
     placement,
 )
 from giblet_ray.preflight.report import Report
-from giblet_ray.preflight.size import StepSize, step_size
 from giblet_ray.training.data import model_shapes
+
+if TYPE_CHECKING:
+    from giblet_ray.preflight.size import StepSize
 
 _ON_TOP = "; what a step keeps for its backward pass comes on top: --preflight measures it"
 
@@ -56,6 +59,9 @@ def tell_training(
     job: TrainJob, data: DataView, use_gpu: bool, show: Callable[[str], None]
 ) -> Report:
     """Say what :func:`check_training` does; return what does not fit."""
+    # Here, so that a job which is refused for its settings has not waited for torch.
+    from giblet_ray.preflight.size import step_size
+
     report = Report(show)
     cluster = look_at_cluster(look_at_gpus=False)
     size = step_size(job, model_shapes(data), len(data.scans), job.scaling.min_workers)

@@ -12,8 +12,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from giblet_ray.preflight.size import StepSize
+if TYPE_CHECKING:
+    from giblet_ray.preflight.size import StepSize
 
 LIBRARY_BYTES = 450 * 10**6
 """Private memory of a worker for Python, Ray, MLflow and PyTorch, once it computes. Measured."""

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ray
 import yaml
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from giblet_ray.errors import InputError
 from giblet_ray.preflight.need import gigabytes
@@ -93,6 +91,8 @@ def look_at_cluster(look_at_gpus: bool) -> Cluster:
     look_at_gpus : bool
         Ask the machines that have GPUs for their memory; a second. No GPU is reserved.
     """
+    import ray
+
     machines = []
     for node in ray.nodes():
         if node["Alive"]:
@@ -242,6 +242,8 @@ def _growth(machines: list[Machine]) -> tuple[Machine, ...]:
 
 def _gpu_memory(node_id: str) -> int | None:
     """Return the free bytes of the smallest GPU of a node, asked by a task that reserves none."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     def ask() -> int | None:
         import torch
