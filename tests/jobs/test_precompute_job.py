@@ -173,17 +173,6 @@ def test_a_transposed_scan(refused, demo, tmp_path):
     assert "transposed; (TRs, voxels) is expected" in line
 
 
-def test_subjects_with_other_voxels(refused, demo, tmp_path):
-    scans = [tmp_path / f"sub-{number}.npy" for number in (1, 2)]
-    for scan, n_voxels in zip(scans, (30, 31), strict=True):
-        np.save(scan, np.ones((N_TRS, n_voxels), np.float32))
-    words = arguments(demo, tmp_path / "out", bold=scans)
-    at = words.index("--mask")
-    line = refused(*words[:at], *words[at + 2 :])
-    for found in (*map(str, scans), "30", "31"):
-        assert found in line
-
-
 def test_a_mask_of_another_shape(refused, demo, tmp_path):
     mask = tmp_path / "mask.nii.gz"
     nibabel.save(nibabel.Nifti1Image(np.ones((2, 3, 4), np.uint8), np.eye(4)), mask)
