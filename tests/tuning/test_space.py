@@ -53,8 +53,12 @@ def test_a_domain_is_read_as_its_setting_reads_it(name: str, written: Any, expec
 
 def test_every_setting_of_the_searched_groups_can_be_searched() -> None:
     """By its own default, if nothing else; those that decide what is scored are refused."""
+    refused = {"model.kind", "loss.kind", "train.score"}
     for name, _ in setting_fields(TuneJob):
-        if name.partition(".")[0] in ("model", "loss", "optimizer", "train"):
+        if name in refused:
+            with pytest.raises(InputError, match=f"{name}: "):
+                parse_space({name: [setting(BASE, name)]}, BASE)
+        elif name.partition(".")[0] in ("model", "loss", "optimizer", "train"):
             assert parse_space({name: [setting(BASE, name)]}, BASE)[name] is not None
 
 
