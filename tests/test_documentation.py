@@ -178,7 +178,7 @@ def test_the_readme_s_python_predicts(
         part: arrays[f"{part}/one.parquet"][:5] for part in ("frames", "codes", "text")
     }
     exec(snippet, names)
-    assert names["bold"].shape == (5, dataset.n_voxels)
+    assert names["bold"].shape == (5, arrays["bold/01/one.parquet"].shape[1])
     assert np.isfinite(names["bold"]).all()
 
 

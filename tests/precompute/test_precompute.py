@@ -109,7 +109,7 @@ def test_a_part_of_a_labs_own_is_made_by_its_code(made, folder, film):
 
 def test_codes_are_those_of_a_codec_seeded_from_the_films(made, codec, sounds):
     dataset = made[1].dataset
-    made_with = dataset.manifest.provenance["codes"]["made_with"]
+    made_with = dataset.manifest.parts["codes"].made_with
     assert made_with["weights_sha256"] == codec.checksum
     for film, n in N_TRS.items():
         codes = codec.encode([sounds[film]], 4, made[0].codes.chunk_seconds, 1.0)
@@ -152,7 +152,8 @@ def test_the_manifest_says_what_everything_was_made_of(made, folder):
 
 def test_nothing_but_the_data_set_is_left(made):
     storage = made[1].dataset.storage
-    listed = {shard.path for shard in made[1].dataset.shards}
+    dataset = made[1].dataset
+    listed = {file.path for file in (*dataset.shards, *dataset.manifest.blobs)}
     assert set(storage.names()) == listed | {MANIFEST}
     assert not Path(storage.root, "_work").exists()
 
@@ -223,7 +224,7 @@ def test_an_interrupted_run_keeps_what_is_verified_and_makes_the_rest(copied, cl
     shown = []
     summary = run.precompute(job, shown.append)
     assert any("kept 15 of 17 shards" in line for line in shown)
-    assert (summary.n_made, summary.n_kept) == (2, 9)
+    assert (summary.n_made, summary.n_kept) == (2, 15)
     after = modified(out)
     assert {path for path in after if after[path] != before[path]} == {gone, damaged}
     assert after.keys() == before.keys()

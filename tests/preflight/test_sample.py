@@ -37,17 +37,18 @@ def test_batches_hold_the_rows_of_their_windows(
     )
     windows = sample.train[np.random.default_rng(0).permutation(len(sample.train))]
     (batch,) = loader.batches([windows])
-    for row, (scan, start) in enumerate(zip(windows.scan, windows.start, strict=True)):
+    of_windows = zip(windows.scan, windows.start, windows.length, strict=True)
+    for row, (scan, start, length) in enumerate(of_windows):
         subject, stimulus = data.scans[scan].subject, data.scans[scan].stimulus
-        trs = slice(start, start + window)
-        later = slice(start + 4, start + 4 + window)
+        trs = slice(start, start + length)
+        later = slice(start + 4, start + 4 + length)
         for part in ("frames", "text"):
             expected = arrays[f"{part}/{stimulus}.parquet"][trs]
-            np.testing.assert_array_equal(batch.values[part][row].numpy(), expected)
+            np.testing.assert_array_equal(batch.values[part][row, :length].numpy(), expected)
         codes = arrays[f"codes/{stimulus}.parquet"][trs, :2]
-        np.testing.assert_array_equal(batch.values["codes"][row].numpy(), codes)
+        np.testing.assert_array_equal(batch.values["codes"][row, :length].numpy(), codes)
         bold = arrays[f"bold/{subject}/{stimulus}.parquet"][later]
-        np.testing.assert_array_equal(batch.values["bold"][row].numpy(), bold)
+        np.testing.assert_array_equal(batch.values["bold"][row, :length].numpy(), bold)
 
 
 def test_sample_is_small_and_still_holds_every_subject(

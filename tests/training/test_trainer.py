@@ -316,7 +316,7 @@ def test_chosen_voxels_and_subject_are_trained_on(streamed: tuple) -> None:
         ({"train": {"batch_size": 3}}, r"need at least 4 windows"),
         ({"model": {"audio_codebooks": 8}}, r"--model.audio_codebooks 8: .* has 4 codebooks"),
         ({"data": {"subjects": ("1",)}}, r"--data.subjects: '1' is not in .*it has 01, 02"),
-        ({"data": {"audio": "mel"}}, r"has no mel/"),
+        ({"data": {"audio": "mel"}}, r"audio \(--data.audio mel\) is not in .*it has video, text"),
         ({"data": {"residence": "device"}}, r"needs GPUs"),
         ({"data": {"lag_trs": 200}}, r"--data.split"),
         ({"data": {"voxels": "absent.npy"}}, r"--data.voxels absent.npy"),
