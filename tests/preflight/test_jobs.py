@@ -113,7 +113,7 @@ def test_predict_tells_what_will_be_written(lab: Lab, say: Callable[..., str]) -
     given = ["--model", lab.folder / "runs/first", "--dataset", lab.dataset, "--out", "predicted"]
     said = say("predict.py", "--preflight", *given)
     assert "200 of 2 stimuli, 24 voxels" in said
-    # Rows of 24 voxels, and a NIfTI file of 3 x 4 x 5: 200 * 4 * (24 + 60) bytes and a header.
+    # Rows of 24 voxels, and a NIfTI file of 4 x 5 x 3: 200 * 4 * (24 + 60) bytes and a header.
     assert "67.6 kB in" in said
     assert "batches of 64 TRs" in said
     large = say("predict.py", "--preflight", *given, "--batch_trs", 10**7)
