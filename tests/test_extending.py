@@ -78,19 +78,19 @@ def test_a_planted_path_is_not_imported(
     """Whoever can write into a run's folder cannot run code on the machine of who reads it."""
     import shutil
 
-    planted = tmp_path / "planted.py"
+    planted = tmp_path / "strangers_code.py"
     planted.write_text("raise SystemExit('planted code was run')\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     copy = tmp_path / "copy"
     shutil.copytree(Path(find_checkpoint(str(run[0])).location), copy)
     record = json.loads((copy / "record.json").read_text())
-    record["config"]["model"]["kind"] = "planted:Model"
-    record["config"]["packages"] = ["planted"]
+    record["config"]["model"]["kind"] = "strangers_code:Model"
+    record["config"]["packages"] = ["strangers_code"]
     (copy / "record.json").write_text(json.dumps(record))
     for packages in ((), ("my_lab",)):
-        with pytest.raises(InputError, match="planted"):
+        with pytest.raises(InputError, match="strangers_code"):
             Encoder.load(copy, packages=packages)
-    assert "planted" not in sys.modules
+    assert "strangers_code" not in sys.modules
 
 
 def test_context_reaches_a_model(

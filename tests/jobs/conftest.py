@@ -18,18 +18,12 @@ def refusal(
     run.
     """
 
-    def start(num_cpus: int | None = None) -> None:
+    def start() -> None:
         pytest.fail("the job started a cluster before it told what is wrong")
 
     def run(job: str, *words: object) -> str:
-        monkeypatch.setattr("giblet_ray.cluster.connect", start)
-        for user in (
-            "training.trainer",
-            "precompute.precompute",
-            "prediction.predict",
-            "tuning.sweep",
-        ):
-            monkeypatch.setattr(f"giblet_ray.{user}.connect", start)
+        # What connect() does first, whoever holds a reference to it.
+        monkeypatch.setattr("giblet_ray.cluster.check_environment", start)
         capfd.readouterr()
         with pytest.raises(SystemExit) as end:
             run_script(f"jobs/{job}", *words)

@@ -118,7 +118,7 @@ def test_job_stopped_and_killed_and_started_again_ends_with_the_same_weights(
         (lambda folder, write: None, "manifest.json: no such file"),
         (
             lambda folder, write: write(folder, {"one": 90}, ("01",), first_code=3000),
-            "codes/one.parquet: code 3000; 0 to 1023 are accepted",
+            "codes/one.parquet: code 3000 at TR 0; 0 to 1023 are accepted",
         ),
     ],
     ids=["no data set", "a code outside the codebook"],
