@@ -130,7 +130,8 @@ class Loop:
         job = with_settings(self._job, settings)
         run = run_record(job, self._data, None)
         link = ScoreLink()
-        train(job, run, self._data.ordered(run.order), self._loader, self._normalisation, link)
+        windows, space = self._data.ordered(run.order), self._data.space_files()
+        train(job, run, windows, self._loader, self._normalisation, space, link)
         return max(link.scores)
 
 

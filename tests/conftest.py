@@ -244,7 +244,7 @@ class LocalTraining:
         data = replace(self.data, residence=residence)
         run = run or run_record(self.job, data, latest_record(*link.place))
         windows = data.ordered(run.order)
-        train(self.job, run, windows, loader, self._normalisation, link)
+        train(self.job, run, windows, loader, self._normalisation, data.space_files(), link)
         return link
 
 

@@ -3,6 +3,7 @@
 model.safetensors           weights and BatchNorm statistics; the record says where each tensor
                             lies, which may be in several files, by ranges of units
 normalisation.safetensors   how BOLD was z-scored: mean_SV, std_SV, valid_V
+space-NAME                  what the space of its units is made of, such as a mask
 voxels.safetensors          held-out scores per voxel: pearson_V, r2_V  (after an epoch)
 state.pt                    optimizer and schedule, to train on (loaded with weights_only)
 record.json                 what was trained on what, where in the training it was saved, and the
@@ -12,7 +13,7 @@ record.json                 what was trained on what, where in the training it w
 from __future__ import annotations
 
 import pickle
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from giblet_ray.checkpoint.record import (
     Position,
     Record,
     RunRecord,
+    SpaceRecord,
     check_same_run,
     read_record,
     write_record,
@@ -39,6 +41,8 @@ from giblet_ray.dataset.normalise import Normalisation
 from giblet_ray.errors import InputError
 from giblet_ray.evaluation.metrics import VoxelMetrics
 from giblet_ray.models.predictor import Predictor
+from giblet_ray.spaces.kinds import open_space
+from giblet_ray.spaces.space import Space
 
 WEIGHTS = "model.safetensors"
 NORMALISATION = "normalisation.safetensors"
@@ -54,6 +58,7 @@ def save_checkpoint(
     schedule: LRScheduler,
     position: Position,
     normalisation: Normalisation,
+    space: Mapping[str, bytes],
     run: RunRecord,
     voxels: VoxelMetrics | None,
     unsent: Sequence[Any],
@@ -66,6 +71,8 @@ def save_checkpoint(
         Where to.
     model, optimizer, schedule, position, normalisation
         The state of the training.
+    space : mapping of str to bytes
+        What the space of the units is made of: content of files by name.
     run : RunRecord
         What is trained on what.
     voxels : VoxelMetrics or None
@@ -80,6 +87,8 @@ def save_checkpoint(
     """
     try:
         _write_state(folder, model, optimizer, schedule, normalisation, voxels)
+        for name, file in run.dataset.space.files.items():
+            (folder / file).write_bytes(space[name])
     except (OSError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())
         raise InputError(
@@ -192,6 +201,18 @@ def load_weights(folder: Path, record: Record, device: str = "cpu") -> dict[str,
                     raise RuntimeError(f"{piece.file}: {name} has {len(part)} units: {piece.units}")
             weights[name] = parts[0] if len(parts) == 1 else torch.cat(parts)
     return weights
+
+
+def load_space(folder: Path, record: SpaceRecord, where: str) -> Space:
+    """Return what the units of a local checkpoint's data set are.
+
+    Raises
+    ------
+    InputError
+        If there is no such space, or its files are of none; `where` names the checkpoint.
+    """
+    files = {name: (folder / file).read_bytes() for name, file in record.files.items()}
+    return open_space(record.kind, files, record.n_units, where)
 
 
 def load_voxel_pearson(folder: Path) -> np.ndarray:

@@ -30,13 +30,20 @@ from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
 from giblet_ray.evaluation.score import Score
 from giblet_ray.settings import Group, Mark, flat_settings, marked_settings
-from giblet_ray.spaces.kinds import open_space
-from giblet_ray.spaces.space import Space
 
 RECORD = "record.json"
 VERSION: Literal[1] = 1
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _SHORT = 12
+
+
+def _plain(name: str) -> str:
+    if not _FILE.fullmatch(name):
+        raise ValueError(f"{name!r} is no name of a checkpoint's file")
+    return name
+
+
+FileName = Annotated[str, AfterValidator(_plain)]
 
 
 class SpaceRecord(Group):
@@ -46,18 +53,8 @@ class SpaceRecord(Group):
     """Kind of space; see :mod:`giblet_ray.spaces`."""
     n_units: int = Field(ge=1)
     """Units of the data set, of which a run may predict some."""
-    files: dict[str, str]
-    """What the space is made of: content of files by name, in base 64."""
-
-    def open(self, where: str) -> Space:
-        """Return the space; InputError names `where` if it cannot be made."""
-        try:
-            files = {
-                name: base64.b64decode(file, validate=True) for name, file in self.files.items()
-            }
-        except ValueError as error:
-            raise InputError(f"{where}: its space cannot be read: {error}") from error
-        return open_space(self.kind, files, self.n_units, where)
+    files: dict[str, FileName]
+    """What the space is made of: the checkpoint's file of each of its files."""
 
 
 class DatasetRecord(Group):
@@ -195,15 +192,6 @@ class RunRecord(Group):
     def chosen_by(self) -> Score:
         """What the run's checkpoints are chosen by."""
         return Score(self.config["train"]["score"])
-
-
-def _plain(name: str) -> str:
-    if not _FILE.fullmatch(name):
-        raise ValueError(f"{name!r} is no name of a checkpoint's file")
-    return name
-
-
-FileName = Annotated[str, AfterValidator(_plain)]
 
 
 class Piece(Group):

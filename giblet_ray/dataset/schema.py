@@ -360,6 +360,8 @@ class Manifest(Group):
         named = [path for part in self.parts.values() for path in part.blobs.values()]
         for subject in self.subjects.values():
             named += subject.space.blobs.values()
+            for name in subject.space.blobs:
+                checked_name(name, "a space's file")
             named += [subject.unit_names] if subject.unit_names else []
         if missing := sorted(set(named) - there):
             raise ValueError(f"there is no blob {missing[0]}")

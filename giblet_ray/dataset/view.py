@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,12 +104,20 @@ class DataView:
             "space": {
                 "kind": subject.space.kind,
                 "n_units": subject.n_units,
-                "files": {
-                    name: base64.b64encode(self.dataset.blob(path)).decode()
-                    for name, path in subject.space.blobs.items()
-                },
+                "files": {name: f"space-{name}" for name in subject.space.blobs},
             },
         }
+
+    def space_files(self) -> dict[str, bytes]:
+        """Read what the space of the units is made of: content of files by name.
+
+        Raises
+        ------
+        InputError
+            If one is not what was written.
+        """
+        blobs = self.dataset.manifest.subjects[self.selection.subjects[0]].space.blobs
+        return {name: self.dataset.blob(path) for name, path in blobs.items()}
 
     def ordered(self, order: DataOrder) -> OrderedWindows:
         """Return the windows with the order that they train in."""

@@ -9,7 +9,7 @@ from hashlib import sha256
 
 import numpy as np
 
-from giblet_ray.checkpoint.record import RECORD
+from giblet_ray.checkpoint.files import load_space
 from giblet_ray.checkpoint.store import Checkpoint, find_checkpoint
 from giblet_ray.checkpoint.trained import Encoder
 from giblet_ray.config import PredictJob
@@ -70,8 +70,9 @@ def plan_task(job: PredictJob) -> Task:
     dataset = Dataset.open(job.dataset)
     with _found_model(job) as (checkpoint, version, run_id):
         encoder = Encoder.load(checkpoint.location, dataset, packages=job.packages)
-    record = encoder.record
-    space = record.dataset.space.open(f"{checkpoint.location}/{RECORD}")
+        record = encoder.record
+        with checkpoint.files(record.dataset.space.files.values()) as folder:
+            space = load_space(folder, record.dataset.space, checkpoint.location)
     lag_trs = record.config["data"]["lag_trs"]
     predictions = Predictions(
         model=Model(

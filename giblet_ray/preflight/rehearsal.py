@@ -148,7 +148,7 @@ class _Rehearsing:
         run = run_record(job, data, None)
         order = run.order.model_copy(update={"windows": len(windows), "streamed": None})
         ordered = OrderedWindows(windows, held_out, np.zeros(len(windows), int), order)
-        train(_shortened(job), run, ordered, loader, normalisation, link)
+        train(_shortened(job), run, ordered, loader, normalisation, data.space_files(), link)
         return Rehearsal(
             peak_bytes=int(link.metrics["memory/host_peak_bytes"]) + streamed_bytes(job, data),
             step_seconds=link.metrics["train/seconds"] / _STEPS,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
@@ -92,6 +93,7 @@ def train(
     windows: OrderedWindows,
     loader: Loader,
     normalisation: Normalisation,
+    space: Mapping[str, bytes],
     link: Link,
 ) -> None:
     """Train until the epochs are done or nothing gets better.
@@ -108,6 +110,8 @@ def train(
         Delivers this rank's batches.
     normalisation : Normalisation
         How BOLD is z-scored.
+    space : mapping of str to bytes
+        What the space of the units is made of, for checkpoints.
     link : Link
         This rank's place among the others.
 
@@ -147,8 +151,8 @@ def train(
         if rank > 0:
             return link.report(metrics, None, position.name)
         with tempfile.TemporaryDirectory() as name:
-            folder, state = Path(name), (model, optimizer, schedule)
-            save_checkpoint(folder, *state, position, normalisation, run, voxels, link.unsent())
+            folder, state = Path(name), (model, optimizer, schedule, position, normalisation)
+            save_checkpoint(folder, *state, space, run, voxels, link.unsent())
             link.report(metrics, folder, position.name)
 
     while not is_finished(position, settings):

@@ -50,7 +50,8 @@ def train_worker(config: dict[str, Any]) -> None:
         loader = open_loader(data, link.device, run.order)
         if link.rank == 0 and isinstance(loader, DeviceLoader):
             link.show(f"every GPU holds the data: {data.n_bytes / 1e9:,.2f} GB")
-        train(job, run, data.ordered(run.order), loader, config["normalisation"], link)
+        normalisation, space = config["normalisation"], data.space_files()
+        train(job, run, data.ordered(run.order), loader, normalisation, space, link)
     except InputError as error:
         ray.get(monitor.give_up.remote(str(error)))
         raise

@@ -120,7 +120,7 @@ def _train(job: TrainJob, trial: TrialConfig, shared: Shared) -> None:
         torch.set_num_threads(max(1, int(job.scaling.cpus_per_worker)))
         link = TrialLink(job, torch.device("cuda" if shared.use_gpu else "cpu"))
         loader = open_loader(data, link.device, run.order)
-        train(job, run, data.ordered(run.order), loader, normalisation, link)
+        train(job, run, data.ordered(run.order), loader, normalisation, data.space_files(), link)
         return
     # Made here, and not in the driver: it reports to the trial that it is made in.
     callbacks = [TuneReportCallback()]

@@ -121,6 +121,14 @@ def name_outside(folder: Path, trap: Path) -> None:
     sign(folder, manifest)
 
 
+def file_of_a_space_outside(folder: Path, trap: Path) -> None:
+    """Checkpoints have a file of this name."""
+    manifest = json.loads((folder / MANIFEST).read_text())
+    space = manifest["subjects"]["01"]["space"]
+    space["blobs"]["/../../secret"] = space["blobs"].pop("mask.nii.gz")
+    sign(folder, manifest)
+
+
 def huge_shape(folder: Path, trap: Path) -> None:
     manifest = json.loads((folder / MANIFEST).read_text())
     manifest["parts"]["text"]["value"]["shape"] = [2**28]
@@ -136,6 +144,7 @@ def huge_shape(folder: Path, trap: Path) -> None:
         deep_manifest,
         path_outside,
         name_outside,
+        file_of_a_space_outside,
         huge_shape,
     ],
     ids=lambda set_trap: set_trap.__name__,

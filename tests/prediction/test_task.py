@@ -15,6 +15,7 @@ from checkpoints import sign
 from safetensors.numpy import save_file
 
 from giblet_ray.checkpoint.record import Units
+from giblet_ray.checkpoint.trained import Encoder
 from giblet_ray.errors import InputError
 from giblet_ray.prediction.task import plan_task
 
@@ -74,12 +75,24 @@ def test_space_of_the_scans_comes_with_the_model(
     assert plan.units is not None
     assert plan.units.tolist() == [*range(24)][::-1]
 
-    def spoil(record: dict[str, Any]) -> None:
-        record["dataset"]["space"]["files"]["mask.nii.gz"] = "H4sIAA=="
 
-    with pytest.raises(InputError, match=r"record.json: its mask cannot be read: ") as error:
-        plan_task(job(model=changed(checkpoint, tmp_path / "spoiled", spoil)))
+def test_space_is_a_file_of_the_checkpoint_that_predicting_rows_does_not_need(
+    job: Callable, checkpoint: Path, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(checkpoint, tmp_path / "copy"))
+    mask = copy / "space-mask.nii.gz"
+    mask.write_bytes(b"\x1f\x8b\x08\0")
+    with pytest.raises(InputError, match=rf"^{mask}: damaged: checksum ") as error:
+        plan_task(job(model=str(copy)))
     assert "\n" not in str(error.value)
+    sign(copy, mask.name)
+    with pytest.raises(InputError, match=rf"^{copy}: its mask cannot be read: ") as error:
+        plan_task(job(model=str(copy)))
+    assert "\n" not in str(error.value)
+    mask.unlink()
+    with pytest.raises(InputError, match=rf"^{mask}: no such file"):
+        plan_task(job(model=str(copy)))
+    assert Encoder.load(copy).record.dataset.space.files == {"mask.nii.gz": mask.name}
 
 
 @pytest.mark.parametrize(
