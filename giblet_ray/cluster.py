@@ -8,6 +8,7 @@ import re
 import signal
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import FrameType
 from typing import Any, TypeVar
 
@@ -176,6 +177,13 @@ def cluster_totals() -> dict[str, float]:
     return dict(ray.cluster_resources())
 
 
+def free_resources() -> dict[str, float]:
+    """Return what nothing has reserved of them."""
+    import ray
+
+    return dict(ray.available_resources())
+
+
 def never_restart() -> dict[str, Any]:
     """Return options of an actor that a Ray Data job holds.
 
@@ -199,11 +207,37 @@ def outlive_losses(work: Callable[[], _T], say: Callable[[], None]) -> _T:
 
 def smallest_object_store() -> int:
     """Return the bytes of the smallest object store of any node that can run workers."""
+    stores = [int(node.has.get("object_store_memory", 0)) for node in living_nodes()]
+    return min(filter(None, stores))
+
+
+@dataclass(frozen=True)
+class Node:
+    """A machine of the cluster: its id, its name, and its resources (CPU, GPU, memory, ...)."""
+
+    id: str
+    name: str
+    has: dict[str, float]
+
+
+def living_nodes() -> list[Node]:
+    """Return the machines of the cluster that is connected to."""
     import ray
 
-    stores = [
-        int(node["Resources"]["object_store_memory"])
-        for node in ray.nodes()
-        if node["Alive"] and "object_store_memory" in node["Resources"]
-    ]
-    return min(stores)
+    living = [node for node in ray.nodes() if node["Alive"]]
+    return [Node(n["NodeID"], n["NodeManagerHostname"], n["Resources"]) for n in living]
+
+
+def free_gpu_memory(node: Node) -> int | None:
+    """Return the free bytes of a machine's smallest GPU, asked by a task that reserves none."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    def ask() -> int | None:
+        import torch
+
+        n = torch.cuda.device_count()
+        return min((torch.cuda.mem_get_info(i)[0] for i in range(n)), default=None)
+
+    here: Any = NodeAffinitySchedulingStrategy(node.id, soft=False)
+    return ray.get(ray.remote(ask).options(num_cpus=0, scheduling_strategy=here).remote())

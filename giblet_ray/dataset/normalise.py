@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,9 +18,6 @@ from giblet_ray.dataset.reader import Dataset, Selection
 from giblet_ray.dataset.schema import ScanKey, bold_column
 from giblet_ray.dataset.windows import Windows
 from giblet_ray.errors import InputError
-
-if TYPE_CHECKING:
-    import ray.data
 
 
 @dataclass(frozen=True)
@@ -149,88 +145,6 @@ def normalisation_from_moments(
     )
 
 
-def fit_normalisation(
-    rows: ray.data.Dataset,
-    dataset: Dataset,
-    selection: Selection,
-    scans: Sequence[ScanKey],
-    train: Windows,
-    held_out: Windows,
-    lag_trs: int,
-) -> Normalisation:
-    """Compute the z-scoring of all scans in one pass over the BOLD rows, on all nodes.
-
-    Parameters
-    ----------
-    rows : ray.data.Dataset
-        Rows with BOLD as stored, without lag.
-    dataset, selection : Dataset, Selection
-        What `rows` was read from, and how.
-    scans : sequence of ScanKey
-        What a window's scan index means.
-    train, held_out : Windows
-        Stimulus TRs that train the model, and that judge it.
-    lag_trs : int
-        Their BOLD lies this many TRs later.
-
-    Raises
-    ------
-    InputError
-        If a file is damaged, a subject has no training TRs, or no voxel is left.
-    """
-    # Here, so that what is above runs without Ray, as models and metrics do.
-    from giblet_ray.dataset.source import plain_errors, task_options
-
-    take = UsedRows(dataset, selection, scans, train, held_out, lag_trs)
-
-    def partial_moments(block: pa.Table) -> pa.Table:
-        found = take.moments(block)
-        columns = zip(*map(_as_row, found), strict=True) if found else ([] for _ in _ROW)
-        return pa.table(
-            {
-                name: pa.array(values, kind)
-                for (name, kind), values in zip(_ROW.items(), columns, strict=True)
-            }
-        )
-
-    results = rows.map_batches(
-        partial_moments, batch_format="pyarrow", batch_size=None, **task_options()
-    )
-    with plain_errors():
-        partial = [_from_row(row) for row in results.iter_rows()]
-    return _normalisation(scans, partial, dataset)
-
-
-def fit_normalisation_here(
-    blocks: Iterable[pa.Table],
-    dataset: Dataset,
-    selection: Selection,
-    scans: Sequence[ScanKey],
-    train: Windows,
-    held_out: Windows,
-    lag_trs: int,
-) -> Normalisation:
-    """Compute in this process what :func:`fit_normalisation` does on all nodes.
-
-    Over the same blocks the result is the same to the last bit.
-
-    Parameters
-    ----------
-    blocks : iterable of Table
-        Rows with BOLD as stored, without lag.
-    dataset, selection, scans, train, held_out, lag_trs
-        As for :func:`fit_normalisation`.
-
-    Raises
-    ------
-    InputError
-        If a subject has no training TRs, or no voxel is left.
-    """
-    take = UsedRows(dataset, selection, scans, train, held_out, lag_trs)
-    partial = [found for block in blocks for found in take.moments(block)]
-    return _normalisation(scans, partial, dataset)
-
-
 @dataclass(frozen=True)
 class PartialMoments:
     """What one block holds of one scan.
@@ -254,8 +168,18 @@ class PartialMoments:
 
 
 class UsedRows:
-    """Finds the BOLD of the TRs that train or judge in blocks of rows; for the parameters, see
-    :func:`fit_normalisation`.
+    """Finds the BOLD of the TRs that train or judge in blocks of rows.
+
+    Parameters
+    ----------
+    dataset, selection : Dataset, Selection
+        What the rows are read from, and how.
+    scans : sequence of ScanKey
+        What a window's scan index means.
+    train, held_out : Windows
+        Stimulus TRs that train the model, and that judge it.
+    lag_trs : int
+        Their BOLD lies this many TRs later.
     """
 
     def __init__(
@@ -267,7 +191,8 @@ class UsedRows:
         held_out: Windows,
         lag_trs: int,
     ) -> None:
-        self._scans = list(scans)
+        self._where = dataset.storage.location
+        self._scans = tuple(scans)
         # 2 where a TR trains, 1 where it judges, else 0.
         self._use = [np.zeros(dataset.stimuli[scan.stimulus].n_trs, np.int8) for scan in scans]
         for use, windows in ((1, held_out), (2, train)):
@@ -298,39 +223,25 @@ class UsedRows:
                     found.append(PartialMoments(index, int(trs[rows[0]]), moments, finite_V))
         return found
 
+    def fit(self, blocks: Iterable[pa.Table]) -> Normalisation:
+        """Compute the z-scoring of all scans from blocks with BOLD as stored, without lag.
 
-_ROW = {
-    "scan": pa.int32(),
-    "first": pa.int32(),
-    "n": pa.int64(),
-    "mean": pa.binary(),
-    "squares": pa.binary(),
-    "finite": pa.binary(),
-}
-"""What a block holds of a scan, as it travels to the driver."""
+        Raises
+        ------
+        InputError
+            If a subject has no training TRs, or no voxel is left.
+        """
+        return self.merge(found for block in blocks for found in self.moments(block))
 
-
-def _as_row(found: PartialMoments) -> tuple[int, int, int, bytes, bytes, bytes]:
-    n, *arrays = found.moments.n, found.moments.mean_V, found.moments.squares_V, found.finite_V
-    mean, squares, finite = (array.tobytes() for array in arrays)
-    return found.scan, found.first, n, mean, squares, finite
-
-
-def _from_row(row: dict[str, Any]) -> PartialMoments:
-    moments = Moments(row["n"], np.frombuffer(row["mean"]), np.frombuffer(row["squares"]))
-    return PartialMoments(row["scan"], row["first"], moments, np.frombuffer(row["finite"], bool))
-
-
-def _normalisation(
-    scans: Sequence[ScanKey], partial: Iterable[PartialMoments], dataset: Dataset
-) -> Normalisation:
-    merged: dict[ScanKey, Moments] = {}
-    finite_V: np.ndarray | bool = True
-    # In the order of TRs, so that the sums are the same to the last bit whoever finished first.
-    for found in sorted(partial, key=lambda each: (each.scan, each.first)):
-        scan = scans[found.scan]
-        if found.moments.n:
-            before = merged.get(scan)
-            merged[scan] = before.merge(found.moments) if before else found.moments
-        finite_V = finite_V & found.finite_V
-    return normalisation_from_moments(scans, merged, np.asarray(finite_V), dataset.storage.location)
+    def merge(self, partial: Iterable[PartialMoments]) -> Normalisation:
+        """Compute it from what all blocks hold, in any order; see :meth:`fit`."""
+        merged: dict[ScanKey, Moments] = {}
+        finite_V: np.ndarray | bool = True
+        # In the order of TRs, so that the sums are the same to the last bit whoever was first.
+        for found in sorted(partial, key=lambda each: (each.scan, each.first)):
+            scan = self._scans[found.scan]
+            if found.moments.n:
+                before = merged.get(scan)
+                merged[scan] = before.merge(found.moments) if before else found.moments
+            finite_V = finite_V & found.finite_V
+        return normalisation_from_moments(self._scans, merged, np.asarray(finite_V), self._where)

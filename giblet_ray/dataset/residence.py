@@ -11,11 +11,8 @@ import torch
 
 from giblet_ray.cluster import smallest_object_store
 from giblet_ray.dataset.loader import DeviceLoader, Loader, MemoryLoader
-from giblet_ray.dataset.normalise import (
-    Normalisation,
-    fit_normalisation,
-    fit_normalisation_here,
-)
+from giblet_ray.dataset.normalise import Normalisation, UsedRows
+from giblet_ray.dataset.normalise_on_cluster import fit_on_cluster
 from giblet_ray.dataset.order import DataOrder
 from giblet_ray.dataset.rows import HeldRows
 from giblet_ray.dataset.source import get_blocks, hold_shards, read_shards
@@ -61,9 +58,7 @@ def hold_blocks(data: DataView, rows: ray.data.Dataset) -> DataView:
 
 def normalise(data: DataView, rows: ray.data.Dataset) -> Normalisation:
     """Compute the z-scoring of all scans from the training TRs."""
-    return fit_normalisation(
-        rows, data.dataset, data.selection, data.scans, data.train, data.val, data.lag_trs
-    )
+    return fit_on_cluster(rows, _used_rows(data))
 
 
 def open_loader(data: DataView, device: torch.device, order: DataOrder) -> Loader:
@@ -115,9 +110,11 @@ def normalise_here(data: DataView) -> Normalisation:
         blocks: Iterator[pa.Table] = (data.dataset.read(span, bold) for span in spans)
     else:
         blocks = get_blocks(data.blocks)
-    return fit_normalisation_here(
-        blocks, data.dataset, data.selection, data.scans, data.train, data.val, data.lag_trs
-    )
+    return _used_rows(data).fit(blocks)
+
+
+def _used_rows(data: DataView) -> UsedRows:
+    return UsedRows(data.dataset, data.selection, data.scans, data.train, data.val, data.lag_trs)
 
 
 def _choose_residence(asked: str, use_gpu: bool, nbytes: int) -> tuple[Residence, str]:

@@ -26,7 +26,7 @@ import ray
 import ray.data
 from ray.data import ActorPoolStrategy
 
-from giblet_ray.cluster import cluster_totals, never_restart
+from giblet_ray.cluster import cluster_totals, living_nodes, never_restart
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
 from giblet_ray.parts.part import Part, PartInPieces, Prepared
@@ -179,8 +179,7 @@ def _on_actors(
 def task_memory(units: Sequence[Unit]) -> int:
     """Return the bytes that a task claims: no more scans are read at once than a node can hold."""
     needed = _COPIES * max(unit.nbytes for unit in units) + _WORKING_BYTES
-    nodes = [node["Resources"].get("memory", 0) for node in ray.nodes() if node["Alive"]]
-    return min(needed, int(max(nodes)))
+    return min(needed, int(max(node.has.get("memory", 0) for node in living_nodes())))
 
 
 # --- on a worker ------------------------------------------------------------------------------

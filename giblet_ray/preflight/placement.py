@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 
+from giblet_ray.cluster import free_gpu_memory, free_resources, living_nodes
 from giblet_ray.errors import InputError
 from giblet_ray.preflight.need import gigabytes
 
@@ -91,15 +91,11 @@ def look_at_cluster(look_at_gpus: bool) -> Cluster:
     look_at_gpus : bool
         Ask the machines that have GPUs for their memory; a second. No GPU is reserved.
     """
-    import ray
-
     machines = []
-    for node in ray.nodes():
-        if node["Alive"]:
-            has = node["Resources"]
-            seen = _gpu_memory(node["NodeID"]) if look_at_gpus and has.get("GPU") else None
-            machines.append(_machine(node["NodeManagerHostname"], has, seen))
-    free = ray.available_resources()
+    for node in living_nodes():
+        seen = free_gpu_memory(node) if look_at_gpus and node.has.get("GPU") else None
+        machines.append(_machine(node.name, node.has, seen))
+    free = free_resources()
     return Cluster(tuple(machines), _growth(machines), free.get("CPU", 0), free.get("GPU", 0))
 
 
@@ -238,18 +234,3 @@ def _growth(machines: list[Machine]) -> tuple[Machine, ...]:
         if count > 0 and name != config.get("head_node_type"):
             types.append(_machine(name, kind.get("resources", {}), None, count))
     return tuple(types)
-
-
-def _gpu_memory(node_id: str) -> int | None:
-    """Return the free bytes of the smallest GPU of a node, asked by a task that reserves none."""
-    import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    def ask() -> int | None:
-        import torch
-
-        n = torch.cuda.device_count()
-        return min((torch.cuda.mem_get_info(i)[0] for i in range(n)), default=None)
-
-    here: Any = NodeAffinitySchedulingStrategy(node_id, soft=False)
-    return ray.get(ray.remote(ask).options(num_cpus=0, scheduling_strategy=here).remote())

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import ray
-
-from giblet_ray.cluster import connect
+from giblet_ray.cluster import connect, living_nodes
 from giblet_ray.config import PrecomputeJob
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
@@ -69,7 +67,7 @@ def preflight_precompute(job: PrecomputeJob, show: Callable[[str], None]) -> Non
         needed = task_memory(missing)
         places = [
             min(int(has.get("CPU", 0) / slots.num_cpus), int(has.get("memory", 0) // needed))
-            for has in (node["Resources"] for node in ray.nodes() if node["Alive"])
+            for has in (node.has for node in living_nodes())
         ]
         report.add(
             "cluster",

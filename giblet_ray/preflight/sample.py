@@ -10,7 +10,7 @@ import pyarrow as pa
 import torch
 
 from giblet_ray.dataset.loader import Batch, Gathered, Prefetching
-from giblet_ray.dataset.normalise import Normalisation, fit_normalisation_here
+from giblet_ray.dataset.normalise import Normalisation, UsedRows
 from giblet_ray.dataset.reader import Selection, Span
 from giblet_ray.dataset.rows import StreamedRows, block_views
 from giblet_ray.dataset.schema import ScanKey, ValueType
@@ -48,9 +48,8 @@ class Sample:
     def normalisation(self, data: DataView, tables: Sequence[pa.Table]) -> Normalisation:
         """Z-score by the training TRs of the sample alone; a scan without any, by its subject's."""
         # The rows carry the BOLD of lag TRs later already.
-        return fit_normalisation_here(
-            tables, data.dataset, self.selection, data.scans, self.train, self.val, lag_trs=0
-        )
+        used = UsedRows(data.dataset, self.selection, data.scans, self.train, self.val, lag_trs=0)
+        return used.fit(tables)
 
 
 def choose_sample(data: DataView, n_train: int, n_val: int, seed: int) -> Sample:

@@ -15,7 +15,7 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig, UserCallback
 from ray.train.v2.api.exceptions import ControllerError, TrainingFailedError
 
 from giblet_ray.checkpoint.record import RunRecord
-from giblet_ray.cluster import START_TIMEOUT, cluster_totals
+from giblet_ray.cluster import START_TIMEOUT, cluster_totals, free_resources
 from giblet_ray.config import StorageConfig, TrainJob
 from giblet_ray.dataset.normalise import Normalisation
 from giblet_ray.dataset.storage import Storage, absolute
@@ -131,7 +131,7 @@ def run_workers(
 def _what_is_missing(workers: int, per_worker: Mapping[str, float]) -> str:
     """Say what workers need, and what the cluster has of it."""
     needs = " and ".join(f"{amount:g} {name}" for name, amount in per_worker.items())
-    free, totals = ray.available_resources(), cluster_totals()
+    free, totals = free_resources(), cluster_totals()
     has = ", ".join(
         f"{free.get(name, 0):g} of {totals.get(name, 0):g} {name} free" for name in per_worker
     )

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-import ray
-
+from giblet_ray.cluster import cluster_totals, living_nodes
 from giblet_ray.config import TrainJob, TuneJob
 from giblet_ray.dataset.reader import Dataset
 from giblet_ray.dataset.view import DataView
@@ -124,17 +123,15 @@ def fitting_trials(job: TuneJob, use_gpu: bool) -> int:
     workers, cpus = job.scaling.max_workers, job.scaling.cpus_per_worker
     gpus = (job.sweep.gpus_per_trial if workers == 1 else 1) if use_gpu else 0
     places = 0
-    for node in ray.nodes():
-        if node["Alive"]:
-            has = node["Resources"]
-            fit = math.floor(has.get("CPU", 0) / cpus)
-            places += min(fit, math.floor(has.get("GPU", 0) / gpus)) if gpus else fit
+    for node in living_nodes():
+        fit = math.floor(node.has.get("CPU", 0) / cpus)
+        places += min(fit, math.floor(node.has.get("GPU", 0) / gpus)) if gpus else fit
     fitting = places // workers
     asked = job.sweep.max_concurrent
     if cluster_address():
         return asked or max(1, fitting)
     if fitting < (asked or 1):
-        totals = ray.cluster_resources()
+        totals = cluster_totals()
         needs = f"{workers} worker{'s' if workers > 1 else ''} of {cpus:g} CPUs"
         needs += f" and {gpus:g} GPUs" if gpus else ""
         raise InputError(

@@ -12,10 +12,10 @@ import pytest
 from giblet_ray.dataset.normalise import (
     Moments,
     Normalisation,
-    fit_normalisation,
-    fit_normalisation_here,
+    UsedRows,
     normalisation_from_moments,
 )
+from giblet_ray.dataset.normalise_on_cluster import fit_on_cluster
 from giblet_ray.dataset.reader import Dataset, Selection, Span
 from giblet_ray.dataset.schema import ScanKey
 from giblet_ray.dataset.source import read_shards
@@ -32,7 +32,7 @@ def fit(dataset: Dataset, split: Split) -> Normalisation:
     scans = sorted(dataset.scans)
     rows = read_shards(dataset, selection)
     train, val = (cut_windows(spans, scans, 1) for spans in (split.train, split.val))
-    return fit_normalisation(rows, dataset, selection, scans, train, val, LAG)
+    return fit_on_cluster(rows, UsedRows(dataset, selection, scans, train, val, LAG))
 
 
 def blocks(dataset: Dataset) -> Split:
@@ -137,7 +137,7 @@ def test_units_constant_in_training_or_not_finite_in_any_used_tr_are_masked_and_
     usable = [dataset.usable_trs(scan)[LAG:] for scan in scans]
     windows = [cut_windows(spans, scans, 1, usable) for spans in (train, held_out)]
     blocks = [dataset.read(span, selection) for span in dataset.row_groups()]
-    found = fit_normalisation_here(blocks, dataset, selection, scans, *windows, LAG)
+    found = UsedRows(dataset, selection, scans, *windows, LAG).fit(blocks)
     assert found.valid_V.tolist() == [True, False, True, True, False, False, True]
     assert (found.n_masked, found.n_not_finite) == (3, 2)
     assert np.isfinite(found.mean_SV).all()

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from giblet_ray.dataset.binary import as_arrays
-from giblet_ray.dataset.normalise import fit_normalisation
+from giblet_ray.dataset.normalise import UsedRows
+from giblet_ray.dataset.normalise_on_cluster import fit_on_cluster
 from giblet_ray.dataset.reader import Dataset, Selection, Span
 from giblet_ray.dataset.source import ShardSource, hold_shards, join_adjacent, read_shards
 from giblet_ray.dataset.windows import cut_windows
@@ -99,7 +100,8 @@ def test_damage_met_in_a_read_task_is_one_line(
             scans = list(damaged.scans)
             rows = read_shards(damaged, selection)
             windows = cut_windows([Span("two", 0, 80)], scans, 1)
-            fit_normalisation(rows, damaged, selection, scans, windows, windows[:0], 0)
+            used = UsedRows(damaged, selection, scans, windows, windows[:0], 0)
+            fit_on_cluster(rows, used)
 
     with pytest.raises(
         InputError, match=r"^/.*bold/02/two.parquet: changed since .*, or damaged"
