@@ -8,6 +8,7 @@ import re
 import signal
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any, TypeVar
@@ -97,17 +98,20 @@ def _init(address: str | None, num_cpus: int | None, object_store_bytes: int | N
     import ray
     from ray.exceptions import AuthenticationError
 
+    from giblet_ray.lean_ray import lean_ray
+
     for last in (False, True):
         try:
-            ray.init(
-                # Unless told otherwise, Ray would join whatever cluster was started here last.
-                address=address or "local",
-                num_cpus=None if address else num_cpus,
-                object_store_memory=None if address else object_store_bytes,
-                include_dashboard=None if address else False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-            )
+            with nullcontext() if address else lean_ray():
+                ray.init(
+                    # Unless told otherwise, Ray would join whatever cluster was started here last.
+                    address=address or "local",
+                    num_cpus=None if address else num_cpus,
+                    object_store_memory=None if address else object_store_bytes,
+                    include_dashboard=None if address else False,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                )
             return
         except AuthenticationError as error:
             raise InputError(
