@@ -45,14 +45,15 @@ from rich.table import Table
 
 from giblet_ray.cluster import connect
 from giblet_ray.dataset.binary import as_arrays
+from giblet_ray.dataset.layout import ScanKey, bold_column
 from giblet_ray.dataset.loader import Loader, MemoryLoader
 from giblet_ray.dataset.order import STREAM_MIX_ROW_GROUPS, epoch_order, streamed_epoch_order
 from giblet_ray.dataset.reader import Dataset, Selection, Span
 from giblet_ray.dataset.rows import HeldRows
-from giblet_ray.dataset.schema import ScanKey, ValueType, bold_column
 from giblet_ray.dataset.source import hold_shards
 from giblet_ray.dataset.stream import StreamLoader
 from giblet_ray.dataset.windows import Windows, cut_windows
+from giblet_ray.parts.value import ValueType
 
 SHUFFLE_BATCHES = 16
 """Batches in the local shuffle buffer of Ray Data's iterator."""

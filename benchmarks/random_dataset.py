@@ -6,22 +6,16 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from giblet_ray.dataset.schema import (
-    Manifest,
-    Phase,
-    Scan,
+from giblet_ray.dataset.layout import (
     ScanKey,
-    Shard,
-    Source,
-    Stimulus,
-    StoredPart,
-    Subject,
     bold_labels,
     bold_shard,
     stimulus_labels,
     stimulus_shard,
 )
+from giblet_ray.dataset.schema import Manifest
 from giblet_ray.dataset.storage import Storage
+from giblet_ray.dataset.stored import Phase, Scan, Shard, Source, Stimulus, StoredPart, Subject
 from giblet_ray.dataset.writer import value_type, write_manifest, write_shard
 
 SUBJECT = "01"

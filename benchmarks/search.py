@@ -31,7 +31,7 @@ from rich.table import Table
 from giblet_ray.cluster import connect
 from giblet_ray.config import PrecomputeJob, TuneJob
 from giblet_ray.console import say_stages
-from giblet_ray.dataset.schema import MANIFEST
+from giblet_ray.dataset.layout import MANIFEST
 from giblet_ray.parts.codes import CodesConfig
 from giblet_ray.parts.frames import FramesConfig
 from giblet_ray.precompute.precompute import precompute

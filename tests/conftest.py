@@ -22,26 +22,28 @@ from two_films import N_TRS, TR, make_films
 from giblet_ray.checkpoint.record import RunRecord
 from giblet_ray.checkpoint.store import keep_checkpoint, latest_record, open_latest
 from giblet_ray.config import TrainJob
-from giblet_ray.dataset.loader import MemoryLoader
-from giblet_ray.dataset.reader import Dataset
-from giblet_ray.dataset.residence import normalise_here
-from giblet_ray.dataset.rows import HeldRows
-from giblet_ray.dataset.schema import (
-    Manifest,
-    Phase,
-    Scan,
+from giblet_ray.dataset.layout import (
     ScanKey,
-    Source,
-    Stimulus,
-    StoredPart,
-    StoredSpace,
-    Subject,
     bold_labels,
     bold_shard,
     stimulus_labels,
     stimulus_shard,
 )
+from giblet_ray.dataset.loader import MemoryLoader
+from giblet_ray.dataset.reader import Dataset
+from giblet_ray.dataset.residence import normalise_here
+from giblet_ray.dataset.rows import HeldRows
+from giblet_ray.dataset.schema import Manifest
 from giblet_ray.dataset.storage import Storage
+from giblet_ray.dataset.stored import (
+    Phase,
+    Scan,
+    Source,
+    Stimulus,
+    StoredPart,
+    StoredSpace,
+    Subject,
+)
 from giblet_ray.dataset.writer import value_type, write_blob, write_manifest, write_shard
 from giblet_ray.features.audio import read_audio
 from giblet_ray.spaces.usable import count_bad_units, empty_trs, unmasked

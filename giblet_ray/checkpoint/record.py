@@ -24,11 +24,12 @@ from pydantic import (
 )
 
 from giblet_ray.config import TrainJob
+from giblet_ray.dataset.layout import ScanKey
 from giblet_ray.dataset.order import DataOrder
-from giblet_ray.dataset.schema import ScanKey, ValueType
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
 from giblet_ray.evaluation.score import Score
+from giblet_ray.parts.value import ValueType
 from giblet_ray.settings import Group, Mark, flat_settings, marked_settings
 
 RECORD = "record.json"

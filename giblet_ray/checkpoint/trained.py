@@ -14,12 +14,12 @@ from giblet_ray.checkpoint.files import NORMALISATION, load_valid_voxels, load_w
 from giblet_ray.checkpoint.record import Record
 from giblet_ray.checkpoint.store import find_checkpoint
 from giblet_ray.dataset.reader import Dataset
-from giblet_ray.dataset.schema import ValueType
 from giblet_ray.errors import InputError
 from giblet_ray.kinds import read_settings
 from giblet_ray.models.config import ModelSettings
 from giblet_ray.models.predictor import Predictor, Shapes, build_predictor
 from giblet_ray.parts.reading import find_reading
+from giblet_ray.parts.value import ValueType
 
 _KIND = "the checkpoint's model.kind"
 

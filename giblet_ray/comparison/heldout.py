@@ -35,8 +35,8 @@ from giblet_ray.checkpoint.trained import Encoder
 from giblet_ray.comparison.runs import ComparedRun
 from giblet_ray.config import TrainJob
 from giblet_ray.dataset.binary import as_arrays
+from giblet_ray.dataset.layout import ScanKey, bold_column
 from giblet_ray.dataset.reader import Dataset, Selection, Span
-from giblet_ray.dataset.schema import ScanKey, bold_column
 from giblet_ray.dataset.view import DataView
 from giblet_ray.errors import InputError
 from giblet_ray.evaluation.paired import BlockSums

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from giblet_ray.dataset.schema import ValueType
+from giblet_ray.parts.value import ValueType
 
 
 def as_arrays(values: pa.FixedSizeBinaryArray, kind: ValueType) -> np.ndarray:

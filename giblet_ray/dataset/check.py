@@ -10,19 +10,11 @@ from functools import partial
 import numpy as np
 
 from giblet_ray.dataset.binary import as_arrays
+from giblet_ray.dataset.layout import BLOBS, bold_column, bold_labels, stimulus_labels
 from giblet_ray.dataset.reader import Dataset
-from giblet_ray.dataset.schema import (
-    BLOBS,
-    Phase,
-    Scan,
-    Shard,
-    ValueType,
-    WrittenFile,
-    bold_column,
-    bold_labels,
-    stimulus_labels,
-)
+from giblet_ray.dataset.stored import Phase, Scan, Shard, WrittenFile
 from giblet_ray.errors import InputError
+from giblet_ray.parts.value import ValueType
 from giblet_ray.spaces.usable import count_bad_units, unmasked
 
 _READERS = 8

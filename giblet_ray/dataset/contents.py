@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
+from giblet_ray.dataset.layout import BLOBS, bold_column
 from giblet_ray.dataset.reader import Dataset
-from giblet_ray.dataset.schema import BLOBS, bold_column
 
 
 def contents_tables(dataset: Dataset) -> list[Table]:

@@ -23,9 +23,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from giblet_ray.dataset.layout import ScanKey
 from giblet_ray.dataset.rows import HeldRows
-from giblet_ray.dataset.schema import ScanKey, ValueType
 from giblet_ray.dataset.windows import Windows
+from giblet_ray.parts.value import ValueType
 
 _PREFETCH = 2
 _RESIDENT_COPY_TRS = 256

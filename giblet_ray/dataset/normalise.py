@@ -14,8 +14,8 @@ import numpy as np
 import pyarrow as pa
 
 from giblet_ray.dataset.binary import as_arrays
+from giblet_ray.dataset.layout import ScanKey, bold_column
 from giblet_ray.dataset.reader import Dataset, Selection
-from giblet_ray.dataset.schema import ScanKey, bold_column
 from giblet_ray.dataset.windows import Windows
 from giblet_ray.errors import InputError
 

@@ -13,24 +13,14 @@ import numpy as np
 import pyarrow as pa
 
 from giblet_ray.dataset.binary import as_arrays, as_binary
-from giblet_ray.dataset.schema import (
-    MANIFEST,
-    Manifest,
-    Scan,
-    ScanKey,
-    Shard,
-    Stimulus,
-    ValueType,
-    WrittenFile,
-    bold_column,
-    bold_labels,
-    exact_first_tr,
-    stimulus_labels,
-)
+from giblet_ray.dataset.layout import MANIFEST, ScanKey, bold_column, bold_labels, stimulus_labels
+from giblet_ray.dataset.schema import Manifest
 from giblet_ray.dataset.shard import ShardContent, read_trs
 from giblet_ray.dataset.storage import Storage
+from giblet_ray.dataset.stored import Scan, Shard, Stimulus, WrittenFile, exact_first_tr
 from giblet_ray.errors import InputError, nearest
 from giblet_ray.parts.reading import find_reading
+from giblet_ray.parts.value import ValueType
 from giblet_ray.spaces.usable import unmasked
 
 _ASKED_AT_A_TIME = 16
@@ -312,7 +302,7 @@ class Dataset:
         shard : Shard
             Which file.
         labels : dict of str
-            What it is of; see :func:`giblet_ray.dataset.schema.stimulus_labels`.
+            What it is of; see :func:`giblet_ray.dataset.layout.stimulus_labels`.
         n_trs : int
             Rows in the file.
         start, stop : int

@@ -13,10 +13,11 @@ import numpy as np
 import pyarrow as pa
 
 from giblet_ray.dataset.binary import as_arrays
+from giblet_ray.dataset.layout import ScanKey, bold_column
 from giblet_ray.dataset.reader import Span
-from giblet_ray.dataset.schema import ScanKey, ValueType, bold_column
 from giblet_ray.dataset.windows import Windows
 from giblet_ray.errors import InputError
+from giblet_ray.parts.value import ValueType
 
 Views = dict[str, np.ndarray]
 """Column name -> view (rows, *shape) of one block."""

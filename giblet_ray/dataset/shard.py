@@ -9,10 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from giblet_ray.dataset.binary import as_arrays
+from giblet_ray.dataset.layout import row_group_checksum, shard_schema
 from giblet_ray.dataset.retry import is_of_storage, retried
-from giblet_ray.dataset.schema import Shard, ValueType, row_group_checksum, shard_schema
 from giblet_ray.dataset.storage import Storage
+from giblet_ray.dataset.stored import Shard
 from giblet_ray.errors import InputError
+from giblet_ray.parts.value import ValueType
 
 
 @dataclass(frozen=True)

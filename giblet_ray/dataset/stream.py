@@ -19,12 +19,13 @@ import torch
 from ray.data import DataContext, ExecutionResources, TaskPoolStrategy
 
 from giblet_ray.cluster import smallest_object_store
+from giblet_ray.dataset.layout import ScanKey
 from giblet_ray.dataset.loader import Batch, Gathered, Prefetching
 from giblet_ray.dataset.reader import Dataset, Selection, Span
 from giblet_ray.dataset.rows import StreamedRows, Views, copied_rows
-from giblet_ray.dataset.schema import ScanKey, ValueType
 from giblet_ray.dataset.source import STORE_PART, ShardSource, plain_errors
 from giblet_ray.dataset.windows import Windows
+from giblet_ray.parts.value import ValueType
 
 _READ_TASKS = 2
 """Read tasks that run at the same time for one worker."""

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from giblet_ray.dataset.config import DataConfig, SplitConfig
+from giblet_ray.dataset.layout import ScanKey, bold_column
 from giblet_ray.dataset.order import DataOrder, OrderedWindows
 from giblet_ray.dataset.reader import Dataset, Selection
-from giblet_ray.dataset.schema import ScanKey, ValueType, bold_column
 from giblet_ray.dataset.splits import Split, gap_trs, split_blocks, split_stimuli
 from giblet_ray.dataset.windows import Windows, cut_windows
 from giblet_ray.errors import InputError
+from giblet_ray.parts.value import ValueType
 
 if TYPE_CHECKING:
     import ray

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from giblet_ray.dataset.layout import ScanKey
 from giblet_ray.dataset.reader import Span
-from giblet_ray.dataset.schema import ScanKey
 
 
 @dataclass(frozen=True)

@@ -10,19 +10,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from giblet_ray.dataset.binary import as_binary
-from giblet_ray.dataset.schema import (
-    BLOBS,
-    MANIFEST,
-    Manifest,
-    Shard,
-    ValueType,
-    WrittenFile,
-    row_group_checksum,
-    shard_schema,
-)
+from giblet_ray.dataset.layout import BLOBS, MANIFEST, row_group_checksum, shard_schema
+from giblet_ray.dataset.schema import Manifest
 from giblet_ray.dataset.storage import Storage
+from giblet_ray.dataset.stored import Shard, WrittenFile
 from giblet_ray.errors import InputError
 from giblet_ray.names import checked_name
+from giblet_ray.parts.value import ValueType
 
 
 def value_type(values: np.ndarray) -> ValueType:

@@ -6,8 +6,10 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from giblet_ray.dataset.schema import BLOBS, Manifest, StoredSpace, WrittenFile
+from giblet_ray.dataset.layout import BLOBS
+from giblet_ray.dataset.schema import Manifest
 from giblet_ray.dataset.storage import Storage
+from giblet_ray.dataset.stored import StoredSpace, WrittenFile
 from giblet_ray.dataset.writer import write_blob
 from giblet_ray.precompute.units import Unit
 from giblet_ray.spaces.kinds import space_of_scan

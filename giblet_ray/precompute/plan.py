@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from giblet_ray.config import PrecomputeJob
-from giblet_ray.dataset.schema import Source, ValueType
 from giblet_ray.dataset.storage import absolute, sha256_of_file
+from giblet_ray.dataset.stored import Source
 from giblet_ray.errors import InputError, nearest
 from giblet_ray.features.media import probe_film, tr_count
 from giblet_ray.features.source import split_source
 from giblet_ray.names import checked_name
 from giblet_ray.parts.part import FilmFiles, Part
+from giblet_ray.parts.value import ValueType
 from giblet_ray.precompute.chosen import chosen_parts
 from giblet_ray.precompute.makers import scan_options
 from giblet_ray.precompute.scan_name import scan_name

@@ -7,8 +7,9 @@ from importlib.metadata import version
 from typing import Any
 
 from giblet_ray.config import PrecomputeJob
-from giblet_ray.dataset.schema import Manifest, Phase, Scan, Stimulus, StoredPart, Subject
+from giblet_ray.dataset.schema import Manifest
 from giblet_ray.dataset.storage import absolute
+from giblet_ray.dataset.stored import Phase, Scan, Stimulus, StoredPart, Subject
 from giblet_ray.errors import InputError
 from giblet_ray.parts.part import FilmFiles
 from giblet_ray.precompute.kept_spaces import KeptSpaces

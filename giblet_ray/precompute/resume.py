@@ -9,7 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pydantic import ValidationError
 
 from giblet_ray.checkpoint.claim import is_claim
-from giblet_ray.dataset.schema import MANIFEST, Manifest
+from giblet_ray.dataset.layout import MANIFEST
+from giblet_ray.dataset.schema import Manifest
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
 from giblet_ray.parts.built_in import BUILT_IN

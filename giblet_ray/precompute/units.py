@@ -14,18 +14,18 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
-from giblet_ray.dataset.schema import (
+from giblet_ray.dataset.layout import (
     ScanKey,
-    Shard,
-    ValueType,
     bold_labels,
     bold_shard,
     stimulus_labels,
     stimulus_shard,
 )
 from giblet_ray.dataset.storage import Storage
+from giblet_ray.dataset.stored import Shard
 from giblet_ray.dataset.writer import value_type, write_shard
 from giblet_ray.parts.part import FilmFiles
+from giblet_ray.parts.value import ValueType
 from giblet_ray.settings import Group
 
 BOLD = "bold"

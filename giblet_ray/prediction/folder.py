@@ -28,9 +28,10 @@ from typing import Literal
 
 from pydantic import Field, ValidationError
 
-from giblet_ray.dataset.schema import ValueType, WrittenFile
 from giblet_ray.dataset.storage import Storage
+from giblet_ray.dataset.stored import WrittenFile
 from giblet_ray.errors import InputError
+from giblet_ray.parts.value import ValueType
 from giblet_ray.settings import Group
 from giblet_ray.spaces.kinds import SPACES
 

@@ -27,10 +27,10 @@ from giblet_ray.checkpoint.record import Record
 from giblet_ray.checkpoint.trained import Encoder
 from giblet_ray.cluster import cluster_totals, never_restart
 from giblet_ray.dataset.binary import as_arrays, as_binary
-from giblet_ray.dataset.schema import ValueType
 from giblet_ray.dataset.source import ShardSource, plain_errors
 from giblet_ray.environment import cluster_address
 from giblet_ray.errors import InputError
+from giblet_ray.parts.value import ValueType
 from giblet_ray.prediction.task import Task
 
 _TASK_BYTES = 32 * 2**20

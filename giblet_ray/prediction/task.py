@@ -14,9 +14,9 @@ from giblet_ray.checkpoint.store import Checkpoint, find_checkpoint
 from giblet_ray.checkpoint.trained import Encoder
 from giblet_ray.config import PredictJob
 from giblet_ray.dataset.reader import Dataset, Selection, Span
-from giblet_ray.dataset.schema import ValueType
 from giblet_ray.dataset.storage import is_uri
 from giblet_ray.errors import InputError, nearest
+from giblet_ray.parts.value import ValueType
 from giblet_ray.prediction.folder import Films, Model, Predicted, Predictions, WrittenSpace
 from giblet_ray.spaces.space import Space
 

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from giblet_ray.dataset.binary import as_binary
-from giblet_ray.dataset.schema import WrittenFile
 from giblet_ray.dataset.storage import Storage
+from giblet_ray.dataset.stored import WrittenFile
 from giblet_ray.prediction.folder import Format, Predicted, Predictions
 from giblet_ray.spaces.space import RowsFile, Space
 

@@ -13,9 +13,9 @@ import pyarrow as pa
 
 from giblet_ray.dataset.binary import as_arrays
 from giblet_ray.dataset.config import SplitConfig
+from giblet_ray.dataset.layout import bold_column
 from giblet_ray.dataset.normalise import Normalisation
 from giblet_ray.dataset.reader import Span
-from giblet_ray.dataset.schema import bold_column
 from giblet_ray.dataset.view import DataView
 from giblet_ray.parts.reading import find_reading
 from giblet_ray.preflight.drawing import timeline

@@ -9,14 +9,15 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from giblet_ray.dataset.layout import ScanKey
 from giblet_ray.dataset.loader import Batch, Gathered, Prefetching
 from giblet_ray.dataset.normalise import Normalisation, UsedRows
 from giblet_ray.dataset.reader import Selection, Span
 from giblet_ray.dataset.rows import StreamedRows, block_views
-from giblet_ray.dataset.schema import ScanKey, ValueType
 from giblet_ray.dataset.view import DataView
 from giblet_ray.dataset.windows import Windows
 from giblet_ray.errors import InputError
+from giblet_ray.parts.value import ValueType
 
 _MOST_BYTES = 512 * 2**20
 """Beyond so much, a sample takes no more row groups; its windows are then used again."""

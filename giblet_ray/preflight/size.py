@@ -19,9 +19,9 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.overrides import TorchFunctionMode
 
 from giblet_ray.config import TrainJob
+from giblet_ray.dataset.layout import ScanKey
 from giblet_ray.dataset.loader import Batch
 from giblet_ray.dataset.normalise import Normalisation
-from giblet_ray.dataset.schema import ScanKey
 from giblet_ray.dataset.windows import Windows
 from giblet_ray.models.predictor import Predictor, Shapes, build_predictor
 from giblet_ray.training.step import LossTotals, Ranks, Scores

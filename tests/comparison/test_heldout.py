@@ -15,8 +15,8 @@ from giblet_ray.comparison.heldout import TrainedRun, block_sums, common_trs
 from giblet_ray.comparison.read import read_runs
 from giblet_ray.comparison.scores import read_voxel_scores
 from giblet_ray.dataset.binary import as_arrays
+from giblet_ray.dataset.layout import bold_column
 from giblet_ray.dataset.reader import Selection, Span
-from giblet_ray.dataset.schema import bold_column
 from giblet_ray.errors import InputError
 from giblet_ray.evaluation.paired import paired_test
 

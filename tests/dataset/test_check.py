@@ -7,8 +7,9 @@ from rich.console import Console
 
 from giblet_ray.dataset.check import check_dataset
 from giblet_ray.dataset.contents import contents_tables
+from giblet_ray.dataset.layout import MANIFEST, stimulus_shard
 from giblet_ray.dataset.reader import Dataset
-from giblet_ray.dataset.schema import MANIFEST, Manifest, stimulus_shard
+from giblet_ray.dataset.schema import Manifest
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.dataset.writer import write_manifest, write_shard
 from giblet_ray.errors import InputError

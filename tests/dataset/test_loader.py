@@ -12,11 +12,11 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from giblet_ray.dataset.layout import ScanKey, bold_column, bold_shard
 from giblet_ray.dataset.loader import Batch, DeviceLoader, Loader, MemoryLoader
 from giblet_ray.dataset.order import epoch_order
 from giblet_ray.dataset.reader import Dataset, Selection, Span
 from giblet_ray.dataset.rows import HeldRows, StreamedRows, copied_rows
-from giblet_ray.dataset.schema import ScanKey, bold_column, bold_shard
 from giblet_ray.dataset.stream import StreamLoader, plan_visits
 from giblet_ray.dataset.windows import Windows, cut_windows
 

@@ -15,8 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from giblet_ray.config import TrainJob
+from giblet_ray.dataset.layout import MANIFEST
 from giblet_ray.dataset.reader import Dataset, Selection
-from giblet_ray.dataset.schema import MANIFEST, _checksum
+from giblet_ray.dataset.schema import _checksum
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
 from giblet_ray.features.array_file import read_array

@@ -18,8 +18,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from giblet_ray.dataset.binary import as_arrays
+from giblet_ray.dataset.layout import MANIFEST
 from giblet_ray.dataset.reader import Dataset, Selection, Span
-from giblet_ray.dataset.schema import MANIFEST, _checksum
+from giblet_ray.dataset.schema import _checksum
 from giblet_ray.dataset.source import hold_shards
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.dataset.writer import write_shard

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from giblet_ray.dataset.layout import ScanKey
 from giblet_ray.dataset.normalise import (
     Moments,
     Normalisation,
@@ -17,7 +18,6 @@ from giblet_ray.dataset.normalise import (
 )
 from giblet_ray.dataset.normalise_on_cluster import fit_on_cluster
 from giblet_ray.dataset.reader import Dataset, Selection, Span
-from giblet_ray.dataset.schema import ScanKey
 from giblet_ray.dataset.source import read_shards
 from giblet_ray.dataset.splits import Split, split_blocks, split_stimuli
 from giblet_ray.dataset.windows import cut_windows

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from giblet_ray.dataset.layout import ScanKey
 from giblet_ray.dataset.order import (
     DataOrder,
     OrderedWindows,
@@ -19,7 +20,6 @@ from giblet_ray.dataset.order import (
     streamed_epoch_order,
 )
 from giblet_ray.dataset.reader import Span
-from giblet_ray.dataset.schema import ScanKey
 from giblet_ray.dataset.windows import Windows, cut_windows
 
 SCANS = [ScanKey("01", "one"), ScanKey("01", "two"), ScanKey("02", "one")]

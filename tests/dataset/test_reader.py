@@ -18,20 +18,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as numpy_st
 
 from giblet_ray.dataset.binary import as_arrays
+from giblet_ray.dataset.layout import ScanKey, bold_column
 from giblet_ray.dataset.reader import Dataset, Selection, Span
-from giblet_ray.dataset.schema import (
-    Manifest,
-    Phase,
-    ScanKey,
-    Shard,
-    Stimulus,
-    StoredPart,
-    ValueType,
-    bold_column,
-)
+from giblet_ray.dataset.schema import Manifest
 from giblet_ray.dataset.storage import Storage
+from giblet_ray.dataset.stored import Phase, Shard, Stimulus, StoredPart
 from giblet_ray.dataset.writer import value_type, write_manifest, write_shard
 from giblet_ray.errors import InputError
+from giblet_ray.parts.value import ValueType
 
 
 def stored_part(encoder: str, values: np.ndarray) -> StoredPart:

@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from giblet_ray.dataset.layout import ScanKey
 from giblet_ray.dataset.reader import Dataset, Selection, Span
 from giblet_ray.dataset.rows import HeldRows, StreamedRows, copied_rows
-from giblet_ray.dataset.schema import ScanKey
 from giblet_ray.dataset.windows import Windows
 from giblet_ray.errors import InputError
 

@@ -16,9 +16,9 @@ from giblet_ray.config import TrainJob
 from giblet_ray.dataset import retry
 from giblet_ray.dataset.binary import as_arrays
 from giblet_ray.dataset.check import check_dataset
+from giblet_ray.dataset.layout import ScanKey, bold_column
 from giblet_ray.dataset.reader import Dataset, Selection, Span
 from giblet_ray.dataset.retry import StorageError
-from giblet_ray.dataset.schema import ScanKey, bold_column
 from giblet_ray.dataset.source import hold_shards
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.dataset.stream import StreamLoader

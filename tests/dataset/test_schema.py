@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from giblet_ray.dataset.binary import as_arrays, as_binary
 from giblet_ray.dataset.reader import Dataset
-from giblet_ray.dataset.schema import Manifest, ValueType
+from giblet_ray.dataset.schema import Manifest
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.dataset.writer import write_shard
 from giblet_ray.errors import InputError
+from giblet_ray.parts.value import ValueType
 
 
 @given(

@@ -16,8 +16,8 @@ import ray
 import torch
 
 from giblet_ray.dataset import stream
+from giblet_ray.dataset.layout import ScanKey
 from giblet_ray.dataset.reader import Dataset, Selection, Span
-from giblet_ray.dataset.schema import ScanKey
 from giblet_ray.dataset.stream import StreamLoader
 from giblet_ray.dataset.windows import Windows, cut_windows
 from giblet_ray.errors import InputError

@@ -11,8 +11,10 @@ import pytest
 
 from giblet_ray.config import TrainJob
 from giblet_ray.dataset.config import DataConfig
+from giblet_ray.dataset.layout import ScanKey
 from giblet_ray.dataset.reader import Dataset
-from giblet_ray.dataset.schema import Manifest, ScanKey, StoredSpace
+from giblet_ray.dataset.schema import Manifest
+from giblet_ray.dataset.stored import StoredSpace
 from giblet_ray.dataset.view import DataView, view_data
 from giblet_ray.dataset.windows import Windows
 from giblet_ray.dataset.writer import write_manifest

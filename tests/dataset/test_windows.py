@@ -8,8 +8,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from giblet_ray.dataset.layout import ScanKey
 from giblet_ray.dataset.reader import Span
-from giblet_ray.dataset.schema import ScanKey
 from giblet_ray.dataset.windows import (
     Windows,
     cut_windows,

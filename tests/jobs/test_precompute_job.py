@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from processes import JobProcess
 
-from giblet_ray.dataset.schema import MANIFEST
+from giblet_ray.dataset.layout import MANIFEST
 from giblet_ray.demo import make_demo
 
 ROOT = Path(__file__).parents[2]

@@ -10,8 +10,8 @@ from ray.exceptions import RayActorError
 from two_films import CONSTANT_VOXELS, N_TRS, NAN_VOXELS, TR, request, silent
 
 from giblet_ray.dataset.binary import as_arrays
+from giblet_ray.dataset.layout import MANIFEST, ScanKey, bold_column
 from giblet_ray.dataset.reader import Dataset, Selection, Span
-from giblet_ray.dataset.schema import MANIFEST, ScanKey, bold_column
 from giblet_ray.dataset.storage import Storage, sha256_of_file
 from giblet_ray.errors import InputError
 from giblet_ray.features.audio import read_audio

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from giblet_ray.dataset.schema import ValueType, WrittenFile
 from giblet_ray.dataset.storage import Storage
+from giblet_ray.dataset.stored import WrittenFile
 from giblet_ray.errors import InputError
+from giblet_ray.parts.value import ValueType
 from giblet_ray.prediction.folder import (
     Films,
     Model,

@@ -20,9 +20,9 @@ from giblet_ray.checkpoint.record import read_record
 from giblet_ray.checkpoint.trained import Encoder
 from giblet_ray.config import PredictJob
 from giblet_ray.dataset.reader import Dataset
-from giblet_ray.dataset.schema import ValueType
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
+from giblet_ray.parts.value import ValueType
 from giblet_ray.prediction.folder import Films, Model, Predicted, Predictions, WrittenSpace
 from giblet_ray.prediction.predict import Summary, predict
 from giblet_ray.prediction.writer import open_writer, written

@@ -12,11 +12,12 @@ import pytest
 import torch
 
 from giblet_ray.config import TrainJob
+from giblet_ray.dataset.layout import ScanKey
 from giblet_ray.dataset.loader import Batch
 from giblet_ray.dataset.normalise import Normalisation
-from giblet_ray.dataset.schema import ScanKey, ValueType
 from giblet_ray.dataset.windows import Windows
 from giblet_ray.models.predictor import Shapes, build_predictor
+from giblet_ray.parts.value import ValueType
 from giblet_ray.preflight.need import gpu_need, host_need
 from giblet_ray.preflight.size import kept_by_step, measure_activations, step_size
 from giblet_ray.training.optimizer import build_optimizer
@@ -130,7 +131,7 @@ def test_brief_form_does_not_load_the_compiler() -> None:
         import sys
         import giblet_ray.preflight.brief
         from giblet_ray.config import TrainJob
-        from giblet_ray.dataset.schema import ValueType
+        from giblet_ray.parts.value import ValueType
         from giblet_ray.models.predictor import Shapes
         from giblet_ray.preflight.size import step_size
         bold = ValueType(dtype="float32", shape=(20,))

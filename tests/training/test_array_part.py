@@ -12,8 +12,9 @@ import torch
 from safetensors.torch import load_file
 
 from giblet_ray.config import TrainJob
+from giblet_ray.dataset.layout import stimulus_labels, stimulus_shard
 from giblet_ray.dataset.reader import Dataset
-from giblet_ray.dataset.schema import StoredPart, stimulus_labels, stimulus_shard
+from giblet_ray.dataset.stored import StoredPart
 from giblet_ray.dataset.writer import write_manifest, write_shard
 from giblet_ray.errors import InputError
 from giblet_ray.parts.array import Array
