@@ -1,0 +1,100 @@
+"""Scores of units: of a scan, of a subject over its scans, and over subjects.
+
+Shapes: V units.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class UnitScores:
+    """Scores of each unit: of one scan, or their means over scans or subjects.
+
+    Attributes
+    ----------
+    pearson_V : ndarray
+        (V,) float64 Pearson r over TRs. NaN where no scan is scored: masked, or of constant BOLD.
+        0 where the prediction is constant: it explains nothing.
+    r2_V : ndarray
+        (V,) float64 coefficient of determination, 1 - sum (t - p)^2 / sum (t - mean t)^2 with the
+        mean of the scan's own TRs; NaN where `pearson_V` is.
+    mse : float
+        Mean squared error over TRs and units that are not masked, whatever the scan.
+    n_trs : int
+        TRs that were scored, those of all scans together.
+    """
+
+    pearson_V: Floats
+    r2_V: Floats
+    mse: float
+    n_trs: int
+
+    def summary(self) -> dict[str, float]:
+        """Return pearson_mean, pearson_median, pearson_p95, r2_mean (over scored units), mse."""
+        pearson = self.pearson_V[np.isfinite(self.pearson_V)]
+        return {
+            "pearson_mean": float(pearson.mean()),
+            "pearson_median": float(np.median(pearson)),
+            "pearson_p95": float(np.percentile(pearson, 95)),
+            "r2_mean": float(np.nanmean(self.r2_V)),
+            "mse": self.mse,
+        }
+
+
+@dataclass(frozen=True)
+class HeldOutScores:
+    """Scores of a model on what it was not trained on, at each level.
+
+    Attributes
+    ----------
+    scans : tuple of (UnitScores or None)
+        Of each scan; None for one without TRs.
+    subjects : mapping of str to UnitScores
+        Means over each subject's scans, unit by unit.
+    mean : UnitScores or None
+        Mean over subjects, unit by unit, each unit over the subjects that have a score of it; None
+        where subjects differ in number of units, so that unit 7 is not the same in each.
+    """
+
+    scans: tuple[UnitScores | None, ...]
+    subjects: Mapping[str, UnitScores]
+    mean: UnitScores | None
+
+    def summary(self) -> dict[str, float]:
+        """Return :meth:`UnitScores.summary` of the mean, or the mean of the subjects' own."""
+        if self.mean is not None:
+            return self.mean.summary()
+        own = [scores.summary() for scores in self.subjects.values()]
+        return {name: float(np.mean([each[name] for each in own])) for name in own[0]}
+
+
+def mean_scores(scores: Sequence[UnitScores]) -> UnitScores:
+    """Return the mean at each unit, over those that have a score of it; NaN where none has.
+
+    Squared errors are averaged over TRs, since that is what a loss does.
+    """
+    counted = [each for each in scores if np.isfinite(each.mse)]
+    n_counted = sum(each.n_trs for each in counted)
+    return UnitScores(
+        nanmean([each.pearson_V for each in scores]),
+        nanmean([each.r2_V for each in scores]),
+        sum(each.mse * each.n_trs for each in counted) / n_counted if counted else np.nan,
+        sum(each.n_trs for each in scores),
+    )
+
+
+def nanmean(values: Sequence[NDArray]) -> Floats:
+    """Return the mean of the numbers at each place, NaN where there is none."""
+    stacked = np.stack(values)
+    finite = np.isfinite(stacked)
+    count = finite.sum(axis=0)
+    total = np.where(finite, stacked, 0).sum(axis=0)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
