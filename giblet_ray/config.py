@@ -9,24 +9,21 @@ configuration.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, Self
 
 from pydantic import (
-    BeforeValidator,
     Field,
     SerializeAsAny,
     ValidationInfo,
-    field_serializer,
     field_validator,
     model_validator,
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from giblet_ray.dataset.config import HRF_SECONDS, DataConfig
-from giblet_ray.errors import nearest
-from giblet_ray.evaluation.score import MEASURED, VAL_PEARSON, metric_name
+from giblet_ray.evaluation.score import VAL_PEARSON
 from giblet_ray.features.resample import Resampling
-from giblet_ray.kinds import Family, families, read_settings
+from giblet_ray.kinds import families, read_settings
 from giblet_ray.models.config import ModelSettings, MultimodalConfig
 from giblet_ray.parts.codes import CodesConfig
 from giblet_ray.parts.frames import FramesConfig
@@ -44,218 +41,18 @@ from giblet_ray.settings import (
     RunName,
     RunNames,
     Spelling,
-    tuple_of_one,
 )
-
-# --- training ---------------------------------------------------------------------------------
-
-
-class LossSettings(Family):
-    """A loss."""
-
-    built_in: ClassVar[dict[str, str]] = {"encoding": "giblet_ray.config:LossConfig"}
-
-    kind: str = ""
-    """encoding, or the import path of a loss of your own, such as my_lab.losses:Huber."""
-
-
-class LossConfig(LossSettings):
-    """Loss = MSE of z-scored BOLD + correlation_weight * (1 - mean over voxels of Pearson r)."""
-
-    kind: str = "encoding"
-    """encoding, or the import path of a loss of your own, such as my_lab.losses:Huber."""
-    correlation_weight: float = Field(0.5, ge=0)
-    """Weight of the correlation term; r is taken over the TRs of the global batch."""
-
-
-class OptimizerConfig(Group):
-    """AdamW, with a learning rate that warms up and then falls along a cosine, batch by batch."""
-
-    lr: float = Field(3e-4, gt=0)
-    """Peak learning rate."""
-    warmup_fraction: float = Field(0.05, ge=0, lt=1)
-    """Share of all steps in which the learning rate rises linearly to its peak."""
-    min_lr_fraction: float = Field(0.01, ge=0, le=1)
-    """Learning rate at the last step, as a share of the peak."""
-    weight_decay: float = Field(0.05, ge=0)
-    """Decoupled weight decay of matrices and kernels (biases, norms, embeddings have none)."""
-    betas: tuple[float, float] = (0.9, 0.999)
-    """Decay rates of AdamW's moments."""
-    max_grad_norm: float = Field(1.0, gt=0)
-    """Gradients are clipped to this global norm."""
-
-
-class TrainConfig(Group):
-    """The course of a training."""
-
-    epochs: int = Field(20, ge=1)
-    """Passes over the training TRs."""
-    batch_size: int = Field(64, ge=2)
-    """Windows per optimiser step, over all workers and accumulated parts together."""
-    accumulation: int = Field(1, ge=1)
-    """Parts that a worker's share of a batch is computed in, one after another, to save memory."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Arithmetic of the forward pass; auto: bf16 on GPUs that have it, else fp32."""
-    seed: int = Field(0, ge=0)
-    """Seed of the weights, the order of the data and dropout."""
-    metrics: Annotated[Columns, Spelling("PATH,PATH,...")] = ()
-    """Further held-out metrics, functions of your own by import path, such as
-    my_lab.metrics:spearman, which is logged as val/spearman."""
-    score: str = VAL_PEARSON
-    """Held-out metric by which the best epoch, trial and model are chosen; one whose name ends in
-    loss, mse or error is better when lower."""
-    patience: int = Field(0, ge=0)
-    """Epochs without a better score after which training stops; 0: never."""
-    checkpoint_every_steps: Annotated[int, Mark.FREE] = Field(0, ge=0)
-    """Steps between checkpoints within an epoch; 0: only after each epoch."""
-    log_every_steps: Annotated[int, Mark.FREE] = Field(10, ge=1)
-    """Steps between the points of the training curves."""
-
-    @model_validator(mode="after")
-    def _score_is_measured(self) -> Self:
-        measured = [*MEASURED, *map(metric_name, self.metrics)]
-        if self.score not in measured:
-            raise ValueError(
-                f"score is {self.score!r}{nearest(self.score, measured)}; "
-                f"{', '.join(measured)} are measured"
-            )
-        return self
-
-
-class ScalingConfig(Group):
-    """Workers, and what each is given."""
-
-    num_workers: Annotated[
-        tuple[int, ...], BeforeValidator(tuple_of_one), Spelling("N or MIN,MAX")
-    ] = (1,)
-    """Training workers; with GPUs, one GPU each. MIN,MAX: elastic, as many as the cluster has room
-    for; a run that grows or shrinks goes on from its latest checkpoint."""
-    resize_seconds: float = Field(60, gt=0)
-    """How often an elastic run looks whether it can grow."""
-    use_gpu: bool | None = None
-    """Train on GPUs (default: where the cluster has any)."""
-    cpus_per_worker: float = Field(1, gt=0)
-    """CPU cores reserved for each worker."""
-    max_failures: int = Field(3, ge=0)
-    """Restarts from the latest checkpoint after a worker died, in a row without another checkpoint
-    between them, before the run fails."""
-    wait_minutes: float = Field(60, gt=0)
-    """How long a run waits, in all, for machines that a fixed number of workers has room on."""
-
-    @field_validator("num_workers")
-    @classmethod
-    def _workers_are_a_number_or_a_range(cls, workers: tuple[int, ...]) -> tuple[int, ...]:
-        if len(workers) not in (1, 2) or workers[0] < 1 or workers[-1] < workers[0]:
-            found = ",".join(map(str, workers)) or "empty"
-            raise ValueError(f"num_workers is {found}; N or MIN,MAX is accepted, such as 4 or 2,8")
-        return workers[:1] if workers[0] == workers[-1] else workers
-
-    @field_serializer("num_workers")
-    def _workers_as_given(self, workers: tuple[int, ...]) -> int | tuple[int, ...]:
-        return workers if self.is_elastic else workers[0]
-
-    @property
-    def min_workers(self) -> int:
-        """Workers that a run starts with at the least."""
-        return self.num_workers[0]
-
-    @property
-    def max_workers(self) -> int:
-        """Workers that a run has at the most."""
-        return self.num_workers[-1]
-
-    @property
-    def is_elastic(self) -> bool:
-        """Whether the number of workers may change."""
-        return len(self.num_workers) == 2
-
-
-class StorageConfig(Group):
-    """Where runs are kept."""
-
-    path: str = "runs"
-    """Folder or URI (s3://...) that holds one folder of checkpoints per run."""
-
-
-class TrackingConfig(Group):
-    """MLflow."""
-
-    uri: str = "sqlite:///mlflow.db"
-    """Tracking store: sqlite:///FILE or the http(s) address of a server."""
-    experiment: ExperimentName = "giblet_ray"
-    """Experiment that the run appears in."""
-    log_model: bool = True
-    """Log the best model, with its signature, when training ends."""
-    patience_seconds: float = Field(120, ge=0)
-    """Seconds that the end of a run waits for an MLflow server that is away."""
-    system_metrics_seconds: float = Field(10, ge=0)
-    """Seconds between the points of each node's CPU, memory, disk, network and GPU use; 0: none."""
-
-
-# --- sweep ----------------------------------------------------------------------------------
-
-
-class SweepConfig(Group):
-    """Which trainings to try, how many, and when to give one up."""
-
-    space: dict[str, Any] | None = None
-    """Settings to search, by dotted name. Choices: model.embed_dim=16,32,64 or
-    model.kernel_sizes=[3,5,7],[3,7,15]; a range: optimizer.lr=1e-4..1e-2:log. In YAML, a list or
-    {min: 1e-4, max: 1e-2, log: true}. Default: embed_dim, audio_codebooks and kernel_sizes."""
-    search: Literal["tpe", "random", "grid"] = "tpe"
-    """tpe: learn from the trials that are done (Optuna); random; grid: every combination."""
-    grid_points: int = Field(4, ge=2)
-    """Values that a grid takes from a range, both ends included."""
-    scheduler: Literal["asha", "median", "none"] = "asha"
-    """Stop trials early that are not among the best 1/reduction_factor at epochs grace_epochs,
-    grace_epochs * reduction_factor, ... (asha), or that are worse than the median (median)."""
-    grace_epochs: int = Field(2, ge=1)
-    """Epochs that every trial is given."""
-    reduction_factor: int = Field(3, ge=2)
-    """Of so many trials, asha lets one go on."""
-    num_samples: Annotated[int | None, Mark.FREE] = Field(None, ge=1)
-    """Budget in trials (default: 16; with grid, all combinations)."""
-    max_epochs: Annotated[int | None, Mark.FREE] = Field(None, ge=1)
-    """Budget in epochs of all trials together (default: none)."""
-    max_minutes: Annotated[float | None, Mark.FREE] = Field(None, gt=0)
-    """Budget in minutes of wall time, after which running trials are stopped (default: none)."""
-    max_concurrent: Annotated[int | None, Mark.FREE] = Field(None, ge=1)
-    """Trials that run at the same time (default: as many as fit)."""
-    gpus_per_trial: float = Field(1, gt=0, le=1)
-    """GPU of a trial with one worker; less than 1 lets trials share a GPU."""
-    seed: int = Field(0, ge=0)
-    """Seed of the search; train.seed is that of each training."""
-    resume: Annotated[Name | None, Mark.FREE] = None
-    """Name of a sweep to continue: its settings are taken, what is given besides wins."""
-
-
-# --- precompute -----------------------------------------------------------------------------
-
-
-class ScanConfig(Group):
-    """BOLD: how scans are read. They are not z-scored here: that is done per split, in training."""
-
-    pattern: str = "sub-{subject}"
-    """Where a scan's file name tells its {subject}, with several films its {stimulus}, and, of a
-    film that somebody saw several times, the {repeat}."""
-    detrend: bool = False
-    """Remove each voxel's linear trend."""
-    smoothing_fwhm_mm: float | None = Field(None, gt=0)
-    """Full width at half maximum of Gaussian smoothing (mm)."""
-    confounds: Columns = ()
-    """Columns of fMRIPrep's confounds tables to regress out."""
-    confounds_path: str | None = None
-    """Folder of the confounds tables, or the one table of a single scan (default: each scan's
-    own folder)."""
-    crop_start_trs: int = Field(0, ge=0)
-    """TRs cut from the start of every scan, so that it begins with its film."""
-    crop_stop_trs: int = Field(0, ge=0)
-    """TRs cut from the end of every scan, so that it ends with its film."""
-    dtype: Literal["float16", "float32"] = "float32"
-    """Number format on disk."""
-
-
-# --- jobs -----------------------------------------------------------------------------------
+from giblet_ray.spaces.config import ScanConfig
+from giblet_ray.tracking.config import TrackingConfig
+from giblet_ray.training.config import (
+    LossConfig,
+    LossSettings,
+    OptimizerConfig,
+    ScalingConfig,
+    StorageConfig,
+    TrainConfig,
+)
+from giblet_ray.tuning.config import SweepConfig
 
 
 def train_and_time() -> str:

@@ -21,7 +21,6 @@ from giblet_ray.config import (
     PrecomputeJob,
     PredictJob,
     PromoteJob,
-    TrackingConfig,
     TrainJob,
     TuneJob,
 )
@@ -29,6 +28,7 @@ from giblet_ray.console import show
 from giblet_ray.dataset.reader import Dataset
 from giblet_ray.errors import InputError
 from giblet_ray.secrets import redact
+from giblet_ray.tracking.config import TrackingConfig
 
 ROOT = Path(__file__).parents[1]
 PLANTED = {

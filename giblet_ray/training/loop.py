@@ -17,13 +17,14 @@ import torch
 
 from giblet_ray.checkpoint.files import restore_checkpoint, save_checkpoint
 from giblet_ray.checkpoint.record import Position, RunRecord
-from giblet_ray.config import TrainConfig, TrainJob
+from giblet_ray.config import TrainJob
 from giblet_ray.dataset.loader import Loader
 from giblet_ray.dataset.normalise import Normalisation
 from giblet_ray.dataset.order import OrderedWindows
 from giblet_ray.evaluation.metrics import VoxelMetrics
 from giblet_ray.evaluation.score import Score
 from giblet_ray.models.predictor import Shapes, build_predictor
+from giblet_ray.training.config import TrainConfig
 from giblet_ray.training.memory import MemoryPeak
 from giblet_ray.training.optimizer import build_optimizer, build_schedule
 from giblet_ray.training.pace import Rate, epoch_line

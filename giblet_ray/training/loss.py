@@ -12,10 +12,10 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor, nn
 
-from giblet_ray.config import LossConfig, LossSettings
 from giblet_ray.errors import InputError
 from giblet_ray.evaluation.metrics import VoxelMetrics, world_size
 from giblet_ray.plugins import load_object
+from giblet_ray.training.config import LossConfig, LossSettings
 from giblet_ray.training.encoding_loss import EncodingLoss, LossTerms, sum_over_ranks
 
 

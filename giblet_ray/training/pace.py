@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 
 from giblet_ray.checkpoint.record import Position
-from giblet_ray.config import TrainConfig
 from giblet_ray.console import duration
 from giblet_ray.evaluation.score import Score
+from giblet_ray.training.config import TrainConfig
 
 _SHOW_SECONDS = 10.0
 _SHOW_SHARE = 0.05

@@ -16,12 +16,13 @@ from ray.train.v2.api.exceptions import ControllerError, TrainingFailedError
 
 from giblet_ray.checkpoint.record import RunRecord
 from giblet_ray.cluster import START_TIMEOUT, cluster_totals, free_resources
-from giblet_ray.config import StorageConfig, TrainJob
+from giblet_ray.config import TrainJob
 from giblet_ray.dataset.normalise import Normalisation
 from giblet_ray.dataset.storage import Storage, absolute
 from giblet_ray.dataset.view import DataView
 from giblet_ray.errors import InputError
 from giblet_ray.tracking.points import RunAddress
+from giblet_ray.training.config import StorageConfig
 from giblet_ray.training.monitor import Failures, shown_monitor
 from giblet_ray.training.worker import train_worker
 

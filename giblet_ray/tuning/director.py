@@ -7,13 +7,14 @@ from collections.abc import Callable
 from typing import Any
 
 from giblet_ray.checkpoint.store import drop_checkpoints, epoch_history
-from giblet_ray.config import SweepConfig, TrainJob
+from giblet_ray.config import TrainJob
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.evaluation.score import Score
 from giblet_ray.secrets import redact
 from giblet_ray.settings import flat_settings
 from giblet_ray.tracking.sweep_runs import SweepRuns
 from giblet_ray.training.identity import saved_config
+from giblet_ray.tuning.config import SweepConfig
 from giblet_ray.tuning.journal import Journal, TrialRecord
 from giblet_ray.tuning.search import Search
 from giblet_ray.tuning.table import SweepDisplay

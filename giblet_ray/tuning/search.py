@@ -16,8 +16,8 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
-from giblet_ray.config import SweepConfig
 from giblet_ray.evaluation.score import Score
+from giblet_ray.tuning.config import SweepConfig
 from giblet_ray.tuning.space import Settings, Space, grid, n_combinations
 
 DEFAULT_TRIALS = 16

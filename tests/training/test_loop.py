@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 
 from giblet_ray.checkpoint.record import Position
 from giblet_ray.checkpoint.trained import Encoder
-from giblet_ray.config import TrainConfig
 from giblet_ray.errors import InputError
+from giblet_ray.training.config import TrainConfig
 from giblet_ray.training.loop import is_finished
 
 

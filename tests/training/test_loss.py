@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from giblet_ray.config import LossConfig, LossSettings
 from giblet_ray.errors import InputError
+from giblet_ray.training.config import LossConfig, LossSettings
 from giblet_ray.training.encoding_loss import EncodingLoss
 from giblet_ray.training.loss import Loss, OwnLoss, build_loss
 

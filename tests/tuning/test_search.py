@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from giblet_ray.config import SweepConfig
 from giblet_ray.evaluation.score import Score
+from giblet_ray.tuning.config import SweepConfig
 from giblet_ray.tuning.search import DEFAULT_TRIALS, Search
 from giblet_ray.tuning.space import Choice, Range, Settings
 
