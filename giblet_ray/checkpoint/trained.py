@@ -19,7 +19,6 @@ from giblet_ray.kinds import read_settings
 from giblet_ray.models.config import ModelSettings
 from giblet_ray.models.predictor import Predictor, Shapes, build_predictor
 from giblet_ray.parts.reading import find_reading
-from giblet_ray.parts.value import ValueType
 
 _KIND = "the checkpoint's model.kind"
 
@@ -59,9 +58,7 @@ class Encoder:
         self.packages = tuple(packages)
         self.shapes = Shapes.of_record(record.dataset)
         settings = read_settings(ModelSettings, record.config["model"], self.packages, _KIND)
-        self.leading = {
-            part: n for part, n in settings.leading.items() if part in self.shapes.parts
-        }
+        self.leading = settings.leading_of(self.shapes.encoders)
 
     @classmethod
     def load(
@@ -161,11 +158,9 @@ class Encoder:
                 f"{where}: TR is {dataset.manifest.tr_seconds:g} s; the model was trained at "
                 f"{trained.tr_seconds:g} s"
             )
-        for name, kind in trained.values.items():
-            if name == "bold":
-                continue
-            part = dataset.manifest.parts.get(name)
-            if part is None or not _holds(part.value, kind, name):
+        for name, encoder in trained.encoders.items():
+            part, kind = dataset.manifest.parts.get(name), trained.values[name]
+            if part is None or not find_reading(encoder, name).suits(part.value, kind):
                 raise InputError(
                     f"{where}: {name}/ holds {part.value if part else 'nothing'}; the model was "
                     f"trained on {kind}"
@@ -244,7 +239,7 @@ class Encoder:
         wanted = self.shapes.values[part]
         found = wanted.model_copy(update={"shape": values.shape[1:]})
         reading = find_reading(self.shapes.encoders[part], part)
-        if reading.narrow(found, wanted.shape[0], part) != wanted:
+        if not reading.suits(found, wanted):
             raise InputError(f"{part}: found rows of {found}, the model was trained on {wanted}")
         return torch.from_numpy(np.ascontiguousarray(values[:, : wanted.shape[0]]))
 
@@ -254,10 +249,3 @@ def _window(rows: Tensor, trs: range) -> Tensor:
     there = rows[max(0, trs.start) : trs.stop]
     before = there.new_zeros((len(trs) - len(there), *rows.shape[1:]))
     return torch.cat([before, there])[None] if len(before) else there[None]
-
-
-def _holds(found: ValueType, wanted: ValueType, name: str) -> bool:
-    """Whether rows can be fed to the model; of codes, more codebooks than it hears will do."""
-    if name == "codes":
-        return found.shape[1:] == wanted.shape[1:] and found.shape[0] >= wanted.shape[0]
-    return found == wanted

@@ -14,6 +14,7 @@ from giblet_ray.dataset.layout import BLOBS, bold_column, bold_labels, stimulus_
 from giblet_ray.dataset.reader import Dataset
 from giblet_ray.dataset.stored import Phase, Scan, Shard, WrittenFile
 from giblet_ray.errors import InputError
+from giblet_ray.parts.built_in import SPOKEN
 from giblet_ray.parts.value import ValueType
 from giblet_ray.spaces.usable import count_bad_units, unmasked
 
@@ -165,10 +166,10 @@ def _wrong_bold(check: _ShardCheck, scan: Scan) -> str | None:
 def _wrong_part(check: _ShardCheck, phase: Phase) -> str | None:
     """Return what is wrong with a part's values; reading tells labels, types, TRs and numbers."""
     silent = 0
-    is_text = check.labels["part"] == "text"
+    is_spoken = check.dataset.manifest.parts[check.labels["part"]].kind in SPOKEN
     for _, values in check.blocks():
         rows = values.reshape(len(values), -1)
-        silent += int((~rows.any(axis=1)).sum()) if is_text else 0
-    if is_text and silent != phase.silent_trs:
+        silent += int((~rows.any(axis=1)).sum()) if is_spoken else 0
+    if is_spoken and silent != phase.silent_trs:
         return f"{silent} TRs are silent; the manifest says {phase.silent_trs}"
     return None

@@ -8,6 +8,7 @@ from rich.table import Table
 
 from giblet_ray.dataset.layout import BLOBS, bold_column
 from giblet_ray.dataset.reader import Dataset
+from giblet_ray.parts.built_in import SPOKEN
 
 
 def contents_tables(dataset: Dataset) -> list[Table]:
@@ -18,11 +19,12 @@ def contents_tables(dataset: Dataset) -> list[Table]:
 
 def _stimuli(dataset: Dataset) -> Table:
     manifest = dataset.manifest
+    has_words = any(part.kind in SPOKEN for part in manifest.parts.values())
     table = _table(["stimulus"], ["TRs", "hours", "silent TRs", "scans"], ["without"])
 
     def add(name: str, n_trs: int, silent_trs: int, n_scans: int, lacks: str) -> None:
         hours = n_trs * manifest.tr_seconds / 3600
-        silent = f"{silent_trs:,}" if "text" in manifest.parts else "no text"
+        silent = f"{silent_trs:,}" if has_words else "no text"
         table.add_row(name, f"{n_trs:,}", f"{hours:.2f}", silent, f"{n_scans:,}", lacks)
 
     for stimulus in manifest.stimuli:

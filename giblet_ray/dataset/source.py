@@ -136,7 +136,7 @@ def read_shards(
     Examples
     --------
     >>> dataset = Dataset.open("s3://lab/sherlock")
-    >>> rows = read_shards(dataset, Selection(parts=("codes",), subjects=("01",), lag_trs=3))
+    >>> rows = read_shards(dataset, Selection(parts=("clip",), subjects=("01",), lag_trs=3))
     """
     read_bytes = min(READ_BYTES, smallest_object_store() // STORE_PART)
     spans = dataset.row_groups() if spans is None else spans

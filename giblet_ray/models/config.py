@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -14,6 +15,10 @@ class ModelSettings(Family):
     """A model."""
 
     built_in: ClassVar[dict[str, str]] = {"multimodal": "giblet_ray.models.config:MultimodalConfig"}
+
+    leading: ClassVar[dict[str, str]] = {}
+    """Setting that says how many entries of a row's first axis the model reads, the first ones, by
+    kind of encoder; rows of other kinds are read whole."""
 
     kind: str = ""
     """multimodal, or the import path of a model of your own, such as my_lab.models:Gru."""
@@ -30,16 +35,19 @@ class ModelSettings(Family):
         """
         return 0
 
-    @property
-    def leading(self) -> dict[str, int]:
-        """How many entries of a part's first axis the model reads, of parts that it reads less of
-        than there may be: the first ones."""
-        return {}
+    def leading_of(self, encoders: Mapping[str, str]) -> dict[str, int]:
+        """Return how many entries of a row are read, by part, from the parts' kinds of encoder."""
+        return {
+            part: getattr(self, self.leading[encoder])
+            for part, encoder in encoders.items()
+            if encoder in self.leading
+        }
 
 
 class MultimodalConfig(ModelSettings):
     """The multimodal encoder."""
 
+    leading: ClassVar[dict[str, str]] = {"codes": "audio_codebooks"}
     kind: str = "multimodal"
     """multimodal, or the import path of a model of your own, such as my_lab.models:Gru."""
     embed_dim: int = Field(64, ge=1)
@@ -73,8 +81,3 @@ class MultimodalConfig(ModelSettings):
                 "odd positive widths are accepted, such as 3,5,7"
             )
         return self
-
-    @property
-    def leading(self) -> dict[str, int]:
-        """See :attr:`ModelSettings.leading`: of codes, the first codebooks."""
-        return {"codes": self.audio_codebooks}

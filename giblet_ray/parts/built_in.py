@@ -16,6 +16,9 @@ from giblet_ray.plugins import is_import_path, load_object
 
 BUILT_IN: dict[str, type[Part]] = {part.kind: part for part in (Frames, Codes, Mel, Text, Array)}
 
+SPOKEN = frozenset(kind for kind, part in BUILT_IN.items() if part.zero_is_silence)
+"""Kinds of parts in which a row of zeros is a TR in which nothing is said."""
+
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _TAKEN = {"bold", "exists", "film", "stimulus", "subject", "tr"}
 """Names that stand for something else beside the parts: in files, tables and batches."""

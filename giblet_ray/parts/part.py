@@ -31,6 +31,9 @@ from giblet_ray.parts.value import ValueType
 from giblet_ray.plugins import is_import_path
 from giblet_ray.settings import Group
 
+FILM, TEXT = "film", "text"
+"""Roles of a film's files; each of its arrays is called as its part is."""
+
 
 class FilmFiles(Group):
     """A film, and the files that belong to it."""
@@ -44,15 +47,14 @@ class FilmFiles(Group):
     seconds: float
     """Length of the film (s)."""
     files: dict[str, str]
-    """Path of each file by its role: film, text, and every array by its part's name. A path may
-    be ``file::part``."""
+    """Path of each file by its role. A path may be ``file::part``."""
     sha256: dict[str, str] = Field(default_factory=dict)
     """Checksum of each file, by role."""
 
     @property
     def path(self) -> str:
         """The film itself."""
-        return self.files["film"]
+        return self.files[FILM]
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,9 @@ class Part(ABC):
         Setting of jobs/precompute.py that holds the settings of a part that is built in.
     made_from : tuple of str
         Roles of the files that it needs; a film that lacks one has no such part.
+    zero_is_silence : bool
+        Whether a row of zeros is a TR in which nothing is said; a film's are counted, as
+        ``silent_trs`` among the facts.
     libraries : tuple of str
         Installed packages that its values depend on.
     Config : type of Group
@@ -129,9 +134,10 @@ class Part(ABC):
     form: ClassVar[str] = ""
     encoder: ClassVar[str] = "vector"
     group: ClassVar[str] = ""
+    zero_is_silence: ClassVar[bool] = False
     libraries: ClassVar[tuple[str, ...]] = ()
     Config: ClassVar[type[Group]] = Group
-    made_from: tuple[str, ...] = ("film",)
+    made_from: tuple[str, ...] = (FILM,)
 
     def __init_subclass__(cls) -> None:
         """Give a part that is not built in its import path as its kind; see that it can be read."""

@@ -78,26 +78,21 @@ class Reading(ABC):
         """
         return values.float()
 
-    def narrow(self, value: ValueType, first: int | None, where: str) -> ValueType:
-        """Return the type of rows of which only some entries are read: the first of axis 0.
+    def suits(self, found: ValueType, wanted: ValueType) -> bool:
+        """Tell whether a model that was built for rows of one type can be given others."""
+        return found == wanted
 
-        Parameters
-        ----------
-        value : ValueType
-            Of the rows on disk.
-        first : int or None
-            Entries of axis 0 that are read; None: all.
-        where : str
-            Data set and part, for messages.
+    def check_leading(self, value: ValueType, first: int, where: str) -> None:
+        """Make sure that rows of a type may be read in part: the first entries of axis 0.
 
         Raises
         ------
         InputError
-            If rows of this kind are read whole or not at all, or have fewer entries.
+            If they are read whole or not at all, or have fewer entries; `where` names the setting
+            and the part.
         """
-        if first is None or first == value.shape[0]:
-            return value
-        raise InputError(f"{where}: holds {value}, which is read whole; {first} are asked for")
+        if first != value.shape[0]:
+            raise InputError(f"{where} holds {value}, which is read whole")
 
     @abstractmethod
     def describe(self, values: np.ndarray) -> str:
@@ -164,14 +159,16 @@ class Codes(Reading):
     def to_input(self, values: Any) -> Any:
         return values.long()
 
-    def narrow(self, value: ValueType, first: int | None, where: str) -> ValueType:
-        if first is not None and first > value.shape[0]:
+    def suits(self, found: ValueType, wanted: ValueType) -> bool:
+        narrowed = found.model_copy(update={"shape": (wanted.shape[0], *found.shape[1:])})
+        return narrowed == wanted and found.shape[0] >= wanted.shape[0]
+
+    def check_leading(self, value: ValueType, first: int, where: str) -> None:
+        if first > value.shape[0]:
             raise InputError(
-                f"{where}: has {value.shape[0]} codebooks, and {first} are asked for; use at most "
-                f"{value.shape[0]}, or precompute with --codes.codebooks {first}"
+                f"{where} has {value.shape[0]} codebooks; use at most {value.shape[0]}, or "
+                f"precompute with --codes.codebooks {first}"
             )
-        n_codebooks = value.shape[0] if first is None else first
-        return value.model_copy(update={"shape": (n_codebooks, *value.shape[1:])})
 
     def describe(self, values: np.ndarray) -> str:
         """Say how much of the codebooks is used: 10 bits where all codes are as frequent."""

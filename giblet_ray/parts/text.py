@@ -7,7 +7,7 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any
 
-from giblet_ray.parts.part import FilmFiles, Made, Part, Prepared
+from giblet_ray.parts.part import TEXT, FilmFiles, Made, Part, Prepared
 from giblet_ray.parts.value import ValueType
 from giblet_ray.settings import Group
 
@@ -26,7 +26,8 @@ class Text(Part):
     modality = "text"
     encoder = "vector"
     group = "embedding"
-    made_from = ("text",)
+    made_from = (TEXT,)
+    zero_is_silence = True
     libraries = ("openpyxl", "pysubs2")
     Config = EmbeddingConfig
 
@@ -45,7 +46,7 @@ class Text(Part):
 
         if self.has_network and find_spec("sentence_transformers") is None:
             load_embedder(self.settings.model)  # Says what to install.
-        read_utterances(film.files["text"], film.seconds)
+        read_utterances(film.files[TEXT], film.seconds)
 
     def recipe(self, films: Sequence[FilmFiles]) -> dict[str, Any]:
         library = "sentence-transformers" if self.has_network else "scikit-learn"
@@ -61,7 +62,7 @@ class Text(Part):
         from giblet_ray.features.embedder import count_silent
         from giblet_ray.features.text import read_utterances, text_per_tr
 
-        utterances = read_utterances(film.files["text"], film.seconds)
+        utterances = read_utterances(film.files[TEXT], film.seconds)
         texts = text_per_tr(utterances, film.n_trs, film.tr_seconds)
         description = self._embedder.describe()
         # The same weights are the same model, from whichever folder and by whichever version.

@@ -13,7 +13,7 @@ from giblet_ray.config import PrecomputeJob
 from giblet_ray.errors import InputError, nearest
 from giblet_ray.parts.array import Array, ArrayConfig
 from giblet_ray.parts.built_in import BUILT_IN, checked_part_name, find_part
-from giblet_ray.parts.part import Part
+from giblet_ray.parts.part import FILM, TEXT, Part
 from giblet_ray.plugins import package_of
 from giblet_ray.settings import Group
 
@@ -28,7 +28,7 @@ def chosen_parts(job: PrecomputeJob) -> dict[str, Part]:
     InputError
         For a part that cannot be found, a name that is taken, and settings of no part.
     """
-    roles = {"film", *(["text"] if job.text else [])}
+    roles = {FILM, *([TEXT] if job.text else [])}
     parts: dict[str, Part] = {}
     for name, declared in BUILT_IN.items():
         if declared.group and roles >= set(declared.made_from):

@@ -20,7 +20,7 @@ from giblet_ray.errors import InputError, nearest
 from giblet_ray.features.media import probe_film, tr_count
 from giblet_ray.features.source import split_source
 from giblet_ray.names import checked_name
-from giblet_ray.parts.part import FilmFiles, Part
+from giblet_ray.parts.part import FILM, TEXT, FilmFiles, Part
 from giblet_ray.parts.value import ValueType
 from giblet_ray.precompute.chosen import chosen_parts
 from giblet_ray.precompute.makers import scan_options
@@ -182,7 +182,7 @@ def _plan_films(job: PrecomputeJob) -> tuple[FilmFiles, ...]:
                 f"{path} and {films[name].path} are both named {name}; a film's file name is its "
                 "stimulus's: rename one"
             )
-        files = {"film": path, **({"text": job.text[index]} if job.text else {})}
+        files = {FILM: path, **({TEXT: job.text[index]} if job.text else {})}
         files |= {array: _array_of(array, file, name, job) for array, file in job.array.items()}
         films[name] = FilmFiles(
             name=name,

@@ -40,7 +40,7 @@ def preflight_demo(job: DemoJob, training: TrainJob, show: Callable[[str], None]
     film = FilmFiles(
         name="film", n_trs=job.n_trs, tr_seconds=made["tr_seconds"], seconds=seconds, files={}
     )
-    parts = chosen_parts(PrecomputeJob(out=job.out, film=("film",), text=("text",)))
+    parts = chosen_parts(PrecomputeJob(out=job.out, film=("film.mp4",), text=("film.srt",)))
     row = sum(part.value(film).nbytes for part in parts.values())
     dataset = job.n_trs * (row + 4 * made["n_subjects"] * made["n_voxels"])
     total = 2 * dataset + int(seconds * _BYTES_PER_SECOND)

@@ -8,8 +8,8 @@ from giblet_ray.checkpoint.record import DatasetRecord
 from giblet_ray.config import TrainJob
 from giblet_ray.dataset.reader import Dataset
 from giblet_ray.dataset.view import DataView, view_data
-from giblet_ray.errors import InputError
 from giblet_ray.parts.built_in import parts_of
+from giblet_ray.parts.reading import find_reading
 
 if TYPE_CHECKING:
     from giblet_ray.models.predictor import Shapes
@@ -31,20 +31,28 @@ def plan_data(job: TrainJob, dataset: Dataset | None = None) -> DataView:
         If the data set lacks what is asked for, or the split leaves too little.
     """
     dataset = dataset or Dataset.open(job.dataset)
-    where = dataset.storage.location
-    kinds = {name: part.kind for name, part in dataset.manifest.parts.items() if name != "bold"}
-    parts = tuple(parts_of(job.data.modalities, job.data.audio, kinds, where).values())
-    leading = {name: n for name, n in job.model.leading.items() if name in parts}
-    if "codes" in leading:
-        n_codebooks = leading["codes"]
-        held = dataset.value_type("codes").shape[0]
-        if n_codebooks > held:
-            raise InputError(
-                f"--model.audio_codebooks {n_codebooks}: {dataset.storage.location} has {held} "
-                f"codebooks; use at most {held}, or precompute with --codes.codebooks {n_codebooks}"
-            )
+    encoders = encoders_of(job, dataset)
+    leading = job.model.leading_of(encoders)
+    for part, first in leading.items():
+        setting = f"--model.{job.model.leading[encoders[part]]} {first}"
+        where = f"{setting}: {dataset.storage.describe(part)}"
+        find_reading(encoders[part], part).check_leading(dataset.value_type(part), first, where)
     context_trs = job.model.context_trs(dataset.manifest.tr_seconds)
-    return view_data(dataset, job.data, parts, leading, context_trs)
+    return view_data(dataset, job.data, tuple(encoders), leading, context_trs)
+
+
+def encoders_of(job: TrainJob, dataset: Dataset) -> dict[str, str]:
+    """Return the kind of encoder of each part that a training reads, in their order.
+
+    Raises
+    ------
+    InputError
+        If the data set lacks one.
+    """
+    stored = dataset.manifest.parts
+    kinds = {name: part.kind for name, part in stored.items()}
+    read = parts_of(job.data.modalities, job.data.audio, kinds, dataset.storage.location)
+    return {part: stored[part].encoder for part in read.values()}
 
 
 def model_shapes(data: DataView) -> Shapes:

@@ -15,7 +15,7 @@ from giblet_ray.environment import cluster_address
 from giblet_ray.errors import InputError
 from giblet_ray.models.config import MultimodalConfig
 from giblet_ray.settings import Mark, marked_settings
-from giblet_ray.training.data import plan_data
+from giblet_ray.training.data import encoders_of, plan_data
 from giblet_ray.training.identity import check_batch
 from giblet_ray.tuning.space import Settings, Space, grid, with_settings
 
@@ -49,7 +49,8 @@ def with_space(job: TuneJob, dataset: Dataset) -> TuneJob:
             "--sweep.space is missing: the default searches how EnCodec codes are heard, which are "
             "not among --data.modalities; name settings, such as optimizer.lr=1e-4..1e-2:log"
         )
-    held = dataset.value_type("codes").shape[0] if "codes" in dataset.manifest.parts else 0
+    heard = job.model.leading_of(encoders_of(job, dataset))
+    held = min(dataset.value_type(part).shape[0] for part in heard)
     codebooks = [k for k in DEFAULT_SPACE["model.audio_codebooks"] if k <= held]
     space = {**DEFAULT_SPACE, "model.audio_codebooks": codebooks or [job.model.audio_codebooks]}
     return job.model_copy(update={"sweep": job.sweep.model_copy(update={"space": space})})

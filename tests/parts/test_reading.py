@@ -72,20 +72,26 @@ def test_codes_out_of_range_are_refused(bad):
 
 
 def test_of_codes_the_first_codebooks_can_be_read_alone():
-    codes = READINGS["codes"]
-    assert codes.narrow(ROWS["codes"], 2, "d").shape == (2, 6)
-    assert codes.narrow(ROWS["codes"], None, "d") == ROWS["codes"]
-    with pytest.raises(InputError, match=r"d: has 8 codebooks, and 16 .*--codes.codebooks 16"):
-        codes.narrow(ROWS["codes"], 16, "d")
+    codes, narrow = READINGS["codes"], ValueType(dtype="int16", shape=(2, 6))
+    codes.check_leading(ROWS["codes"], 2, "d")
+    assert codes.suits(ROWS["codes"], narrow)
+    assert not codes.suits(narrow, ROWS["codes"])
+    assert not codes.suits(ROWS["codes"], ValueType(dtype="int16", shape=(2, 5)))
+    with pytest.raises(
+        InputError, match=r"d has 8 codebooks; use at most 8, .*--codes.codebooks 16"
+    ):
+        codes.check_leading(ROWS["codes"], 16, "d")
 
 
 @pytest.mark.parametrize("kind", ["image", "mel", "vector"])
 def test_other_rows_are_read_whole(kind):
-    reading = READINGS[kind]
-    assert reading.narrow(ROWS[kind], None, "d") == ROWS[kind]
-    assert reading.narrow(ROWS[kind], ROWS[kind].shape[0], "d") == ROWS[kind]
-    with pytest.raises(InputError, match=r"d: holds .* read whole; 2 are asked for"):
-        reading.narrow(ROWS[kind], 2, "d")
+    reading, value = READINGS[kind], ROWS[kind]
+    shorter = value.model_copy(update={"shape": (2, *value.shape[1:])})
+    assert reading.suits(value, value)
+    assert not reading.suits(value, shorter)
+    reading.check_leading(value, value.shape[0], "d")
+    with pytest.raises(InputError, match=r"d holds .*, which is read whole"):
+        reading.check_leading(value, 2, "d")
 
 
 def test_an_unknown_kind_is_refused_with_the_nearest():
