@@ -22,9 +22,10 @@ def main(job: CompareJob) -> None:
         preflight_comparison(job, show)
         return
     from giblet_ray.comparison.compare import compare
-    from giblet_ray.comparison.terminal import show_comparison
 
     comparison, written = compare(job, show)
+    from giblet_ray.comparison.terminal import show_comparison
+
     show_comparison(comparison, show)
     show_table("compared", written.rows())
 

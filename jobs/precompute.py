@@ -11,8 +11,6 @@ again, it keeps what is finished.
 
 from __future__ import annotations
 
-from rich.console import Console
-
 from giblet_ray.cli import run_job
 from giblet_ray.config import PrecomputeJob
 from giblet_ray.console import show, show_table
@@ -36,6 +34,8 @@ def main(job: PrecomputeJob) -> None:
 
 def check(location: str) -> None:
     """Say what is in a data set, and what is wrong with it."""
+    from rich.console import Console
+
     from giblet_ray.dataset.check import check_dataset
     from giblet_ray.dataset.contents import contents_tables
 

@@ -13,10 +13,12 @@ from __future__ import annotations
 from giblet_ray.cli import run_job
 from giblet_ray.config import PromoteJob
 from giblet_ray.console import show, show_table
+from giblet_ray.tracking.sqlite import check_store
 
 
 def main(job: PromoteJob) -> None:
     """Promote, and say what replaced what."""
+    check_store(job.tracking.uri)  # before MLflow is imported, which takes seconds
     if job.preflight.only:
         from giblet_ray.preflight.records import preflight_promotion
 

@@ -11,6 +11,8 @@ A sweep that was interrupted continues with --sweep.resume.
 
 from __future__ import annotations
 
+from typing import Any
+
 from giblet_ray.cli import run_job
 from giblet_ray.config import TuneJob
 from giblet_ray.console import show, show_table
@@ -23,13 +25,19 @@ def main(job: TuneJob) -> None:
 
         preflight_sweep(job, show)
         return
-    from giblet_ray.preflight.sweep import check_sweep
     from giblet_ray.tuning.sweep import sweep
 
     show(f"sweep {job.sweep.resume or job.name}")
-    swept = sweep(job, show, check_sweep)
+    swept = sweep(job, show, check)
     swept.print_table()
     show_table("best", swept.summary())
+
+
+def check(*planned: Any) -> None:
+    """Look whether a sweep fits, with what takes seconds to import."""
+    from giblet_ray.preflight.sweep import check_sweep
+
+    check_sweep(*planned)
 
 
 if __name__ == "__main__":

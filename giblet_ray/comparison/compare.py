@@ -4,37 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from functools import cache
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-from pyarrow.fs import FileType
-
-from giblet_ray.comparison.importance import setting_importance
-from giblet_ray.comparison.pairs import MAX_RUNS, PairSettings, open_best, pair_all
-from giblet_ray.comparison.read import read_runs
-from giblet_ray.comparison.result import ComparedGroup, Comparison, Pair
-from giblet_ray.comparison.runs import (
-    ComparedRun,
-    RunGroup,
-    differing_grouping,
-    group_runs,
-    run_labels,
-    settings_that_differ,
-    show_setting,
-)
-from giblet_ray.comparison.scores import interval_of, is_over_voxels, read_voxel_scores
-from giblet_ray.comparison.write import Written, write_comparison
+from giblet_ray.comparison.runs import ComparedRun
 from giblet_ray.config import CompareJob
 from giblet_ray.console import say_stages
-from giblet_ray.dataset.reader import Dataset
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError, nearest
-from giblet_ray.evaluation.bootstrap import Interval
 from giblet_ray.tracking.recorded_run import find_run_id
+from giblet_ray.tracking.sqlite import check_store
 
-Report = Callable[[str, float], None]
-_LAG = "data.lag_trs"
+if TYPE_CHECKING:
+    from giblet_ray.comparison.result import Comparison
+    from giblet_ray.comparison.write import Written
 
 
 def compare(job: CompareJob, show: Callable[[str], None]) -> tuple[Comparison, Written]:
@@ -56,42 +38,18 @@ def compare(job: CompareJob, show: Callable[[str], None]) -> tuple[Comparison, W
     report = say_stages(show)
     experiment = job.experiment or job.tracking.experiment
     storage = comparison_folder(job)
+    check_store(job.tracking.uri)
+    # What is wrong so far is told before MLflow is imported, which takes seconds.
+    from giblet_ray.comparison.read import read_runs
+
     runs = read_runs(job.tracking.uri, experiment, job.runs, job.sweep, report)
     _check_metric(job.metric, runs)
     chosen = _chosen_pair(job.pair, runs)
-    settings = PairSettings(
-        job.dataset,
-        job.permutations,
-        job.block_seconds,
-        job.seed,
-        cache(Dataset.open),
-        job.packages,
-    )
-    groups = group_runs(runs, job.metric)
-    notes = _notes_on_groups(groups)
-    compared = []
-    for group in groups:
-        result, more = _compare_group(group, runs, job.metric, settings, report)
-        compared.append(result)
-        notes += more
-    pair: Pair | None = None
-    if chosen is not None:
-        pair, more = _pair_of(chosen, settings, report)
-        notes += more
-    elif len(groups[0].ranked) > 1:
-        pair, more = _best_pair(groups[0], compared[0], settings, report)
-        notes += more
-    if pair is not None and pair.warning:
-        notes.append(pair.warning)
-    comparison = Comparison(
-        experiment,
-        job.tracking.uri,
-        job.metric,
-        compared,
-        run_labels(runs),
-        pair,
-        list(dict.fromkeys(notes)),
-    )
+    # Torch and all that draws take seconds more.
+    from giblet_ray.comparison.groups import compare_runs
+    from giblet_ray.comparison.write import write_comparison
+
+    comparison = compare_runs(job, experiment, runs, chosen, report)
     return comparison, write_comparison(comparison, storage)
 
 
@@ -106,7 +64,7 @@ def comparison_folder(job: CompareJob) -> Storage:
     experiment = job.experiment or job.tracking.experiment
     name = re.sub(r"[^\w.-]+", "_", experiment).strip(".") or "_"
     storage = Storage.at(job.out or f"comparison/{name}")
-    if storage.filesystem.get_file_info(storage.root).type == FileType.File:
+    if storage.is_file():
         raise InputError(f"--out {job.out}: a file; a folder is accepted, existing or not")
     return storage
 
@@ -140,107 +98,3 @@ def _chosen_pair(
             f"--pair {','.join(names)}: one run twice; two different ones are accepted"
         )
     return a, b
-
-
-def _compare_group(
-    group: RunGroup,
-    runs: Sequence[ComparedRun],
-    metric: str,
-    settings: PairSettings,
-    report: Report,
-) -> tuple[ComparedGroup, list[str]]:
-    """Find everything about one group; return notes besides."""
-    notes = _notes_on_lag(group)
-    pearson: dict[str, NDArray[np.float64]] = {}
-    intervals: dict[str, Interval] = {}
-    unread: list[str] = []
-    for index, run in enumerate(group.ranked):
-        try:
-            scores = read_voxel_scores(run.folder)
-        except InputError as error:
-            unread.append(str(error))
-            continue
-        if is_over_voxels(metric):
-            intervals[run.id] = interval_of(metric, scores, settings.seed)
-        if len(pearson) < MAX_RUNS:
-            pearson[run.id] = scores["pearson_V"]
-        report("uncertainty over voxels", (index + 1) / len(group.ranked))
-    if unread:
-        notes.append(
-            f"{len(unread)} of {len(group.ranked)} runs have no uncertainty over voxels, since "
-            f"their best checkpoint cannot be read: {unread[0]}"
-        )
-    if not is_over_voxels(metric):
-        notes.append(f"{metric} is no summary over voxels: it has no uncertainty over them")
-    differing = settings_that_differ(runs)
-    importance = setting_importance(group.ranked, differing, metric, settings.seed)
-    differing.sort(key=lambda name: (-importance.shares.get(name, 0.0), name))
-    pairs: list[Pair] = []
-    if len(group.ranked) > 2:
-        opened, reasons = open_best(group.ranked, settings)
-        if len(opened) > 2:
-            pairs, more = _noted(lambda: pair_all(opened, settings, report))
-            notes += more
-            if reasons:
-                notes.append(
-                    f"{len(reasons)} of the best runs are left out of the paired differences: "
-                    f"{reasons[0]}"
-                )
-    return ComparedGroup(group, differing, importance, intervals, pearson, pairs), notes
-
-
-def _pair_of(
-    chosen: tuple[ComparedRun, ComparedRun], settings: PairSettings, report: Report
-) -> tuple[Pair, list[str]]:
-    """Pair the two runs that were asked for."""
-    try:
-        trained = [settings.open(run) for run in chosen]
-        (pair,), notes = pair_all(trained, settings, report)
-    except InputError as error:
-        raise InputError(f"--pair {','.join(run.name for run in chosen)}: {error}") from error
-    return pair, notes
-
-
-def _best_pair(
-    group: RunGroup, compared: ComparedGroup, settings: PairSettings, report: Report
-) -> tuple[Pair | None, list[str]]:
-    """Pair the best run with the second best, unless that has been done."""
-    lags = {run.settings.get(_LAG) for run in group.ranked[:MAX_RUNS]}
-    for pair in compared.pairs:
-        # With one lag, what all of the best few hold out is what these two hold out.
-        if len(lags) == 1 and (pair.a, pair.b) == group.ranked[:2]:
-            return pair, []
-    opened, reasons = open_best(group.ranked[:2], settings)
-    if len(opened) < 2:
-        return None, [f"no paired difference of the best two runs: {reasons[0]}"]
-    pairs, notes = _noted(lambda: pair_all(opened, settings, report))
-    return (pairs[0] if pairs else None), notes
-
-
-def _noted(pair: Callable[[], tuple[list[Pair], list[str]]]) -> tuple[list[Pair], list[str]]:
-    """Pair runs that nobody asked for by name: what cannot be paired is noted."""
-    try:
-        return pair()
-    except InputError as error:
-        return [], [f"no paired differences: {error}"]
-
-
-def _notes_on_groups(groups: Sequence[RunGroup]) -> list[str]:
-    if len(groups) == 1:
-        return []
-    differ = ", ".join(differing_grouping(groups))
-    return [
-        f"ranked in {len(groups)} groups, since scores on different data, TRs or voxels cannot be "
-        f"ranked together: they differ in {differ}"
-    ]
-
-
-def _notes_on_lag(group: RunGroup) -> list[str]:
-    lags = {run.settings.get(_LAG) for run in group.ranked}
-    if len(lags) < 2:
-        return []
-    shown = ", ".join(sorted(map(show_setting, lags)))
-    return [
-        f"runs differ in {_LAG} ({shown}): held-out TRs move with the lag, so that scores are over "
-        "TRs that are not quite the same; paired differences are over those that all hold out"
-    ]

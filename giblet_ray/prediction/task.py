@@ -6,12 +6,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from giblet_ray.checkpoint.files import load_space
 from giblet_ray.checkpoint.store import Checkpoint, find_checkpoint
-from giblet_ray.checkpoint.trained import Encoder
 from giblet_ray.config import PredictJob
 from giblet_ray.dataset.reader import Dataset, Selection, Span
 from giblet_ray.dataset.storage import is_uri
@@ -19,6 +18,10 @@ from giblet_ray.errors import InputError, nearest
 from giblet_ray.parts.value import ValueType
 from giblet_ray.prediction.folder import Films, Model, Predicted, Predictions, WrittenSpace
 from giblet_ray.spaces.space import Space
+from giblet_ray.tracking.sqlite import check_store
+
+if TYPE_CHECKING:
+    from giblet_ray.checkpoint.trained import Encoder
 
 _REGISTRY = "models:"
 
@@ -68,7 +71,12 @@ def plan_task(job: PredictJob) -> Task:
         If there is no such model or data set, or they do not fit one another.
     """
     dataset = Dataset.open(job.dataset)
+    stimuli = _checked_stimuli(dataset, job.stimuli)
     with _found_model(job) as (checkpoint, version, run_id):
+        # Here, so that a job which has no data set or no model has not waited for torch.
+        from giblet_ray.checkpoint.files import load_space
+        from giblet_ray.checkpoint.trained import Encoder
+
         encoder = Encoder.load(checkpoint.location, dataset, packages=job.packages)
         record = encoder.record
         with checkpoint.files(record.dataset.space.files.values()) as folder:
@@ -95,7 +103,7 @@ def plan_task(job: PredictJob) -> Task:
         ),
         stimuli=tuple(
             Predicted(name=name, n_trs=dataset.stimuli[name].n_trs, first_bold_tr=lag_trs)
-            for name in _checked_stimuli(dataset, job.stimuli)
+            for name in stimuli
         ),
     )
     selection = Selection(encoder.shapes.parts, leading=encoder.leading)
@@ -118,6 +126,7 @@ def _subject(encoder: Encoder, asked: str | None) -> int:
 def _found_model(job: PredictJob) -> Iterator[tuple[Checkpoint, str | None, str | None]]:
     """Give the checkpoint while the block runs, and its version and run in the registry."""
     if job.model.startswith(_REGISTRY):
+        check_store(job.tracking.uri)
         # Imported for models of the registry alone: MLflow takes seconds.
         from giblet_ray.tracking.registry import fetch_registered
 

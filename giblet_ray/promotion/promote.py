@@ -20,7 +20,6 @@ from giblet_ray.tracking.recorded_run import DATASET_TAG, RUN_TAG, RecordedRun
 from giblet_ray.tracking.registry import Registered, find_alias, register, set_alias
 from giblet_ray.tracking.server import MLFLOW_ERRORS, tracking_errors
 from giblet_ray.tracking.store import Store, open_store
-from giblet_ray.training.report import log_checkpoint
 
 _SCORE_TAG = "giblet_ray.score"
 """On a version: the score that it was promoted with."""
@@ -129,6 +128,9 @@ def _promote(
         return Promotion(uri, "a new one", run, candidate.record, replaced, changed=True)
     model_id = candidate.kept
     if isinstance(model_id, Checkpoint):
+        # Here, as most runs have theirs in MLflow, and torch takes seconds to import.
+        from giblet_ray.training.report import log_checkpoint
+
         show(f"logging the model of run {run.name} to MLflow")
         model_id = log_checkpoint(store.uri, run.id, model_id, job.packages)
     version = register(store, job.model_name, model_id, _tags(candidate))

@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Self
 
-import nibabel
 import numpy as np
 from numpy.typing import NDArray
 
@@ -109,7 +108,7 @@ class Volume(Space):
     def from_files(cls, files: Mapping[str, bytes], n_units: int, where: str) -> Self:
         try:
             unzipped = zlib.decompressobj(wbits=_GZIP).decompress(files[_MASK], _MOST_BYTES)
-            image = nibabel.Nifti1Image.from_bytes(unzipped)
+            image = _nibabel().Nifti1Image.from_bytes(unzipped)
             values_XYZ = np.asarray(image.dataobj)
         except Exception as error:  # whatever a damaged file makes of its reader
             raise InputError(f"{where}: its mask cannot be read: {_flat(error)}") from error
@@ -252,13 +251,20 @@ def _is_nifti(file: Path) -> bool:
     return file.name.lower().endswith(NIFTI_SUFFIXES)
 
 
+def _nibabel() -> Any:
+    """Import nibabel when a volume is met: most jobs meet none, and all import this file."""
+    import nibabel
+
+    return nibabel
+
+
 def _as_image(values: NDArray[Any], affine: NDArray[np.float64]) -> Any:
-    return nibabel.Nifti1Image(values, affine)
+    return _nibabel().Nifti1Image(values, affine)
 
 
 def _load(file: Path) -> Any:
     try:
-        return nibabel.load(file)
+        return _nibabel().load(file)
     except Exception as error:  # image, zip and system errors, by where the file is broken
         raise InputError(f"{file}: is not a readable NIfTI file: {_flat(error)}") from error
 

@@ -12,9 +12,8 @@ from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from matplotlib.figure import Figure
 from mlflow import MlflowClient
 from mlflow.entities import (
     Dataset,
@@ -35,6 +34,9 @@ from giblet_ray.tracking.quiet import quiet_mlflow
 from giblet_ray.tracking.recorded_run import COMMIT_TAG, DATASET_TAG, IDENTITY_TAG, RUN_TAG
 from giblet_ray.tracking.server import MLFLOW_ERRORS, brief, check_server
 from giblet_ray.tracking.sqlite import absolute_uri, make_store, store_file
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 PACKAGES = ("giblet_ray", "ray", "torch", "mlflow", "pyarrow", "numpy", "encodec")
 _TABLE = "settings.json"

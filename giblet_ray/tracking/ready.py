@@ -1,21 +1,31 @@
-"""MLflow, made ready while something else is waited for."""
+"""What a job waits for before it begins: Ray, and MLflow with a store, both at the same time."""
 
 from __future__ import annotations
 
 import importlib
+from concurrent.futures import ThreadPoolExecutor
 
+from giblet_ray.cluster import connect
 from giblet_ray.tracking.quiet import quiet_mlflow
 from giblet_ray.tracking.sqlite import absolute_uri, make_store, store_file
 
 
-def ready_store(uri: str) -> None:
-    """Import MLflow, and make the tracking store if it is a file that is not there yet.
+def connect_beside_store(uri: str) -> None:
+    """Connect to Ray; import MLflow and make the tracking store while Ray's processes start.
 
     Raises
     ------
     InputError
-        If it cannot be made.
+        If there is no cluster to connect to, or the store cannot be made.
     """
+    with ThreadPoolExecutor(1) as meanwhile:
+        store = meanwhile.submit(_ready_store, uri)
+        connect()
+    store.result()
+
+
+def _ready_store(uri: str) -> None:
+    """Import MLflow, and make the store if it is a file that is not there yet."""
     quiet_mlflow()
     importlib.import_module("giblet_ray.tracking.mlflow_run")
     from giblet_ray.tracking.server import tracking_errors

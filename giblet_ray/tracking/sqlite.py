@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 import uuid
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 from giblet_ray.errors import InputError
@@ -43,6 +44,31 @@ def store_file(uri: str) -> Path | None:
     if not uri.startswith(_SQLITE):
         return None
     return Path(uri.removeprefix(_SQLITE)).expanduser().resolve()
+
+
+def check_store(uri: str) -> None:
+    """Make sure that a store which is a file is there, and is one; imports no MLflow.
+
+    Raises
+    ------
+    InputError
+        If it is not.
+    """
+    if (file := store_file(absolute_uri(uri))) is None:
+        return
+    if not file.is_file():
+        raise InputError(
+            f"--tracking.uri: no such file: {file}; the store that the runs were recorded in is "
+            "accepted"
+        )
+    try:
+        with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as connection:
+            query = "SELECT count(*) FROM sqlite_master WHERE name = 'experiments'"
+            ((is_store,),) = connection.execute(query).fetchall()
+    except sqlite3.Error as error:
+        raise InputError(f"--tracking.uri: {file} cannot be read: {error}") from error
+    if not is_store:
+        raise InputError(f"--tracking.uri: {file} is a database, and not one of MLflow's")
 
 
 def make_store(file: Path) -> None:

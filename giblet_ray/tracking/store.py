@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -20,7 +19,7 @@ from giblet_ray.tracking.logged_model import model_files
 from giblet_ray.tracking.quiet import quiet_mlflow
 from giblet_ray.tracking.recorded_run import RecordedRun
 from giblet_ray.tracking.server import MLFLOW_ERRORS, brief, check_server
-from giblet_ray.tracking.sqlite import absolute_uri, store_file
+from giblet_ray.tracking.sqlite import absolute_uri, check_store
 
 _PAGE = 1000
 
@@ -129,8 +128,7 @@ def open_store(uri: str) -> Store:
     """
     quiet_mlflow()
     where = absolute_uri(uri)
-    if (file := store_file(where)) is not None:
-        _check_file(file)
+    check_store(where)
     check_server(where)
     try:
         client = MlflowClient(where, registry_uri=where)
@@ -156,19 +154,3 @@ def _recorded(run: Run) -> RecordedRun:
         dataset=dataset.name if dataset else "",
         dataset_digest=dataset.digest if dataset else "",
     )
-
-
-def _check_file(file: Path) -> None:
-    if not file.is_file():
-        raise InputError(
-            f"--tracking.uri: no such file: {file}; the store that the runs were recorded in is "
-            "accepted"
-        )
-    try:
-        with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as connection:
-            query = "SELECT count(*) FROM sqlite_master WHERE name = 'experiments'"
-            ((is_store,),) = connection.execute(query).fetchall()
-    except sqlite3.Error as error:
-        raise InputError(f"--tracking.uri: {file} cannot be read: {error}") from error
-    if not is_store:
-        raise InputError(f"--tracking.uri: {file} is a database, and not one of MLflow's")

@@ -10,7 +10,6 @@ import shlex
 import statistics
 import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,14 +17,14 @@ from typing import TYPE_CHECKING
 from giblet_ray.checkpoint.claim import claimed
 from giblet_ray.checkpoint.record import Position
 from giblet_ray.checkpoint.store import is_sweep, latest_record
-from giblet_ray.cluster import cluster_totals, connect
+from giblet_ray.cluster import cluster_totals
 from giblet_ray.config import TrainJob
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.dataset.view import DataView
 from giblet_ray.environment import cluster_address
 from giblet_ray.errors import InputError
 from giblet_ray.evaluation.score import VAL_PEARSON, Score
-from giblet_ray.tracking.ready import ready_store
+from giblet_ray.tracking.ready import connect_beside_store
 from giblet_ray.training.data import plan_data
 from giblet_ray.training.identity import check_batch, run_record
 
@@ -123,10 +122,7 @@ def fit(
     run_record(job, data, latest_record(storage, job.name))
     # Until here, nothing has been started or written: mistakes are told within seconds.
     with claimed(storage.describe(job.name), "--name"):
-        with ThreadPoolExecutor(1) as meanwhile:
-            store = meanwhile.submit(ready_store, job.tracking.uri)
-            connect()
-        store.result()
+        connect_beside_store(job.tracking.uri)
         from giblet_ray.training.session import train_run
 
         return train_run(job, data, storage, show, check)

@@ -12,13 +12,19 @@ from collections.abc import Mapping
 
 import numpy as np
 import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from giblet_ray.evaluation.score import Score
 from giblet_ray.tuning.config import SweepConfig
-from giblet_ray.tuning.space import Settings, Space, grid, n_combinations
+from giblet_ray.tuning.space import Choice, Domain, Settings, Space, grid, n_combinations
 
 DEFAULT_TRIALS = 16
 _ATTEMPTS = 20
@@ -47,7 +53,7 @@ class Search:
         self._space, self._settings = space, settings
         direction = StudyDirection.MAXIMIZE if score.higher_is_better else StudyDirection.MINIMIZE
         self._study = optuna.create_study(direction=direction, pruner=_pruner(settings))
-        self._distributions = {name: domain.distribution() for name, domain in space.items()}
+        self._distributions = {name: _distribution(domain) for name, domain in space.items()}
         self._trials: dict[int, optuna.Trial] = {}
         self._seen: set[str] = set()
         self._grid = grid(space, settings.grid_points) if settings.search == "grid" else []
@@ -132,6 +138,15 @@ class Search:
             return RandomSampler(seed=seed)
         # Trials under way count as bad ones, so that those at the same time differ.
         return TPESampler(seed=seed, n_startup_trials=_STARTUP_TRIALS, constant_liar=True)
+
+
+def _distribution(domain: Domain) -> BaseDistribution:
+    """Return what Optuna draws from: of choices the index, since they may be lists."""
+    if isinstance(domain, Choice):
+        return CategoricalDistribution(range(len(domain.values)))
+    if domain.is_whole:
+        return IntDistribution(int(domain.low), int(domain.high), log=domain.log)
+    return FloatDistribution(domain.low, domain.high, log=domain.log)
 
 
 def _pruner(settings: SweepConfig) -> optuna.pruners.BasePruner:

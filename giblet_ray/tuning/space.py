@@ -19,12 +19,6 @@ from typing import Any
 
 import numpy as np
 import yaml
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
 from pydantic import ValidationError
 
 from giblet_ray.config import TrainJob
@@ -52,10 +46,6 @@ class Choice:
     """
 
     values: tuple[Any, ...]
-
-    def distribution(self) -> BaseDistribution:
-        """Return what Optuna draws from: the index of a value, since values may be lists."""
-        return CategoricalDistribution(range(len(self.values)))
 
     def to_optuna(self, value: Any) -> Any:
         """Return what Optuna calls a value."""
@@ -90,12 +80,6 @@ class Range:
     def is_whole(self) -> bool:
         """Whether the setting takes whole numbers."""
         return isinstance(self.low, int) and isinstance(self.high, int)
-
-    def distribution(self) -> BaseDistribution:
-        """Return what Optuna draws from."""
-        if self.is_whole:
-            return IntDistribution(int(self.low), int(self.high), log=self.log)
-        return FloatDistribution(self.low, self.high, log=self.log)
 
     def to_optuna(self, value: Any) -> Any:
         """Return what Optuna calls a value."""

@@ -1,43 +1,26 @@
-"""A sweep from start to end: planned, read once, run by Ray Tune, recorded, and its best shown."""
+"""A sweep of trainings: planned here, run by Ray Tune, and what has come of it.
+
+What is wrong with settings and data is told before Ray, MLflow and torch are imported; see
+:mod:`giblet_ray.training.trainer`.
+"""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
-
-import yaml
 
 from giblet_ray.checkpoint.claim import claimed
-from giblet_ray.checkpoint.store import best_checkpoint, epoch_history
-from giblet_ray.cluster import connect
 from giblet_ray.config import TuneJob
 from giblet_ray.dataset.reader import Dataset
-from giblet_ray.dataset.residence import hold_blocks, place_data, read_rows
-from giblet_ray.dataset.storage import Storage
-from giblet_ray.errors import InputError
 from giblet_ray.evaluation.score import Score
-from giblet_ray.progress import Progress
-from giblet_ray.settings import flat_settings
-from giblet_ray.tracking.mlflow_run import MlflowRun, ending
-from giblet_ray.tracking.server import tracking_errors
-from giblet_ray.tracking.sweep_runs import SweepRuns
-from giblet_ray.training.identity import chosen_units, saved_config
-from giblet_ray.training.report import report_best
-from giblet_ray.training.trainer import choose_gpu
-from giblet_ray.tuning.director import SweepDirector
+from giblet_ray.tracking.ready import connect_beside_store
 from giblet_ray.tuning.journal import TrialRecord
-from giblet_ray.tuning.plan import fitting_trials, plan_sweep, trial_resources, with_space
-from giblet_ray.tuning.resume import earlier_trials, open_sweep, sweep_config, sweep_folder
-from giblet_ray.tuning.search import Search
-from giblet_ray.tuning.space import Space, parse_space, show_value, with_settings
-from giblet_ray.tuning.table import by_score, table_console, trials_table
-from giblet_ray.tuning.trial import Shared
-from giblet_ray.tuning.tuner import run_trials
+from giblet_ray.tuning.plan import plan_sweep, with_space
+from giblet_ray.tuning.resume import earlier_trials, open_sweep, sweep_folder
+from giblet_ray.tuning.space import Space, parse_space, show_value
+from giblet_ray.tuning.table import table_console, trials_table
 
-BEST = "best.yaml"
 Check = Callable[[TuneJob, Space, Dataset, bool, Callable[[str], None]], None]
 
 
@@ -117,108 +100,10 @@ def sweep(job: TuneJob, show: Callable[[str], None], check: Check = lambda *swee
     job = with_space(job, dataset)
     space = parse_space(job.sweep.space or {}, job)
     data = plan_sweep(job, space, dataset)
-    checksum = data.dataset.manifest.checksum
     earlier_trials(job, journal, data)
     # Until here, nothing has been started or written: mistakes are told within seconds.
-    connect()
-    use_gpu = choose_gpu(job)
-    at_a_time = fitting_trials(job, use_gpu)
-    check(job, space, dataset, use_gpu, show)
-    folder, score = sweep_folder(job), Score(job.train.score)
-    storage = Storage.at(folder)
-    with claimed(folder, "--name"), _recorded(job, storage, show) as runs:
-        before = earlier_trials(job, journal, data)
-        config = sweep_config(job)
-        if not journal.exists():
-            journal.begin(config, checksum, [units.model_dump() for units in chosen_units(data)])
-        where = data.dataset.storage.location
-        text = yaml.safe_dump(config, sort_keys=False)
-        with tracking_errors(job.tracking.uri):
-            runs.describe(flat_settings(_told(config)), where, checksum, text)
-        runs.watch(job.tracking.system_metrics_seconds)
-        data = place_data(data, job.data.residence, use_gpu)
-        show(f"reading {where}: {data.residence}, {data.reason}")
-        with Progress(show) as progress:
-            progress.doing = "reading the data"
-            rows = read_rows(data)  # owns the blocks: kept until all trials are done
-            data = hold_blocks(data, rows)
-        base = with_settings(job, {"storage.path": folder})  # trials lie below the sweep
-        search = Search(space, job.sweep, score)
-        director = SweepDirector(
-            base, job.sweep, search, journal, runs, where, checksum, at_a_time, show
-        )
-        director.recall(before)
-        show(
-            f"{director.n_trials} trials of {job.train.epochs} epochs, {at_a_time} at a time: "
-            f"{job.sweep.search} over {', '.join(space)}; scheduler {job.sweep.scheduler}"
-        )
-        with director.display:
-            resources = trial_resources(job, use_gpu)
-            run_trials(director, Shared(base, data, use_gpu), resources, at_a_time)
-        director.close()
-        trials = by_score(list(director.trials.values()), score)
-        if not trials or trials[0].best(score) is None:
-            causes = "; ".join(dict.fromkeys(t.cause for t in trials)) or "none was started"
-            raise InputError(f"sweep {job.name}: no trial was scored: {causes}")
-        best_settings = _crown(job, storage, trials[0], runs, show)
-    return Swept(
-        job.name,
-        score,
-        trials,
-        best_settings,
-        runs.parent.id,
-        runs.parent.uri,
-        job.tracking.experiment,
-    )
+    with claimed(sweep_folder(job), "--name"):
+        connect_beside_store(job.tracking.uri)
+        from giblet_ray.tuning.session import run_sweep
 
-
-@contextmanager
-def _recorded(job: TuneJob, storage: Storage, show: Callable[[str], None]) -> Iterator[SweepRuns]:
-    """Open the sweep's MLflow runs, and end them with what became of the block."""
-    runs = SweepRuns(job.tracking.uri, job.tracking.experiment, job.name, storage, show)
-
-    def end(status: str) -> None:
-        if status == "KILLED":
-            show(f"stopping: python jobs/tune.py --sweep.resume {job.name} goes on")
-        runs.close(status, job.tracking.patience_seconds)
-
-    with ending(end):
-        yield runs
-
-
-def _told(config: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings as MLflow's parent run has them: the space by name, as it is written."""
-    told = {key: value for key, value in config.items() if key != "sweep"}
-    searched = {k: v for k, v in config["sweep"].items() if k != "space"}
-    space = {f"space.{name}": str(domain) for name, domain in config["sweep"]["space"].items()}
-    return {**told, "sweep": {**searched, **space}}
-
-
-def _crown(
-    job: TuneJob,
-    storage: Storage,
-    best: TrialRecord,
-    runs: SweepRuns,
-    show: Callable[[str], None],
-) -> str:
-    """Record the best trial, and write its settings for jobs/train.py; return where they are."""
-    trained = with_settings(job, best.settings)
-    config = saved_config(trained)
-    del config["name"]
-    score = Score(job.train.score)
-    reached = f"{score.label} {best.best(score):.4f}"
-    header = f"# Best of sweep {job.name}: trial {best.folder}, {reached}\n"
-    with storage.write(BEST) as stream:
-        stream.write((header + yaml.safe_dump(config, sort_keys=False)).encode())
-    checkpoint = best_checkpoint(storage, best.folder)
-    history = epoch_history(storage, best.folder)
-    if checkpoint is None:
-        raise InputError(f"{storage.describe(best.folder)}: the best trial's checkpoints are gone")
-    metrics = dict(score.best_epoch(history) or {})
-
-    def report(child: MlflowRun) -> None:
-        show("drawing the best trial")
-        report_best(child, checkpoint, history, score, job.tracking.log_model, job.packages)
-
-    runs.crown(best.folder, metrics, report)
-    return storage.describe(BEST)
+        return run_sweep(job, journal, space, data, show, check)

@@ -1,0 +1,195 @@
+"""Runs that were read, compared: ranked in groups, and the best of them paired."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from giblet_ray.comparison.importance import setting_importance
+from giblet_ray.comparison.pairs import MAX_RUNS, PairSettings, Report, open_best, pair_all
+from giblet_ray.comparison.result import ComparedGroup, Comparison, Pair
+from giblet_ray.comparison.runs import (
+    ComparedRun,
+    RunGroup,
+    differing_grouping,
+    group_runs,
+    run_labels,
+    settings_that_differ,
+    show_setting,
+)
+from giblet_ray.comparison.scores import interval_of, is_over_voxels, read_voxel_scores
+from giblet_ray.config import CompareJob
+from giblet_ray.dataset.reader import Dataset
+from giblet_ray.errors import InputError
+from giblet_ray.evaluation.bootstrap import Interval
+
+_LAG = "data.lag_trs"
+
+
+def compare_runs(
+    job: CompareJob,
+    experiment: str,
+    runs: Sequence[ComparedRun],
+    chosen: tuple[ComparedRun, ComparedRun] | None,
+    report: Report,
+) -> Comparison:
+    """Find everything that a comparison shows.
+
+    Parameters
+    ----------
+    job : CompareJob
+        Validated settings.
+    experiment : str
+        Where the runs are from.
+    runs : sequence of ComparedRun
+        All of them.
+    chosen : tuple of two ComparedRun, or None
+        The pair that was asked for; by default, the best two of the largest group.
+    report : callable
+        Is told the stage and the share of it that is done.
+
+    Raises
+    ------
+    InputError
+        If the two runs that were asked for cannot be paired.
+    """
+    settings = PairSettings(
+        job.dataset,
+        job.permutations,
+        job.block_seconds,
+        job.seed,
+        cache(Dataset.open),
+        job.packages,
+    )
+    groups = group_runs(runs, job.metric)
+    notes = _notes_on_groups(groups)
+    compared = []
+    for group in groups:
+        result, more = _compare_group(group, runs, job.metric, settings, report)
+        compared.append(result)
+        notes += more
+    pair: Pair | None = None
+    if chosen is not None:
+        pair, more = _pair_of(chosen, settings, report)
+        notes += more
+    elif len(groups[0].ranked) > 1:
+        pair, more = _best_pair(groups[0], compared[0], settings, report)
+        notes += more
+    if pair is not None and pair.warning:
+        notes.append(pair.warning)
+    return Comparison(
+        experiment,
+        job.tracking.uri,
+        job.metric,
+        compared,
+        run_labels(runs),
+        pair,
+        list(dict.fromkeys(notes)),
+    )
+
+
+def _compare_group(
+    group: RunGroup,
+    runs: Sequence[ComparedRun],
+    metric: str,
+    settings: PairSettings,
+    report: Report,
+) -> tuple[ComparedGroup, list[str]]:
+    """Find everything about one group; return notes besides."""
+    notes = _notes_on_lag(group)
+    pearson: dict[str, NDArray[np.float64]] = {}
+    intervals: dict[str, Interval] = {}
+    unread: list[str] = []
+    for index, run in enumerate(group.ranked):
+        try:
+            scores = read_voxel_scores(run.folder)
+        except InputError as error:
+            unread.append(str(error))
+            continue
+        if is_over_voxels(metric):
+            intervals[run.id] = interval_of(metric, scores, settings.seed)
+        if len(pearson) < MAX_RUNS:
+            pearson[run.id] = scores["pearson_V"]
+        report("uncertainty over voxels", (index + 1) / len(group.ranked))
+    if unread:
+        notes.append(
+            f"{len(unread)} of {len(group.ranked)} runs have no uncertainty over voxels, since "
+            f"their best checkpoint cannot be read: {unread[0]}"
+        )
+    if not is_over_voxels(metric):
+        notes.append(f"{metric} is no summary over voxels: it has no uncertainty over them")
+    differing = settings_that_differ(runs)
+    importance = setting_importance(group.ranked, differing, metric, settings.seed)
+    differing.sort(key=lambda name: (-importance.shares.get(name, 0.0), name))
+    pairs: list[Pair] = []
+    if len(group.ranked) > 2:
+        opened, reasons = open_best(group.ranked, settings)
+        if len(opened) > 2:
+            pairs, more = _noted(lambda: pair_all(opened, settings, report))
+            notes += more
+            if reasons:
+                notes.append(
+                    f"{len(reasons)} of the best runs are left out of the paired differences: "
+                    f"{reasons[0]}"
+                )
+    return ComparedGroup(group, differing, importance, intervals, pearson, pairs), notes
+
+
+def _pair_of(
+    chosen: tuple[ComparedRun, ComparedRun], settings: PairSettings, report: Report
+) -> tuple[Pair, list[str]]:
+    """Pair the two runs that were asked for."""
+    try:
+        trained = [settings.open(run) for run in chosen]
+        (pair,), notes = pair_all(trained, settings, report)
+    except InputError as error:
+        raise InputError(f"--pair {','.join(run.name for run in chosen)}: {error}") from error
+    return pair, notes
+
+
+def _best_pair(
+    group: RunGroup, compared: ComparedGroup, settings: PairSettings, report: Report
+) -> tuple[Pair | None, list[str]]:
+    """Pair the best run with the second best, unless that has been done."""
+    lags = {run.settings.get(_LAG) for run in group.ranked[:MAX_RUNS]}
+    for pair in compared.pairs:
+        # With one lag, what all of the best few hold out is what these two hold out.
+        if len(lags) == 1 and (pair.a, pair.b) == group.ranked[:2]:
+            return pair, []
+    opened, reasons = open_best(group.ranked[:2], settings)
+    if len(opened) < 2:
+        return None, [f"no paired difference of the best two runs: {reasons[0]}"]
+    pairs, notes = _noted(lambda: pair_all(opened, settings, report))
+    return (pairs[0] if pairs else None), notes
+
+
+def _noted(pair: Callable[[], tuple[list[Pair], list[str]]]) -> tuple[list[Pair], list[str]]:
+    """Pair runs that nobody asked for by name: what cannot be paired is noted."""
+    try:
+        return pair()
+    except InputError as error:
+        return [], [f"no paired differences: {error}"]
+
+
+def _notes_on_groups(groups: Sequence[RunGroup]) -> list[str]:
+    if len(groups) == 1:
+        return []
+    differ = ", ".join(differing_grouping(groups))
+    return [
+        f"ranked in {len(groups)} groups, since scores on different data, TRs or voxels cannot be "
+        f"ranked together: they differ in {differ}"
+    ]
+
+
+def _notes_on_lag(group: RunGroup) -> list[str]:
+    lags = {run.settings.get(_LAG) for run in group.ranked}
+    if len(lags) < 2:
+        return []
+    shown = ", ".join(sorted(map(show_setting, lags)))
+    return [
+        f"runs differ in {_LAG} ({shown}): held-out TRs move with the lag, so that scores are over "
+        "TRs that are not quite the same; paired differences are over those that all hold out"
+    ]

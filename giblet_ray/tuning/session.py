@@ -1,0 +1,166 @@
+"""A planned sweep, from the reading of its data to the report: what its driver does."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import yaml
+
+from giblet_ray.checkpoint.store import best_checkpoint, epoch_history
+from giblet_ray.config import TuneJob
+from giblet_ray.dataset.residence import hold_blocks, place_data, read_rows
+from giblet_ray.dataset.storage import Storage
+from giblet_ray.dataset.view import DataView
+from giblet_ray.errors import InputError
+from giblet_ray.evaluation.score import Score
+from giblet_ray.progress import Progress
+from giblet_ray.settings import flat_settings
+from giblet_ray.tracking.mlflow_run import MlflowRun, ending
+from giblet_ray.tracking.server import tracking_errors
+from giblet_ray.tracking.sweep_runs import SweepRuns
+from giblet_ray.training.identity import chosen_units, saved_config
+from giblet_ray.training.trainer import choose_gpu
+from giblet_ray.tuning.director import SweepDirector
+from giblet_ray.tuning.journal import Journal, TrialRecord
+from giblet_ray.tuning.plan import fitting_trials, trial_resources
+from giblet_ray.tuning.resume import earlier_trials, sweep_config, sweep_folder
+from giblet_ray.tuning.search import Search
+from giblet_ray.tuning.space import Space, with_settings
+from giblet_ray.tuning.sweep import Check, Swept
+from giblet_ray.tuning.table import by_score
+from giblet_ray.tuning.trial import Shared
+from giblet_ray.tuning.tuner import run_trials
+
+BEST = "best.yaml"
+_REPORT = "giblet_ray.training.report"
+"""What draws and logs at the end: its libraries are imported while the trials train."""
+
+
+def run_sweep(
+    job: TuneJob,
+    journal: Journal,
+    space: Space,
+    data: DataView,
+    show: Callable[[str], None],
+    check: Check,
+) -> Swept:
+    """Run a sweep on the cluster that is connected to, while no other job works on it.
+
+    Parameters
+    ----------
+    job, show, check
+        As :func:`giblet_ray.tuning.sweep.sweep` is given them.
+    journal : Journal
+        The sweep's records.
+    space : Space
+        What it searches.
+    data : DataView
+        What all trials read, together.
+    """
+    use_gpu = choose_gpu(job)
+    at_a_time = fitting_trials(job, use_gpu)
+    check(job, space, data.dataset, use_gpu, show)
+    folder, score = sweep_folder(job), Score(job.train.score)
+    storage, checksum = Storage.at(folder), data.dataset.manifest.checksum
+    with _recorded(job, storage, show) as runs:
+        before = earlier_trials(job, journal, data)
+        config = sweep_config(job)
+        if not journal.exists():
+            journal.begin(config, checksum, [units.model_dump() for units in chosen_units(data)])
+        where = data.dataset.storage.location
+        text = yaml.safe_dump(config, sort_keys=False)
+        with tracking_errors(job.tracking.uri):
+            runs.describe(flat_settings(_told(config)), where, checksum, text)
+        runs.watch(job.tracking.system_metrics_seconds)
+        data = place_data(data, job.data.residence, use_gpu)
+        show(f"reading {where}: {data.residence}, {data.reason}")
+        with Progress(show) as progress:
+            progress.doing = "reading the data"
+            rows = read_rows(data)  # owns the blocks: kept until all trials are done
+            data = hold_blocks(data, rows)
+        base = with_settings(job, {"storage.path": folder})  # trials lie below the sweep
+        search = Search(space, job.sweep, score)
+        director = SweepDirector(
+            base, job.sweep, search, journal, runs, where, checksum, at_a_time, show
+        )
+        director.recall(before)
+        show(
+            f"{director.n_trials} trials of {job.train.epochs} epochs, {at_a_time} at a time: "
+            f"{job.sweep.search} over {', '.join(space)}; scheduler {job.sweep.scheduler}"
+        )
+        with director.display, ThreadPoolExecutor(1) as meanwhile:
+            meanwhile.submit(importlib.import_module, _REPORT)
+            resources = trial_resources(job, use_gpu)
+            run_trials(director, Shared(base, data, use_gpu), resources, at_a_time)
+        director.close()
+        trials = by_score(list(director.trials.values()), score)
+        if not trials or trials[0].best(score) is None:
+            causes = "; ".join(dict.fromkeys(t.cause for t in trials)) or "none was started"
+            raise InputError(f"sweep {job.name}: no trial was scored: {causes}")
+        best_settings = _crown(job, storage, trials[0], runs, show)
+    return Swept(
+        job.name,
+        score,
+        trials,
+        best_settings,
+        runs.parent.id,
+        runs.parent.uri,
+        job.tracking.experiment,
+    )
+
+
+@contextmanager
+def _recorded(job: TuneJob, storage: Storage, show: Callable[[str], None]) -> Iterator[SweepRuns]:
+    """Open the sweep's MLflow runs, and end them with what became of the block."""
+    runs = SweepRuns(job.tracking.uri, job.tracking.experiment, job.name, storage, show)
+
+    def end(status: str) -> None:
+        if status == "KILLED":
+            show(f"stopping: python jobs/tune.py --sweep.resume {job.name} goes on")
+        runs.close(status, job.tracking.patience_seconds)
+
+    with ending(end):
+        yield runs
+
+
+def _told(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings as MLflow's parent run has them: the space by name, as it is written."""
+    told = {key: value for key, value in config.items() if key != "sweep"}
+    searched = {k: v for k, v in config["sweep"].items() if k != "space"}
+    space = {f"space.{name}": str(domain) for name, domain in config["sweep"]["space"].items()}
+    return {**told, "sweep": {**searched, **space}}
+
+
+def _crown(
+    job: TuneJob,
+    storage: Storage,
+    best: TrialRecord,
+    runs: SweepRuns,
+    show: Callable[[str], None],
+) -> str:
+    """Record the best trial, and write its settings for jobs/train.py; return where they are."""
+    trained = with_settings(job, best.settings)
+    config = saved_config(trained)
+    del config["name"]
+    score = Score(job.train.score)
+    reached = f"{score.label} {best.best(score):.4f}"
+    header = f"# Best of sweep {job.name}: trial {best.folder}, {reached}\n"
+    with storage.write(BEST) as stream:
+        stream.write((header + yaml.safe_dump(config, sort_keys=False)).encode())
+    checkpoint = best_checkpoint(storage, best.folder)
+    history = epoch_history(storage, best.folder)
+    if checkpoint is None:
+        raise InputError(f"{storage.describe(best.folder)}: the best trial's checkpoints are gone")
+    metrics = dict(score.best_epoch(history) or {})
+
+    def report(child: MlflowRun) -> None:
+        show("drawing the best trial")
+        how = (score, job.tracking.log_model, job.packages)
+        importlib.import_module(_REPORT).report_best(child, checkpoint, history, *how)
+
+    runs.crown(best.folder, metrics, report)
+    return storage.describe(BEST)
