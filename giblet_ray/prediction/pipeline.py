@@ -13,7 +13,7 @@ from __future__ import annotations
 import itertools
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import cast
 
 import numpy as np
@@ -109,20 +109,12 @@ def predicted_blocks(
             ray_remote_args_fn=never_restart,
             **resources,
         )
-    following: dict[str, int] = {}
     with plain_errors():
-        for block in predicted.iter_batches(batch_size=None, batch_format="pyarrow"):
-            for stimulus, trs_T, bold_TV in _by_stimulus(
-                cast(pa.Table, block), task.predictions.value
-            ):
-                # A span whose context reaches the film's beginning predicts all of it again.
-                new_T = trs_T >= following.get(stimulus, 0)
-                if not new_T.any():
-                    continue
-                trs_T, bold_TV = trs_T[new_T], bold_TV[new_T]
-                following[stimulus] = trs_T[-1] + 1
-                _check_finite(stimulus, trs_T, bold_TV[:, task.encoder.valid_V])
-                yield stimulus, trs_T, bold_TV
+        blocks = predicted.iter_batches(batch_size=None, batch_format="pyarrow")
+        rows_of = each_tr_once(cast(Iterator[pa.Table], blocks), task.predictions.value)
+        for stimulus, trs_T, bold_TV in rows_of:
+            _check_finite(stimulus, trs_T, bold_TV[:, task.encoder.valid_V])
+            yield stimulus, trs_T, bold_TV
 
 
 class _Predicting:
@@ -168,26 +160,41 @@ class _Predicting:
         self._encoder = Encoder.build(record, tensors, valid_V, device, packages)
 
     def __call__(self, rows: pa.Table) -> pa.Table:
-        """Return stimulus, TR and prediction of each row whose context is there."""
-        whole = rows.combine_chunks()
-        values = {part: as_arrays(whole[part].chunk(0), kind) for part, kind in self._kinds.items()}
-        context = self._encoder.model.context_trs
-        spans = _consecutive(whole) if context else [slice(0, whole.num_rows)]
-        predicted, kept = [], []
-        for span in spans:
-            first_tr = whole["tr"][span.start].as_py() if context else 0
-            lead = min(context, first_tr)
-            bold_TV = self._encoder.predict_trs(
-                {part: value[span] for part, value in values.items()},
-                self._subject,
-                self._batch_trs,
-            )
-            predicted.append(bold_TV[lead:])
-            kept.append(whole.slice(span.start + lead, span.stop - span.start - lead))
-        rows = pa.concat_tables(kept).combine_chunks()
-        names = rows["stimulus"].cast(pa.string())
-        value = as_binary(np.concatenate(predicted))
-        return pa.table({"stimulus": names, "tr": rows["tr"], "value": value})
+        """See :func:`predict_rows`."""
+        return predict_rows(self._encoder, rows, self._kinds, self._subject, self._batch_trs)
+
+
+def predict_rows(
+    encoder: Encoder, rows: pa.Table, kinds: dict[str, ValueType], subject: int, batch_trs: int
+) -> pa.Table:
+    """Return stimulus, TR and prediction of each row whose context is there.
+
+    Parameters
+    ----------
+    encoder : Encoder
+        The model.
+    rows : Table
+        A block as :class:`ShardSource` reads it; of a model with context whole, not a part of it.
+    kinds : dict of str to ValueType
+        The value columns of the rows.
+    subject : int
+        Whose response is predicted.
+    batch_trs : int
+        TRs that the model is given at a time.
+    """
+    whole = rows.combine_chunks()
+    values = {part: as_arrays(whole[part].chunk(0), kind) for part, kind in kinds.items()}
+    context = encoder.model.context_trs
+    predicted, kept = [], []
+    for span in _consecutive(whole) if context else [slice(0, whole.num_rows)]:
+        lead = min(context, whole["tr"][span.start].as_py()) if context else 0
+        of_span = {part: value[span] for part, value in values.items()}
+        predicted.append(encoder.predict_trs(of_span, subject, batch_trs)[lead:])
+        kept.append(whole.slice(span.start + lead, span.stop - span.start - lead))
+    rows = pa.concat_tables(kept).combine_chunks()
+    names = rows["stimulus"].cast(pa.string())
+    value = as_binary(np.concatenate(predicted))
+    return pa.table({"stimulus": names, "tr": rows["tr"], "value": value})
 
 
 def _consecutive(rows: pa.Table) -> list[slice]:
@@ -219,6 +226,23 @@ def _check_finite(stimulus: str, trs_T: np.ndarray, bold_TV: np.ndarray) -> None
             f"stimulus {stimulus}, TR {trs_T[np.argmin(finite_T)]}: the model predicts a number "
             "that is not finite; its training diverged, or its weights are damaged"
         )
+
+
+def each_tr_once(
+    blocks: Iterable[pa.Table], kind: ValueType
+) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """Yield what is predicted, stimulus by stimulus: TRs and BOLD, as in :func:`predicted_blocks`.
+
+    A span whose context reaches the film's beginning predicts all of it again, which is left out.
+    """
+    last: dict[str, int] = {}
+    for block in blocks:
+        for stimulus, trs_T, bold_TV in _by_stimulus(block, kind):
+            until_T = np.maximum.accumulate([last.get(stimulus, -1), *trs_T])
+            last[stimulus] = until_T[-1]
+            new_T = trs_T > until_T[:-1]
+            if new_T.any():
+                yield stimulus, trs_T[new_T], bold_TV[new_T]
 
 
 def _by_stimulus(block: pa.Table, kind: ValueType) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:

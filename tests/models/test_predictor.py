@@ -98,6 +98,42 @@ def test_the_multimodal_predictor_gives_the_numbers_of_contract_ones_encoder(
         assert torch.equal(parameter.grad, trained[name.removeprefix("encoder.")].grad), name
 
 
+def test_rows_before_a_film_and_after_a_shorter_window_contribute_nothing(
+    tiny_model: dict[str, Any],
+) -> None:
+    """Not to predictions, gradients or BatchNorm's statistics, whatever their values are."""
+    shapes = shapes_of("frames", "codes", "text")
+    settings = MultimodalConfig(**{**tiny_model, "dropout": 0.0})
+    lengths = torch.tensor([[2, 4], [0, 3], [0, 4], [0, 1], [3, 4]])
+    place = torch.arange(4)
+    exists = (place >= lengths[:, :1]) & (place < lengths[:, 1:])
+    subject = torch.tensor([1, 0, 0, 1, 0])
+    windows = shapes.inputs(rows_of(shapes, 5, 4))
+    alone = {part: value[exists][:, None] for part, value in windows.items()}
+    spoilt = {part: value.clone() for part, value in windows.items()}
+    for part, value in {"frames": 9e9, "codes": 5, "text": float("nan")}.items():
+        spoilt[part][~exists] = value
+
+    def trained(
+        values: dict[str, Tensor], exists: Tensor, subject: Tensor
+    ) -> tuple[Tensor, list[Tensor]]:
+        torch.manual_seed(0)
+        model = build_predictor(settings, shapes).train()
+        bold_BWV = in_batch_order(model(values, exists, subject), subject)
+        bold_BWV.square().sum().backward()
+        gradients = [p.grad for p in model.parameters() if p.grad is not None]
+        return bold_BWV.detach(), [*gradients, *model.buffers()]
+
+    of_rows = subject[:, None].expand_as(exists)[exists]
+    wanted, left = trained(alone, torch.ones(len(of_rows), 1, dtype=torch.bool), of_rows)
+    for values in (windows, spoilt):
+        found, states = trained(values, exists, subject)
+        assert torch.equal(found[exists], wanted[:, 0])
+        assert not found[~exists].any()
+        for state, expected in zip(states, left, strict=True):
+            torch.testing.assert_close(state, expected)
+
+
 def test_a_vector_in_the_place_of_the_text_is_read_as_the_text_is(
     settings: MultimodalConfig,
 ) -> None:
