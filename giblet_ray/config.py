@@ -145,17 +145,30 @@ class TrainJob(Job):
     """Folder or URI of the data set."""
     name: Annotated[Name, Mark.FREE] = Field(default_factory=train_and_time)
     """Name of the run; an unfinished run of this name is continued where it stopped."""
-    data: DataConfig = DataConfig()
-    model: SerializeAsAny[ModelSettings] = MultimodalConfig()
+    model: SerializeAsAny[ModelSettings] = MultimodalConfig()  # before what it may fix
+    data: DataConfig = Field(DataConfig(), validate_default=True)
     loss: SerializeAsAny[LossSettings] = LossConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
-    train: TrainConfig = TrainConfig()
+    train: TrainConfig = Field(TrainConfig(), validate_default=True)
     scaling: Annotated[ScalingConfig, Mark.FREE] = ScalingConfig()
     storage: Annotated[StorageConfig, Mark.FREE] = StorageConfig()
     tracking: Annotated[TrackingConfig, Mark.FREE] = TrackingConfig()
     preflight: Annotated[TrainingPreflightConfig, Mark.FREE] = Field(
         TrainingPreflightConfig(), exclude=True
     )
+
+    @field_validator("data", "train")
+    @classmethod
+    def _as_the_model_fixes(cls, group: Group, info: ValidationInfo) -> Group:
+        model = info.data.get("model", MultimodalConfig())
+        fixed = model.fixed.get(str(info.field_name), {})
+        for name, value in fixed.items():
+            given = getattr(group, name)
+            if name in group.model_fields_set and given != value:
+                raise ValueError(
+                    f"{name} is {given}; with model.kind {model.kind} it is {value}: leave it out"
+                )
+        return group.model_copy(update=fixed) if fixed else group
 
 
 def sweep_and_time() -> str:

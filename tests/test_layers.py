@@ -33,6 +33,7 @@ WITHOUT_RAY_AND_MLFLOW = [
     "giblet_ray.features.mel",
     "giblet_ray.features.video",
     "giblet_ray.models.encoder",
+    "giblet_ray.models.ridge.model",
     "giblet_ray.prediction.task",
     "giblet_ray.prediction.predict",
     "giblet_ray.preflight.need",
@@ -49,7 +50,7 @@ def test_layers_below_the_cluster_import_neither_ray_nor_mlflow() -> None:
         import importlib, sys
         class Blocked:
             def find_spec(self, name, path=None, target=None):
-                if name.partition(".")[0] in ("ray", "mlflow"):
+                if name.partition(".")[0] in ("ray", "mlflow", "himalaya"):
                     raise ImportError(f"{name} is blocked here")
         sys.meta_path.insert(0, Blocked())
         for name in sys.argv[1:]:

@@ -5,7 +5,8 @@ model.safetensors           weights and BatchNorm statistics; the record says wh
 normalisation.safetensors   how BOLD was z-scored: mean_SV, std_SV, valid_V
 space-NAME                  what the space of its units is made of, such as a mask
 voxels.safetensors          held-out scores per voxel: pearson_V, r2_V  (after an epoch)
-state.pt                    optimizer and schedule, to train on (loaded with weights_only)
+state.pt                    optimizer and schedule, to train on (loaded with weights_only); of a
+                            model that is fitted at once, none
 record.json                 what was trained on what, where in the training it was saved, and the
                             checksums of the other files; written last
 """
@@ -54,8 +55,8 @@ STATE = "state.pt"
 def save_checkpoint(
     folder: Path,
     model: Predictor,
-    optimizer: Optimizer,
-    schedule: LRScheduler,
+    optimizer: Optimizer | None,
+    schedule: LRScheduler | None,
     position: Position,
     normalisation: Normalisation,
     space: Mapping[str, bytes],
@@ -70,7 +71,7 @@ def save_checkpoint(
     folder : Path
         Where to.
     model, optimizer, schedule, position, normalisation
-        The state of the training.
+        The state of the training; of a model that is fitted at once, no optimizer nor schedule.
     space : mapping of str to bytes
         What the space of the units is made of: content of files by name.
     run : RunRecord
@@ -113,8 +114,8 @@ def save_checkpoint(
 def _write_state(
     folder: Path,
     model: Predictor,
-    optimizer: Optimizer,
-    schedule: LRScheduler,
+    optimizer: Optimizer | None,
+    schedule: LRScheduler | None,
     normalisation: Normalisation,
     voxels: VoxelMetrics | None,
 ) -> None:
@@ -130,13 +131,9 @@ def _write_state(
     if voxels is not None:
         scores = {"pearson_V": voxels.pearson_V, "r2_V": voxels.r2_V}
         save_file({k: torch.from_numpy(v) for k, v in scores.items()}, folder / VOXELS)
-    torch.save(
-        {
-            "optimizer": optimizer.state_dict(),
-            "schedule": schedule.state_dict(),
-        },
-        folder / STATE,
-    )
+    if optimizer is not None and schedule is not None:
+        state = {"optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()}
+        torch.save(state, folder / STATE)
 
 
 def restore_checkpoint(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -14,14 +14,21 @@ from giblet_ray.settings import Mark, tuple_of_one
 class ModelSettings(Family):
     """A model."""
 
-    built_in: ClassVar[dict[str, str]] = {"multimodal": "giblet_ray.models.config:MultimodalConfig"}
+    built_in: ClassVar[dict[str, str]] = {
+        "multimodal": "giblet_ray.models.config:MultimodalConfig",
+        "ridge": "giblet_ray.models.ridge.config:RidgeConfig",
+    }
+    fitted: ClassVar[bool] = False
+    """Whether the model is fitted at once; see :mod:`giblet_ray.models.fitted`."""
+    fixed: ClassVar[dict[str, dict[str, Any]]] = {}
+    """What the model makes of other groups' settings, by group and name: no other is accepted."""
 
     leading: ClassVar[dict[str, str]] = {}
     """Setting that says how many entries of a row's first axis the model reads, the first ones, by
     kind of encoder; rows of other kinds are read whole."""
 
     kind: str = ""
-    """multimodal, or the import path of a model of your own, such as my_lab.models:Gru."""
+    """multimodal, ridge, or the import path of a model of your own, such as my_lab.models:Gru."""
     batch_norm: Literal["batch", "frozen"] = "batch"
     """batch: normalise by the batch; frozen: by the running statistics, for tiny batches."""
 
@@ -49,7 +56,7 @@ class MultimodalConfig(ModelSettings):
 
     leading: ClassVar[dict[str, str]] = {"codes": "audio_codebooks"}
     kind: str = "multimodal"
-    """multimodal, or the import path of a model of your own, such as my_lab.models:Gru."""
+    """multimodal, ridge, or the import path of a model of your own, such as my_lab.models:Gru."""
     embed_dim: int = Field(64, ge=1)
     """Dimensions of one EnCodec code's embedding."""
     audio_codebooks: Annotated[int, Mark.READ] = Field(8, ge=1)

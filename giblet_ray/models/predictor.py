@@ -24,7 +24,12 @@ from giblet_ray.errors import InputError
 from giblet_ray.models.config import ModelSettings
 from giblet_ray.parts.reading import find_reading
 from giblet_ray.parts.value import ValueType
-from giblet_ray.plugins import is_import_path, load_object
+from giblet_ray.plugins import load_object, package_of
+
+_BUILT_IN = {
+    "multimodal": "giblet_ray.models.multimodal:Multimodal",
+    "ridge": "giblet_ray.models.ridge.model:Ridge",
+}
 
 
 @dataclass(frozen=True)
@@ -122,7 +127,7 @@ class Predictor(nn.Module, ABC):
     """
 
     Settings: ClassVar[type[ModelSettings]] = ModelSettings
-    tells_subjects_apart: ClassVar[bool] = False
+    tells_subjects_apart: bool = False
 
     def __init__(self, settings: Any, shapes: Shapes) -> None:
         super().__init__()
@@ -202,10 +207,8 @@ def find_model(kind: str, packages: Iterable[str], where: str = "--model.kind") 
     InputError
         If there is no such model, or its package may not be or cannot be imported.
     """
-    if not is_import_path(kind):
-        from giblet_ray.models.multimodal import Multimodal
-
-        return Multimodal
+    if (path := _BUILT_IN.get(kind)) is not None:
+        kind, packages = path, [package_of(path)]
     model = load_object(kind, packages, where)
     if not (isinstance(model, type) and issubclass(model, Predictor)):
         raise InputError(f"{where} {kind}: is no model; a subclass of Predictor is accepted")

@@ -41,7 +41,7 @@ class StepSize:
     weights : int
         Parameters and buffers.
     gradients, optimizer : int
-        One number per parameter, and AdamW's two.
+        One number per parameter that is trained step by step, and AdamW's two.
     largest : int
         The largest parameter: where gradients are added to others (of other parts), or copied to
         where ranks reduce them, there are for a moment two of it.
@@ -88,14 +88,15 @@ def step_size(job: TrainJob, shapes: Shapes, n_scans: int, ranks: int) -> StepSi
         Workers that share a batch.
     """
     model = _shapes_of_model(job, shapes)
-    sizes = [parameter.nbytes for parameter in model.parameters()]
+    parameters = list(model.parameters())
+    sizes = [parameter.nbytes for parameter in parameters if parameter.requires_grad]
     windows = math.ceil(job.train.batch_size / ranks)
     return StepSize(
-        parameters=sum(parameter.numel() for parameter in model.parameters()),
-        weights=sum(sizes) + sum(buffer.nbytes for buffer in model.buffers()),
+        parameters=sum(parameter.numel() for parameter in parameters),
+        weights=sum(tensor.nbytes for tensor in [*parameters, *model.buffers()]),
         gradients=sum(sizes),
         optimizer=2 * sum(sizes),
-        largest=max(sizes),
+        largest=max(sizes, default=0),
         windows=windows,
         parts=job.train.accumulation,
         share=windows * job.data.window * sum(kind.nbytes for kind in shapes.values.values()),

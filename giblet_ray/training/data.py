@@ -14,6 +14,10 @@ from giblet_ray.parts.reading import find_reading
 if TYPE_CHECKING:
     from giblet_ray.models.predictor import Shapes
 
+_FITTED_WINDOW = 16
+"""TRs that a model which is fitted at once reads at a time: several times its context, which is
+read again for each."""
+
 
 def plan_data(job: TrainJob, dataset: Dataset | None = None) -> DataView:
     """Decide what a training reads, from the settings and the manifest alone; starts nothing.
@@ -38,7 +42,10 @@ def plan_data(job: TrainJob, dataset: Dataset | None = None) -> DataView:
         where = f"{setting}: {dataset.storage.describe(part)}"
         find_reading(encoders[part], part).check_leading(dataset.value_type(part), first, where)
     context_trs = job.model.context_trs(dataset.manifest.tr_seconds)
-    return view_data(dataset, job.data, tuple(encoders), leading, context_trs)
+    settings = job.data
+    if job.model.fitted:  # windows are how its rows are read, and no more
+        settings = settings.model_copy(update={"window": _FITTED_WINDOW})
+    return view_data(dataset, settings, tuple(encoders), leading, context_trs)
 
 
 def encoders_of(job: TrainJob, dataset: Dataset) -> dict[str, str]:

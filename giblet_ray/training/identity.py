@@ -102,6 +102,13 @@ def check_batch(job: TrainJob, data: DataView) -> None:
     InputError
         If it is too small, or larger than the training split.
     """
+    if job.model.fitted:
+        if job.scaling.max_workers > 1:
+            raise InputError(
+                f"--scaling.num_workers {job.scaling.max_workers}: {job.model.kind} is fitted by "
+                "one worker; give it more with --scaling.cpus_per_worker"
+            )
+        return
     smallest = smallest_batch(job)
     if job.train.batch_size < smallest:
         raise InputError(

@@ -23,8 +23,10 @@ from giblet_ray.dataset.normalise import Normalisation
 from giblet_ray.dataset.order import OrderedWindows
 from giblet_ray.evaluation.metrics import VoxelMetrics
 from giblet_ray.evaluation.score import Score
+from giblet_ray.models.fitted import FittedPredictor
 from giblet_ray.models.predictor import Shapes, build_predictor
 from giblet_ray.training.config import TrainConfig
+from giblet_ray.training.fit import fit_at_once
 from giblet_ray.training.memory import MemoryPeak
 from giblet_ray.training.optimizer import build_optimizer, build_schedule
 from giblet_ray.training.pace import Rate, epoch_line
@@ -126,6 +128,9 @@ def train(
     shapes = Shapes.of_record(run.dataset)
     model = build_predictor(job.model, shapes, job.packages)
     model.to(device)
+    if isinstance(model, FittedPredictor):
+        fit_at_once(model, job, run, windows, loader, normalisation, space, link)
+        return
     optimizer = build_optimizer(
         model, job.optimizer.lr, job.optimizer.weight_decay, job.optimizer.betas
     )

@@ -97,13 +97,16 @@ class Scores:
         self._shapes, self._job, self._device = shapes, job, device
         self._bf16 = use_bf16(job.train.precision, device)
 
-    def _predict(self, model: nn.Module, batch: Batch, part: slice) -> tuple[Tensor, Tensor]:
-        """Return prediction and z-scored BOLD, (rows, voxels) each, of some of the windows."""
+    def read(self, batch: Batch, part: slice) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+        """Return inputs, subject (B,) and z-scored BOLD (B, W, V) of some of the windows."""
         values = {name: value[part] for name, value in batch.values.items()}
         scan = torch.from_numpy(batch.windows.scan[part]).long()
-        subject = self._subject_S[scan]
         target_BWV = self._z_score(values["bold"], scan.to(self._device))
-        inputs = self._shapes.inputs(values)
+        return self._shapes.inputs(values), self._subject_S[scan], target_BWV
+
+    def _predict(self, model: nn.Module, batch: Batch, part: slice) -> tuple[Tensor, Tensor]:
+        """Return prediction and z-scored BOLD, (rows, voxels) each, of some of the windows."""
+        inputs, subject, target_BWV = self.read(batch, part)
         device = self._device.type
         with torch.autocast(device, torch.bfloat16) if self._bf16 else nullcontext():
             predicted = model(inputs, batch.exists[part], subject)

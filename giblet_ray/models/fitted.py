@@ -1,0 +1,75 @@
+"""Models that are fitted at once, not step by step, such as ridge."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from giblet_ray.dataset.layout import ScanKey
+from giblet_ray.dataset.windows import Windows
+from giblet_ray.models.predictor import Predictor
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Some windows of scans, C TRs of the stimulus before each.
+
+    Attributes
+    ----------
+    windows : Windows
+        Which TRs of which scans.
+    inputs : dict of str to Tensor
+        (B, C + W, *shape) of each part, as a model is given them.
+    exists : Tensor
+        (B, C + W) bool; False before the film, and after a window that is shorter than others.
+    bold_BWV : Tensor
+        z-scored BOLD; 0 for units that do not count.
+    """
+
+    windows: Windows
+    inputs: dict[str, Tensor]
+    exists: Tensor
+    bold_BWV: Tensor
+
+
+class TrainingTrs(Protocol):
+    """The TRs that a model may learn from, and no others.
+
+    Attributes
+    ----------
+    scans : sequence of ScanKey
+        What a window's scan index means.
+    windows : Windows
+        The training TRs.
+    """
+
+    scans: Sequence[ScanKey]
+    windows: Windows
+
+    def read(self, windows: Windows) -> Iterator[Samples]:
+        """Read some of the windows, a batch at a time; their tensors last until the next."""
+
+
+class FittedPredictor(Predictor):
+    """A model that finds its own weights, in one go."""
+
+    @abstractmethod
+    def fit(self, training: TrainingTrs, show: Callable[[str], None]) -> None:
+        """Find the weights.
+
+        Parameters
+        ----------
+        training : TrainingTrs
+            What is learned from.
+        show : callable
+            Is given each line that the user should see.
+
+        Raises
+        ------
+        InputError
+            If they cannot be learned from.
+        """

@@ -1,0 +1,63 @@
+"""Folds that alphas are chosen by: stretches of the training TRs, with a gap on either side."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from giblet_ray.errors import InputError
+
+
+def gapped_folds(
+    film_N: np.ndarray, tr_N: np.ndarray, n_folds: int, gap_trs: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Cut training TRs into contiguous folds; scans of one film are cut at the same TRs.
+
+    ::
+
+        film     |===================|  |=========|      training TRs, held-out ones between
+        fold 0   |#####......--------|  |---------|      # predicted, . gap, - fitted on
+        fold 1   |..####.....--------|  |---------|
+
+    Parameters
+    ----------
+    film_N, tr_N : ndarray of int, shape (N,)
+        Film and TR of each row of BOLD.
+    n_folds : int
+        Folds of about equally many TRs.
+    gap_trs : int
+        TRs left out on either side of a fold, within its film.
+
+    Returns
+    -------
+    list of (ndarray, ndarray)
+        Rows that are fitted on and rows that are predicted, of each fold.
+
+    Raises
+    ------
+    InputError
+        If a fold leaves no TR to fit on, or none to predict.
+    """
+    places, place_N = np.unique(np.stack([film_N, tr_N], axis=1), axis=0, return_inverse=True)
+    folds = []
+    for fold in np.array_split(np.arange(len(places)), n_folds):
+        is_near = np.zeros(len(places), bool)
+        for film in np.unique(places[fold, 0]):
+            of_film = np.flatnonzero(places[:, 0] == film)
+            trs, predicted = places[of_film, 1], places[fold][places[fold, 0] == film, 1]
+            after = np.searchsorted(predicted, trs - gap_trs)
+            nearest = predicted[np.minimum(after, len(predicted) - 1)]
+            is_near[of_film] = np.abs(nearest - trs) <= gap_trs
+        is_near[fold] = True
+        is_predicted = np.isin(place_N.reshape(-1), fold)
+        fitted, predicted = (
+            np.flatnonzero(~is_near[place_N.reshape(-1)]),
+            np.flatnonzero(is_predicted),
+        )
+        if not len(fitted) or not len(predicted):
+            raise InputError(
+                f"--model.folds {n_folds}: of {len(places):,} training TRs, a fold with gaps of "
+                f"{gap_trs} TRs leaves none to fit on, or has none; use fewer, or a smaller "
+                "--model.fold_gap_seconds"
+            )
+        folds.append((fitted, predicted))
+    return folds

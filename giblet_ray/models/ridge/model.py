@@ -1,0 +1,151 @@
+"""Ridge regression as a predictor: vectors of each part, their delays, weights of each unit.
+
+Shapes: B windows, C TRs of context, W TRs of a window, N rows of BOLD of one subject, L delays,
+F numbers of all vectors together, V units, P parts.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Mapping
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from giblet_ray.models.config import ModelSettings
+from giblet_ray.models.fitted import FittedPredictor, TrainingTrs
+from giblet_ray.models.predictor import Shapes
+from giblet_ray.models.ridge.config import RidgeConfig
+from giblet_ray.models.ridge.delays import delayed, delayed_kernel, lay_out, primal_weights
+from giblet_ray.models.ridge.folds import gapped_folds
+from giblet_ray.models.ridge.rows import Target, TrainingRows
+from giblet_ray.models.ridge.solve import choose, draw_weightings, himalaya_on, solved
+from giblet_ray.models.ridge.vectors import Vectors, build_vectors
+from giblet_ray.progress import Progress
+
+_MOST_ROWS = 2048
+"""Training TRs that means and components are found from, evenly chosen."""
+
+
+class Ridge(FittedPredictor):
+    """Ridge, or banded ridge, with a finite impulse response.
+
+    ::
+
+        bold(t) = sum over delays d and parts p of  weights[:, d, p] @ vectors_p(t - d)
+
+    Each subject, and each unit, is fitted for itself.
+
+    Attributes
+    ----------
+    vectors : nn.ModuleDict
+        What makes vectors of each part.
+    weights : nn.ParameterList
+        (V, L, F) of each subject; one, where all share them.
+    alpha_0, bands_0, ... : Tensor
+        (V,) and (V, P), regularisation of each unit and how it weighs the parts, likewise.
+    """
+
+    Settings: ClassVar[type[ModelSettings]] = RidgeConfig
+    tells_subjects_apart = True
+
+    def __init__(self, settings: RidgeConfig, shapes: Shapes) -> None:
+        super().__init__(settings, shapes)
+        self._settings, self._subjects = settings, shapes.subjects
+        units = list(shapes.units.values())
+        self._fits = list(range(len(units)))
+        if settings.subjects == "shared":
+            self.tells_subjects_apart = False
+            self._fits, units = [0] * len(units), [shapes.shared_units]
+        self._delays = settings.delays(shapes.tr_seconds)
+        self._gap_trs = math.ceil(settings.fold_gap_seconds / shapes.tr_seconds - 1e-9)
+        self.vectors = build_vectors(shapes, settings.components)
+        n_features = sum(each.n_features for each in self._vectors.values())
+        self.weights = nn.ParameterList(
+            nn.Parameter(torch.zeros(n, len(self._delays), n_features), requires_grad=False)
+            for n in units
+        )
+        for index, n_units in enumerate(units):
+            self.register_buffer(f"alpha_{index}", torch.zeros(n_units))
+            self.register_buffer(f"bands_{index}", torch.zeros(n_units, len(self.parts)))
+
+    @property
+    def _vectors(self) -> dict[str, Vectors]:
+        return dict(self.vectors.items())  # type: ignore[arg-type]  # it holds no others
+
+    def forward(
+        self, values: Mapping[str, Tensor], exists: Tensor, subject: Tensor
+    ) -> dict[int, Tensor]:
+        """See :meth:`Predictor.forward`."""
+        n_trs = exists.shape[1] - self.context_trs
+        # Half precision would round what was solved for.
+        with torch.autocast(exists.device.type, enabled=False):
+            vectors = [make(values[part]) for part, make in self._vectors.items()]
+            vectors_BTF = torch.cat(vectors, dim=-1) * exists[:, :, None]
+            rows_BWK = delayed(vectors_BTF, self._delays, n_trs).flatten(2)
+            return {
+                index: rows_BWK[(subject == index).nonzero().flatten()]
+                @ self.weights[self._fits[index]].flatten(1).T
+                for index in subject.unique().tolist()
+            }
+
+    @torch.no_grad()
+    def fit(self, training: TrainingTrs, show: Callable[[str], None]) -> None:
+        """See :meth:`FittedPredictor.fit`."""
+        rows = TrainingRows(training, self._subjects, self._fits, self.context_trs)
+        with Progress(show) as progress:
+            progress.doing = "reading the TRs that means and components are found from"
+            for part, raw_ND in rows.raw(self._vectors, _MOST_ROWS).items():
+                self._vectors[part].fit(raw_ND)
+            progress.doing = "reading the training TRs"
+            films, targets = rows.read(self._vectors, [len(each) for each in self.weights])
+            sizes = [f"{part} {each.n_features}" for part, each in self._vectors.items()]
+            show(f"ridge: {', '.join(sizes)} numbers, at {len(self._delays)} delays each")
+            for target in targets:
+                self._fit_target(films, target, progress)
+
+    def _fit_target(self, films: Tensor, target: Target, progress: Progress) -> None:
+        """Find the weights of subjects who have the same training TRs."""
+        seen = dict.fromkeys(target.film_N.tolist())
+        sizes = [each.n_features for each in self._vectors.values()]
+        laid_out = [
+            lay_out({film: films[film, :, start:stop] for film in seen}, self.context_trs)
+            for start, stop in itertools.pairwise(itertools.accumulate(sizes, initial=0))
+        ]
+        first = laid_out[0][1]
+        places = zip(target.film_N.tolist(), target.tr_N.tolist(), strict=True)
+        at_N = torch.tensor([first[film] + tr for film, tr in places], device=films.device)
+        progress.doing = f"kernels of {len(at_N):,} TRs"
+        kernels_PNN = torch.stack(
+            [delayed_kernel(rows_GF, self._delays)[at_N][:, at_N] for rows_GF, _ in laid_out]
+        )
+        settings = self._settings
+        splits = gapped_folds(target.film_N, target.tr_N, settings.folds, self._gap_trs)
+        banded = settings.solver == "banded"
+        with himalaya_on(films.device):
+            n_iter = settings.n_iter if banded else 1
+            gammas = draw_weightings(n_iter, len(sizes), settings.seed)
+            pairs = zip(self._subjects, self._fits, strict=True)
+            names = ", ".join(name for name, index in pairs if index in target.units)
+
+            def tried(n: int) -> None:
+                progress.doing = f"{names}: {n} of {len(gammas)} weightings of the parts are tried"
+
+            low, high = (math.log10(alpha) for alpha in settings.alphas)
+            alphas = torch.logspace(low, high, settings.n_alphas)
+            chosen = choose(kernels_PNN, target.bold_NV, splits, gammas, alphas, tried)
+            for units_U, gamma_P, dual_NU in solved(kernels_PNN, target.bold_NV, chosen):
+                weights = [
+                    gamma * primal_weights(rows_GF, self._delays, at_N, dual_NU)
+                    for gamma, (rows_GF, _) in zip(gamma_P, laid_out, strict=True)
+                ]
+                weights_ULF = torch.cat(weights, dim=2)
+                for index, columns in target.units.items():
+                    mine_U = (units_U >= columns.start) & (units_U < columns.stop)
+                    units = (units_U[mine_U] - columns.start).to(films.device)
+                    self.weights[index][units] = weights_ULF[mine_U.to(films.device)]
+                    self.get_buffer(f"bands_{index}")[units] = gamma_P
+        for index, columns in target.units.items():
+            self.get_buffer(f"alpha_{index}").copy_(chosen.alpha_V[columns])

@@ -1,0 +1,174 @@
+"""From windows of scans to what ridge is fitted on: vectors of films, BOLD of subjects.
+
+Scans of one film share its vectors, and subjects who have the same training TRs are fitted
+together: their kernels are the same.
+
+Shapes: R training TRs of all scans, N of one subject, B windows, C TRs of context, W of a window,
+D raw numbers of a part, F numbers of all vectors, V units.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from giblet_ray.dataset.windows import Windows
+from giblet_ray.models.fitted import TrainingTrs
+from giblet_ray.models.ridge.vectors import Vectors
+
+
+@dataclass(frozen=True)
+class Target:
+    """BOLD of subjects who have the same training TRs.
+
+    Attributes
+    ----------
+    film_N, tr_N : ndarray of int
+        Film and stimulus TR of each row, in their order.
+    units : dict of int to slice
+        Columns of each of them, by the number of its fit.
+    bold_NV : Tensor
+        z-scored BOLD of all of them, on the CPU.
+    """
+
+    film_N: np.ndarray
+    tr_N: np.ndarray
+    units: Mapping[int, slice]
+    bold_NV: Tensor
+
+
+class TrainingRows:
+    """Where each training TR of each scan goes.
+
+    Parameters
+    ----------
+    training : TrainingTrs
+        What is learned from.
+    subjects : sequence of str
+        All subjects.
+    fits : sequence of int
+        Which fit each is part of; where that is one fit, all their scans are rows of it.
+    context_trs : int
+        C.
+    """
+
+    def __init__(
+        self,
+        training: TrainingTrs,
+        subjects: Sequence[str],
+        fits: Sequence[int],
+        context_trs: int,
+    ) -> None:
+        self._training, self._context_trs = training, context_trs
+        scans, windows = training.scans, training.windows
+        films = list(dict.fromkeys(scan.stimulus for scan in scans))
+        self._film_S = np.array([films.index(scan.stimulus) for scan in scans])
+        fit_of = dict(zip(subjects, fits, strict=True))
+        self._fit_S = np.array([fit_of[scan.subject] for scan in scans])
+        self.n_trs = int((windows.start + windows.length).max())
+        self.n_films = len(films)
+        window_R, tr_R = self._rows(windows)
+        self._window_R, scan_R = window_R, windows.scan[window_R]
+        self._place_R = self._film_S[scan_R] * self.n_trs + tr_R
+        # Row of its fit that each (scan, TR) is: in the order of films and TRs for all.
+        self._row_ST = np.full((len(scans), self.n_trs), -1)
+        self._places: dict[int, np.ndarray] = {}
+        for fit in np.unique(self._fit_S[scan_R]).tolist():
+            mine = np.flatnonzero(self._fit_S[scan_R] == fit)
+            mine = mine[np.lexsort((scan_R[mine], self._place_R[mine]))]
+            self._row_ST[scan_R[mine], tr_R[mine]] = np.arange(len(mine))
+            self._places[fit] = self._place_R[mine]
+
+    @staticmethod
+    def _rows(windows: Windows) -> tuple[np.ndarray, np.ndarray]:
+        """Return window and stimulus TR of each row of some windows."""
+        trs, exists = windows.rows(0)
+        return np.nonzero(exists)[0], trs[exists]
+
+    def raw(self, vectors: Mapping[str, Vectors], most: int) -> dict[str, Tensor]:
+        """Return raw numbers (rows, D) of each part at training TRs of films, evenly chosen.
+
+        Parameters
+        ----------
+        vectors : mapping of str to Vectors
+            By part.
+        most : int
+            Rows at the most.
+        """
+        places, first = np.unique(self._place_R, return_index=True)
+        n = min(most, len(places))
+        chosen = np.linspace(0, len(places) - 1, n).round().astype(int)
+        places, window = places[chosen], np.unique(self._window_R[first[chosen]])
+        raw = {part: torch.zeros(n, len(each.mean_D)) for part, each in vectors.items()}
+        for batch in self._training.read(self._training.windows[window]):
+            trs, exists = batch.windows.rows(0)
+            place = self._film_S[batch.windows.scan][:, None] * self.n_trs + trs
+            row = np.searchsorted(places, place).clip(max=n - 1)
+            wanted = exists & (places[row] == place)
+            for part, each in vectors.items():
+                rows = batch.inputs[part][:, self._context_trs :][torch.from_numpy(wanted)]
+                raw[part][torch.from_numpy(row[wanted])] = each.raw(rows).cpu()
+        return raw
+
+    def read(
+        self, vectors: Mapping[str, Vectors], n_units: list[int]
+    ) -> tuple[Tensor, list[Target]]:
+        """Read all training TRs once.
+
+        Parameters
+        ----------
+        vectors : mapping of str to Vectors
+            By part, fitted.
+        n_units : list of int
+            Units of each fit.
+
+        Returns
+        -------
+        films : Tensor
+            (films, TRs, F) vectors at each TR that trains, or lies before one that does, within
+            the context; 0 elsewhere.
+        targets : list of Target
+            Of each group of subjects.
+        """
+        targets = self._targets(n_units)
+        of_fit = {fit: target for target in targets for fit in target.units}
+        films: Tensor | None = None
+        is_known = np.zeros((self.n_films, self.n_trs), bool)
+        for batch in self._training.read(self._training.windows):
+            trs, exists = batch.windows.rows(self._context_trs)
+            film = np.broadcast_to(self._film_S[batch.windows.scan][:, None], trs.shape)
+            new = exists & ~is_known[film, np.where(exists, trs, 0)]
+            if new.any():
+                at = torch.from_numpy(new)
+                made = [each(batch.inputs[part][at]) for part, each in vectors.items()]
+                made_NF = torch.cat(made, dim=1)
+                if films is None:
+                    films = made_NF.new_zeros(self.n_films, self.n_trs, made_NF.shape[1])
+                films[torch.from_numpy(film[new]), torch.from_numpy(trs[new])] = made_NF
+                is_known[film[new], trs[new]] = True
+            bold = batch.bold_BWV.float().cpu()
+            for window, scan in enumerate(batch.windows.scan.tolist()):
+                start, n = batch.windows.start[window], batch.windows.length[window]
+                row = torch.from_numpy(self._row_ST[scan, start : start + n])
+                fit = int(self._fit_S[scan])
+                target = of_fit[fit]
+                target.bold_NV[row, target.units[fit]] = bold[window, :n, : n_units[fit]]
+        assert films is not None
+        return films, targets
+
+    def _targets(self, n_units: list[int]) -> list[Target]:
+        """Return targets without BOLD yet."""
+        groups: dict[bytes, list[int]] = {}
+        for fit, places in self._places.items():
+            groups.setdefault(places.tobytes(), []).append(fit)
+        targets = []
+        for fits in groups.values():
+            edges = np.cumsum([0, *(n_units[fit] for fit in fits)]).tolist()
+            film_N, tr_N = np.divmod(self._places[fits[0]], self.n_trs)
+            units = {fit: slice(edges[i], edges[i + 1]) for i, fit in enumerate(fits)}
+            targets.append(Target(film_N, tr_N, units, torch.zeros(len(tr_N), edges[-1])))
+        return targets

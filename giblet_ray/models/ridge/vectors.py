@@ -1,0 +1,191 @@
+"""How the rows of a part become vectors: raw numbers per TR, then their principal components.
+
+======= =========================================================== ========================
+kind    raw numbers of a TR                                         vector
+======= =========================================================== ========================
+image   mean of each colour; luminance pooled to 9 x 16             colours, 20 components
+codes   how often each code occurs, codebook by codebook            40 components
+mel     mean of each band over the frames                           40 components
+vector  itself                                                      itself, or 40 components
+======= =========================================================== ========================
+
+Means, scales and components are fitted on training TRs alone. A vector's numbers have mean 0 over
+them and a variance of 1 in all, so that no part weighs more for having more numbers.
+
+Shapes: N rows, D raw numbers, F numbers of a vector, K codebooks, T frames, V variance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from giblet_ray.errors import InputError, nearest
+from giblet_ray.features.codes import CODEBOOK_SIZE
+from giblet_ray.models.predictor import Shapes
+from giblet_ray.parts.value import ValueType
+
+_POOLED = (9, 16)
+_COLOURS = 3
+_LUMINANCE = (0.299, 0.587, 0.114)
+"""Of red, green and blue (ITU-R BT.601)."""
+_COMPONENTS = {"image": 20, "codes": 40, "mel": 40, "vector": 40}
+_AS_IT_IS = 256
+"""Numbers of a vector that is taken as it is."""
+_CONSTANT = 1e-6
+"""Standard deviation that is the rounding of a constant, as a part of its size."""
+
+HOW = (
+    "pictures become their mean colour and components of luminance at 9 x 16, codes components of "
+    "their counts, mel components of its mean over frames, vectors themselves or components"
+)
+
+
+class Vectors(nn.Module):
+    """From the rows of one part to vectors: ``(raw - mean_D) @ basis_DF``.
+
+    Parameters
+    ----------
+    encoder : str
+        Kind of encoder that reads the part.
+    value : ValueType
+        What one row holds.
+    components : int or None
+        Principal components (None: see the table).
+    """
+
+    mean_D: Tensor
+    basis_DF: Tensor
+
+    def __init__(self, part: str, encoder: str, value: ValueType, components: int | None) -> None:
+        super().__init__()
+        self.part, self._encoder = part, encoder
+        n_raw = _raw_size(encoder, value)
+        self._as_they_are = _COLOURS if encoder == "image" else 0
+        reduced = n_raw - self._as_they_are
+        if components is None and encoder == "vector" and reduced <= _AS_IT_IS:
+            self._as_they_are, self._components = n_raw, 0
+        else:
+            self._components = min(components or _COMPONENTS[encoder], reduced)
+        if components is not None and components > reduced:
+            raise InputError(
+                f"--model.components {part}={components}: the part has {reduced} numbers per TR; "
+                f"at most {reduced} are accepted ({HOW})"
+            )
+        self.n_features = self._as_they_are + self._components
+        self.register_buffer("mean_D", torch.zeros(n_raw))
+        self.register_buffer("basis_DF", torch.zeros(n_raw, self.n_features))
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Return vectors (..., F) of rows (..., *shape), as a model is given them."""
+        return (self.raw(rows) - self.mean_D) @ self.basis_DF
+
+    def raw(self, rows: Tensor) -> Tensor:
+        """Return raw numbers (..., D) of rows (..., *shape), as a model is given them."""
+        if self._encoder == "image":
+            return _of_pictures(rows.flatten(0, -4)).unflatten(0, rows.shape[:-3])
+        if self._encoder == "codes":
+            return _counts(rows)
+        return rows.mean(-1) if self._encoder == "mel" else rows
+
+    @torch.no_grad()
+    def fit(self, raw_ND: Tensor) -> None:
+        """Find mean, scale and components.
+
+        Parameters
+        ----------
+        raw_ND : Tensor
+            (N, D) raw numbers of training TRs, on any device.
+
+        Raises
+        ------
+        InputError
+            If the part is the same at all of them.
+        """
+        values_ND = raw_ND.double().cpu()
+        mean_D = values_ND.mean(0)
+        std_D = values_ND.std(0, correction=0)
+        std_D[std_D <= _CONSTANT * values_ND.abs().amax(0)] = 0
+        if not std_D.any():
+            raise InputError(
+                f"{self.part}/: is the same at all {len(raw_ND):,} training TRs that were looked "
+                f"at, so that ridge has nothing to predict from: leave it out ({HOW})"
+            )
+        kept = self._as_they_are
+        scored_DF = torch.diag(torch.where(std_D > 0, 1 / std_D, 0))[:kept, :kept]
+        reduced_DF = principal_components((values_ND - mean_D)[:, kept:], self._components)
+        basis_DF = torch.block_diag(scored_DF, reduced_DF)
+        for columns in (slice(kept), slice(kept, None)):  # numbers as they are, and components
+            variance = ((values_ND - mean_D) @ basis_DF[:, columns]).square().mean(0).sum()
+            if variance > 0:
+                basis_DF[:, columns] /= variance.sqrt()
+        n_blocks = int(basis_DF[:, :kept].any()) + int(basis_DF[:, kept:].any())
+        basis_DF /= n_blocks**0.5
+        self.mean_D.copy_(mean_D)
+        self.basis_DF.copy_(basis_DF)
+
+
+def build_vectors(shapes: Shapes, components: Mapping[str, int]) -> nn.ModuleDict:
+    """Return what makes vectors of each part, by part, not fitted yet.
+
+    Raises
+    ------
+    InputError
+        For components of a part that the model does not read, or more than it has numbers.
+    """
+    for part in components:
+        if part not in shapes.parts:
+            raise InputError(
+                f"--model.components {part}: not among the parts that are read"
+                f"{nearest(part, list(shapes.parts))}; {', '.join(shapes.parts)} are accepted"
+            )
+    return nn.ModuleDict(
+        {
+            part: Vectors(part, encoder, shapes.values[part], components.get(part))
+            for part, encoder in shapes.encoders.items()
+        }
+    )
+
+
+def principal_components(centred_ND: Tensor, n: int) -> Tensor:
+    """Return the directions (D, n) in which centred rows vary most, each of length 1.
+
+    What rows do not vary in has no direction: its column is 0. Signs are such that the largest
+    number of each is positive.
+    """
+    n_rows, n_raw = centred_ND.shape
+    if n == 0:
+        return centred_ND.new_zeros(n_raw, 0)
+    by_rows = n_rows <= n_raw
+    gram = centred_ND @ centred_ND.T if by_rows else centred_ND.T @ centred_ND
+    squares, directions = torch.linalg.eigh(gram)
+    squares, directions = squares.flip(0)[:n], directions.flip(1)[:, :n]
+    there = squares > 1e-10 * squares[:1].clamp(min=1e-30)
+    if by_rows:
+        directions = centred_ND.T @ directions / torch.where(there, squares, 1.0).sqrt()
+    largest = directions.gather(0, directions.abs().argmax(0, keepdim=True))
+    directions = directions * largest.sign() * there
+    return nn.functional.pad(directions, (0, n - directions.shape[1]))
+
+
+def _raw_size(encoder: str, value: ValueType) -> int:
+    if encoder == "image":
+        return _COLOURS + _POOLED[0] * _POOLED[1]
+    return value.shape[0] * (CODEBOOK_SIZE if encoder == "codes" else 1)
+
+
+def _of_pictures(rows_NCHW: Tensor) -> Tensor:
+    """Return the mean of each colour, then pooled luminance, (N, 3 + 9 * 16)."""
+    pooled_NCHW = nn.functional.adaptive_avg_pool2d(rows_NCHW, _POOLED)
+    weights_C = rows_NCHW.new_tensor(_LUMINANCE)
+    luminance_NP = torch.einsum("nchw,c->nhw", pooled_NCHW, weights_C).flatten(1)
+    return torch.cat([rows_NCHW.mean((2, 3)), luminance_NP], dim=1)
+
+
+def _counts(rows: Tensor) -> Tensor:
+    """Return how often each code occurs, (..., K * 1024), of codes (..., K, T)."""
+    counts = torch.zeros(*rows.shape[:-1], CODEBOOK_SIZE, device=rows.device)
+    counts.scatter_add_(-1, rows, torch.ones_like(rows, dtype=counts.dtype))
+    return counts.flatten(-2)

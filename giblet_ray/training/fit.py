@@ -1,0 +1,97 @@
+"""The training of a model that is fitted at once: one fit, one evaluation, one checkpoint."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from giblet_ray.checkpoint.files import save_checkpoint
+from giblet_ray.checkpoint.record import Position, RunRecord, check_same_run, read_record
+from giblet_ray.config import TrainJob
+from giblet_ray.dataset.layout import ScanKey
+from giblet_ray.dataset.loader import Loader
+from giblet_ray.dataset.normalise import Normalisation
+from giblet_ray.dataset.order import OrderedWindows
+from giblet_ray.dataset.windows import Windows, equal_length_batches
+from giblet_ray.models.fitted import FittedPredictor, Samples
+from giblet_ray.models.predictor import Shapes
+from giblet_ray.training.memory import MemoryPeak
+from giblet_ray.training.pace import epoch_line
+from giblet_ray.training.step import Ranks, Scores
+
+if TYPE_CHECKING:
+    from giblet_ray.training.loop import Link
+
+
+class _TrainingTrs:
+    """The :class:`giblet_ray.models.fitted.TrainingTrs` of a run."""
+
+    def __init__(
+        self, windows: Windows, normalisation: Normalisation, loader: Loader, scores: Scores, n: int
+    ) -> None:
+        self.scans: Sequence[ScanKey] = normalisation.scans
+        self.windows = windows
+        self._loader, self._scores, self._batch = loader, scores, n
+
+    def read(self, windows: Windows) -> Iterator[Samples]:
+        """See :class:`giblet_ray.models.fitted.TrainingTrs`."""
+        for batch in self._loader.batches(equal_length_batches(windows, self._batch)):
+            inputs, _, bold_BWV = self._scores.read(batch, slice(None))
+            yield Samples(batch.windows, inputs, batch.exists, bold_BWV)
+
+
+def fit_at_once(
+    model: FittedPredictor,
+    job: TrainJob,
+    run: RunRecord,
+    windows: OrderedWindows,
+    loader: Loader,
+    normalisation: Normalisation,
+    space: Mapping[str, bytes],
+    link: Link,
+) -> None:
+    """Fit a model, score it, and keep it: a run of one epoch.
+
+    Parameters
+    ----------
+    model : FittedPredictor
+        On its device.
+    job, run, windows, loader, normalisation, space, link
+        As :func:`giblet_ray.training.loop.train` takes them; the only rank's.
+
+    Raises
+    ------
+    InputError
+        If it cannot be fitted, or the checkpoint that is there is of another run.
+    """
+    with link.resume() as folder:
+        if folder is not None:
+            check_same_run(read_record(folder), run)
+            return  # it was kept, and whoever kept it died before it could say so
+    started, batch_size = time.perf_counter(), job.train.batch_size
+    memory = MemoryPeak(link.device)
+    ranks = Ranks(model, 1, link.device, frozen_batch_norm=True)
+    scores = Scores(normalisation, Shapes.of_record(run.dataset), job, link.device)
+    model.fit(_TrainingTrs(windows.train, normalisation, loader, scores, batch_size), link.show)
+    seconds = time.perf_counter() - started
+    _, on_training = scores.evaluate(ranks, loader, windows.train, rank=0)
+    voxels, on_validation = scores.evaluate(ranks, loader, windows.val, rank=0)
+    metrics = {
+        "train/loss": on_training["val/loss"],
+        "train/mse": on_training["val/mse"],
+        **on_validation,
+        "train/rows_per_second": windows.train.n_trs / seconds,
+        "train/data_wait_share": min(1.0, loader.seconds_waited / seconds),
+        "train/seconds": seconds,
+        **memory.bytes(),
+    }
+    position = Position(epoch=1, step=1, history=[{"epoch": 1, **metrics}])
+    link.log(metrics, 1)
+    link.show(epoch_line(position, job.train, "0 s left"))
+    with tempfile.TemporaryDirectory() as name:
+        state = (model, None, None, position, normalisation)
+        save_checkpoint(Path(name), *state, space, run, voxels, link.unsent())
+        link.report({"epoch": 1, **metrics}, Path(name), position.name)
