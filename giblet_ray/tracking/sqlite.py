@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import uuid
 from contextlib import closing, suppress
+from functools import cache
 from pathlib import Path
 
 from giblet_ray.errors import InputError
@@ -89,6 +90,7 @@ def make_store(file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_name(f"{file.name}.{uuid.uuid4().hex[:8]}.part")
     try:
+        part.write_bytes(_tables())
         made = SqlAlchemyStore(f"{_SQLITE}{part}", (file.parent / "mlartifacts").as_uri())
         made.engine.dispose()
         # Another job's store may have come first: a link, unlike a renamed file, replaces none.
@@ -96,3 +98,18 @@ def make_store(file: Path) -> None:
             file.hardlink_to(part)
     finally:
         part.unlink(missing_ok=True)
+
+
+@cache
+def _tables() -> bytes:
+    """Return a database with MLflow's tables, and nothing in them, as the bytes of its file.
+
+    It is made in memory: MLflow's many migrations would wait for a disk one by one.
+    """
+    from mlflow.store.db.utils import _initialize_tables
+    from sqlalchemy import create_engine
+    from sqlalchemy.pool import StaticPool
+
+    with closing(sqlite3.connect(":memory:")) as memory:
+        _initialize_tables(create_engine("sqlite://", creator=lambda: memory, poolclass=StaticPool))
+        return memory.serialize()
