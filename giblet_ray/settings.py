@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from functools import reduce
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
@@ -81,6 +82,25 @@ def marked_settings(model: type[BaseModel], mark: Mark, prefix: str = "") -> set
         else:
             found |= marked_settings(group, mark, f"{prefix}{name}.")
     return found
+
+
+def words_of(settings: BaseModel, *names: str) -> list[str]:
+    """Return the words of a command line that give some settings, but for those at their default.
+
+    Parameters
+    ----------
+    settings : BaseModel
+        A job's.
+    *names : str
+        Dotted names, such as storage.path.
+    """
+    words = []
+    fields = dict(setting_fields(settings))
+    for name in names:
+        value = reduce(getattr, name.split("."), settings)
+        if value != fields[name].default:
+            words += [f"--{name}", str(value)]
+    return words
 
 
 def update_settings(settings: dict[str, Any], stronger: Mapping[str, Any]) -> None:

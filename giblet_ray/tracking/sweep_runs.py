@@ -46,6 +46,8 @@ class SweepRuns:
         Folder of the sweep, which tells it from others of its name: its runs are continued.
     show : callable
         Is given each line that the user should see.
+    again : str
+        What logs later what the store did not take, as the user is told.
 
     Raises
     ------
@@ -54,10 +56,16 @@ class SweepRuns:
     """
 
     def __init__(
-        self, uri: str, experiment: str, name: str, storage: Storage, show: Callable[[str], None]
+        self,
+        uri: str,
+        experiment: str,
+        name: str,
+        storage: Storage,
+        show: Callable[[str], None],
+        again: str,
     ) -> None:
         self.parent = MlflowRun(uri, experiment, name, storage.location, {KIND_TAG: "sweep"})
-        self._name, self._storage, self._show = name, storage, show
+        self._storage, self._show, self._again = storage, show, again
         self._log = _SweepLog(self.parent, name, storage.location, show)
         for entries in read_unsent(storage, "").values():
             self._log.restore(entries)
@@ -198,8 +206,7 @@ class SweepRuns:
         steps[f"status {status}"] = lambda: self.parent.close(status)
         left = max(0.0, deadline - time.monotonic())
         where = self._storage.location
-        again = f"--sweep.resume {self._name}"
-        missed = take_steps(steps, self.parent.uri, left, where, again, self._show)
+        missed = take_steps(steps, self.parent.uri, left, where, self._again, self._show)
         keep_unsent(self._storage, "", unsent if curves in missed else [])
 
     def _tell(self, entry: Point) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shlex
 from typing import Any
 
 from giblet_ray.checkpoint.record import Units
@@ -11,7 +12,7 @@ from giblet_ray.config import TuneJob
 from giblet_ray.dataset.storage import Storage, absolute
 from giblet_ray.dataset.view import DataView
 from giblet_ray.errors import InputError
-from giblet_ray.settings import Mark, flat_settings, marked_settings, update_settings
+from giblet_ray.settings import Mark, flat_settings, marked_settings, update_settings, words_of
 from giblet_ray.training.identity import chosen_units, saved_config
 from giblet_ray.tuning.journal import Journal, TrialRecord
 
@@ -47,13 +48,18 @@ def open_sweep(job: TuneJob) -> tuple[TuneJob, Journal]:
     return resumed, journal
 
 
+def resuming(job: TuneJob) -> str:
+    """Return what goes on with a sweep, for the user to copy: its name, and where it is kept."""
+    return shlex.join(["--sweep.resume", job.name, *words_of(job, "storage.path")])
+
+
 def earlier_trials(job: TuneJob, journal: Journal, data: DataView) -> list[TrialRecord]:
     """Return the trials of the sweep that is resumed; refuse a wrong name, data or units."""
     if job.sweep.resume is None:
         if journal.exists():
             raise InputError(
                 f"--name {job.name}: {sweep_folder(job)} is a sweep already; continue it with "
-                f"--sweep.resume {job.name}, or give another --name"
+                f"{resuming(job)}, or give another --name"
             )
         if latest_record(Storage.at(job.storage.path), job.name) is not None:
             raise InputError(f"--name {job.name}: is a run already; give another --name")

@@ -27,7 +27,7 @@ from giblet_ray.training.trainer import choose_gpu
 from giblet_ray.tuning.director import SweepDirector
 from giblet_ray.tuning.journal import Journal, TrialRecord
 from giblet_ray.tuning.plan import fitting_trials, trial_resources
-from giblet_ray.tuning.resume import earlier_trials, sweep_config, sweep_folder
+from giblet_ray.tuning.resume import earlier_trials, resuming, sweep_config, sweep_folder
 from giblet_ray.tuning.search import Search
 from giblet_ray.tuning.space import Space, with_settings
 from giblet_ray.tuning.sweep import Check, Swept
@@ -116,11 +116,13 @@ def run_sweep(
 @contextmanager
 def _recorded(job: TuneJob, storage: Storage, show: Callable[[str], None]) -> Iterator[SweepRuns]:
     """Open the sweep's MLflow runs, and end them with what became of the block."""
-    runs = SweepRuns(job.tracking.uri, job.tracking.experiment, job.name, storage, show)
+    again = resuming(job)
+    where = (job.tracking.uri, job.tracking.experiment, job.name, storage)
+    runs = SweepRuns(*where, show, again)
 
     def end(status: str) -> None:
         if status == "KILLED":
-            show(f"stopping: python jobs/tune.py --sweep.resume {job.name} goes on")
+            show(f"stopping: python jobs/tune.py {again} goes on")
         runs.close(status, job.tracking.patience_seconds)
 
     with ending(end):

@@ -127,7 +127,7 @@ def _make_store(
         ids[name] = run.id
     assert log.close(60) == []
 
-    sweep = SweepRuns(uri, EXPERIMENT, "night", Storage.at(str(folder / "runs/night")), print)
+    sweep = SweepRuns(uri, EXPERIMENT, "night", Storage.at(str(folder / "runs/night")), print, "")
     ids["night"] = sweep.parent.id
     for number in range(2):
         trial = f"{number:04d}"

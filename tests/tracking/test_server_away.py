@@ -265,7 +265,8 @@ def test_a_sweep_is_told_of_whole_though_server_and_driver_were_gone(
     def points(*steps: int) -> list[tuple[int, dict[str, float]]]:
         return [(step, {"step/loss": float(step)}) for step in steps]
 
-    runs = SweepRuns(server.uri, "sweeps", "night", storage, lines.append)
+    sweep = (server.uri, "sweeps", "night", storage, lines.append, "--sweep.resume night")
+    runs = SweepRuns(*sweep)
     runs.describe(*described, "space: {}")
     runs.begin(0, "0000", *described)
     runs.log("0000", points(1, 2))
@@ -278,7 +279,7 @@ def test_a_sweep_is_told_of_whole_though_server_and_driver_were_gone(
     runs._log.close(0)  # killed: nothing is told any more
     server.start()
 
-    again = SweepRuns(server.uri, "sweeps", "night", storage, lines.append)
+    again = SweepRuns(*sweep)
     assert again.parent.id == runs.parent.id
     again.begin(1, "0001", *described)
     again.log("0001", points(1, 2))
@@ -292,7 +293,7 @@ def test_a_sweep_is_told_of_whole_though_server_and_driver_were_gone(
     assert read_unsent(storage, "")
     server.start()
 
-    last = SweepRuns(server.uri, "sweeps", "night", storage, lines.append)
+    last = SweepRuns(*sweep)
     last.crown("0000", {"val/pearson_mean": 0.5}, lambda child: child.text("drawn", "figure.txt"))
     last.close("FINISHED", 60)
     assert read_unsent(storage, "") == {}
