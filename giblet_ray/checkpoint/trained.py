@@ -13,6 +13,7 @@ from torch import Tensor
 from giblet_ray.checkpoint.files import NORMALISATION, load_valid_voxels, load_weights
 from giblet_ray.checkpoint.record import Record
 from giblet_ray.checkpoint.store import find_checkpoint
+from giblet_ray.checkpoint.unfilled import unfilled
 from giblet_ray.dataset.reader import Dataset
 from giblet_ray.errors import InputError
 from giblet_ray.kinds import read_settings
@@ -138,7 +139,7 @@ class Encoder:
         """
         settings = read_settings(ModelSettings, record.config["model"], packages, _KIND)
         shapes = Shapes.of_record(record.dataset)
-        with torch.device("meta"):  # no memory, and no random numbers, for what is replaced below
+        with unfilled():
             model = build_predictor(settings, shapes, packages)
         model.load_state_dict(weights, assign=True)
         return cls(model.to(device).eval(), record, valid_V, packages)

@@ -7,17 +7,16 @@ is measured: the training's own step runs on tensors that have shapes and no mem
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
-from torch.overrides import TorchFunctionMode
 
+from giblet_ray.checkpoint.unfilled import unfilled
 from giblet_ray.config import TrainJob
 from giblet_ray.dataset.layout import ScanKey
 from giblet_ray.dataset.loader import Batch
@@ -177,15 +176,5 @@ def _kept(model: nn.Module) -> Iterator[dict[int, int]]:
 
 def _shapes_of_model(job: TrainJob, shapes: Shapes) -> Predictor:
     """Make a run's model of shapes alone, without memory."""
-    with _SHAPES, _Undrawn():
+    with unfilled():
         return build_predictor(job.model, shapes, job.packages)
-
-
-class _Undrawn(TorchFunctionMode):
-    """Makes embeddings without drawing their weights: PyTorch would load its compiler for it."""
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        return kwargs["tensor"] if func is nn.init.normal_ else func(*args, **kwargs)

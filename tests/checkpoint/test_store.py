@@ -6,7 +6,10 @@ import io
 import json
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -225,3 +228,17 @@ def test_a_sweep_s_folder_is_no_run(finished: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"sweep: no checkpoint; a folder with record.json, or a"):
         find_checkpoint(str(tmp_path / "sweep"))
     assert latest_record(Storage.at(str(tmp_path)), "sweep") is None
+
+
+def test_loading_a_model_does_not_load_the_compiler(run: Path) -> None:
+    """Which would take seconds of every prediction's start, and of every training's end."""
+    script = """
+        import sys
+        from giblet_ray.checkpoint.trained import Encoder
+        encoder = Encoder.load(sys.argv[1])
+        print(sum(parameter.numel() for parameter in encoder.model.parameters()) > 0)
+        print("torch._dynamo" in sys.modules, "sympy" in sys.modules)
+        """
+    command = [sys.executable, "-c", textwrap.dedent(script), str(run)]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert said.split() == ["True", "False", "False"]
