@@ -37,9 +37,15 @@ class Outbox(ABC):
         self._changed = threading.Condition()
         self._closing = False
         self._given_up = threading.Event()
+        self._ready = threading.Event()
         self._caught_up: int | None = None
         self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
         self._thread.start()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether MLflow, which takes seconds to import, is there to be told."""
+        return self._ready.is_set()
 
     def pending(self) -> list[Point]:
         """Return what the store has not confirmed, in order; JSON."""
@@ -82,6 +88,7 @@ class Outbox(ABC):
         # MLflow is imported by this thread, before there is anything to tell.
         from giblet_ray.tracking.server import brief, refuses
 
+        self._ready.set()
         while not self._given_up.is_set() and (entries := self._next()):
             together = self._together(entries)
             try:

@@ -11,7 +11,7 @@ from giblet_ray.tracking.sqlite import absolute_uri, make_store, store_file
 
 
 def connect_beside_store(uri: str) -> None:
-    """Connect to Ray; import MLflow and make the tracking store while Ray's processes start.
+    """Connect to Ray; make the tracking store, and import MLflow and torch, while Ray starts.
 
     Raises
     ------
@@ -20,6 +20,7 @@ def connect_beside_store(uri: str) -> None:
     """
     with ThreadPoolExecutor(1) as meanwhile:
         store = meanwhile.submit(_ready_store, uri)
+        meanwhile.submit(importlib.import_module, "torch")
         connect()
     store.result()
 

@@ -42,7 +42,7 @@ class SystemMetrics:
     ) -> None:
         self._log, self._run, self._every_seconds = log, run, every_seconds
         self._prefix = "system/" if node is None else f"system/{node}/"
-        self._stopped = threading.Event()
+        self._stopped, self._watching = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._work, name="system metrics", daemon=True)
 
     def start(self) -> None:
@@ -53,11 +53,12 @@ class SystemMetrics:
     def stop(self) -> None:
         """Log no more points."""
         self._stopped.set()
-        if self._thread.is_alive():
+        if self._watching.is_set():  # else it imports MLflow still, and will log nothing
             self._thread.join()
 
     def _work(self) -> None:
         monitors = _monitors()
+        self._watching.set()
         while True:
             for _ in range(_SAMPLES):
                 if self._stopped.wait(self._every_seconds / _SAMPLES):

@@ -171,5 +171,6 @@ class TrainLink:
         if self._metrics is None or self._system is None:
             return
         self._system.stop()
-        unsent = self._metrics.close(_FLUSH_SECONDS)
+        # After a short training MLflow is not imported yet here, and long since by the driver.
+        unsent = self._metrics.close(_FLUSH_SECONDS if self._metrics.is_ready else 0)
         keep_unsent(self._storage, self._job.name, unsent, None if self.rank == 0 else self._node)
