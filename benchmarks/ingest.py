@@ -179,6 +179,7 @@ class Bench:
             self.plan.kinds,
             self.plan.scans,
             1,
+            0,
             torch.device("cpu"),
         )
         tensors = {name: torch.from_numpy(values) for name, values in self._arrays.items()}

@@ -148,7 +148,7 @@ def measure(folder: Path, n_rows: int, options: argparse.Namespace) -> Measured:
         {
             "dataset": str(folder / "data"),
             "name": "streamed",
-            "data": {"modalities": ["audio", "text"], "residence": "stream", "lag_trs": 0},
+            "data": {"modalities": ["audio", "text"], "residence": "stream", "lag_seconds": 0},
             "model": {
                 "audio_codebooks": 8,
                 "embed_dim": 4,

@@ -93,7 +93,7 @@ def measure(case: Case, folder: Path) -> list[str]:
     job = TrainJob(
         dataset=str(folder / "data"),
         name="run",
-        data={"split": {"val_blocks": 1}, **case.data},
+        data=case.data,
         model=case.model,
         train={"epochs": 1, "batch_size": case.batch_size},
         scaling={"num_workers": case.workers, "cpus_per_worker": 0.5},

@@ -135,11 +135,11 @@ def run(
     epochs: int,
 ) -> tuple[Swept, float]:
     """Run a sweep over small audio encoders; return it and its seconds."""
-    split = {"val_fraction": 0.25, "val_blocks": 2, "gap_seconds": 20}
+    split = {"val_fraction": 0.25, "test_fraction": 0.1, "blocks": 2}
     job = TuneJob(
         dataset=str(folder / "dataset"),
         name=name,
-        data={"modalities": ["audio"], "lag_trs": 5, "split": split},
+        data={"modalities": ["audio"], "lag_seconds": 5 * TR_SECONDS, "split": split},
         model={
             "audio_features": 16,
             "trunk_dims": (32, 32),

@@ -61,7 +61,7 @@ def _training(data: Path, folder: Path) -> float:
     words: list[str | Path] = ["jobs/train.py", "--config", ROOT / "jobs/demo.yaml"]
     words += ["--dataset", data]
     words += ["--name", "short", "--train.epochs", "2", "--scaling.num_workers", "1"]
-    seconds = _seconds([*words, "--data.split.val_blocks", "1"], folder)
+    seconds = _seconds(words, folder)
     records = [
         json.loads(path.read_text()) for path in (folder / "runs" / "short").rglob("record.json")
     ]

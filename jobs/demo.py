@@ -4,7 +4,7 @@
 
 Takes nothing. Makes a film with subtitles and two subjects' scans whose noise ceiling is known,
 precomputes the data set, trains on it with two workers, and gives the same things as jobs/train.py,
-with the held-out Pearson r beside the ceiling. Started again, it goes on with what is there.
+with its Pearson r beside the ceiling. Started again, it goes on with what is there.
 """
 
 from __future__ import annotations

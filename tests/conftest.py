@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import os
 from collections.abc import Callable, Iterator
@@ -105,7 +106,6 @@ def write_dataset(
     """
     random = np.random.default_rng(seed)
     storage = Storage.at(str(folder))
-    source = Source(name="made", sha256="0" * 64)
     arrays: dict[str, np.ndarray] = {}
     stimuli, scans = [], []
     mixing = random.normal(size=(4, n_voxels))
@@ -127,6 +127,7 @@ def write_dataset(
             arrays[path] = values
             labels = stimulus_labels(part, stimulus)
             shards[part] = write_shard(storage, path, values, ROW_GROUP_TRS, labels)
+        source = Source(name="made", sha256=hashlib.sha256(stimulus.encode()).hexdigest())
         sources = {"film": source, "text": source}
         phase = Phase(n_trs=n, shards=shards)
         stimuli.append(Stimulus(name=stimulus, sources=sources, phases=(phase,)))
@@ -264,7 +265,7 @@ def local_training(
 
     def make(**groups: Any) -> LocalTraining:
         settings = {
-            "data": {"split": {"val_blocks": 1}, **groups.pop("data", {})},
+            "data": {**groups.pop("data", {})},
             "model": {**tiny_model, **groups.pop("model", {})},
             "train": {"epochs": 4, "batch_size": 16},
             **groups,

@@ -65,7 +65,7 @@ def test_switches_can_be_turned_off(given: list[str], value: bool) -> None:
         (["--model.kernel_sizes", "3,4"], r"kernel_sizes is 3,4; odd positive widths"),
         (["--data.modalities", "text,text"], r"names one twice"),
         (["--data.split.gap_seconds", "3"], r"gap_seconds is '3': should be greater than or equal"),
-        (["--data.split.kind", "stimuli"], r"val_stimuli must name stimuli"),
+        (["--data.split.kind", "stimuli"], r"val_stimuli and test_stimuli must both"),
         (["--config", "absent.yaml"], r"--config: no such file: absent.yaml"),
         (["stray"], r"^'stray' follows no setting's name"),
     ],
@@ -96,7 +96,7 @@ def run_job(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_help_shows_every_setting_with_its_default() -> None:
     result = run_job("--help")
     assert result.returncode == 0
-    for setting in ("--dataset", "--data.lag_trs", "--model.kernel_sizes", "--tracking.uri"):
+    for setting in ("--dataset", "--data.lag_seconds", "--model.kernel_sizes", "--tracking.uri"):
         assert setting in result.stdout
     assert result.stdout.count("(default") > 40
     assert result.stderr == ""

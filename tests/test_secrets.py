@@ -161,7 +161,6 @@ def test_trainings_leave_no_secret_anywhere(
     """One that succeeds and one that diverges, with Ray's logs, and a command that is refused."""
     settings = {
         "dataset": arrays_and_dataset[1].storage.location,
-        "data": {"split": {"val_blocks": 1}},
         "model": tiny_model,
         "train": {"epochs": 1, "batch_size": 16},
         "scaling": {"num_workers": 1},

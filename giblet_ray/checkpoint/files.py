@@ -4,7 +4,7 @@ model.safetensors           weights and BatchNorm statistics; the record says wh
                             lies, which may be in several files, by ranges of units
 normalisation.safetensors   how BOLD was z-scored: mean_SV, std_SV, valid_V
 space-NAME                  what the space of its units is made of, such as a mask
-voxels.safetensors          held-out scores per voxel: pearson_V, r2_V  (after an epoch)
+voxels.safetensors          validation scores per unit: pearson_V, r2_V  (after an epoch)
 state.pt                    optimizer and schedule, to train on (loaded with weights_only); of a
                             model that is fitted at once, none
 record.json                 what was trained on what, where in the training it was saved, and the
@@ -213,7 +213,7 @@ def load_space(folder: Path, record: SpaceRecord, where: str) -> Space:
 
 
 def load_voxel_pearson(folder: Path) -> np.ndarray:
-    """Return held-out Pearson r per voxel, shape (voxels,), NaN where not scored."""
+    """Return validation Pearson r per unit, shape (units,), NaN where not scored."""
     return load_file(folder / VOXELS)["pearson_V"].numpy()
 
 

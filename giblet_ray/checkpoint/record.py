@@ -24,6 +24,7 @@ from pydantic import (
 )
 
 from giblet_ray.config import TrainJob
+from giblet_ray.dataset.config import DataConfig
 from giblet_ray.dataset.layout import ScanKey
 from giblet_ray.dataset.order import DataOrder
 from giblet_ray.dataset.storage import Storage
@@ -188,6 +189,11 @@ class RunRecord(Group):
     def indices_by_subject(self) -> dict[str, np.ndarray]:
         """Index of each predicted unit among the data set's, by subject; empty if all are."""
         return {subject: units.indices for units in self.units for subject in units.subjects}
+
+    @property
+    def lag_trs(self) -> int:
+        """TRs by which BOLD follows its stimulus."""
+        return DataConfig.model_validate(self.config["data"]).lag_trs(self.dataset.tr_seconds)
 
     @property
     def chosen_by(self) -> Score:

@@ -14,7 +14,8 @@ from giblet_ray.checkpoint.files import NORMALISATION, load_valid_voxels, load_w
 from giblet_ray.checkpoint.record import Record
 from giblet_ray.checkpoint.store import find_checkpoint
 from giblet_ray.checkpoint.unfilled import unfilled
-from giblet_ray.dataset.reader import Dataset
+from giblet_ray.dataset.binary import as_arrays
+from giblet_ray.dataset.reader import Dataset, Selection, Span
 from giblet_ray.errors import InputError
 from giblet_ray.kinds import read_settings
 from giblet_ray.models.config import ModelSettings
@@ -217,6 +218,40 @@ class Encoder:
             bold = self.model(self.shapes.inputs(on_device), exists, of)[subject]
             predicted.append(bold[0].float().cpu().numpy())
         bold_NV = np.concatenate(predicted)
+        bold_NV[:, ~self.valid_V] = np.nan
+        return bold_NV
+
+    def predict_bold(self, dataset: Dataset, span: Span, subject: int = 0) -> np.ndarray:
+        """Predict the BOLD of some TRs of a data set.
+
+        Parameters
+        ----------
+        dataset : Dataset
+            What the stimulus is read from.
+        span : Span
+            BOLD TRs of a stimulus, counted from its onset.
+        subject : int
+            Index of the subject.
+
+        Returns
+        -------
+        ndarray
+            (TRs, units) float32, z-scored; NaN where a unit was masked in training, 0 (the mean)
+            at TRs before the lag has passed, which answer to nothing that the model could see.
+        """
+        lag = self.record.lag_trs
+        first, stop = max(0, span.start - lag), span.stop - lag
+        before = min(len(span), max(0, lag - span.start))
+        bold_NV = np.zeros((len(span), len(self.valid_V)), np.float32)
+        if stop > first:
+            lead = min(self.model.context_trs, first)
+            selection = Selection(self.shapes.parts, leading=self.leading)
+            table = dataset.read(Span(span.stimulus, first - lead, stop), selection)
+            values = {
+                name: as_arrays(table[name].combine_chunks(), kind)
+                for name, kind in selection.value_types(dataset).items()
+            }
+            bold_NV[before:] = self.predict_trs(values, subject)[lead:]
         bold_NV[:, ~self.valid_V] = np.nan
         return bold_NV
 

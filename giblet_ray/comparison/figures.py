@@ -220,7 +220,7 @@ def voxel_histograms(scores: Sequence[tuple[str, NDArray[np.float64]]], n_runs: 
     shown = f"{len(finite)} best of {n_runs} runs" if n_runs > len(finite) else f"{n_runs} runs"
     axes.set(
         title=f"Held-out correlation of each voxel, {shown}",
-        xlabel="Pearson r over held-out TRs",
+        xlabel="Pearson r over validation TRs",
         ylabel="voxels",
     )
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))

@@ -18,15 +18,12 @@ from giblet_ray.comparison.runs import (
     group_runs,
     run_labels,
     settings_that_differ,
-    show_setting,
 )
 from giblet_ray.comparison.scores import interval_of, is_over_voxels, read_voxel_scores
 from giblet_ray.config import CompareJob
 from giblet_ray.dataset.reader import Dataset
 from giblet_ray.errors import InputError
 from giblet_ray.evaluation.bootstrap import Interval
-
-_LAG = "data.lag_trs"
 
 
 def compare_runs(
@@ -99,7 +96,7 @@ def _compare_group(
     report: Report,
 ) -> tuple[ComparedGroup, list[str]]:
     """Find everything about one group; return notes besides."""
-    notes = _notes_on_lag(group)
+    notes: list[str] = []
     pearson: dict[str, NDArray[np.float64]] = {}
     intervals: dict[str, Interval] = {}
     unread: list[str] = []
@@ -154,10 +151,8 @@ def _best_pair(
     group: RunGroup, compared: ComparedGroup, settings: PairSettings, report: Report
 ) -> tuple[Pair | None, list[str]]:
     """Pair the best run with the second best, unless that has been done."""
-    lags = {run.settings.get(_LAG) for run in group.ranked[:MAX_RUNS]}
     for pair in compared.pairs:
-        # With one lag, what all of the best few hold out is what these two hold out.
-        if len(lags) == 1 and (pair.a, pair.b) == group.ranked[:2]:
+        if (pair.a, pair.b) == group.ranked[:2]:
             return pair, []
     opened, reasons = open_best(group.ranked[:2], settings)
     if len(opened) < 2:
@@ -181,15 +176,4 @@ def _notes_on_groups(groups: Sequence[RunGroup]) -> list[str]:
     return [
         f"ranked in {len(groups)} groups, since scores on different data, TRs or voxels cannot be "
         f"ranked together: they differ in {differ}"
-    ]
-
-
-def _notes_on_lag(group: RunGroup) -> list[str]:
-    lags = {run.settings.get(_LAG) for run in group.ranked}
-    if len(lags) < 2:
-        return []
-    shown = ", ".join(sorted(map(show_setting, lags)))
-    return [
-        f"runs differ in {_LAG} ({shown}): held-out TRs move with the lag, so that scores are over "
-        "TRs that are not quite the same; paired differences are over those that all hold out"
     ]

@@ -1,11 +1,10 @@
-"""Held-out predictions of several runs, made again on the TRs that all of them hold out.
+"""Predictions of several runs, made again on the validation TRs that all of them have.
 
-Runs may differ in lag, so that "held out" is a matter of BOLD TRs: run a's split says which
-stimulus TRs it holds out, and the BOLD that answers to them lies lag TRs later::
+::
 
     BOLD TR          ...  40 41 42 43 44 45 46 47 48 49 50 51 ...
-    a, lag 3              |#####################|                  stimulus TRs 37 to 44
-    b, lag 5                    |#####################|            stimulus TRs 37 to 44
+    a                     |#####################|
+    b                           |#####################|
     common                      |###############|                  where the two are compared
     blocks                      |-------|-------|                  20 s each, or more
 
@@ -54,7 +53,7 @@ class TrainedRun:
     checkpoint : Checkpoint
         The best one.
     data : DataView
-        What it was trained on; its split says what was held out.
+        What it was trained on; its split says which TRs chose its epoch.
     scans : tuple of ScanKey
         Rows of the normalisation.
     mean_SV, std_SV, valid_V : ndarray
@@ -134,13 +133,13 @@ class TrainedRun:
         )
 
     @cached_property
-    def held_out(self) -> dict[str, NDArray[np.bool_]]:
-        """Whether each BOLD TR of a stimulus was held out, by stimulus."""
+    def validation(self) -> dict[str, NDArray[np.bool_]]:
+        """Whether each BOLD TR of a stimulus chose the run's epoch, by stimulus."""
         masks: dict[str, NDArray[np.bool_]] = {}
         for span in self.data.split.val:
             n_trs = self.data.dataset.stimuli[span.stimulus].n_trs
             mask = masks.setdefault(span.stimulus, np.zeros(n_trs, bool))
-            mask[span.start + self.data.lag_trs : span.stop + self.data.lag_trs] = True
+            mask[span.start : span.stop] = True
         return masks
 
 
@@ -175,7 +174,7 @@ class CommonTrs:
     valid_V : ndarray
         Voxels that are valid in each.
     block_seconds : float
-        Least length of a block, unless a stretch of held-out TRs is shorter.
+        Least length of a block, unless a stretch of validation TRs is shorter.
     """
 
     blocks: tuple[Span, ...]
@@ -211,7 +210,7 @@ def common_trs(trained: Sequence[TrainedRun], block_seconds: float) -> CommonTrs
     block_trs = math.ceil(block_seconds / first.data.dataset.manifest.tr_seconds - 1e-9)
     blocks: list[Span] = []
     for stimulus in dict.fromkeys(scan.stimulus for scan in scans):
-        masks = [each.held_out[stimulus] for each in trained if stimulus in each.held_out]
+        masks = [each.validation[stimulus] for each in trained if stimulus in each.validation]
         if len(masks) < len(trained):
             continue
         for start, stop in _stretches(np.logical_and.reduce(masks)):
@@ -219,7 +218,7 @@ def common_trs(trained: Sequence[TrainedRun], block_seconds: float) -> CommonTrs
     scans = tuple(scan for scan in scans if any(scan.stimulus == span.stimulus for span in blocks))
     if not blocks or not scans:
         names = ", ".join(each.run.name for each in trained)
-        raise InputError(f"runs {names}: no BOLD TR is held out by all of them")
+        raise InputError(f"runs {names}: no validation TR is common to all of them")
     rows = [[each.scans.index(scan) for scan in scans] for each in trained]
     return CommonTrs(
         tuple(blocks),
@@ -246,25 +245,16 @@ def block_sums(
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     encoder = Encoder.load(trained.checkpoint.location, device=device, packages=trained.packages)
-    dataset, lag = trained.data.dataset, trained.data.lag_trs
-    selection = replace(trained.data.selection, subjects=())
+    dataset = trained.data.dataset
     sums = BlockSums(len(common.blocks), len(common.valid_V))
     chunks = _chunks(common.blocks, dataset.manifest.row_group_trs)
     for index, (bold_span, block_N) in enumerate(chunks):
-        first = bold_span.start - lag
-        lead = min(encoder.model.context_trs, first)
-        shifted = Span(bold_span.stimulus, first - lead, bold_span.stop - lag)
-        table = dataset.read(shifted, selection)
-        kinds = selection.value_types(dataset)
-        values = {
-            name: as_arrays(table[name].combine_chunks(), kind) for name, kind in kinds.items()
-        }
         predicted: dict[int, NDArray[np.float32]] = {}
         for row, scan in enumerate(common.scans):
             if scan.stimulus == bold_span.stimulus:
                 subject = encoder.subject_index(scan.subject)
                 if subject not in predicted:
-                    predicted[subject] = encoder.predict_trs(values, subject)[lead:]
+                    predicted[subject] = encoder.predict_bold(dataset, bold_span, subject)
                 target_NV = _z_scored(dataset, bold_span, scan, row, common, trained)
                 usable_N = dataset.usable_trs(scan)[bold_span.start : bold_span.stop]
                 sums.add(block_N[usable_N], predicted[subject][usable_N], target_NV[usable_N])

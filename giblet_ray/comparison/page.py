@@ -175,7 +175,7 @@ def _reading(comparison: Comparison) -> str:
 train.score, whose checkpoint is kept. Time is from start to end of the run; rows/s
 is the median over epochs.</p>
 <p>Brackets behind the metric are 95&nbsp;% bootstrap intervals over voxels: they tell how much the
-choice of voxels matters. Voxels resemble their neighbours, and all of them share the held-out TRs:
+choice of voxels matters. Voxels resemble their neighbours, and all share the validation TRs:
 whether two intervals overlap says little about which run is better. The paired test says more: it
 swaps the two runs' predictions in blocks of TRs as long as the haemodynamic response, and asks how
 often the mean difference becomes as large as the one observed.</p>

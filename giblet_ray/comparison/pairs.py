@@ -82,7 +82,7 @@ def pair_all(
     """
     common = common_trs(trained, settings.block_seconds)
     sums = [
-        block_sums(each, common, _stage(report, "predicting held-out TRs", index, len(trained)))
+        block_sums(each, common, _stage(report, "predicting validation TRs", index, len(trained)))
         for index, each in enumerate(trained)
     ]
     pairs = []
@@ -111,17 +111,17 @@ def _stage(report: Report, name: str, index: int, n: int) -> Callable[[float], N
 def _disagreements(
     scored: Sequence[tuple[TrainedRun, np.ndarray]], common: CommonTrs
 ) -> dict[str, str]:
-    """Say where all of a run's held-out TRs give another score than its training recorded."""
+    """Say where all of a run's validation TRs give another score than its training recorded."""
     notes = {}
     for trained, pearson_V in scored:
-        n_trs = sum(int(mask.sum()) for mask in trained.held_out.values())
+        n_trs = sum(int(mask.sum()) for mask in trained.validation.values())
         recorded = trained.run.value(VAL_PEARSON)
         if n_trs != common.n_trs or len(common.scans) != len(trained.scans) or recorded is None:
             continue
         again = float(np.nanmean(pearson_V))
         if abs(again - recorded) > _AGREES:
             notes[trained.run.id] = (
-                f"run {trained.run.name}: its best checkpoint scores {again:.4f} on its held-out "
+                f"run {trained.run.name}: its best checkpoint scores {again:.4f} on its validation "
                 f"TRs, its training recorded {recorded:.4f}: weights or data have changed since"
             )
     return notes

@@ -44,7 +44,7 @@ class Pair:
         if self.test.smallest_p < SIGNIFICANT:
             return ""
         return (
-            f"only {self.test.n_blocks} blocks of held-out TRs: p cannot fall below "
+            f"only {self.test.n_blocks} blocks of validation TRs: p cannot fall below "
             f"{self.test.smallest_p:.3g}, whatever the difference; hold out more or longer "
             "stretches (data.split), or scan longer"
         )

@@ -60,7 +60,7 @@ def pair_line(pair: Pair, label_a: str, label_b: str) -> str:
     how = f"all {count}" if test.exact else count
     return (
         f"{label_a} - {label_b}: difference in mean r {test.difference:+.4f}, p = {show_p(test)} "
-        f"(two-sided, {how} of {test.n_blocks} blocks over {pair.n_trs:,} held-out TRs, "
+        f"(two-sided, {how} of {test.n_blocks} blocks over {pair.n_trs:,} validation TRs, "
         f"{test.n_voxels:,} voxels)"
     )
 

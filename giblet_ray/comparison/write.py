@@ -115,7 +115,7 @@ def _group_pictures(comparison: Comparison, compared: ComparedGroup, prefix: str
     add(
         "learning_curves",
         curves_over_epochs(ranked, labels, metric),
-        "Learning curves over one another, held-out on the left, training on the right.",
+        "Learning curves over one another, validation on the left, training on the right.",
     )
     if compared.pearson:
         scores = [(labels[id], r_V) for id, r_V in compared.pearson.items()][: len(PALETTE)]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, PositiveInt, model_validator
 
 from giblet_ray.settings import Group, Mark, Name, Names, tuple_of_one
 
 Modalities = Annotated[tuple[Name, ...], BeforeValidator(tuple_of_one), Field(min_length=1)]
+
+Repeats = Annotated[tuple[PositiveInt, ...], BeforeValidator(tuple_of_one)]
 
 HRF_SECONDS = 20.0
 """Time in which the response to a brief stimulus, undershoot included, is nearly over
@@ -16,23 +18,72 @@ HRF_SECONDS = 20.0
 
 
 class SplitConfig(Group):
-    """Which TRs are held out for validation: whole blocks or whole stimuli, never random TRs."""
+    """Which TRs fit, which choose (validation) and which judge (test): whole blocks, stimuli or
+    repeats, never random TRs; the same for every model and lag."""
 
-    kind: Literal["blocks", "stimuli"] = "blocks"
-    """blocks: contiguous blocks of every stimulus; stimuli: the ones named in val_stimuli."""
-    val_fraction: float = Field(0.2, gt=0, lt=1)
-    """Share of every stimulus's TRs that is held out (blocks)."""
-    val_blocks: int = Field(4, ge=1)
-    """Number of held-out blocks per stimulus (blocks)."""
+    kind: Literal["blocks", "stimuli", "repeats"] = "blocks"
+    """blocks: contiguous blocks of every stimulus; stimuli: the ones named in val_stimuli and
+    test_stimuli; repeats: the scans of the repeats in val_repeats and test_repeats."""
+    val_fraction: float = Field(0.12, gt=0, lt=1)
+    """Share of a stimulus's TRs, gaps aside, that choose (blocks)."""
+    test_fraction: float = Field(0.3, gt=0, lt=1)
+    """Share of a stimulus's TRs, gaps aside, that judge, in whole haemodynamic responses
+    (blocks)."""
+    blocks: int | None = Field(None, ge=1)
+    """Blocks of validation and of test TRs in each stimulus (default: few and long ones, as many as
+    keep the gaps within a tenth of it)."""
     gap_seconds: float = Field(HRF_SECONDS, ge=HRF_SECONDS)
-    """Seconds left out between training and held-out TRs; at least the haemodynamic response."""
+    """Seconds left out between the sets; at least the haemodynamic response."""
     val_stimuli: Names = ()
-    """Stimuli that are held out whole (stimuli)."""
+    """Stimuli that choose (stimuli)."""
+    test_stimuli: Names = ()
+    """Stimuli that judge (stimuli)."""
+    val_repeats: Repeats = ()
+    """Repeats whose scans choose (repeats)."""
+    test_repeats: Repeats = ()
+    """Repeats whose scans judge (repeats): their films have trained."""
+    folds: int = Field(1, ge=1)
+    """Folds: every TR is test in one of so many runs, and validation lies inside the rest."""
+    fold: int | Literal["all"] = 1
+    """Which of them; all: one run after another, each by its own name."""
+    same: str | None = None
+    """.tsv of intervals of films that show the same, which are kept in one set: columns group,
+    stimulus, start_seconds, stop_seconds."""
+
+    @property
+    def fold_index(self) -> int:
+        """Which fold, from 0."""
+        return 0 if self.fold == "all" else self.fold - 1
 
     @model_validator(mode="after")
-    def _stimuli_are_named(self) -> Self:
-        if (self.kind == "stimuli") != bool(self.val_stimuli):
-            raise ValueError("val_stimuli must name stimuli when, and only when, kind is 'stimuli'")
+    def _kind_has_what_it_needs(self) -> Self:
+        for kind in ("stimuli", "repeats"):
+            val, test = (getattr(self, f"{name}_{kind}") for name in ("val", "test"))
+            needed = self.kind == kind and self.folds == 1
+            if needed != bool(val) or needed != bool(test):
+                raise ValueError(
+                    f"val_{kind} and test_{kind} must both be given when, and only when, kind is "
+                    f"{kind!r} and there is one fold"
+                )
+            if both := set(val) & set(test):
+                raise ValueError(f"val_{kind} and test_{kind} share {', '.join(map(str, both))}")
+        return self
+
+    @model_validator(mode="after")
+    def _fractions_leave_training(self) -> Self:
+        if self.val_fraction + self.test_fraction >= 1:
+            raise ValueError(
+                f"val_fraction {self.val_fraction:g} and test_fraction {self.test_fraction:g} "
+                "leave no TR to train; their sum must be below 1"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _fold_is_one(self) -> Self:
+        if self.fold != "all" and not 1 <= self.fold <= self.folds:
+            raise ValueError(f"fold {self.fold}: 1 to {self.folds} (folds), or all, is accepted")
+        if self.folds > 1 and self.kind == "repeats":
+            raise ValueError("folds are of kind 'blocks' or 'stimuli', not 'repeats'")
         return self
 
 
@@ -49,14 +100,19 @@ class DataConfig(Group):
     voxels: Annotated[str | None, Mark.JUDGED, Mark.FREE] = None
     """.npy file of the voxels to predict: a boolean mask (voxels,) or indices (default: all). A run
     keeps the indices: the file may be moved, and is needed no more to predict."""
-    lag_trs: int = Field(3, ge=0)
-    """Haemodynamic lag: stimulus at TR t is paired with BOLD at TR t + lag."""
+    lag_seconds: float = Field(4.5, ge=0)
+    """Haemodynamic lag: BOLD at time t is paired with the stimulus at t - lag, to the nearest
+    TR."""
     window: int = Field(1, ge=1)
     """Length of a sample: consecutive TRs."""
     residence: Annotated[Literal["auto", "device", "memory", "stream"], Mark.FREE] = "auto"
     """Where the data stays while training: on each GPU, in the node's object store, or on disk. A
     run that begins by streaming draws another order, and keeps it."""
     split: Annotated[SplitConfig, Mark.JUDGED] = SplitConfig()
+
+    def lag_trs(self, tr_seconds: float) -> int:
+        """Return the lag in TRs."""
+        return round(self.lag_seconds / tr_seconds)
 
     @model_validator(mode="after")
     def _modalities_are_distinct(self) -> Self:

@@ -44,8 +44,8 @@ class Batch:
         Parts of the stimulus, (windows, C + W, *shape), and ``bold``, (windows, W, units), in the
         dtype on disk. Valid until the next batch but one is asked for: its memory is used again.
     exists : Tensor
-        (windows, C + W) bool: rows that a window has; the others, before its film or after its own
-        last TR, are 0.
+        (windows, C + W) bool: rows of the stimulus that a window has; the others, before its film
+        or after its own last TR, are 0.
     windows : Windows
         What the rows are.
     """
@@ -67,19 +67,20 @@ class Loader(Protocol):
 class _Exists:
     """Says which rows of a batch exist; that all do, once for all batches of a shape."""
 
-    def __init__(self, context_trs: int, device: torch.device) -> None:
-        self._context_trs, self._device = context_trs, device
+    def __init__(self, lag_trs: int, context_trs: int, device: torch.device) -> None:
+        self._lag_trs, self._context_trs, self._device = lag_trs, context_trs, device
         self._all: dict[tuple[int, int], Tensor] = {}
 
     def __call__(self, windows: Windows) -> Tensor:
         """Return (windows, C + W) bool, on the device."""
         n, longest = windows.shape
         shape = (n, self._context_trs + longest)
-        if (windows.start >= self._context_trs).all() and (windows.length == longest).all():
+        past = self._lag_trs + self._context_trs
+        if (windows.start >= past).all() and (windows.length == longest).all():
             if shape not in self._all:
                 self._all[shape] = torch.ones(shape, dtype=torch.bool, device=self._device)
             return self._all[shape]
-        return torch.from_numpy(windows.rows(self._context_trs)[1]).to(self._device)
+        return torch.from_numpy(windows.rows(self._lag_trs, self._context_trs)[1]).to(self._device)
 
 
 @dataclass
@@ -97,10 +98,10 @@ class _Buffers:
     """A ring of batch buffers: page-locked where a GPU copies from them."""
 
     def __init__(
-        self, kinds: Mapping[str, ValueType], context_trs: int, device: torch.device
+        self, kinds: Mapping[str, ValueType], lag_trs: int, context_trs: int, device: torch.device
     ) -> None:
         self._kinds, self._context_trs, self._device = kinds, context_trs, device
-        self._exists = _Exists(context_trs, device)
+        self._exists = _Exists(lag_trs, context_trs, device)
         # One is filled, some wait in the queue, and the user holds the last two.
         self._ring = [_Slot() for _ in range(_PREFETCH + 3)]
         self._turn = 0
@@ -146,11 +147,11 @@ class Prefetching:
     """Gathers the next batches in a thread while the present one is computed on."""
 
     def __init__(
-        self, kinds: Mapping[str, ValueType], context_trs: int, device: torch.device
+        self, kinds: Mapping[str, ValueType], lag_trs: int, context_trs: int, device: torch.device
     ) -> None:
         self.seconds_waited = 0.0
         self._device = device
-        self._buffers = _Buffers(kinds, context_trs, device)
+        self._buffers = _Buffers(kinds, lag_trs, context_trs, device)
 
     def _prefetch(self, make: Generator[Gathered]) -> Iterator[Batch]:
         ready: queue.Queue = queue.Queue(maxsize=_PREFETCH)
@@ -222,7 +223,7 @@ class MemoryLoader(Prefetching):
         device: torch.device,
         context_trs: int = 0,
     ) -> None:
-        super().__init__(kinds, context_trs, device)
+        super().__init__(kinds, lag_trs, context_trs, device)
         self._rows, self._lag_trs, self._context_trs = rows, lag_trs, context_trs
 
     def batches(self, order: Sequence[Windows]) -> Iterator[Batch]:
@@ -271,7 +272,7 @@ class DeviceLoader:
     ) -> None:
         self.seconds_waited = 0.0
         self._device, self._lag_trs, self._context_trs = device, lag_trs, context_trs
-        self._exists = _Exists(context_trs, device)
+        self._exists = _Exists(lag_trs, context_trs, device)
         stimuli = list(dict.fromkeys(scan.stimulus for scan in scans))
         first_row = _starts({name: n_trs[name] for name in stimuli})
         scan_first_row = _starts({scan: n_trs[scan.stimulus] for scan in scans})
@@ -309,14 +310,19 @@ class DeviceLoader:
             scan = torch.from_numpy(windows.scan).to(self._device)
             offsets = torch.arange(-self._context_trs, windows.shape[1], device=self._device)
             trs = torch.from_numpy(windows.start).to(self._device)[:, None] + offsets
-            stimulus_rows = self._stimulus_row[scan][:, None] + trs
-            bold_rows = self._bold_row[scan][:, None] + trs + self._lag_trs
+            stimulus_rows = self._stimulus_row[scan][:, None] + trs - self._lag_trs
+            bold_rows = (self._bold_row[scan][:, None] + trs)[:, self._context_trs :]
+            has_bold = exists[:, self._context_trs :]
+            if not bool((windows.start >= self._lag_trs).all()):
+                has_bold = torch.from_numpy(windows.bold_rows()[1]).to(self._device)
             values = {}
             for name, value in self._values.items():
                 is_bold = name == "bold"
-                first = self._context_trs if is_bold else 0
-                rows = (bold_rows if is_bold else stimulus_rows)[:, first:]
-                rows = torch.where(exists[:, first:], rows, len(value) - 1)
+                rows = torch.where(
+                    has_bold if is_bold else exists,
+                    bold_rows if is_bold else stimulus_rows,
+                    len(value) - 1,
+                )
                 # On a CPU five times as fast as value[rows].
                 taken = value.index_select(0, rows.reshape(-1))
                 values[name] = taken.view(*rows.shape, *value.shape[1:])

@@ -1,13 +1,14 @@
 """Z-scoring of BOLD, from training TRs alone.
 
-Per unit, subject and scan, from that scan's own training TRs; a scan that is wholly held out takes
-its subject's training scans together. Of the held-out TRs nothing enters but whether they are
-finite: a unit with a number that is not, in any TR that trains or judges, takes no part.
+Per unit, subject and scan, from that scan's own training TRs; a scan that is wholly held out is
+z-scored by itself, so that an offset or gain of its own moves no score. Of held-out TRs nothing
+else enters but whether they are finite: a unit with a number that is not, in any TR that trains or
+judges, takes no part.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +17,7 @@ import pyarrow as pa
 from giblet_ray.dataset.binary import as_arrays
 from giblet_ray.dataset.layout import ScanKey, bold_column
 from giblet_ray.dataset.reader import Dataset, Selection
-from giblet_ray.dataset.windows import Windows
+from giblet_ray.dataset.splits import Use
 from giblet_ray.errors import InputError
 
 
@@ -67,10 +68,11 @@ class Normalisation:
     scans : tuple of ScanKey
         The scans, in the order of the rows below.
     mean_SV, std_SV : ndarray of float32, shape (scans, voxels)
-        Of each scan's training TRs (population standard deviation); 0 and 1 where not valid.
+        Of each scan's training TRs, or of all that judge where none trains (population standard
+        deviation); 0 and 1 where not valid.
     valid_V : ndarray of bool, shape (voxels,)
-        Voxels that are finite in the TRs that train or judge, and vary in those that train, in
-        every scan. The others take no part in loss or metrics.
+        Voxels that are finite in the TRs that train or judge, and vary in every scan's training
+        TRs. The others take no part in loss or metrics.
     n_not_finite : int
         Of those others, how many are not finite somewhere.
     """
@@ -90,6 +92,7 @@ class Normalisation:
 def normalisation_from_moments(
     scans: Sequence[ScanKey],
     moments: Mapping[ScanKey, Moments],
+    trained: Set[ScanKey],
     finite_V: np.ndarray,
     where: str,
 ) -> Normalisation:
@@ -100,7 +103,9 @@ def normalisation_from_moments(
     scans : sequence of ScanKey
         All scans, held-out ones included.
     moments : mapping of ScanKey to Moments
-        Of the scans that have training TRs.
+        Of the TRs that each is z-scored by.
+    trained : set of ScanKey
+        Scans that have training TRs.
     finite_V : ndarray of bool, shape (voxels,)
         Voxels that are finite in all TRs that train or judge.
     where : str
@@ -111,26 +116,21 @@ def normalisation_from_moments(
     InputError
         If a subject has no training TRs, or no voxel is left.
     """
-    means, squares, counts = [], [], []
-    for scan in scans:
-        chosen = moments.get(scan)
-        if chosen is None:
-            for other in scans:
-                if other.subject == scan.subject and other in moments:
-                    chosen = chosen.merge(moments[other]) if chosen else moments[other]
-        if chosen is None:
+    for subject in dict.fromkeys(scan.subject for scan in scans):
+        if not any(scan.subject == subject for scan in trained):
             raise InputError(
-                f"{where}: subject {scan.subject} has no training TRs to z-score scan "
-                f"{scan.stimulus} with; train on another stimulus of this subject, or leave it out"
+                f"{where}: subject {subject} has no training TRs; train on another stimulus of "
+                "this subject, or leave it out"
             )
-        means.append(chosen.mean_V)
-        squares.append(chosen.squares_V)
-        counts.append(chosen.n)
-    mean_SV = np.stack(means)
-    std_SV = np.sqrt(np.stack(squares) / np.array(counts)[:, None])
+    # Of a scan without a TR that is used, nothing is z-scored.
+    nothing = Moments(1, *np.zeros((2, len(finite_V))))
+    found = [moments.get(scan, nothing) for scan in scans]
+    mean_SV = np.stack([each.mean_V for each in found])
+    std_SV = np.stack([np.sqrt(each.squares_V / each.n) for each in found])
     # A voxel counts as constant when it varies by less than float32 resolves about its mean.
-    varies = std_SV > np.abs(mean_SV) * np.finfo(np.float32).eps
-    valid_V = finite_V & (varies & (std_SV > 0)).all(axis=0)
+    varies_SV = (std_SV > np.abs(mean_SV) * np.finfo(np.float32).eps) & (std_SV > 0)
+    trains_S = np.array([scan in trained for scan in scans])
+    valid_V = finite_V & varies_SV[trains_S].all(axis=0)
     if not valid_V.any():
         raise InputError(
             f"{where}: every voxel is constant in the training TRs of some scan, or not finite in "
@@ -139,7 +139,7 @@ def normalisation_from_moments(
     return Normalisation(
         tuple(scans),
         np.where(valid_V, mean_SV, 0).astype(np.float32),
-        np.where(valid_V, std_SV, 1).astype(np.float32),
+        np.where(valid_V & varies_SV, std_SV, 1).astype(np.float32),
         valid_V,
         int((~finite_V).sum()),
     )
@@ -156,7 +156,8 @@ class PartialMoments:
     first : int
         First of its TRs that are used.
     moments : Moments
-        Of the BOLD of training TRs, of which there may be none.
+        Of the BOLD of training TRs, of which there may be none; where none of the whole scan
+        trains, of those that judge.
     finite_V : ndarray of bool, shape (voxels,)
         Voxels that are finite in all TRs that train or judge.
     """
@@ -175,11 +176,9 @@ class UsedRows:
     dataset, selection : Dataset, Selection
         What the rows are read from, and how.
     scans : sequence of ScanKey
-        What a window's scan index means.
-    train, held_out : Windows
-        Stimulus TRs that train the model, and that judge it.
-    lag_trs : int
-        Their BOLD lies this many TRs later.
+        Whose BOLD is z-scored.
+    uses : sequence of ndarray
+        What each scan's TRs are for; see :attr:`giblet_ray.dataset.view.DataView.uses`.
     """
 
     def __init__(
@@ -187,19 +186,12 @@ class UsedRows:
         dataset: Dataset,
         selection: Selection,
         scans: Sequence[ScanKey],
-        train: Windows,
-        held_out: Windows,
-        lag_trs: int,
+        uses: Sequence[np.ndarray],
     ) -> None:
         self._where = dataset.storage.location
-        self._scans = tuple(scans)
-        # 2 where a TR trains, 1 where it judges, else 0.
-        self._use = [np.zeros(dataset.stimuli[scan.stimulus].n_trs, np.int8) for scan in scans]
-        for use, windows in ((1, held_out), (2, train)):
-            starts = (windows.start + lag_trs).tolist()
-            lengths = windows.length.tolist()
-            for scan, start, n in zip(windows.scan.tolist(), starts, lengths, strict=True):
-                self._use[scan][start : start + n] = use
+        self._scans, self._uses = tuple(scans), uses
+        # What z-scores a scan: its training TRs, or all that it has if none trains.
+        self._by = [use.max(initial=Use.NONE) for use in uses]
         self._kinds = {
             subject: selection.value_type(dataset, bold_column(subject))
             for subject in selection.subjects
@@ -213,18 +205,18 @@ class UsedRows:
             trs = batch.column("tr").to_numpy()
             for index, scan in enumerate(self._scans):
                 rows = np.flatnonzero(names == scan.stimulus)
-                use = self._use[index][trs[rows]]
-                rows, use = rows[use > 0], use[use > 0]
+                use = self._uses[index][trs[rows]]
+                rows, use = rows[use > Use.NONE], use[use > Use.NONE]
                 if len(rows):
                     column = batch.column(bold_column(scan.subject, scan.repeat))
                     bold_TV = as_arrays(column, self._kinds[scan.subject])[rows]
                     finite_V = np.isfinite(bold_TV).all(axis=0)
-                    moments = Moments.of(bold_TV[use == 2])
+                    moments = Moments.of(bold_TV[use == self._by[index]])
                     found.append(PartialMoments(index, int(trs[rows[0]]), moments, finite_V))
         return found
 
     def fit(self, blocks: Iterable[pa.Table]) -> Normalisation:
-        """Compute the z-scoring of all scans from blocks with BOLD as stored, without lag.
+        """Compute the z-scoring of all scans from blocks with BOLD as stored.
 
         Raises
         ------
@@ -244,4 +236,6 @@ class UsedRows:
                 before = merged.get(scan)
                 merged[scan] = before.merge(found.moments) if before else found.moments
             finite_V = finite_V & found.finite_V
-        return normalisation_from_moments(self._scans, merged, np.asarray(finite_V), self._where)
+        trained = {s for s, by in zip(self._scans, self._by, strict=True) if by == Use.TRAINS}
+        of_all = (merged, trained, np.asarray(finite_V))
+        return normalisation_from_moments(self._scans, *of_all, self._where)

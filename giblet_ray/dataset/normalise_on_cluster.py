@@ -28,7 +28,7 @@ def fit_on_cluster(rows: ray.data.Dataset, used: UsedRows) -> Normalisation:
     Parameters
     ----------
     rows : ray.data.Dataset
-        Rows with BOLD as stored, without lag.
+        Rows with BOLD as stored.
     used : UsedRows
         Which of them train or judge.
 

@@ -55,8 +55,6 @@ class Selection:
         Of parts whose first entries are read alone: how many (codebooks of codes).
     units : mapping of str to ndarray of int
         Of subjects of whom some units are read: their indices.
-    lag_trs : int
-        BOLD in the row of stimulus TR t is that of TR t + lag_trs.
     """
 
     parts: tuple[str, ...] = ()
@@ -64,7 +62,6 @@ class Selection:
     repeats: Mapping[str, int] = field(default_factory=dict)
     leading: Mapping[str, int] = field(default_factory=dict)
     units: Mapping[str, np.ndarray] = field(default_factory=dict)
-    lag_trs: int = 0
 
     def row_bytes(self, dataset: Dataset) -> int:
         """Return the bytes of one row, its identity aside."""
@@ -263,7 +260,7 @@ class Dataset:
         Table
             Columns stimulus (string), tr (int32: the stimulus's TR), and one binary column for
             each of ``selection.columns``. BOLD is null where a subject has no scan of the
-            stimulus, or none of TR t + lag.
+            stimulus, or none of its TR.
 
         Raises
         ------
@@ -344,7 +341,7 @@ class Dataset:
                 f"{self.storage.location}: {scan.key} sees its film at phase {scan.phase}; rows of "
                 "the first are read"
             )
-        first = span.start + selection.lag_trs - self.first_tr(scan)
+        first = span.start - self.first_tr(scan)
         start, stop = (min(max(row, 0), scan.n_trs) for row in (first, first + len(span)))
         if start == stop:
             return None

@@ -70,16 +70,16 @@ def open_loader(data: DataView, device: torch.device, order: DataOrder) -> Loade
         If the data were asked to lie on a GPU that has no room for them.
     """
     if data.residence == "stream":
-        shifted = replace(data.selection, lag_trs=data.lag_trs)
         # Of an order that was drawn for memory every batch visits all row groups: to hold them
         # until they are needed again would be to hold the data set.
         horizon = HORIZON_BATCHES if order.streamed else 0
         return StreamLoader(
             data.dataset,
-            shifted,
+            data.selection,
             data.values,
             data.scans,
             data.window,
+            data.lag_trs,
             device,
             data.context_trs,
             horizon,
@@ -114,7 +114,7 @@ def normalise_here(data: DataView) -> Normalisation:
 
 
 def _used_rows(data: DataView) -> UsedRows:
-    return UsedRows(data.dataset, data.selection, data.scans, data.train, data.val, data.lag_trs)
+    return UsedRows(data.dataset, data.selection, data.scans, data.uses)
 
 
 def _choose_residence(asked: str, use_gpu: bool, nbytes: int) -> tuple[Residence, str]:

@@ -101,10 +101,8 @@ class HeldRows:
         ----------
         windows : Windows
             n windows, of at most W TRs.
-        lag_trs : int
-            Their BOLD lies this many TRs after the stimulus.
-        context_trs : int
-            C, TRs of the stimulus before a window that are copied too.
+        lag_trs, context_trs : int
+            The lag, and C; see :meth:`Windows.rows`.
         out : mapping of str to ndarray
             For each part of the stimulus a buffer (n, C + W, *shape), and for ``bold`` one of
             (n, W, units). Where a buffer has fewer entries than the rows, their first are copied.
@@ -114,15 +112,14 @@ class HeldRows:
         Raises
         ------
         IndexError
-            If a window reaches past the last TR of its stimulus, or its BOLD past the scan's.
+            If a window reaches past the last TR of its stimulus.
         """
         if len(windows) == 0:
             return
-        if (windows.start < 0).any() or (
-            windows.start + lag_trs + windows.length > self._n_trs[windows.scan]
-        ).any():
-            raise IndexError(f"a window with a lag of {lag_trs} TRs ends past its scan")
-        trs, exists = windows.rows(context_trs)
+        stops = windows.start + windows.length
+        if (windows.start < 0).any() or (stops > self._n_trs[windows.scan]).any():
+            raise IndexError(f"a window ends at TR {stops.max()}, past its scan")
+        trs, exists = windows.rows(lag_trs, context_trs)
         rows = self._places(windows, trs, exists)
         for part, views in self._parts.items():
             n = out[part].shape[2]
@@ -132,7 +129,7 @@ class HeldRows:
                 chosen = [views[block][row] for block, row in rows]
             _stack(chosen, exists, out[part])
         if lag_trs or context_trs:
-            trs, exists = trs[:, context_trs:] + lag_trs, exists[:, context_trs:]
+            trs, exists = windows.bold_rows()
             rows = self._places(windows, trs, exists)
         of_scan = np.repeat(windows.scan, exists.shape[1]).tolist()
         bold = self._bold
@@ -154,14 +151,16 @@ class HeldRows:
 
 
 class StreamedRows:
-    """The rows of a few spans at a time, BOLD shifted by the lag when read.
+    """The rows of a few spans at a time.
 
     A window belongs to the span of the row group that it begins in; that span reaches far enough
-    around its row group for the windows that begin there, and their context.
+    around its row group for the windows that begin there, their lag and their context.
     """
 
-    def __init__(self, parts: Sequence[str], scans: Sequence[ScanKey], context_trs: int) -> None:
-        self._parts, self._context_trs = parts, context_trs
+    def __init__(
+        self, parts: Sequence[str], scans: Sequence[ScanKey], lag_trs: int, context_trs: int
+    ) -> None:
+        self._parts, self._lag_trs, self._context_trs = parts, lag_trs, context_trs
         self._columns = [bold_column(scan.subject, scan.repeat) for scan in scans]
         self._held: dict[Span, Views] = {}
 
@@ -189,7 +188,7 @@ class StreamedRows:
         """
         if len(windows) == 0:
             return
-        trs, exists = windows.rows(self._context_trs)
+        trs, exists = windows.rows(self._lag_trs, self._context_trs)
         held = [self._held[span] for span in spans]
         starts = [span.start for span in spans]
         taken = _stretches(trs, exists, starts)
@@ -197,8 +196,8 @@ class StreamedRows:
             n = out[part].shape[2]
             chosen = [views[part][rows, :n] for views, rows in zip(held, taken, strict=True)]
             _join(chosen, exists, out[part])
-        trs, exists = trs[:, self._context_trs :], exists[:, self._context_trs :]
-        taken = _stretches(trs, exists, starts) if self._context_trs else taken
+        trs, exists = windows.bold_rows()
+        taken = _stretches(trs, exists, starts)
         columns = [self._columns[scan] for scan in windows.scan.tolist()]
         chosen = [v[column][rows] for v, column, rows in zip(held, columns, taken, strict=True)]
         _join(chosen, exists, out["bold"])
@@ -206,7 +205,7 @@ class StreamedRows:
 
 def _stretches(trs: np.ndarray, exists: np.ndarray, starts: Sequence[int]) -> list[slice]:
     """Return the rows of spans, which begin at `starts`, that hold the TRs of each window."""
-    first = trs[np.arange(len(trs)), exists.argmax(axis=1)] - starts
+    first = np.maximum(0, trs[np.arange(len(trs)), exists.argmax(axis=1)] - starts)
     lengths = exists.sum(axis=1).tolist()
     return [slice(row, row + n) for row, n in zip(first.tolist(), lengths, strict=True)]
 

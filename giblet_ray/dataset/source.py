@@ -43,7 +43,7 @@ class ShardSource(Datasource):
     dataset : Dataset
         An open data set.
     selection : Selection
-        Parts, subjects, codebooks, voxels and lag to read.
+        Parts, subjects, codebooks and units to read.
     spans : sequence of Span
         What to read, usually whole row groups.
     read_bytes : int
@@ -136,7 +136,7 @@ def read_shards(
     Examples
     --------
     >>> dataset = Dataset.open("s3://lab/sherlock")
-    >>> rows = read_shards(dataset, Selection(parts=("clip",), subjects=("01",), lag_trs=3))
+    >>> rows = read_shards(dataset, Selection(parts=("clip",), subjects=("01",)))
     """
     read_bytes = min(READ_BYTES, smallest_object_store() // STORE_PART)
     spans = dataset.row_groups() if spans is None else spans

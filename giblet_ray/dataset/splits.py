@@ -1,97 +1,151 @@
-"""Which TRs train the model and which judge it.
+"""Which TRs fit a model, which choose it, and which judge it.
 
-Neighbouring TRs resemble one another, and BOLD at one TR answers to the 20 s of film before it.
-Held-out TRs are therefore whole blocks or whole stimuli, with a gap on either side that neither
-trains nor judges. All subjects share one split: what is held out for one has been seen by none.
+Training TRs fit; validation TRs choose (epoch, trial, champion); test TRs judge what was chosen,
+once. Neighbouring TRs resemble one another, and BOLD at one TR answers to the 20 s of film before
+it: held-out TRs are therefore whole blocks, whole stimuli or whole repeats, with a gap between the
+sets that belongs to none::
 
-::
+    BOLD TR      0 ------------------------------------------------------------------- n
+    training     |==================|
+    validation                      |......|######|......|                               two gaps
+    test                                                 |##############################|
 
-    stimulus   0 ------------------------------------------------------------- n - lag
-    training   |=============|                        |===========|
-    gap                      |......|          |......|           |......
-    held out                        |##########|                         |####
+All spans are of BOLD TRs, counted from the onset of the film, and are drawn from the films, the TR
+and ``data.split`` alone: no lag, context or model moves them. All subjects share one split, so that
+what is held out for one has been seen by none.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import IntEnum
+from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
+from giblet_ray.dataset.config import HRF_SECONDS, SplitConfig
 from giblet_ray.dataset.reader import Span
 from giblet_ray.errors import InputError, nearest
+
+SetName = Literal["train", "val", "test"]
+SETS: tuple[SetName, ...] = ("train", "val", "test")
+IN_WORDS: Mapping[SetName, str] = {"train": "training", "val": "validation", "test": "test"}
+
+_GAP, _TRAIN, _VAL, _TEST = range(4)
+_GAPS_SHARE = 0.1
+"""Blocks are added while their gaps take no more than this part of a stimulus."""
+_MOST_BLOCKS = 4
+"""Of each set in one stimulus: few and long, since a block's edges cost a gap each."""
+
+
+class Use(IntEnum):
+    """What a scan's BOLD TR is for."""
+
+    NONE = 0
+    JUDGES = 1
+    """Validation or test."""
+    TRAINS = 2
 
 
 @dataclass(frozen=True)
 class Split:
-    """Spans of stimulus TRs; their BOLD lies lag TRs later."""
+    """Spans of BOLD TRs, counted from the onset of each film.
+
+    Attributes
+    ----------
+    train, val, test : tuple of Span
+        The TRs of each set.
+    repeats : mapping of str to frozenset of int, or None
+        By set, the repeats of a stimulus whose scans are in it; None: all, in every set.
+    n_lost : int
+        TRs that gaps take from the stimuli.
+    """
 
     train: tuple[Span, ...]
     val: tuple[Span, ...]
+    test: tuple[Span, ...]
+    repeats: Mapping[SetName, frozenset[int]] | None = None
+    n_lost: int = 0
+
+    def spans(self, name: SetName) -> tuple[Span, ...]:
+        """Return the TRs of a set."""
+        return {"train": self.train, "val": self.val, "test": self.test}[name]
+
+    def has(self, name: SetName, repeat: int) -> bool:
+        """Whether scans of a repeat are in a set."""
+        return self.repeats is None or repeat in self.repeats[name]
+
+    @property
+    def test_film_is_seen(self) -> bool:
+        """Whether the test films trained, by another repeat of their scans."""
+        return self.repeats is not None
+
+    def n_blocks(self, block_trs: int) -> int:
+        """Return how many test blocks of at least so many TRs there are; see `test_blocks`."""
+        return sum(max(1, len(span) // block_trs) for span in self.test)
 
 
-def split_blocks(
-    usable_trs: Mapping[str, int], val_fraction: float, val_blocks: int, gap_trs: int
+@dataclass(frozen=True)
+class SameFilm:
+    """Equal intervals of films: all of one `group` show the same.
+
+    Attributes
+    ----------
+    group : str
+        What they show.
+    spans : tuple of Span
+        Where, in TRs.
+    """
+
+    group: str
+    spans: tuple[Span, ...]
+
+
+def draw_split(
+    settings: SplitConfig,
+    n_trs: Mapping[str, int],
+    tr_seconds: float,
+    repeats: Iterable[int] = (1,),
+    same: Sequence[SameFilm] = (),
 ) -> Split:
-    """Hold out contiguous blocks of every stimulus.
-
-    Each stimulus is cut into `val_blocks` equal parts; the middle of each part is held out.
+    """Draw the three sets.
 
     Parameters
     ----------
-    usable_trs : mapping of str to int
-        For each stimulus, the TRs that have BOLD `lag` TRs later.
-    val_fraction : float
-        Share of the TRs that is held out.
-    val_blocks : int
-        Held-out blocks per stimulus.
-    gap_trs : int
-        TRs on either side of a held-out block that are used for nothing.
+    settings : SplitConfig
+        ``data.split``.
+    n_trs : mapping of str to int
+        TRs of each stimulus.
+    tr_seconds : float
+        TR, in seconds.
+    repeats : iterable of int
+        Repeats that scans have.
+    same : sequence of SameFilm
+        Intervals that are kept in one set.
 
     Raises
     ------
     InputError
-        If a stimulus is too short for its blocks to hold a TR, or nothing is left for training.
+        If a stimulus or repeat is not there, or a set would be empty.
     """
-    train: list[Span] = []
-    val: list[Span] = []
-    for stimulus, n_trs in usable_trs.items():
-        length = round(n_trs * val_fraction / val_blocks)
-        if length < 1:
-            raise InputError(
-                f"--data.split: {val_blocks} held-out blocks of {val_fraction:g} of {stimulus} "
-                f"({n_trs} TRs) are empty; use fewer val_blocks or a larger val_fraction"
-            )
-        edge = 0
-        for block in range(val_blocks):
-            middle = (2 * block + 1) * n_trs / (2 * val_blocks)
-            start = round(middle - length / 2)
-            _append(train, stimulus, edge, start - gap_trs)
-            val.append(Span(stimulus, start, start + length))
-            edge = start + length + gap_trs
-        _append(train, stimulus, edge, n_trs)
-    cause = f"gaps of {gap_trs} TRs around {val_blocks} held-out blocks; use fewer val_blocks"
-    return _checked(train, val, cause)
-
-
-def split_stimuli(usable_trs: Mapping[str, int], val_stimuli: Sequence[str]) -> Split:
-    """Hold out whole stimuli.
-
-    Raises
-    ------
-    InputError
-        If a stimulus is not in the data set, or none is left for training.
-    """
-    for name in val_stimuli:
-        if name not in usable_trs:
-            raise InputError(
-                f"--data.split.val_stimuli: {name!r} is not in the data set"
-                f"{nearest(name, list(usable_trs))}; it has {', '.join(usable_trs)}"
-            )
-    spans = [Span(name, 0, n_trs) for name, n_trs in usable_trs.items() if n_trs > 0]
-    train = [span for span in spans if span.stimulus not in val_stimuli]
-    val = [span for span in spans if span.stimulus in val_stimuli]
-    return _checked(train, val, f"held-out stimuli {', '.join(val_stimuli)}")
+    gap = gap_trs(settings.gap_seconds, tr_seconds)
+    if settings.kind == "repeats":
+        return _split_repeats(settings, n_trs, sorted(set(repeats)))
+    if settings.kind == "stimuli":
+        labels = _label_stimuli(settings, n_trs)
+    else:
+        response = gap_trs(HRF_SECONDS, tr_seconds)
+        labels = {
+            name: _label_blocks(settings, name, n, gap, response) for name, n in n_trs.items()
+        }
+    for each in same:
+        _keep_together(labels, each)
+    for of_film in labels.values():
+        _widen_gaps(of_film, gap)
+    return _checked(labels, settings)
 
 
 def gap_trs(gap_seconds: float, tr_seconds: float) -> int:
@@ -99,13 +153,159 @@ def gap_trs(gap_seconds: float, tr_seconds: float) -> int:
     return math.ceil(gap_seconds / tr_seconds - 1e-9)
 
 
-def _append(spans: list[Span], stimulus: str, start: int, stop: int) -> None:
-    if stop > start:
-        spans.append(Span(stimulus, start, stop))
+def smallest_p_line(split: Split, tr_seconds: float) -> str:
+    """Say the smallest p that a test between two models on the test TRs can give.
+
+    Blocks as long as the haemodynamic response are what may be swapped between them: B blocks have
+    2^(B-1) outcomes (:mod:`giblet_ray.evaluation.paired`).
+    """
+    n_blocks = split.n_blocks(gap_trs(HRF_SECONDS, tr_seconds))
+    smallest = 0.5 ** (n_blocks - 1)
+    return f"{smallest:.2g} between two models, by {n_blocks} blocks of {HRF_SECONDS:g} s"
 
 
-def _checked(train: list[Span], val: list[Span], cause: str) -> Split:
-    for name, spans in (("training", train), ("held-out", val)):
+def n_blocks_for(n_trs: int, gap: int) -> int:
+    """Return how many blocks of each held-out set a stimulus of so many TRs has by default.
+
+    As many as keep the gaps within a tenth of the stimulus: B blocks of either set have 3 B - 1
+    gaps. One at least, four at most.
+    """
+    return min(_MOST_BLOCKS, max(1, math.floor((_GAPS_SHARE * n_trs / gap + 1) / 3)))
+
+
+def _label_blocks(
+    settings: SplitConfig, stimulus: str, n: int, gap: int, response: int
+) -> NDArray[np.int8]:
+    """Label the TRs of one stimulus: in each of its parts training, validation and test."""
+    n_blocks = settings.blocks or n_blocks_for(n, gap)
+    if settings.folds > 1:
+        return _label_fold(settings, stimulus, n, gap, n_blocks)
+    labels = np.full(n, _TRAIN, np.int8)
+    usable = n - (3 * n_blocks - 1) * gap
+    n_val = round(usable * settings.val_fraction / n_blocks)
+    n_test = round(usable * settings.test_fraction / n_blocks)
+    if n_test > response:  # whole responses: the blocks that a test permutes
+        n_test -= n_test % response
+    if min(n_val, n_test) < 1:
+        raise _too_short(stimulus, n, n_blocks, gap)
+    for end in (round(n * (block + 1) / n_blocks) for block in range(n_blocks)):
+        labels[end - n_test : end] = _TEST
+        labels[end - n_test - gap : end - n_test] = _GAP
+        labels[end - n_test - gap - n_val : end - n_test - gap] = _VAL
+    return labels
+
+
+def _label_fold(
+    settings: SplitConfig, stimulus: str, n: int, gap: int, n_blocks: int
+) -> NDArray[np.int8]:
+    """Label one fold: every TR is test in one of them, validation lies inside the rest."""
+    folds, fold = settings.folds, settings.fold_index
+    pieces = folds * n_blocks
+    edges = [round(n * piece / pieces) for piece in range(pieces + 1)]
+    labels = np.full(n, _TRAIN, np.int8)
+    for piece in range(fold, pieces, folds):
+        labels[edges[piece] : edges[piece + 1]] = _TEST
+    _widen_gaps(labels, gap)
+    free = np.flatnonzero(labels == _TRAIN)
+    runs = np.split(free, np.flatnonzero(np.diff(free) > 1) + 1)
+    n_val = round(len(free) * settings.val_fraction / n_blocks)
+    # From the longest stretches, at the end that lies farther from the film's onset.
+    for run in sorted(runs, key=len, reverse=True)[:n_blocks]:
+        if n_val < 1 or len(run) < n_val + gap + 1:
+            raise _too_short(stimulus, n, pieces, gap)
+        labels[run[-n_val:]] = _VAL
+    return labels
+
+
+def _too_short(stimulus: str, n: int, n_blocks: int, gap: int) -> InputError:
+    return InputError(
+        f"--data.split: {stimulus} has {n} TRs, too few for {n_blocks} block"
+        f"{'s' if n_blocks > 1 else ''} of validation and of test TRs and gaps of {gap}; use fewer "
+        "blocks, larger fractions, or kind stimuli"
+    )
+
+
+def _label_stimuli(settings: SplitConfig, n_trs: Mapping[str, int]) -> dict[str, NDArray[np.int8]]:
+    if settings.folds > 1:
+        names = list(n_trs)
+        if settings.folds < 3 or len(names) < settings.folds:
+            raise InputError(
+                f"--data.split.folds {settings.folds}: of {len(names)} stimuli 3 to {len(names)} "
+                "folds can be made: one tests, one validates, the others train"
+            )
+        test, validated = settings.fold_index, (settings.fold_index + 1) % settings.folds
+        of_fold = {name: index % settings.folds for index, name in enumerate(names)}
+        sets = {name: {test: _TEST, validated: _VAL}.get(of_fold[name], _TRAIN) for name in names}
+    else:
+        for field in ("val_stimuli", "test_stimuli"):
+            for name in getattr(settings, field):
+                if name not in n_trs:
+                    raise InputError(
+                        f"--data.split.{field}: {name!r} is not in the data set"
+                        f"{nearest(name, list(n_trs))}; it has {', '.join(n_trs)}"
+                    )
+        sets = dict.fromkeys(n_trs, _TRAIN)
+        sets |= dict.fromkeys(settings.val_stimuli, _VAL)
+        sets |= dict.fromkeys(settings.test_stimuli, _TEST)
+    return {name: np.full(n, sets[name], np.int8) for name, n in n_trs.items()}
+
+
+def _split_repeats(
+    settings: SplitConfig, n_trs: Mapping[str, int], repeats: Sequence[int]
+) -> Split:
+    sets = {"val": frozenset(settings.val_repeats), "test": frozenset(settings.test_repeats)}
+    for name, chosen in sets.items():
+        if missing := chosen - set(repeats):
+            raise InputError(
+                f"--data.split.{name}_repeats {min(missing)}: the scans have repeats "
+                f"{', '.join(map(str, repeats))}"
+            )
+    train = frozenset(repeats) - sets["val"] - sets["test"]
+    if not train:
+        raise InputError(
+            "--data.split: no training TRs are left: every repeat is held out "
+            f"({', '.join(map(str, repeats))})"
+        )
+    spans = tuple(Span(name, 0, n) for name, n in n_trs.items())
+    return Split(spans, spans, spans, {"train": train, "val": sets["val"], "test": sets["test"]})
+
+
+def _keep_together(labels: dict[str, NDArray[np.int8]], same: SameFilm) -> None:
+    """Move intervals that show the same into the strictest set that one of them is in."""
+    there = [span for span in same.spans if span.stimulus in labels]
+    parts = [labels[span.stimulus][span.start : span.stop] for span in there]
+    highest = max((int(part.max(initial=_TRAIN)) for part in parts), default=_TRAIN)
+    if highest > _TRAIN:
+        for part in parts:
+            part[:] = highest
+
+
+def _widen_gaps(labels: NDArray[np.int8], gap: int) -> None:
+    """Take from training what lies within a gap of a held-out TR, from validation, of a test TR."""
+    for loser, winners in ((_VAL, (_TEST,)), (_TRAIN, (_VAL, _TEST))):
+        held = np.isin(labels, winners)
+        if held.any():
+            near = np.convolve(held, np.ones(2 * gap + 1, np.int8))[gap : gap + len(labels)] > 0
+            labels[near & (labels == loser)] = _GAP
+
+
+def _checked(labels: Mapping[str, NDArray[np.int8]], settings: SplitConfig) -> Split:
+    sets: dict[SetName, tuple[Span, ...]] = {
+        name: tuple(span for stimulus, of in labels.items() for span in _spans(stimulus, of, label))
+        for name, label in zip(SETS, (_TRAIN, _VAL, _TEST), strict=True)
+    }
+    for name, spans in sets.items():
         if not spans:
-            raise InputError(f"--data.split: no {name} TRs are left by {cause}")
-    return Split(tuple(train), tuple(val))
+            n_trs = sum(map(len, labels.values()))
+            raise InputError(
+                f"--data.split: no {IN_WORDS[name]} TRs are left of {n_trs} by kind "
+                f"{settings.kind} and gaps of {settings.gap_seconds:g} s; use fewer blocks, or "
+                "other fractions or stimuli"
+            )
+    lost = sum(int((of == _GAP).sum()) for of in labels.values())
+    return Split(sets["train"], sets["val"], sets["test"], n_lost=lost)
+
+
+def _spans(stimulus: str, labels: NDArray[np.int8], label: int) -> list[Span]:
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], labels == label, [0]]).astype(np.int8)))
+    return [Span(stimulus, int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]

@@ -82,13 +82,15 @@ class StreamLoader(Prefetching):
     dataset : Dataset
         An open data set.
     selection : Selection
-        What of each row is read; BOLD is paired with the stimulus by its lag.
+        What of each row is read.
     kinds : mapping of str to ValueType
         Parts of the stimulus, and ``bold``, as a batch has them.
     scans : sequence of ScanKey
         What a window's scan index means.
     window : int
         TRs of the longest window.
+    lag_trs : int
+        A window's stimulus lies this many TRs before its BOLD.
     device : torch.device
         Where batches go.
     context_trs : int
@@ -104,21 +106,22 @@ class StreamLoader(Prefetching):
         kinds: Mapping[str, ValueType],
         scans: Sequence[ScanKey],
         window: int,
+        lag_trs: int,
         device: torch.device,
         context_trs: int = 0,
         horizon: int = HORIZON_BATCHES,
     ) -> None:
-        super().__init__(kinds, context_trs, device)
+        super().__init__(kinds, lag_trs, context_trs, device)
         self._dataset, self._selection = dataset, selection
-        self._scans, self._window, self._context_trs = list(scans), window, context_trs
-        self._horizon = horizon
+        self._scans, self._window, self._horizon = list(scans), window, horizon
+        self._lag_trs, self._context_trs = lag_trs, context_trs
 
     def batches(self, order: Sequence[Windows]) -> Iterator[Batch]:
         """See :class:`giblet_ray.dataset.loader.Loader`."""
         return self._prefetch(self._gathered(order))
 
     def _gathered(self, order: Sequence[Windows]) -> Generator[Gathered]:
-        rows = StreamedRows(self._selection.parts, self._scans, self._context_trs)
+        rows = StreamedRows(self._selection.parts, self._scans, self._lag_trs, self._context_trs)
         needs = [self.spans(windows) for windows in order]
         visits = plan_visits(needs, self._horizon)
         # Closed with this generator, so that no reading goes on for a user who left early.
@@ -146,7 +149,8 @@ class StreamLoader(Prefetching):
             stimulus = self._scans[index].stimulus
             first = start // step * step
             last = min(first + step + self._window - 1, self._dataset.stimuli[stimulus].n_trs)
-            spans.append(Span(stimulus, max(0, first - self._context_trs), last))
+            before = self._lag_trs + self._context_trs
+            spans.append(Span(stimulus, max(0, first - before), last))
         return spans
 
     def _read(self, spans: list[Span]) -> Generator[Views]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,8 +12,9 @@ import numpy as np
 from giblet_ray.dataset.config import DataConfig, SplitConfig
 from giblet_ray.dataset.layout import ScanKey, bold_column
 from giblet_ray.dataset.order import DataOrder, OrderedWindows
-from giblet_ray.dataset.reader import Dataset, Selection
-from giblet_ray.dataset.splits import Split, gap_trs, split_blocks, split_stimuli
+from giblet_ray.dataset.reader import Dataset, Selection, Span
+from giblet_ray.dataset.same_film import read_same
+from giblet_ray.dataset.splits import IN_WORDS, SETS, SetName, Split, Use, draw_split, gap_trs
 from giblet_ray.dataset.windows import Windows, cut_windows
 from giblet_ray.errors import InputError
 from giblet_ray.parts.value import ValueType
@@ -35,9 +36,10 @@ class DataView:
     scans : tuple of ScanKey
         What a window's scan index means.
     split : Split
-        Spans of stimulus TRs.
-    train, val : Windows
-        Samples.
+        The three sets, in BOLD TRs.
+    windows : mapping of str to Windows
+        Samples of each set. A scan's first TRs, before the lag has passed, answer to nothing that a
+        model could see: they are judged, and train nothing.
     lag_trs, window, context_trs : int
         BOLD's delay, TRs per sample, and TRs of the stimulus before them.
     residence : {'memory', 'device', 'stream'}
@@ -55,8 +57,7 @@ class DataView:
     selection: Selection
     scans: tuple[ScanKey, ...]
     split: Split
-    train: Windows
-    val: Windows
+    windows: Mapping[SetName, Windows]
     lag_trs: int
     window: int
     context_trs: int = 0
@@ -65,6 +66,16 @@ class DataView:
     reason: str = ""
     blocks: tuple[ray.ObjectRef, ...] = ()
     held: Selection | None = None
+
+    @property
+    def train(self) -> Windows:
+        """Samples that fit the model."""
+        return self.windows["train"]
+
+    @property
+    def val(self) -> Windows:
+        """Samples that choose its epoch."""
+        return self.windows["val"]
 
     @property
     def n_units(self) -> int:
@@ -80,14 +91,33 @@ class DataView:
         return {name: kinds[name] for name in self.selection.parts} | {"bold": bold}
 
     @property
+    def uses(self) -> list[np.ndarray]:
+        """What each scan's BOLD TRs are for, (TRs of its stimulus,) int8 each: see :class:`Use`."""
+        uses = []
+        for scan in self.scans:
+            usable = self.dataset.usable_trs(scan)
+            use = np.zeros(len(usable), np.int8)
+            for name in SETS:
+                if self.split.has(name, scan.repeat):
+                    value = Use.TRAINS if name == "train" else Use.JUDGES
+                    for span in self.split.spans(name):
+                        if span.stimulus == scan.stimulus:
+                            use[span.start : span.stop] = value
+            uses.append(np.where(usable, use, Use.NONE))
+        return uses
+
+    @property
     def n_lacking(self) -> int:
         """TRs of the split, over all scans, that a scan has no BOLD of, or that are masked."""
-        spans = (*self.split.train, *self.split.val)
-        of_stimuli = dict.fromkeys(self.dataset.stimuli, 0)
-        for span in spans:
-            of_stimuli[span.stimulus] += len(span)
-        wanted = sum(of_stimuli[scan.stimulus] for scan in self.scans)
-        return wanted - self.train.n_trs - self.val.n_trs
+        wanted = sum(
+            len(span)
+            for scan in self.scans
+            for name in SETS
+            if self.split.has(name, scan.repeat)
+            for span in self.split.spans(name)
+            if span.stimulus == scan.stimulus
+        )
+        return wanted - sum(int((use > Use.NONE).sum()) for use in self.uses)
 
     def describe(self) -> dict[str, Any]:
         """Return what a checkpoint records of the data set."""
@@ -170,24 +200,42 @@ def view_data(
     scans = tuple(scan for scan in found if scan in dataset.scans)
     _check_trainable(dataset, selection, scans)
     _check_context(settings.split, context_trs, dataset.manifest.tr_seconds)
+    tr_seconds = dataset.manifest.tr_seconds
     split = _split(settings, dataset, scans)
-    usable = [dataset.usable_trs(scan)[settings.lag_trs :] for scan in scans]
-    train = cut_windows(split.train, scans, settings.window, usable)
-    val = cut_windows(split.val, scans, settings.window, usable)
-    for name, windows in (("training", train), ("held-out", val)):
-        if not len(windows):
-            raise InputError(f"--data.split: every {name} TR is masked, or no scan has BOLD of it")
+    lag_trs = settings.lag_trs(tr_seconds)
     return DataView(
         dataset,
         selection,
         scans,
         split,
-        train,
-        val,
-        settings.lag_trs,
+        {name: _windows(name, split, dataset, scans, settings.window, lag_trs) for name in SETS},
+        lag_trs,
         settings.window,
         context_trs,
     )
+
+
+def _windows(
+    name: SetName,
+    split: Split,
+    dataset: Dataset,
+    scans: Sequence[ScanKey],
+    window: int,
+    lag_trs: int,
+) -> Windows:
+    usable = []
+    for scan in scans:
+        trs = dataset.usable_trs(scan) & split.has(name, scan.repeat)
+        if name == "train":
+            trs[:lag_trs] = False
+        usable.append(trs)
+    windows = cut_windows(split.spans(name), scans, window, usable)
+    if not len(windows):
+        raise InputError(
+            f"--data.split: every {IN_WORDS[name]} TR is masked, or lies before the lag has "
+            "passed, or is one that no scan has BOLD of"
+        )
+    return windows
 
 
 def _select(
@@ -285,13 +333,33 @@ def _read_units(path: str, subject: str, n_units: int) -> np.ndarray:
 
 
 def _split(settings: DataConfig, dataset: Dataset, scans: Sequence[ScanKey]) -> Split:
-    seen = dict.fromkeys(scan.stimulus for scan in scans)
-    usable = {name: dataset.stimuli[name].n_trs - settings.lag_trs for name in seen}
-    if settings.split.kind == "stimuli":
-        return split_stimuli(usable, settings.split.val_stimuli)
-    return split_blocks(
-        usable,
-        settings.split.val_fraction,
-        settings.split.val_blocks,
-        gap_trs(settings.split.gap_seconds, dataset.manifest.tr_seconds),
-    )
+    names = dict.fromkeys(scan.stimulus for scan in scans)
+    n_trs = {name: dataset.stimuli[name].n_trs for name in names}
+    tr_seconds = dataset.manifest.tr_seconds
+    same = () if settings.split.same is None else read_same(settings.split.same, n_trs, tr_seconds)
+    split = draw_split(settings.split, n_trs, tr_seconds, (scan.repeat for scan in scans), same)
+    _check_films(dataset, split, names)
+    return split
+
+
+def _check_films(dataset: Dataset, split: Split, names: Iterable[str]) -> None:
+    """Refuse one film under two names where some TR of it trains and is held out."""
+    trained = {name: _trs(split.train, name) for name in names}
+    held_out = {name: _trs((*split.val, *split.test), name) for name in names}
+    if split.repeats is not None:
+        return
+    for one in names:
+        film = dataset.stimuli[one].sources.get("film")
+        for other in names:
+            if film is None or one == other or dataset.stimuli[other].sources.get("film") != film:
+                continue
+            if both := trained[one] & held_out[other]:
+                raise InputError(
+                    f"{dataset.storage.location}: stimuli {one} and {other} are the same film "
+                    f"(checksum {film.sha256[:12]}); TR {min(both)} trains in one and is held out "
+                    "in the other: precompute it under one name, as repeats of a scan"
+                )
+
+
+def _trs(spans: Iterable[Span], stimulus: str) -> set[int]:
+    return {tr for s in spans if s.stimulus == stimulus for tr in range(s.start, s.stop)}

@@ -1,4 +1,8 @@
-"""Samples: windows of consecutive TRs of one scan, as pure numbers that every rank knows."""
+"""Samples: windows of consecutive TRs of one scan, as pure numbers that every rank knows.
+
+A window is of BOLD TRs, counted from the onset of its film; the stimulus that they answer to lies
+`lag` TRs earlier.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +24,7 @@ class Windows:
     scan : ndarray of int32, shape (n,)
         Index of each window's scan.
     start : ndarray of int32, shape (n,)
-        Stimulus TR that each window begins at.
+        BOLD TR that each window begins at.
     length : ndarray of int32, shape (n,)
         TRs in each window.
     """
@@ -45,25 +49,37 @@ class Windows:
         """TRs in all windows together."""
         return int(self.length.sum())
 
-    def rows(self, context_trs: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the rows of a batch of these windows, W TRs of the longest and those before it.
+    def rows(self, lag_trs: int, context_trs: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the stimulus of a batch of these windows, W TRs of the longest and those before.
 
         ::
 
             TR of the film            0   1   2   3   4   5   6   7
-            start 1, length 2     .   a   a   .                          context_trs = 2, W = 3
-            start 4, length 3             b   b   b   b   b              . does not exist
+            start 2, length 2     .   a   a   .                          lag 1, context 2, W = 3
+            start 5, length 3             b   b   b   b   b              . does not exist
+            BOLD                              A   A       B   B   B
+
+        Parameters
+        ----------
+        lag_trs : int
+            The stimulus lies so many TRs before its BOLD.
+        context_trs : int
+            C, TRs of the stimulus before that.
 
         Returns
         -------
-        trs : ndarray of int, shape (n, context_trs + W)
+        trs : ndarray of int, shape (n, C + W)
             Stimulus TR of each row, negative before the film.
-        exists : ndarray of bool, shape (n, context_trs + W)
+        exists : ndarray of bool, shape (n, C + W)
             Rows that a window has: not before its film, nor after its own last TR.
         """
         offsets = np.arange(-context_trs, self.shape[1])
-        trs = self.start[:, None] + offsets
+        trs = self.start[:, None] - lag_trs + offsets
         return trs, (trs >= 0) & (offsets < self.length[:, None])
+
+    def bold_rows(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the BOLD TR of each row of a batch, and which a window has, (n, W) each."""
+        return self.rows(0, 0)
 
 
 def cut_windows(

@@ -19,7 +19,7 @@ from giblet_ray.errors import InputError
 
 DPI = 150
 BIN_WIDTH = 0.02  # of Pearson r
-TRAIN_COLOR, HELD_OUT_COLOR, CEILING_COLOR, BAR_COLOR = "#7a7a7a", "#0b5fa5", "#c0392b", "#9ec5e8"
+TRAIN_COLOR, VALIDATION_COLOR, CEILING_COLOR, BAR_COLOR = "#7a7a7a", "#0b5fa5", "#c0392b", "#9ec5e8"
 
 
 def learning_curves(
@@ -28,7 +28,7 @@ def learning_curves(
     *,
     ceiling_mean: float | None = None,
 ) -> Figure:
-    """Draw the loss of training and held-out TRs, and the held-out correlation, over epochs.
+    """Draw the loss of training and validation TRs, and the validation r, over epochs.
 
     Parameters
     ----------
@@ -54,9 +54,9 @@ def learning_curves(
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     loss_axes, pearson_axes = figure.subplots(1, 2)
     _curve(loss_axes, history, "train_loss", "training", TRAIN_COLOR)
-    _curve(loss_axes, history, "val_loss", "held-out", HELD_OUT_COLOR)
+    _curve(loss_axes, history, "val_loss", "validation", VALIDATION_COLOR)
     loss_axes.set(title="Loss", ylabel="loss (BOLD in z-scores)")
-    _curve(pearson_axes, history, "val_pearson_mean", "held-out", HELD_OUT_COLOR)
+    _curve(pearson_axes, history, "val_pearson_mean", "validation", VALIDATION_COLOR)
     pearson_axes.set(title="Correlation", ylabel="Pearson r over TRs, mean of voxels")
     if ceiling_mean is not None:
         pearson_axes.axhline(
@@ -87,7 +87,7 @@ def voxel_histogram(
     Parameters
     ----------
     pearson_V : array-like
-        (V,) Pearson r of each voxel over held-out TRs; NaN for voxels that were not scored.
+        (V,) Pearson r of each voxel over validation TRs; NaN for voxels that were not scored.
     path : str or Path, optional
         File to save to, of any format that matplotlib writes.
     ceiling_mean : float, optional
@@ -120,7 +120,9 @@ def voxel_histogram(
         ("95th percentile", np.percentile(pearson, 95), ":"),
     ]
     for name, value, linestyle in marks:
-        axes.axvline(value, color=HELD_OUT_COLOR, linestyle=linestyle, label=f"{name}, {value:.3f}")
+        axes.axvline(
+            value, color=VALIDATION_COLOR, linestyle=linestyle, label=f"{name}, {value:.3f}"
+        )
     if ceiling_mean is not None:
         axes.axvline(
             ceiling_mean,
@@ -130,7 +132,7 @@ def voxel_histogram(
         )
     axes.set(
         title=f"Held-out correlation of {len(pearson):,} voxels",
-        xlabel="Pearson r over held-out TRs",
+        xlabel="Pearson r over validation TRs (selected on)",
         ylabel="voxels",
     )
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 VAL_PEARSON = "val/pearson_mean"
-"""Pearson r over held-out TRs, mean over voxels: what runs are chosen by unless told otherwise."""
+"""Pearson r over validation TRs, mean over units: what runs are chosen by unless told otherwise."""
 
 MEASURED = (
     VAL_PEARSON,
@@ -21,7 +21,7 @@ MEASURED = (
 """Metrics that every run has."""
 
 _LOWER_IS_BETTER = ("loss", "mse", "error", "seconds", "wait_share")
-_IN_WORDS = {VAL_PEARSON: ("held-out Pearson r (mean over voxels)", "r")}
+_IN_WORDS = {VAL_PEARSON: ("validation Pearson r (selected on)", "r")}
 
 T = TypeVar("T")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from giblet_ray.errors import InputError
@@ -35,6 +36,7 @@ class Multimodal(Predictor):
 
     def __init__(self, settings: MultimodalConfig, shapes: Shapes) -> None:
         super().__init__(settings, shapes)
+        self._n_units = shapes.shared_units
         self._slots = {part: _slot(part, encoder) for part, encoder in shapes.encoders.items()}
         sizes: dict[str, Any] = {}
         vectors: dict[str, int] = {}
@@ -73,8 +75,13 @@ class Multimodal(Predictor):
         """See :meth:`Predictor.forward`; what precedes a window is not looked at."""
         rows = {part: value.flatten(0, 1) for part, value in values.items()}
         is_row_N = exists.flatten()
-        some_are_missing = exists.shape[1] > 1 and not exists.is_meta and not bool(is_row_N.all())
-        if some_are_missing:  # a shorter window has no more rows: none is made up
+        # A single TR that trains has its row; to look would have the host wait for the device.
+        all_there = exists.is_meta or (self.training and exists.shape[1] == 1)
+        some_are_missing = not all_there and not bool(is_row_N.all())
+        if some_are_missing and not is_row_N.any():
+            shape = (*exists.shape, self._n_units)
+            return by_subject(torch.zeros(shape, device=exists.device), subject)
+        if some_are_missing:  # before the film, or past a shorter window: none is made up
             rows = {part: value[is_row_N] for part, value in rows.items()}
         read = {slot: rows[part] for part, slot in self._slots.items() if slot is not None}
         vectors = {part: rows[part] for part, slot in self._slots.items() if slot is None}

@@ -57,7 +57,7 @@ class Model(Group):
     weights: str
     """Checksum of the files that hold its weights."""
     score: float | None
-    """Its mean held-out Pearson r over voxels."""
+    """What it was chosen by, on validation TRs."""
 
 
 class Films(Group):

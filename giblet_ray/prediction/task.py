@@ -81,7 +81,6 @@ def plan_task(job: PredictJob) -> Task:
         record = encoder.record
         with checkpoint.files(record.dataset.space.files.values()) as folder:
             space = load_space(folder, record.dataset.space, checkpoint.location)
-    lag_trs = record.config["data"]["lag_trs"]
     predictions = Predictions(
         model=Model(
             asked=job.model,
@@ -93,7 +92,7 @@ def plan_task(job: PredictJob) -> Task:
         ),
         dataset=Films(location=dataset.storage.location, checksum=dataset.manifest.checksum),
         tr_seconds=dataset.manifest.tr_seconds,
-        lag_trs=lag_trs,
+        lag_trs=record.lag_trs,
         value=ValueType(dtype="float32", shape=(record.dataset.n_voxels,)),
         masked_voxels=int((~encoder.valid_V).sum()),
         space=WrittenSpace(
@@ -102,7 +101,7 @@ def plan_task(job: PredictJob) -> Task:
             files={name: sha256(file).hexdigest() for name, file in space.files().items()},
         ),
         stimuli=tuple(
-            Predicted(name=name, n_trs=dataset.stimuli[name].n_trs, first_bold_tr=lag_trs)
+            Predicted(name=name, n_trs=dataset.stimuli[name].n_trs, first_bold_tr=record.lag_trs)
             for name in stimuli
         ),
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from giblet_ray.config import TrainJob
 from giblet_ray.dataset.order import STREAM_MIX_ROW_GROUPS
-from giblet_ray.dataset.splits import gap_trs
+from giblet_ray.dataset.splits import IN_WORDS, SETS, smallest_p_line
 from giblet_ray.dataset.view import DataView
 from giblet_ray.preflight.need import Need, gigabytes, gpu_need, host_need
 from giblet_ray.preflight.placement import (
@@ -72,7 +72,7 @@ def tell_training(
     if use_gpu:
         gpu = need_of_gpu(job, data, size)
         show(f"GPU memory: {check_gpu_memory(report, job, cluster, gpu, size)}{_ON_TOP}")
-    show(f"{split_line(job, data)}; {place_line(job, cluster, float(use_gpu))}")
+    show(f"{split_line(data)}; {place_line(job, cluster, float(use_gpu))}")
     return report
 
 
@@ -146,15 +146,14 @@ def remedy(job: TrainJob, size: StepSize, need: Need) -> str:
     return "use a smaller model, or fewer voxels (--data.voxels)"
 
 
-def split_line(job: TrainJob, data: DataView) -> str:
-    """Return the split in one line."""
-    trained, judged = (sum(map(len, spans)) for spans in (data.split.train, data.split.val))
-    line = f"split: {trained:,} training and {judged:,} held-out TRs"
-    if job.data.split.kind == "blocks":
-        tr_seconds = data.dataset.manifest.tr_seconds
-        gap = gap_trs(job.data.split.gap_seconds, tr_seconds)
-        line += f", gaps of {gap} TRs ({gap * tr_seconds:g} s)"
-    return line
+def split_line(data: DataView) -> str:
+    """Return the split, what it costs and what it allows, in one line."""
+    split, tr_seconds = data.split, data.dataset.manifest.tr_seconds
+    counts = [f"{sum(map(len, split.spans(name))):,} {IN_WORDS[name]}" for name in SETS]
+    return (
+        f"split: {counts[0]}, {counts[1]} and {counts[2]} TRs, {split.n_lost:,} lost to gaps; "
+        f"smallest p {smallest_p_line(split, tr_seconds)}"
+    )
 
 
 def place_line(job: TrainJob, cluster: Cluster, gpus: float) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from giblet_ray.dataset.reader import Span
+from giblet_ray.dataset.splits import SETS, Split
 
 _LEVELS = "▁▂▃▄▅▆▇█"
-TRAINING, HELD_OUT, GAP = "━", "█", "·"
+_MARKS = {"train": "━", "val": "▒", "test": "█"}
+LEGEND = "━ training, ▒ validation, █ test, · gap"
 
 
 def curve(values: Sequence[float]) -> str:
@@ -16,15 +17,17 @@ def curve(values: Sequence[float]) -> str:
     return "".join(_LEVELS[round(value / top * (len(_LEVELS) - 1))] for value in values)
 
 
-def timeline(n_trs: int, train: Iterable[Span], val: Iterable[Span], width: int) -> str:
-    """Draw which TRs of a stimulus train, judge, or do neither.
+def timeline(split: Split, stimulus: str, n_trs: int, width: int) -> str:
+    """Draw what the TRs of a stimulus are for.
 
-    A character stands for n_trs / width TRs: held out if any of them is, else training if any is.
+    A character stands for n_trs / width TRs: test if any of them is, else validation if any is,
+    else training.
     """
     width = min(width, n_trs)
-    cells = [GAP] * width
-    for spans, mark in ((train, TRAINING), (val, HELD_OUT)):
-        for span in spans:
-            first, last = span.start * width // n_trs, (span.stop - 1) * width // n_trs
-            cells[first : last + 1] = [mark] * (last + 1 - first)
+    cells = ["·"] * width
+    for name in SETS:
+        for span in split.spans(name):
+            if span.stimulus == stimulus:
+                first, last = span.start * width // n_trs, (span.stop - 1) * width // n_trs
+                cells[first : last + 1] = [_MARKS[name]] * (last + 1 - first)
     return "".join(cells)

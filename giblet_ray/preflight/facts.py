@@ -16,9 +16,10 @@ from giblet_ray.dataset.config import SplitConfig
 from giblet_ray.dataset.layout import bold_column
 from giblet_ray.dataset.normalise import Normalisation
 from giblet_ray.dataset.reader import Span
+from giblet_ray.dataset.splits import IN_WORDS, SETS, smallest_p_line
 from giblet_ray.dataset.view import DataView
 from giblet_ray.parts.reading import find_reading
-from giblet_ray.preflight.drawing import timeline
+from giblet_ray.preflight.drawing import LEGEND, timeline
 from giblet_ray.preflight.sample import Sample
 
 _MOST_ROWS = 256
@@ -42,7 +43,7 @@ def describe_parts(
     masked = f"{normalisation.n_masked:,} voxels masked"
     scales = [
         f"{name} TRs {_scale(data, sample, tables, normalisation, spans)}"
-        for name, spans in (("training", data.split.train), ("held-out", data.split.val))
+        for name, spans in (("training", data.split.train), ("validation", data.split.val))
     ]
     lines["bold"] = f"{form}: z-scored, {', '.join(scales)}; {masked}"
     rows = sum(map(len, sample.spans))
@@ -51,34 +52,23 @@ def describe_parts(
 
 
 def describe_split(data: DataView, settings: SplitConfig) -> dict[str, str]:
-    """Return what trains, what judges and what lies between, in numbers and drawn."""
-    tr_seconds = data.dataset.manifest.tr_seconds
-    seen = list(dict.fromkeys(scan.stimulus for scan in data.scans))
-    used = {name: _trs(data, name) for name in seen}
-    n_trs = {name: data.dataset.stimuli[name].n_trs for name in seen}
-    trained, judged = (sum(trs[which] for trs in used.values()) for which in (0, 1))
-    unused = sum(n_trs.values()) - trained - judged - data.lag_trs * len(seen)
+    """Return what trains, what chooses, what judges and what lies between, in numbers and drawn."""
     lines = {
-        "training": f"{trained:,} TRs, {len(data.train):,} windows of {data.window} over all scans",
-        "held out": f"{judged:,} TRs, {len(data.val):,} windows",
+        IN_WORDS[name]: (
+            f"{sum(map(len, data.split.spans(name))):,} TRs, {len(data.windows[name]):,} windows "
+            f"of {data.window} over all scans"
+        )
+        for name in SETS
     }
-    if settings.kind == "blocks":
-        gap = math.ceil(settings.gap_seconds / tr_seconds - 1e-9)
-        lines["gap"] = (
-            f"{gap} TRs = {gap * tr_seconds:g} s on either side, of which the response takes "
-            f"{settings.gap_seconds:g} s; {unused:,} TRs in all"
-        )
+    tr_seconds = data.dataset.manifest.tr_seconds
+    lines["gaps"] = f"{data.split.n_lost:,} TRs, {settings.gap_seconds:g} s between two sets"
+    lines["smallest p"] = smallest_p_line(data.split, tr_seconds)
+    seen = list(dict.fromkeys(scan.stimulus for scan in data.scans))
     for name in seen[:_MOST_STIMULI]:
-        spans = data.split
-        lines[name] = timeline(
-            n_trs[name],
-            (span for span in spans.train if span.stimulus == name),
-            (span for span in spans.val if span.stimulus == name),
-            _WIDTH,
-        )
+        lines[name] = timeline(data.split, name, data.dataset.stimuli[name].n_trs, _WIDTH)
     if len(seen) > _MOST_STIMULI:
         lines["..."] = f"and {len(seen) - _MOST_STIMULI} more stimuli"
-    lines["(drawn)"] = "━ training, █ held out, · neither"
+    lines["(drawn)"] = LEGEND
     return lines
 
 
@@ -114,11 +104,3 @@ def _scale(
         return "not in the sample"
     mean = total / n
     return f"mean {round(mean, 2) + 0.0:.2f} std {math.sqrt(max(0.0, squares / n - mean**2)):.2f}"
-
-
-def _trs(data: DataView, stimulus: str) -> tuple[int, int]:
-    train, val = (
-        sum(len(span) for span in spans if span.stimulus == stimulus)
-        for spans in (data.split.train, data.split.val)
-    )
-    return train, val

@@ -57,7 +57,7 @@ class Rehearsal:
         The most that it held while training; and as many streamed rows as a training holds, which
         are more than a sample has.
     step_seconds, evaluation_seconds, checkpoint_seconds : float
-        Of one optimizer step, one batch of held-out windows, one checkpoint.
+        Of one optimizer step, one batch of validation windows, one checkpoint.
     checkpoint_bytes : int
         Size of a checkpoint.
     overfit : Overfit
@@ -132,9 +132,8 @@ class _Rehearsing:
             importlib.import_module(name)
         tables = ray.get(blocks)
         columns = sample.selection.value_types(data.dataset)
-        loader: Loader = SampleLoader(
-            sample, tables, data.values, data.scans, columns, data.context_trs
-        )
+        how = (data.values, data.scans, columns, data.lag_trs, data.context_trs)
+        loader: Loader = SampleLoader(sample, tables, *how)
         if data.residence == "stream":
             loader = open_loader(data, torch.device("cpu"), new_order(job, data))
         normalisation = sample.normalisation(data, tables)
@@ -144,10 +143,10 @@ class _Rehearsing:
         link = RehearsalLink(ranks)
         size = job.train.batch_size
         windows = _repeated(sample.train, _STEPS * size)
-        held_out = _repeated(sample.val, min(len(data.val), size))
+        validated = _repeated(sample.val, min(len(data.val), size))
         run = run_record(job, data, None)
         order = run.order.model_copy(update={"windows": len(windows), "streamed": None})
-        ordered = OrderedWindows(windows, held_out, np.zeros(len(windows), int), order)
+        ordered = OrderedWindows(windows, validated, np.zeros(len(windows), int), order)
         train(_shortened(job), run, ordered, loader, normalisation, data.space_files(), link)
         return Rehearsal(
             peak_bytes=int(link.metrics["memory/host_peak_bytes"]) + streamed_bytes(job, data),

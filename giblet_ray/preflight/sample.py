@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +14,7 @@ from giblet_ray.dataset.loader import Batch, Gathered, Prefetching
 from giblet_ray.dataset.normalise import Normalisation, UsedRows
 from giblet_ray.dataset.reader import Selection, Span
 from giblet_ray.dataset.rows import StreamedRows, block_views
+from giblet_ray.dataset.splits import Use
 from giblet_ray.dataset.view import DataView
 from giblet_ray.dataset.windows import Windows
 from giblet_ray.errors import InputError
@@ -32,9 +33,9 @@ class Sample:
     spans : tuple of Span
         Row groups, with what their last windows reach beyond them.
     selection : Selection
-        What is read of each row; BOLD is paired with the stimulus by its lag.
+        What is read of each row.
     train, val : Windows
-        Training and held-out windows in these row groups.
+        Training and validation windows in these row groups.
     """
 
     spans: tuple[Span, ...]
@@ -47,10 +48,14 @@ class Sample:
         return [data.dataset.read(span, self.selection) for span in self.spans]
 
     def normalisation(self, data: DataView, tables: Sequence[pa.Table]) -> Normalisation:
-        """Z-score by the training TRs of the sample alone; a scan without any, by its subject's."""
-        # The rows carry the BOLD of lag TRs later already.
-        used = UsedRows(data.dataset, self.selection, data.scans, self.train, self.val, lag_trs=0)
-        return used.fit(tables)
+        """Z-score by the TRs of the sample alone."""
+        read = [np.zeros(len(use), bool) for use in data.uses]
+        for span in self.spans:
+            for scan, of_scan in zip(data.scans, read, strict=True):
+                if scan.stimulus == span.stimulus:
+                    of_scan[span.start : span.stop] = True
+        uses = [np.where(here, use, Use.NONE) for here, use in zip(read, data.uses, strict=True)]
+        return UsedRows(data.dataset, self.selection, data.scans, uses).fit(tables)
 
 
 def choose_sample(data: DataView, n_train: int, n_val: int, seed: int) -> Sample:
@@ -70,7 +75,7 @@ def choose_sample(data: DataView, n_train: int, n_val: int, seed: int) -> Sample
     InputError
         If a subject has no training TRs.
     """
-    selection = replace(data.selection, lag_trs=data.lag_trs)
+    selection = data.selection
     of_train, of_val = _groups(data, data.train), _groups(data, data.val)
     subject_of = np.array([data.selection.subjects.index(scan.subject) for scan in data.scans])
     groups = np.random.default_rng(seed).permutation(np.unique(np.concatenate([of_train, of_val])))
@@ -119,7 +124,7 @@ def _span(data: DataView, group: int) -> Span:
     step = data.dataset.manifest.row_group_trs
     start = group % _stride(data) * step
     stop = min(start + step + data.window - 1, stimulus.n_trs)
-    return Span(stimulus.name, max(0, start - data.context_trs), stop)
+    return Span(stimulus.name, max(0, start - data.lag_trs - data.context_trs), stop)
 
 
 def _stride(data: DataView) -> int:
@@ -142,8 +147,8 @@ class SampleLoader(Prefetching):
         What a window's scan index means.
     columns : mapping of str to ValueType
         The value columns of the tables.
-    context_trs : int
-        TRs of the stimulus before a window that its batch has too.
+    lag_trs, context_trs : int
+        The lag, and the TRs of the stimulus before a window that its batch has too.
     """
 
     def __init__(
@@ -153,11 +158,12 @@ class SampleLoader(Prefetching):
         kinds: Mapping[str, ValueType],
         scans: Sequence[ScanKey],
         columns: Mapping[str, ValueType],
+        lag_trs: int,
         context_trs: int,
     ) -> None:
-        super().__init__(kinds, context_trs, torch.device("cpu"))
-        self._rows = StreamedRows(sample.selection.parts, scans, context_trs)
-        self._context_trs = context_trs
+        super().__init__(kinds, lag_trs, context_trs, torch.device("cpu"))
+        self._rows = StreamedRows(sample.selection.parts, scans, lag_trs, context_trs)
+        self._before = lag_trs + context_trs
         for span, table in zip(sample.spans, tables, strict=True):
             (batch,) = table.combine_chunks().to_batches()
             self._rows.add(span, block_views(batch, columns))
@@ -184,6 +190,6 @@ class SampleLoader(Prefetching):
             yield self._buffers.fill(windows, gather)
 
     def _span_of(self, stimulus: str, start: int) -> Span:
-        first = max(0, start - self._context_trs)
+        first = max(0, start - self._before)
         held = (span for span in self._spans if span.stimulus == stimulus and span.start <= first)
         return max(held, key=lambda span: span.start)

@@ -162,11 +162,11 @@ def epoch_seconds(job: TrainJob, data: DataView, rehearsal: Rehearsal) -> float:
 
 
 def _counts(job: TrainJob, data: DataView) -> tuple[int, int, int]:
-    """Return the steps, held-out batches and checkpoints of an epoch of one rank."""
+    """Return the steps, validation batches and checkpoints of an epoch of one rank."""
     ranks, every = job.scaling.min_workers, job.train.checkpoint_every_steps
     steps = len(data.ordered(new_order(job, data)).steps(0, 0, ranks))
-    held_out = len(rank_part(data.val, 0, ranks))
-    batches = math.ceil(held_out / max(1, job.train.batch_size // ranks))
+    validated = len(rank_part(data.val, 0, ranks))
+    batches = math.ceil(validated / max(1, job.train.batch_size // ranks))
     return steps, batches, 1 + ((steps - 1) // every if every else 0)
 
 
@@ -179,7 +179,7 @@ def _times(job: TrainJob, data: DataView, rehearsal: Rehearsal, use_gpu: bool) -
     return {
         "step": f"{rehearsal.step_seconds * 1e3:,.0f} ms, {rows:,.0f} rows/s ({note})",
         "epoch": (
-            f"{duration(seconds)}: {steps:,} steps, {batches:,} batches of held-out windows, "
+            f"{duration(seconds)}: {steps:,} steps, {batches:,} batches of validation windows, "
             f"{checkpoints:,} x {rehearsal.checkpoint_seconds:.1f} s for checkpoints"
         ),
         "all epochs": f"{duration(job.train.epochs * seconds)} for {job.train.epochs} at most",

@@ -1,7 +1,7 @@
 """The best model so far, under a name that stays: ``models:/giblet-encoder@champion``.
 
 A model becomes the champion if it is at least as good as the present one, judged on the same
-held-out TRs of the same data. Any other comparison would mean nothing, and is refused.
+validation TRs of the same data. Any other comparison would mean nothing, and is refused.
 """
 
 from __future__ import annotations

@@ -238,7 +238,7 @@ class MlflowRun:
             self._client.log_batch(self.id, metrics=batch)
 
     def best(self, metrics: Mapping[str, float]) -> None:
-        """Record the held-out metrics of the best epoch."""
+        """Record the validation metrics of the best epoch."""
         self.metrics({f"best/{name}": value for name, value in metrics.items() if "val/" in name})
 
     def figure(self, figure: Figure, name: str) -> None:

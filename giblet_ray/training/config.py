@@ -61,10 +61,10 @@ class TrainConfig(Group):
     seed: int = Field(0, ge=0)
     """Seed of the weights, the order of the data and dropout."""
     metrics: Annotated[Columns, Spelling("PATH,PATH,...")] = ()
-    """Further held-out metrics, functions of your own by import path, such as
+    """Further validation metrics, functions of your own by import path, such as
     my_lab.metrics:spearman, which is logged as val/spearman."""
     score: str = VAL_PEARSON
-    """Held-out metric by which the best epoch, trial and model are chosen; one whose name ends in
+    """Validation metric by which the best epoch, trial and model are chosen; one whose name ends in
     loss, mse or error is better when lower."""
     patience: int = Field(0, ge=0)
     """Epochs without a better score after which training stops; 0: never."""

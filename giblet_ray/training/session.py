@@ -142,7 +142,7 @@ def _describe_data(data: DataView, order: DataOrder, normalisation: Normalisatio
     """Say what is trained on, and whatever is not."""
     subjects = len(data.selection.subjects)
     yield (
-        f"{data.train.n_trs:,} training and {data.val.n_trs:,} held-out TRs of {subjects} "
+        f"{data.train.n_trs:,} training and {data.val.n_trs:,} validation TRs of {subjects} "
         f"subject{'s' if subjects > 1 else ''}, {data.n_units:,} voxels"
     )
     if normalisation.n_masked:

@@ -119,7 +119,9 @@ class Scores:
             )
         prediction_NV, target_NV = prediction_BWV.flatten(0, 1).float(), target_BWV.flatten(0, 1)
         if len(np.unique(batch.windows.length)) > 1:  # rows that only the longest have do not count
-            is_row_N = batch.exists[part, -target_BWV.shape[1] :].flatten()
+            is_row_N = torch.from_numpy(batch.windows.bold_rows()[1][part].flatten()).to(
+                self._device
+            )
             return prediction_NV[is_row_N], target_NV[is_row_N]
         return prediction_NV, target_NV
 

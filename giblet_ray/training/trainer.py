@@ -75,8 +75,8 @@ class Trained:
             "run": self.run_folder,
             "best checkpoint": self.best_location,
             "MLflow run": f"{self.mlflow_run.id} in {uri}",
-            "held-out Pearson r": (
-                f"mean {best[VAL_PEARSON]:.4f}, median {best['val/pearson_median']:.4f}, "
+            "validation (selected on)": (
+                f"r mean {best[VAL_PEARSON]:.4f}, median {best['val/pearson_median']:.4f}, "
                 f"95th percentile {best['val/pearson_p95']:.4f} over voxels "
                 f"(epoch {best_epoch} of {self.position.epoch})"
             ),

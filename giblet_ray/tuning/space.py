@@ -6,7 +6,7 @@ random and TPE search::
     model.embed_dim=16,32,64                    choices
     model.kernel_sizes=[3,5,7],[3,7,15]         choices, each of them a list
     optimizer.lr=1e-4..1e-2:log                 a range, drawn and divided on a logarithmic scale
-    data.lag_trs=2..5                           a range of whole numbers
+    model.audio_codebooks=2..8                  a range of whole numbers
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from giblet_ray.checkpoint.trained import Encoder
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
 
-EPOCHS, STEPS_PER_EPOCH = 4, 13
+EPOCHS, STEPS_PER_EPOCH = 4, 12
 TRAIN = {"epochs": EPOCHS, "batch_size": 16, "checkpoint_every_steps": 5}
 
 
@@ -43,7 +43,7 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
 
 
 def stop_in_epoch_three(metrics: dict[str, float]) -> bool:
-    return metrics.get("step") == 2 * STEPS_PER_EPOCH + 9
+    return metrics.get("step") == 2 * STEPS_PER_EPOCH + 11
 
 
 @pytest.fixture(scope="module")
@@ -71,8 +71,8 @@ def run(interrupted: Path, tmp_path: Path) -> Path:
 
 def test_the_best_and_the_latest_two_are_kept(interrupted: Path, finished: Path) -> None:
     *best, before, latest = map(position, saved(interrupted))
-    assert (latest["epoch"], latest["step_in_epoch"]) == (2, 9)
-    assert (before["epoch"], before["step_in_epoch"]) == (2, 4)
+    assert (latest["epoch"], latest["step_in_epoch"]) == (2, 11)
+    assert (before["epoch"], before["step_in_epoch"]) == (2, 6)
     assert [each["epoch"] for each in best] in ([1], [2])
     assert 2 <= len(saved(finished)) <= 3
     assert position(saved(finished)[-1])["epoch"] == EPOCHS
@@ -90,7 +90,7 @@ def test_what_a_killed_writer_left_is_no_checkpoint_and_goes(
     (run / "mine").mkdir()
     (run / "mine/notes.txt").write_text("not a checkpoint")
     link = local_training(train=TRAIN).train(run)
-    assert f"continuing after epoch 2, step {2 * STEPS_PER_EPOCH + 9}" in link.lines
+    assert f"continuing after epoch 2, step {2 * STEPS_PER_EPOCH + 11}" in link.lines
     assert not half.exists()
     assert (run / "mine/notes.txt").exists()
 

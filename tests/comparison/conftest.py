@@ -22,7 +22,7 @@ from giblet_ray.tracking.sweep_runs import SweepRuns
 from giblet_ray.training.identity import saved_config
 
 EXPERIMENT = "comparing <b>films</b>"
-SPLIT = {"val_blocks": 2, "val_fraction": 0.35}
+SPLIT = {"val_fraction": 0.35, "test_fraction": 0.1}
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,9 @@ RUNS: dict[str, dict[str, Any]] = {
     "wide": {"model": {"embed_dim": 8, "kernel_sizes": [3]}},
     "silent": {"data": {"modalities": ["text"]}},
     "slow": {"optimizer": {"lr": 1e-4}},
-    "late": {"data": {"lag_trs": 5}},
+    "late": {"data": {"lag_seconds": 7.5}},
     "hasty": {"optimizer": {"lr": 3e-2}, "model": {"kernel_sizes": [3, 5, 7]}},
-    "other-split": {"data": {"split": {"val_blocks": 1, "val_fraction": 0.35}}},
+    "other-split": {"data": {"split": {**SPLIT, "blocks": 2}}},
 }
 """Settings by group, on top of the tiny model's."""
 

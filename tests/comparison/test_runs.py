@@ -88,7 +88,7 @@ def test_runs_are_ranked_best_first_whichever_way_is_better(make_run: Callable) 
     ("change", "title"),
     [
         ({"dataset": "cd" * 32}, "data set film (cdcdcdcdcdcd)"),
-        ({"settings": {"data.split.val_blocks": 3}}, "split.val_blocks 3"),
+        ({"settings": {"data.split.blocks": 3}}, "split.blocks 3"),
         ({"settings": {"data.subjects": ("01",)}}, "subjects 01"),
         ({"settings": {"data.voxels": "mask.npy"}}, "voxels mask.npy"),
     ],
@@ -110,7 +110,7 @@ def test_same_data_set_by_a_shorter_digest_is_the_same(make_run: Callable) -> No
 
 
 def test_other_settings_keep_runs_together(make_run: Callable) -> None:
-    settings = [{"data.lag_trs": lag, "train.seed": lag} for lag in (3, 4)]
+    settings = [{"data.lag_seconds": lag, "train.seed": lag} for lag in (3, 4)]
     runs = [make_run(str(s), settings=s) for s in settings]
     assert len(group_runs(runs, "val/pearson_mean")) == 1
 

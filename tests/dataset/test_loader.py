@@ -44,16 +44,12 @@ class Pieces:
         )
         self.scans = list(dataset.scans)
         self.n_trs = {name: stimulus.n_trs for name, stimulus in dataset.stimuli.items()}
-        # Up to the last TR that has BOLD lag TRs later.
-        spans = [Span(name, 0, n - lag) for name, n in self.n_trs.items()]
+        # From the first TR on, which answers to nothing where there is a lag.
+        spans = [Span(name, 0, n) for name, n in self.n_trs.items()]
         windows = cut_windows(spans, self.scans, window)
         order = epoch_order(len(windows), 0, 0)
         self.order = [windows[order[start : start + 19]] for start in range(0, len(order), 19)]
         self.order.insert(2, windows[:0])
-
-    @property
-    def shifted(self) -> Selection:
-        return replace(self.selection, lag_trs=self.lag)
 
     def held(self) -> HeldRows:
         blocks = [self.dataset.read(span, self.selection) for span in self.dataset.row_groups()]
@@ -66,7 +62,7 @@ class Pieces:
         if residence == "device":
             held = self.held()
             return DeviceLoader(held, self.kinds, self.scans, self.n_trs, self.lag, *where)
-        of = (self.dataset, self.shifted, self.kinds, self.scans, self.window)
+        of = (self.dataset, self.selection, self.kinds, self.scans, self.window, self.lag)
         return StreamLoader(*of, *where)
 
     def check(self, batch: Batch, arrays: dict[str, np.ndarray], windows: Windows) -> None:
@@ -83,15 +79,16 @@ class Pieces:
         ):
             key = self.scans[index]
             for row, tr in enumerate(range(start - self.context, start + longest)):
-                there = 0 <= tr < start + length
+                seen, inside = tr - self.lag, tr < start + length
+                there = inside and seen >= 0
                 assert exists[window, row] == there
                 for part in self.selection.parts:
-                    expected = arrays[f"{part}/{key.stimulus}.parquet"][tr] if there else 0
+                    expected = arrays[f"{part}/{key.stimulus}.parquet"][seen] if there else 0
                     np.testing.assert_array_equal(values[part][window, row], expected)
                 if tr >= start:
                     bold = np.zeros(self.kinds["bold"].shape[0], np.float32)
-                    if there:
-                        found = arrays[bold_shard(*key)][tr + self.lag]
+                    if inside:
+                        found = arrays[bold_shard(*key)][tr]
                         bold[: len(found)] = found
                     np.testing.assert_array_equal(values["bold"][window, row - self.context], bold)
 
@@ -147,20 +144,19 @@ def test_any_windows_of_any_scans_are_those_of_an_obvious_loop(
     for _ in range(data.draw(st.integers(1, 4))):
         scan = data.draw(st.integers(0, len(pieces.scans) - 1))
         n_trs = pieces.n_trs[pieces.scans[scan].stimulus]
-        start = data.draw(st.integers(0, n_trs - lag - 1))
-        drawn.append((scan, start, data.draw(st.integers(1, min(6, n_trs - lag - start)))))
+        start = data.draw(st.integers(0, n_trs - 1))
+        drawn.append((scan, start, data.draw(st.integers(1, min(6, n_trs - start)))))
     windows = Windows(*np.array(drawn, np.int32).T)
     if residence != "stream":
         (batch,) = pieces.loader(residence).batches([windows])
     else:
         # As the stream does, but for Ray Data, which reads the spans.
-        loader = StreamLoader(
-            dataset, pieces.shifted, pieces.kinds, pieces.scans, 6, pieces.device, context
-        )
+        of = (dataset, pieces.selection, pieces.kinds, pieces.scans, 6, lag)
+        loader = StreamLoader(*of, pieces.device, context)
         spans = loader.spans(windows)
-        rows = StreamedRows(pieces.selection.parts, pieces.scans, context)
+        rows = StreamedRows(pieces.selection.parts, pieces.scans, lag, context)
         for span in set(spans):
-            rows.add(span, copied_rows(dataset.read(span, pieces.shifted), pieces.columns))
+            rows.add(span, copied_rows(dataset.read(span, pieces.selection), pieces.columns))
         values = {
             name: np.ones((len(windows), n, *kind.shape), kind.numpy)
             for name, kind in pieces.kinds.items()
@@ -168,7 +164,7 @@ def test_any_windows_of_any_scans_are_those_of_an_obvious_loop(
         }
         rows.gather(windows, spans, values)
         tensors = {name: torch.from_numpy(value) for name, value in values.items()}
-        batch = Batch(tensors, torch.from_numpy(windows.rows(context)[1]), windows)
+        batch = Batch(tensors, torch.from_numpy(windows.rows(lag, context)[1]), windows)
     pieces.check(batch, arrays, windows)
 
 
@@ -203,8 +199,8 @@ def test_loader_closed_early_leaves_no_thread(arrays_and_dataset: tuple) -> None
 
 def test_error_while_gathering_reaches_the_user(arrays_and_dataset: tuple) -> None:
     pieces = Pieces(arrays_and_dataset[1], 3, 1)
-    past_the_end = Windows(*(np.array([x], np.int32) for x in (0, 116, 1)))
-    with pytest.raises(IndexError, match="ends past its scan"):
+    past_the_end = Windows(*(np.array([x], np.int32) for x in (0, 117, 1)))
+    with pytest.raises(IndexError, match="past its scan"):
         list(pieces.loader("memory").batches([*pieces.order[:2], past_the_end]))
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from giblet_ray.dataset.config import DataConfig
 from giblet_ray.dataset.layout import ScanKey
 from giblet_ray.dataset.normalise import (
     Moments,
@@ -19,41 +20,43 @@ from giblet_ray.dataset.normalise import (
 from giblet_ray.dataset.normalise_on_cluster import fit_on_cluster
 from giblet_ray.dataset.reader import Dataset, Selection, Span
 from giblet_ray.dataset.source import read_shards
-from giblet_ray.dataset.splits import Split, split_blocks, split_stimuli
-from giblet_ray.dataset.windows import cut_windows
-from giblet_ray.dataset.writer import write_manifest, write_shard
+from giblet_ray.dataset.splits import Use
+from giblet_ray.dataset.view import DataView, view_data
 from giblet_ray.errors import InputError
 
-LAG = 3
+STIMULI = {"kind": "stimuli", "val_stimuli": ("two",), "test_stimuli": ("three",)}
 
 
-def fit(dataset: Dataset, split: Split) -> Normalisation:
-    selection = Selection(subjects=dataset.subjects)
-    scans = sorted(dataset.scans)
-    rows = read_shards(dataset, selection)
-    train, val = (cut_windows(spans, scans, 1) for spans in (split.train, split.val))
-    return fit_on_cluster(rows, UsedRows(dataset, selection, scans, train, val, LAG))
+def view(dataset: Dataset, **split: Any) -> DataView:
+    return view_data(dataset, DataConfig.model_validate({"split": split}), ("text",))
 
 
-def blocks(dataset: Dataset) -> Split:
-    usable = {name: s.n_trs - LAG for name, s in dataset.stimuli.items()}
-    return split_blocks(usable, 0.2, 1, 14)
+def fit(dataset: Dataset, **split: Any) -> Normalisation:
+    data = view(dataset, **split)
+    rows = read_shards(dataset, data.selection)
+    return fit_on_cluster(rows, UsedRows(dataset, data.selection, data.scans, data.uses))
 
 
-def training_bold(arrays: dict[str, np.ndarray], scan: ScanKey, split: Split) -> np.ndarray:
-    bold = arrays[f"bold/{scan.subject}/{scan.stimulus}.parquet"]
-    spans = [span for span in split.train if span.stimulus == scan.stimulus]
-    return np.concatenate([bold[span.start + LAG : span.stop + LAG] for span in spans])
+def fit_here(dataset: Dataset, **split: Any) -> Normalisation:
+    data = view(dataset, **split)
+    blocks = [dataset.read(span, data.selection) for span in dataset.row_groups()]
+    return UsedRows(dataset, data.selection, data.scans, data.uses).fit(blocks)
 
 
-def test_statistics_are_those_of_each_runs_training_trs(
+def bold_of(arrays: dict[str, np.ndarray], scan: ScanKey, spans: tuple[Span, ...]) -> np.ndarray:
+    bold = arrays[f"bold/{scan.subject}/{scan.stimulus}.parquet"].astype(np.float64)
+    return np.concatenate([bold[s.start : s.stop] for s in spans if s.stimulus == scan.stimulus])
+
+
+def test_statistics_are_those_of_each_scans_training_trs(
     cluster: None, arrays_and_dataset: tuple
 ) -> None:
+    """Those before the lag has passed among them."""
     arrays, dataset = arrays_and_dataset
-    split = blocks(dataset)
-    found = fit(dataset, split)
+    spans = view(dataset).split.train
+    found = fit(dataset)
     for index, scan in enumerate(found.scans):
-        expected = training_bold(arrays, scan, split).astype(np.float64)
+        expected = bold_of(arrays, scan, spans)
         np.testing.assert_allclose(found.mean_SV[index], expected.mean(0), rtol=1e-6)
         np.testing.assert_allclose(found.std_SV[index], expected.std(0), rtol=1e-6)
     assert found.n_masked == 0
@@ -61,57 +64,52 @@ def test_statistics_are_those_of_each_runs_training_trs(
 
 def test_statistics_are_the_same_to_the_last_bit(cluster: None, arrays_and_dataset: tuple) -> None:
     dataset = arrays_and_dataset[1]
-    first, second = (fit(dataset, blocks(dataset)) for _ in range(2))
+    first, second = fit(dataset), fit(dataset)
     np.testing.assert_array_equal(first.mean_SV, second.mean_SV)
     np.testing.assert_array_equal(first.std_SV, second.std_SV)
 
 
-def test_held_out_run_takes_its_subjects_training_runs(
-    cluster: None, arrays_and_dataset: tuple
+def test_a_scan_that_is_held_out_whole_is_z_scored_by_itself(
+    tmp_path: Path, dataset_writer: Callable
 ) -> None:
-    arrays, dataset = arrays_and_dataset
-    usable = {name: s.n_trs - LAG for name, s in dataset.stimuli.items()}
-    split = split_stimuli(usable, ["two"])
-    found = fit(dataset, split)
-    held_out, train = (
-        found.scans.index(ScanKey("02", "two")),
-        found.scans.index(ScanKey("02", "one")),
-    )
-    np.testing.assert_array_equal(found.mean_SV[held_out], found.mean_SV[train])
-    expected = training_bold(arrays, ScanKey("02", "one"), split)
-    np.testing.assert_allclose(found.mean_SV[held_out], expected.mean(0), rtol=1e-5)
+    arrays = dataset_writer(tmp_path, {"one": 50, "two": 40, "three": 45}, ("01", "02"))
+    found = fit_here(Dataset.open(str(tmp_path)), **STIMULI)
+    for stimulus in ("two", "three"):
+        index = found.scans.index(ScanKey("02", stimulus))
+        bold = arrays[f"bold/02/{stimulus}.parquet"].astype(np.float64)
+        np.testing.assert_allclose(found.mean_SV[index], bold.mean(0), rtol=1e-6)
+        np.testing.assert_allclose(found.std_SV[index], bold.std(0), rtol=1e-6)
 
 
-def test_nothing_of_the_held_out_trs_enters(
-    cluster: None, tmp_path: Path, dataset_writer: Callable
+@pytest.mark.parametrize("split", [{}, STIMULI], ids=["blocks", "stimuli"])
+def test_nothing_of_the_held_out_trs_enters_what_trains(
+    tmp_path: Path, dataset_writer: Callable, split: dict[str, Any]
 ) -> None:
-    found = []
-    for name in ("as made", "changed"):
-        arrays = dataset_writer(tmp_path / name, {"one": 117}, ("01",))
-        dataset = Dataset.open(str(tmp_path / name))
-        split = blocks(dataset)
-        if name == "changed":
-            change = dict.fromkeys(range(117))
-            for span in split.train:
-                for tr in range(span.start + LAG, span.stop + LAG):
-                    change.pop(tr)
-            bold = arrays["bold/01/one.parquet"].copy()
-            bold[list(change)] += 1e4
-            rewrite_bold(dataset, bold)
-            dataset = Dataset.open(str(tmp_path / name))
-        found.append(fit(dataset, split))
-    np.testing.assert_array_equal(found[0].mean_SV, found[1].mean_SV)
-    np.testing.assert_array_equal(found[0].std_SV, found[1].std_SV)
+    """Not even that a unit is constant there."""
+    films = {"one": 117, "two": 90, "three": 90}
+    dataset_writer(tmp_path / "as made", films, ("01",))
+    spans = view(Dataset.open(str(tmp_path / "as made")), **split).split.train
 
+    def change(key: ScanKey, bold: np.ndarray) -> np.ndarray:
+        held_out = np.ones(len(bold), bool)
+        for span in spans:
+            if span.stimulus == key.stimulus:
+                held_out[span.start : span.stop] = False
+        bold[held_out] += 1e4
+        bold[held_out, 3] = 7
+        return bold
 
-def rewrite_bold(dataset: Dataset, bold: np.ndarray) -> None:
-    """Replace the BOLD of the only scan."""
-    labels = {"part": "bold", "stimulus": "one", "subject": "01"}
-    step = dataset.manifest.row_group_trs
-    shard = write_shard(dataset.storage, "bold/01/one.parquet", bold, step, labels)
-    (scan,) = dataset.manifest.scans
-    scans = (scan.model_copy(update={"shard": shard}),)
-    write_manifest(dataset.storage, dataset.manifest.model_copy(update={"scans": scans}))
+    dataset_writer(tmp_path / "changed", films, ("01",), change_bold=change)
+    found = [
+        fit_here(Dataset.open(str(tmp_path / name)), **split) for name in ("as made", "changed")
+    ]
+    np.testing.assert_array_equal(found[0].valid_V, found[1].valid_V)
+    assert found[0].valid_V.all()
+    trains = [any(s.stimulus == scan.stimulus for s in spans) for scan in found[0].scans]
+    np.testing.assert_array_equal(found[0].mean_SV[trains], found[1].mean_SV[trains])
+    np.testing.assert_array_equal(found[0].std_SV[trains], found[1].std_SV[trains])
+    assert sum(trains) == (1 if split else 3)
+    assert (found[1].std_SV > 0).all()
 
 
 def test_units_constant_in_training_or_not_finite_in_any_used_tr_are_masked_and_counted(
@@ -119,7 +117,8 @@ def test_units_constant_in_training_or_not_finite_in_any_used_tr_are_masked_and_
 ) -> None:
     """A NaN counts where it trains or judges, in one subject for all, and nowhere else."""
     scans = [ScanKey("01", "film"), ScanKey("02", "film")]
-    train, held_out = [Span("film", 0, 16), Span("film", 40, 60)], [Span("film", 25, 32)]
+    uses = np.zeros(70, np.int8)
+    uses[np.r_[3:19, 43:63]], uses[28:35] = Use.TRAINS, Use.JUDGES
 
     def change(key: ScanKey, bold: np.ndarray) -> np.ndarray:
         if key.subject == "01":
@@ -134,10 +133,9 @@ def test_units_constant_in_training_or_not_finite_in_any_used_tr_are_masked_and_
     dataset_writer(tmp_path, {"film": 70}, ("01", "02"), n_voxels=7, change_bold=change)
     dataset = Dataset.open(str(tmp_path))
     selection = Selection(subjects=("01", "02"))
-    usable = [dataset.usable_trs(scan)[LAG:] for scan in scans]
-    windows = [cut_windows(spans, scans, 1, usable) for spans in (train, held_out)]
+    of_scans = [np.where(dataset.usable_trs(scan), uses, Use.NONE) for scan in scans]
     blocks = [dataset.read(span, selection) for span in dataset.row_groups()]
-    found = UsedRows(dataset, selection, scans, *windows, LAG).fit(blocks)
+    found = UsedRows(dataset, selection, scans, of_scans).fit(blocks)
     assert found.valid_V.tolist() == [True, False, True, True, False, False, True]
     assert (found.n_masked, found.n_not_finite) == (3, 2)
     assert np.isfinite(found.mean_SV).all()
@@ -159,5 +157,5 @@ def test_subject_without_training_trs_is_refused() -> None:
     scans = [ScanKey("01", "one"), ScanKey("02", "two")]
     moments = {scans[0]: Moments.of(np.random.default_rng(0).normal(size=(9, 2)))}
     finite_V = np.ones(2, bool)
-    with pytest.raises(InputError, match=r"subject 02 has no training TRs to z-score scan two"):
-        normalisation_from_moments(scans, moments, finite_V, "here")
+    with pytest.raises(InputError, match=r"subject 02 has no training TRs; train on another"):
+        normalisation_from_moments(scans, moments, {scans[0]}, finite_V, "here")

@@ -77,19 +77,13 @@ def test_written_arrays_come_back_bit_for_bit(
 
 
 @pytest.mark.parametrize("span", [Span("one", 0, 16), Span("one", 13, 70), Span("one", 110, 117)])
-@pytest.mark.parametrize("lag", [0, 3])
-def test_stimulus_meets_the_bold_of_lag_trs_later(
-    arrays_and_dataset: tuple, span: Span, lag: int
-) -> None:
+def test_bold_lies_in_the_rows_of_its_own_trs(arrays_and_dataset: tuple, span: Span) -> None:
     arrays, dataset = arrays_and_dataset
-    table = dataset.read(span, Selection(("codes",), ("02",), lag_trs=lag))
+    table = dataset.read(span, Selection(("codes",), ("02",)))
     bold = table[bold_column("02")].combine_chunks()
-    expected = arrays["bold/02/one.parquet"][span.start + lag : span.stop + lag]
     found = as_arrays(bold, dataset.value_type("bold/01"))
-    np.testing.assert_array_equal(found[: len(expected)], expected)
-    assert bold.is_null().to_pylist() == [False] * len(expected) + [True] * (
-        len(span) - len(expected)
-    )
+    expected = arrays["bold/02/one.parquet"][span.start : span.stop]
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_first_codebooks_and_chosen_voxels_are_read(arrays_and_dataset: tuple) -> None:
@@ -203,17 +197,16 @@ def test_repeats_have_columns_of_their_own(tmp_path: Path, dataset_writer: Calla
     arrays = dataset_writer(tmp_path, {"one": 40}, ("01", "02"), repeats=2)
     dataset = Dataset.open(str(tmp_path))
     assert list(dataset.scans)[:2] == [ScanKey("01", "one"), ScanKey("01", "one", 2)]
-    table = dataset.read(Span("one", 5, 38), Selection((), ("01", "02"), {"02": 2}, lag_trs=3))
+    table = dataset.read(Span("one", 5, 38), Selection((), ("01", "02"), {"02": 2}))
     assert table.column_names == ["stimulus", "tr", "bold/01", "bold/02", "bold/02/2"]
     again = values_of(table, "bold/02/2", dataset.value_type("bold/02"))
-    np.testing.assert_array_equal(again[:32], arrays["bold/02/2/one.parquet"][8:])
-    assert table["bold/02/2"].null_count == 1
+    np.testing.assert_array_equal(again, arrays["bold/02/2/one.parquet"][5:38])
+    assert table["bold/02/2"].null_count == 0
 
 
-@pytest.mark.parametrize("lag", [0, 2])
 @pytest.mark.parametrize(("onset_trs", "n_rows"), [(0, 30), (2, 40), (2, 35), (-3, 30), (-3, 4)])
 def test_rows_of_a_scan_lie_where_its_film_begins(
-    tmp_path: Path, dataset_writer: Callable, onset_trs: int, n_rows: int, lag: int
+    tmp_path: Path, dataset_writer: Callable, onset_trs: int, n_rows: int
 ) -> None:
     """Its first volumes may be before the film, or the film before them; it may end anywhere."""
     arrays = dataset_writer(
@@ -224,12 +217,12 @@ def test_rows_of_a_scan_lie_where_its_film_begins(
         change_bold=lambda key, bold: np.resize(bold, (n_rows, bold.shape[1])),
     )
     dataset = Dataset.open(str(tmp_path))
-    table = dataset.read(Span("one", 0, 37), Selection((), ("01",), lag_trs=lag))
+    table = dataset.read(Span("one", 0, 37), Selection((), ("01",)))
     nulls = table["bold/01"].combine_chunks().is_null().to_pylist()
     found = values_of(table, "bold/01", dataset.value_type("bold/01"))
     usable = dataset.usable_trs(ScanKey("01", "one"))
     for tr in range(37):
-        row = tr + lag + onset_trs
+        row = tr + onset_trs
         assert nulls[tr] == (not 0 <= row < n_rows)
         if not nulls[tr]:
             np.testing.assert_array_equal(found[tr], arrays["bold/01/one.parquet"][row])

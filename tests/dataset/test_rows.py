@@ -52,17 +52,17 @@ def test_windows_reach_across_blocks_of_any_order_and_cut(arrays_and_dataset: tu
     blocks = [rows.slice(a, b - a) for a, b in pairwise(cuts)]
     random.shuffle(blocks)
     scans = [ScanKey("02", "two"), ScanKey("01", "one")]
-    windows = windows_of(0, [0, 76, 13], 4)
+    windows = windows_of(0, [3, 79, 16], 4)
     out = buffers(dataset, 3, 4)
     held(dataset, blocks, scans).gather(windows, 3, 0, out)
     for row, start in enumerate(windows.start):
-        for part, first in (("codes", start), ("text", start), ("bold", start + 3)):
+        for part, first in (("codes", start - 3), ("text", start - 3), ("bold", start)):
             path = f"{part}/02/two.parquet" if part == "bold" else f"{part}/two.parquet"
             np.testing.assert_array_equal(out[part][row], arrays[path][first : first + 4])
 
 
 @pytest.mark.parametrize(
-    ("start", "length", "lag"), [(83, 1, 0), (80, 4, 0), (79, 2, 3), (-1, 1, 0)]
+    ("start", "length", "lag"), [(83, 1, 0), (80, 4, 0), (82, 2, 3), (-1, 1, 0)]
 )
 def test_window_past_its_run_is_refused(
     arrays_and_dataset: tuple, start: int, length: int, lag: int
@@ -71,7 +71,7 @@ def test_window_past_its_run_is_refused(
     # Another stimulus follows in the blocks, so that a row past the end would be there.
     blocks = [dataset.read(Span(s, 0, n), SELECTION) for s, n in (("two", 83), ("one", 117))]
     rows = held(dataset, blocks, [ScanKey("01", "two"), ScanKey("01", "one")])
-    with pytest.raises(IndexError, match="ends past its scan"):
+    with pytest.raises(IndexError, match="past its scan"):
         rows.gather(windows_of(0, [start], length), lag, 0, buffers(dataset, 1, length))
 
 
@@ -95,7 +95,7 @@ def test_subject_who_saw_one_stimulus_only(tmp_path: Path, dataset_writer: objec
     blocks = [dataset.read(Span(s, 0, n), SELECTION) for s, n in (("one", 30), ("two", 20))]
     out = buffers(dataset, 2, 1)
     held(dataset, blocks, scans).gather(
-        windows_of(scans.index(ScanKey("02", "two")), [4, 0], 1), 3, 0, out
+        windows_of(scans.index(ScanKey("02", "two")), [7, 3], 1), 3, 0, out
     )
     np.testing.assert_array_equal(out["bold"][:, 0], arrays["bold/02/two.parquet"][[7, 3]])
 
@@ -105,7 +105,7 @@ def test_streamed_rows_are_kept_when_their_block_is_not(arrays_and_dataset: tupl
     arrays, dataset = arrays_and_dataset
     kinds = {column: SELECTION.value_type(dataset, column) for column in SELECTION.columns}
     span = Span("one", 16, 48)
-    rows = StreamedRows(SELECTION.parts, [ScanKey("01", "one")], 0)
+    rows = StreamedRows(SELECTION.parts, [ScanKey("01", "one")], 0, 0)
     before = pa.total_allocated_bytes()
     block = dataset.read(span, SELECTION)
     rows.add(span, copied_rows(block, kinds))

@@ -82,7 +82,6 @@ def test_data_set_is_whole_and_trains(
     assert check_dataset("s3://lab/small").problems == ()
     check_read(remote, arrays)
     settings = {
-        "data": {"split": {"val_blocks": 1}},
         "model": tiny_model,
         "train": {"epochs": 1, "batch_size": 16},
     }

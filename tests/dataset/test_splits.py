@@ -1,18 +1,31 @@
-"""Held-out blocks: whole, apart from training, and of the size asked for."""
+"""The three sets: whole, apart, drawn from films alone, and of the size asked for."""
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from giblet_ray.dataset.splits import Split, gap_trs, split_blocks, split_stimuli
+from giblet_ray.dataset.config import SplitConfig
+from giblet_ray.dataset.reader import Span
+from giblet_ray.dataset.splits import SameFilm, Split, draw_split, gap_trs, n_blocks_for
 from giblet_ray.errors import InputError
 
+TR = 1.5
+GAP = 14
 
-def trs_of(split_part: tuple, stimulus: str) -> set[int]:
+
+def draw(n_trs: dict[str, int], same: tuple[SameFilm, ...] = (), **settings: Any) -> Split:
+    return draw_split(SplitConfig(**settings), n_trs, TR, same=same)
+
+
+def trs_of(spans: tuple[Span, ...], stimulus: str) -> set[int]:
     trs: set[int] = set()
-    for span in split_part:
+    for span in spans:
         if span.stimulus == stimulus:
             new = set(range(span.start, span.stop))
             assert not trs & new
@@ -20,58 +33,154 @@ def trs_of(split_part: tuple, stimulus: str) -> set[int]:
     return trs
 
 
+def sets_of(split: Split, stimulus: str) -> list[set[int]]:
+    return [trs_of(spans, stimulus) for spans in (split.train, split.val, split.test)]
+
+
+def assert_apart(split: Split, n_trs: dict[str, int], gap: int) -> None:
+    for stimulus, n in n_trs.items():
+        sets = sets_of(split, stimulus)
+        assert max(set().union(*sets)) < n
+        for index, one in enumerate(sets):
+            near = {tr + offset for tr in one for offset in range(-gap, gap + 1)}
+            for other in sets[index + 1 :]:
+                assert not other & near
+
+
+def test_the_demo_s_film_has_one_long_block_of_each_set() -> None:
+    split = draw({"film": 360})
+    assert [len(spans) for spans in (split.train, split.val, split.test)] == [1, 1, 1]
+    assert [sum(map(len, s)) for s in (split.train, split.val, split.test)] == [194, 40, 98]
+    assert split.n_lost == 2 * GAP
+    assert split.n_blocks(GAP) == 7
+
+
 @given(
-    n_trs=st.integers(60, 1500),
-    fraction=st.floats(0.05, 0.5),
-    blocks=st.integers(1, 6),
-    gap=st.integers(1, 20),
+    n_trs=st.integers(120, 3000),
+    val=st.floats(0.05, 0.3),
+    test=st.floats(0.1, 0.5),
+    blocks=st.none() | st.integers(1, 6),
+    gap=st.sampled_from([20.0, 26.0, 33.3]),
 )
-def test_no_training_tr_is_within_the_gap_of_a_held_out_one(
-    n_trs: int, fraction: float, blocks: int, gap: int
+def test_sets_are_a_gap_apart_and_as_large_as_asked(
+    n_trs: int, val: float, test: float, blocks: int | None, gap: float
 ) -> None:
-    usable = {"one": n_trs, "two": n_trs // 2 + 7}
+    films = {"one": n_trs, "two": n_trs // 2 + 47}
+    wanted = {"val_fraction": val, "test_fraction": test, "blocks": blocks, "gap_seconds": gap}
     try:
-        split: Split = split_blocks(usable, fraction, blocks, gap)
+        split = draw(films, **wanted)
     except InputError:
-        return  # too short for this many blocks and gaps
-    for stimulus, n in usable.items():
-        train, val = trs_of(split.train, stimulus), trs_of(split.val, stimulus)
-        assert max(train | val) < n
-        near = {tr + offset for tr in val for offset in range(-gap, gap + 1)}
-        assert not train & near
-        assert abs(len(val) - n * fraction) <= blocks
+        return  # too short for so many blocks and gaps
+    assert_apart(split, films, gap_trs(gap, TR))
+    for film, n in films.items():
+        n_blocks = blocks or n_blocks_for(n, gap_trs(gap, TR))
+        usable = n - (3 * n_blocks - 1) * gap_trs(gap, TR)
+        trained, validated, tested = map(len, sets_of(split, film))
+        assert abs(validated - usable * val) <= n_blocks
+        assert usable * test - n_blocks * GAP - n_blocks <= tested <= usable * test + n_blocks
+        assert trained > 0
 
 
-@pytest.mark.parametrize("blocks", [1, 3, 4])
-def test_everything_outside_blocks_and_gaps_trains(blocks: int) -> None:
-    split = split_blocks({"film": 400}, 0.2, blocks, 14)
-    unused = 400 - len(trs_of(split.train, "film")) - len(trs_of(split.val, "film"))
-    assert len(trs_of(split.val, "film")) == pytest.approx(80, abs=blocks)
-    assert unused <= 2 * 14 * blocks
-    assert len(split.val) == blocks
+@given(n=st.integers(200, 2500), folds=st.integers(2, 6), blocks=st.none() | st.integers(1, 3))
+def test_every_tr_is_test_in_one_fold_and_validation_lies_inside_the_rest(
+    n: int, folds: int, blocks: int | None
+) -> None:
+    tested = np.zeros(n, int)
+    for fold in range(1, folds + 1):
+        try:
+            split = draw({"film": n}, folds=folds, fold=fold, blocks=blocks)
+        except InputError:
+            return
+        assert_apart(split, {"film": n}, GAP)
+        trained, validated, of_test = sets_of(split, "film")
+        assert trained
+        assert validated
+        tested[list(of_test)] += 1
+    assert (tested == 1).all()
+
+
+def test_folds_of_stimuli_test_each_once() -> None:
+    films = {"a": 50, "b": 60, "c": 70, "d": 80}
+    tested: list[str] = []
+    for fold in (1, 2, 3):
+        split = draw(films, kind="stimuli", folds=3, fold=fold)
+        tested += [span.stimulus for span in split.test]
+        names = [{span.stimulus for span in s} for s in (split.train, split.val, split.test)]
+        assert not names[0] & names[1] | names[0] & names[2] | names[1] & names[2]
+    assert sorted(tested) == list(films)
 
 
 def test_whole_stimuli_are_held_out() -> None:
-    split = split_stimuli({"one": 50, "two": 70, "three": 60}, ["two"])
-    assert [(s.stimulus, s.start, s.stop) for s in split.val] == [("two", 0, 70)]
-    assert {s.stimulus for s in split.train} == {"one", "three"}
+    split = draw({"one": 50, "two": 70, "three": 60}, kind="stimuli",
+                 val_stimuli=["two"], test_stimuli=["three"])  # fmt: skip
+    assert split.train == (Span("one", 0, 50),)
+    assert split.val == (Span("two", 0, 70),)
+    assert split.test == (Span("three", 0, 60),)
 
 
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda: split_stimuli({"one": 50}, ["on"]), r"'on' is not in the data set .*one\?"),
-        (lambda: split_stimuli({"one": 50}, ["one"]), r"no training TRs are left"),
-        (lambda: split_blocks({"one": 8}, 0.05, 4, 3), r"held-out blocks .* are empty"),
-        (lambda: split_blocks({"one": 40}, 0.5, 1, 30), r"no training TRs are left"),
-    ],
-)
-def test_split_that_leaves_nothing_is_refused(make: object, message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        make()  # type: ignore[operator]
+def test_whole_repeats_are_held_out_and_their_film_is_seen() -> None:
+    settings = SplitConfig(kind="repeats", val_repeats=(2,), test_repeats=(3, 4))
+    split = draw_split(settings, {"film": 50}, TR, repeats=(1, 2, 3, 4))
+    assert [split.has("train", repeat) for repeat in (1, 2, 3, 4)] == [True, False, False, False]
+    assert [split.has("test", repeat) for repeat in (1, 2, 3, 4)] == [False, False, True, True]
+    assert split.test == (Span("film", 0, 50),)
+    assert split.test_film_is_seen
+    assert not draw({"film": 360}).test_film_is_seen
+
+
+def test_equal_intervals_are_kept_in_one_set() -> None:
+    films = {"one": 600, "two": 600}
+    before = draw(films)
+    (test, *_) = [span for span in before.test if span.stimulus == "one"]
+    twin = Span("two", 40, 60)
+    assert trs_of(before.train, "two") >= set(range(40, 60))
+    shown = SameFilm("credits", (Span("one", test.start + 5, test.start + 25), twin))
+    split = draw(films, same=(shown,))
+    assert trs_of(split.test, "two") >= set(range(40, 60))
+    assert_apart(split, films, GAP)
 
 
 def test_gap_is_rounded_up_to_whole_trs() -> None:
     assert gap_trs(20, 1.5) == 14
     assert gap_trs(21, 1.5) == 14
     assert gap_trs(20, 0.8) == 25
+
+
+@pytest.mark.parametrize(
+    ("films", "settings", "message"),
+    [
+        ({"one": 50, "two": 50}, {"kind": "stimuli", "val_stimuli": ["on"], "test_stimuli": "two"},
+         r"val_stimuli: 'on' is not in the data set .*one\?"),
+        ({"one": 50, "two": 50}, {"kind": "stimuli", "val_stimuli": ["one"], "test_stimuli": "two"},
+         r"no training TRs are left of 100"),
+        ({"one": 30}, {}, r"one has 30 TRs, too few for 1 block of validation"),
+        ({"one": 90}, {"blocks": 4}, r"too few for 4 blocks"),
+        ({"one": 30}, {"folds": 5}, r"too few for 5 blocks"),
+        ({"one": 50, "two": 50}, {"kind": "stimuli", "folds": 3}, r"of 2 stimuli 3 to 2 folds"),
+        ({"one": 50}, {"kind": "repeats", "val_repeats": (1,), "test_repeats": (2,)},
+         r"test_repeats 2: the scans have repeats 1"),
+    ],
+)  # fmt: skip
+def test_a_split_that_leaves_nothing_is_refused(
+    films: dict[str, int], settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        draw(films, **settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"kind": "stimuli"}, "must both be given"),
+        ({"val_stimuli": ["a"]}, "must both be given"),
+        ({"kind": "stimuli", "val_stimuli": ["a"], "test_stimuli": ["a"]}, "share a"),
+        ({"val_fraction": 0.6, "test_fraction": 0.4}, "leave no TR to train"),
+        ({"folds": 3, "fold": 4}, "1 to 3 .* is accepted"),
+        ({"kind": "repeats", "folds": 2}, "folds are of kind"),
+    ],
+)
+def test_settings_that_contradict_one_another_are_refused(
+    settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValidationError, match=message):
+        SplitConfig(**settings)

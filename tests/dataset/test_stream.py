@@ -36,7 +36,9 @@ def make_loader(dataset: Dataset) -> StreamLoader:
     selection = Selection(("codes", "text"), ("01",))
     kinds = {part: dataset.value_type(part) for part in ("codes", "text")}
     kinds["bold"] = dataset.value_type("bold/01")
-    return StreamLoader(dataset, selection, kinds, [ScanKey("01", "film")], 1, torch.device("cpu"))
+    return StreamLoader(
+        dataset, selection, kinds, [ScanKey("01", "film")], 1, 0, torch.device("cpu")
+    )
 
 
 @pytest.fixture(scope="module")

@@ -14,17 +14,16 @@ from giblet_ray.dataset.config import DataConfig
 from giblet_ray.dataset.layout import ScanKey
 from giblet_ray.dataset.reader import Dataset
 from giblet_ray.dataset.schema import Manifest
+from giblet_ray.dataset.splits import SETS
 from giblet_ray.dataset.stored import StoredSpace
 from giblet_ray.dataset.view import DataView, view_data
 from giblet_ray.dataset.windows import Windows
 from giblet_ray.dataset.writer import write_manifest
 from giblet_ray.errors import InputError
 
-SPLIT = {"val_blocks": 1}
-
 
 def view(folder: Path, context_trs: int = 0, **settings: Any) -> DataView:
-    data = DataConfig.model_validate({"split": SPLIT, **settings})
+    data = DataConfig.model_validate(settings)
     return view_data(Dataset.open(str(folder)), data, ("codes", "text"), context_trs=context_trs)
 
 
@@ -33,7 +32,7 @@ def trs_of(data: DataView, windows: Windows, scan: ScanKey) -> set[int]:
     found: set[int] = set()
     for index, start, n in zip(windows.scan, windows.start, windows.length, strict=True):
         if data.scans[index] == scan:
-            found |= set(range(start + data.lag_trs, start + data.lag_trs + n))
+            found |= set(range(start, start + n))
     return found
 
 
@@ -50,22 +49,24 @@ def test_masked_trs_and_those_a_scan_lacks_neither_train_nor_judge(
 ) -> None:
     def spoil(key: ScanKey, bold: np.ndarray) -> np.ndarray:
         if key == ScanKey("01", "film"):
-            bold[[20, 21, 60]] = np.nan  # volumes without a number, one of them held out
-        return bold if key.subject == "01" else bold[:100]  # the other scan ends before its film
+            bold[[20, 21, 80]] = np.nan  # volumes without a number, one of them held out
+        return bold if key.subject == "01" else bold[:110]  # the other scan ends before its film
 
     dataset_writer(tmp_path, {"film": 117}, ("01", "02"), change_bold=spoil)
     data = view(tmp_path, window=4)
-    (held_out,) = data.split.val
-    judged = set(range(held_out.start + 3, held_out.stop + 3))
-    trained = {tr + 3 for span in data.split.train for tr in range(span.start, span.stop)}
-    assert 60 in judged
+    sets = {
+        name: {tr for span in data.split.spans(name) for tr in range(span.start, span.stop)}
+        for name in SETS
+    }
+    assert 80 in sets["val"]
+    sets["train"] -= {0, 1, 2}  # before the lag has passed
     for scan, lacking in (
-        (ScanKey("01", "film"), {20, 21, 60}),
-        (ScanKey("02", "film"), set(range(100, 117))),
+        (ScanKey("01", "film"), {20, 21, 80}),
+        (ScanKey("02", "film"), set(range(110, 117))),
     ):
-        assert trs_of(data, data.val, scan) == judged - lacking
-        assert trs_of(data, data.train, scan) == trained - lacking
-    assert data.n_lacking == 3 + sum(tr >= 100 for tr in judged | trained)
+        for name in SETS:
+            assert trs_of(data, data.windows[name], scan) == sets[name] - lacking
+    assert data.n_lacking == 3 + 7
 
 
 def test_every_repeat_is_a_scan_of_its_own(tmp_path: Path, dataset_writer: Callable) -> None:
@@ -144,7 +145,7 @@ def test_number_that_is_not_finite_masks_its_unit_and_training_goes_on(
 
         def spoil(key: ScanKey, bold: np.ndarray, name: str = name) -> np.ndarray:
             if name == "spoilt":
-                bold[60, 5] = np.inf
+                bold[80, 5] = np.inf
                 bold[30] = np.nan
             return bold
 
@@ -152,7 +153,6 @@ def test_number_that_is_not_finite_masks_its_unit_and_training_goes_on(
         dataset_writer(folder, {"film": 117}, ("01",), change_bold=spoil)
         job = TrainJob(
             dataset=str(folder),
-            data={"split": SPLIT},
             model=tiny_model,
             train={"epochs": 2, "batch_size": 16},
         )
@@ -160,3 +160,46 @@ def test_number_that_is_not_finite_masks_its_unit_and_training_goes_on(
         assert all(np.isfinite(list(epoch.values())).all() for epoch in metrics)
         found.append(metrics[-1]["val/pearson_mean"])
     assert found[0] != found[1]
+
+
+@pytest.mark.parametrize("kind", ["blocks", "stimuli", "repeats"])
+def test_neither_lag_nor_context_moves_the_sets(
+    tmp_path: Path, dataset_writer: Callable, kind: str
+) -> None:
+    dataset_writer(tmp_path, {"one": 117, "two": 90, "three": 80}, ("01",), repeats=3)
+    chosen = {"val_stimuli": ("two",), "test_stimuli": ("three",)} if kind == "stimuli" else {}
+    if kind == "repeats":
+        chosen = {"val_repeats": (2,), "test_repeats": (3,)}
+    views = [
+        view(tmp_path, context, lag_seconds=lag, split={"kind": kind, **chosen})
+        for lag, context in ((0, 0), (4.5, 0), (9, 0), (0, 14))
+    ]
+    for other in views[1:]:
+        assert other.split == views[0].split
+        for one, another in zip(views[0].uses, other.uses, strict=True):
+            np.testing.assert_array_equal(one, another)
+        for name in ("val", "test"):
+            np.testing.assert_array_equal(views[0].windows[name].start, other.windows[name].start)
+    assert {each.test_film_is_seen for each in (view.split for view in views)} == {
+        kind == "repeats"
+    }
+
+
+def test_one_film_under_two_names_is_not_held_out_of_itself(
+    tmp_path: Path, dataset_writer: Callable
+) -> None:
+    dataset_writer(tmp_path, {"one": 117, "two": 90, "three": 80}, ("01",))
+    split = {"kind": "stimuli", "val_stimuli": ("two",), "test_stimuli": ("three",)}
+
+    def show_other_films(content: dict[str, Any]) -> None:
+        for index, stimulus in enumerate(content["stimuli"]):
+            stimulus["sources"]["film"]["sha256"] = f"{index:064x}"
+
+    def show_one_film_again(content: dict[str, Any]) -> None:
+        content["stimuli"][2]["sources"]["film"] = content["stimuli"][0]["sources"]["film"]
+
+    change(tmp_path, show_other_films)
+    view(tmp_path, split=split)
+    change(tmp_path, show_one_film_again)
+    with pytest.raises(InputError, match=r"one and three are the same film .* TR 0 trains in one"):
+        view(tmp_path, split=split)

@@ -28,7 +28,6 @@ FILM_TRS = 8
 N_VOXELS = 24
 WORKER_CPUS = 2
 TINY = {
-    "data": {"split": {"val_blocks": 1}},
     "model": {
         "embed_dim": 4,
         "audio_codebooks": 2,
@@ -233,7 +232,7 @@ def test_a_job_that_joins_with_another_token_says_so_in_one_line(
     dataset_writer(tmp_path / "data", {"one": 90}, ("01",))
     (tmp_path / "token").write_text("0" * 64)
     words = ["--dataset", str(tmp_path / "data"), "--model.audio_codebooks", "2"]
-    words += ["--data.split.val_blocks", "1", "--train.batch_size", "16"]
+    words += ["--train.batch_size", "16"]
     said = cluster_here.run(
         "python", "jobs/train.py", *words, RAY_AUTH_TOKEN_PATH=str(tmp_path / "token")
     )

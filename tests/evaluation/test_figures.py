@@ -32,9 +32,9 @@ def test_learning_curves_show_every_epoch_and_the_ceiling():
     losses = lines_by_label(loss_axes)
     assert losses["training"].get_xdata() == pytest.approx([1, 2, 3, 4, 5])
     assert losses["training"].get_ydata() == pytest.approx([1 / n for n in range(1, 6)])
-    assert losses["held-out"].get_ydata() == pytest.approx([1 / n + 0.1 for n in range(1, 6)])
+    assert losses["validation"].get_ydata() == pytest.approx([1 / n + 0.1 for n in range(1, 6)])
     pearsons = lines_by_label(pearson_axes)
-    assert pearsons["held-out"].get_ydata() == pytest.approx([0.3 - 0.2 / n for n in range(1, 6)])
+    assert pearsons["validation"].get_ydata() == pytest.approx([0.3 - 0.2 / n for n in range(1, 6)])
     assert set(pearsons["noise ceiling"].get_ydata()) == {0.45}
     bottom, top = pearson_axes.get_ylim()
     assert bottom <= 0
@@ -49,8 +49,8 @@ def test_epochs_without_a_held_out_score_are_left_out_of_its_curve_alone():
     loss_axes, pearson_axes = learning_curves(rows).axes
     losses = lines_by_label(loss_axes)
     assert list(losses["training"].get_xdata()) == [1, 2, 3, 4]
-    assert list(losses["held-out"].get_xdata()) == [1, 3, 4]
-    assert list(lines_by_label(pearson_axes)["held-out"].get_xdata()) == [1, 2, 4]
+    assert list(losses["validation"].get_xdata()) == [1, 3, 4]
+    assert list(lines_by_label(pearson_axes)["validation"].get_xdata()) == [1, 2, 4]
 
 
 def test_history_without_held_out_scores_can_be_drawn():

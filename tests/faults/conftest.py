@@ -34,7 +34,6 @@ def words(
     path = tmp_path_factory.mktemp("settings") / "settings.yaml"
     groups = {
         "name": "run",
-        "data": {"split": {"val_blocks": 1}},
         # Large enough that it is possible to be killed while a checkpoint is written.
         "model": {**tiny_model, "trunk_dims": [256, 512], "head_dim": 2048},
         "train": {

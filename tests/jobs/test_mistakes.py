@@ -48,7 +48,7 @@ def test_a_mistake_is_told_before_ray_torch_and_mlflow_are_imported(
         f"train.py --dataset {film} --name run --data.subjects 99",
         "tune.py --dataset nowhere --name sweep",
         f"tune.py --dataset {film} --name sweep --sweep.space optimizer.rate=1,2",
-        f"tune.py --dataset {film} --name sweep --sweep.space data.lag_trs=500",
+        f"tune.py --dataset {film} --name sweep --sweep.space data.lag_seconds=500,600",
         "tune.py --sweep.resume yesterday",
         "predict.py --model nowhere --dataset nowhere --out out",
         f"predict.py --model nowhere --dataset {film} --out out",

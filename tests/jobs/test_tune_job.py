@@ -17,7 +17,6 @@ from giblet_ray.dataset.reader import Dataset
 ROOT = Path(__file__).parents[2]
 SETTINGS = {
     "name": "sweep",
-    "data": {"split": {"val_blocks": 1}},
     "train": {"epochs": 4, "batch_size": 16},
     "tracking": {"log_model": False},
     "sweep": {
@@ -108,7 +107,7 @@ def test_killed_sweep_is_resumed_without_losing_or_repeating_a_trial(
         (["--sweep.space", "model.audio_codebooks=4,8"], "has 4 codebooks; use at most 4"),
         (["--sweep.space", "model.kernel_sizes=[3,4]"], "odd positive widths are accepted"),
         (["--sweep.space", "model.kernel_sizes=3,7,15"], "each choice is a list in brackets"),
-        (["--sweep.space", "data.lag_trs=2..116"], "--data.split"),
+        (["--sweep.space", "data.lag_seconds=3..180"], "--data.split"),
         (["--sweep.space", "train.batch_size=16,5000"], "is larger than the training split"),
         (["--sweep.scheduler", "hyperband"], "--sweep.scheduler is 'hyperband'"),
     ],
@@ -125,6 +124,6 @@ def test_bad_input_is_one_line_and_exit_code_2(
     given = []
     if arguments and not {"--sweep.resume", "--dataset"} & set(arguments):
         given = ["--dataset", arrays_and_dataset[1].storage.location]
-        given += ["--data.split.val_blocks", "1", "--model.audio_codebooks", "2"]
+        given += ["--model.audio_codebooks", "2"]
     assert message in refusal("tune.py", "--name", "sweep", *given, *arguments)
     assert not list(tmp_path.iterdir())

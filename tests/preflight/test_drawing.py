@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from giblet_ray.config import TrainJob
 from giblet_ray.dataset.reader import Span
+from giblet_ray.dataset.splits import Split
 from giblet_ray.preflight.drawing import curve, timeline
 from giblet_ray.preflight.schedule import describe_schedule
 from giblet_ray.training.optimizer import warmup_cosine
@@ -13,15 +14,17 @@ def test_curve_is_highest_where_the_numbers_are() -> None:
     assert curve([0.0, 3.5, 7.0]) == "▁▅█"
 
 
-def test_timeline_shows_training_gap_and_held_out_trs() -> None:
-    train, val = [Span("a", 0, 4), Span("a", 9, 10)], [Span("a", 6, 8)]
-    assert timeline(10, train, val, width=60) == "━━━━··██·━"
+def test_timeline_shows_the_sets_and_the_gaps_between_them() -> None:
+    train, val = (Span("a", 0, 3), Span("b", 0, 10)), (Span("a", 4, 6),)
+    split = Split(train, val, (Span("a", 8, 10),))
+    assert timeline(split, "a", 10, width=60) == "━━━·▒▒··██"
 
 
 def test_a_held_out_tr_is_never_hidden_by_its_neighbours() -> None:
-    drawn = timeline(1000, [Span("a", 0, 500)], [Span("a", 520, 521)], width=20)
+    split = Split((Span("a", 0, 500),), (Span("a", 520, 521),), (Span("a", 700, 701),))
+    drawn = timeline(split, "a", 1000, width=20)
     assert len(drawn) == 20
-    assert drawn.count("█") == 1
+    assert (drawn.count("▒"), drawn.count("█")) == (1, 1)
 
 
 def test_schedule_names_the_steps_that_training_takes() -> None:

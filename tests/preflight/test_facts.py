@@ -14,6 +14,7 @@ import pytest
 from giblet_ray.config import TrainJob
 from giblet_ray.dataset.loader import Batch
 from giblet_ray.dataset.reader import Dataset
+from giblet_ray.dataset.splits import SETS
 from giblet_ray.dataset.windows import Windows
 from giblet_ray.preflight.facts import describe_parts, describe_split
 from giblet_ray.preflight.overfit import overfit
@@ -27,7 +28,6 @@ def made(arrays_and_dataset: tuple[Any, Dataset], tiny_model: dict[str, Any]) ->
     wider = {"trunk_dims": [64, 64], "bottleneck_dim": 32, "head_dim": 64, "text_features": 32}
     job = TrainJob(
         dataset=arrays_and_dataset[1].storage.location,
-        data={"split": {"val_blocks": 1}},
         model={**tiny_model, **wider},
     )
     data = plan_data(job)
@@ -66,12 +66,13 @@ def test_parts_have_the_numbers_of_the_rows_that_were_read(
 def test_split_is_told_and_drawn(made: tuple[Any, ...]) -> None:
     job, data, _, _ = made
     said = describe_split(data, job.data.split)
-    n_train = sum(map(len, data.split.train))
+    n_train, n_val, n_test = (sum(map(len, data.split.spans(name))) for name in SETS)
     assert said["training"].startswith(f"{n_train:,} TRs, {len(data.train):,} windows of 1")
-    assert said["gap"].startswith("14 TRs = 21 s on either side")
-    n_val = sum(map(len, data.split.val))
-    assert f"; {117 + 83 - 2 * 3 - n_train - n_val} TRs in all" in said["gap"]
-    assert re.fullmatch("━+·+█+·+━+·*", said["one"])
+    assert said["validation"].startswith(f"{n_val:,} TRs")
+    assert said["test"].startswith(f"{n_test:,} TRs")
+    assert said["gaps"] == f"{117 + 83 - n_train - n_val - n_test} TRs, 20 s between two sets"
+    assert said["smallest p"] == "0.5 between two models, by 2 blocks of 20 s"
+    assert re.fullmatch("━+·+▒+·+█+", said["one"])
 
 
 class WithoutPictures:
@@ -91,7 +92,8 @@ class WithoutPictures:
 def test_batch_is_learned_by_heart_and_dead_inputs_are_named(made: tuple[Any, ...]) -> None:
     job, data, sample, tables = made
     columns = sample.selection.value_types(data.dataset)
-    loader = SampleLoader(sample, tables, data.values, data.scans, columns, data.context_trs)
+    how = (data.values, data.scans, columns, data.lag_trs, data.context_trs)
+    loader = SampleLoader(sample, tables, *how)
     normalisation = sample.normalisation(data, tables)
     learned = overfit(job, data, loader, sample.train, normalisation, seconds=300)
     assert learned.learned

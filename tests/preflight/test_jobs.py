@@ -42,7 +42,6 @@ def lab(
     folder = tmp_path_factory.mktemp("lab")
     groups = {
         "name": "first",
-        "data": {"split": {"val_blocks": 1}},
         "model": tiny_model,
         "train": {"epochs": 1, "batch_size": 16},
         "scaling": {"cpus_per_worker": 0.5},

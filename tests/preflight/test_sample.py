@@ -18,8 +18,7 @@ from giblet_ray.training.data import plan_data
 
 
 def plan(dataset: str, tiny_model: dict[str, Any], **data: Any) -> DataView:
-    split = {"split": {"val_blocks": 1}}
-    return plan_data(TrainJob(dataset=dataset, data={**split, **data}, model=tiny_model))
+    return plan_data(TrainJob(dataset=dataset, data=data, model=tiny_model))
 
 
 @pytest.mark.parametrize("window", [1, 3])
@@ -29,19 +28,18 @@ def test_batches_hold_the_rows_of_their_windows(
     window: int,
 ) -> None:
     arrays, dataset = arrays_and_dataset
-    data = plan(dataset.storage.location, tiny_model, window=window, lag_trs=4)
+    data = plan(dataset.storage.location, tiny_model, window=window, lag_seconds=6)
     sample = choose_sample(data, n_train=20, n_val=5, seed=3)
     columns = sample.selection.value_types(dataset)
-    loader = SampleLoader(
-        sample, sample.read(data), data.values, data.scans, columns, data.context_trs
-    )
+    how = (data.values, data.scans, columns, data.lag_trs, data.context_trs)
+    loader = SampleLoader(sample, sample.read(data), *how)
     windows = sample.train[np.random.default_rng(0).permutation(len(sample.train))]
     (batch,) = loader.batches([windows])
     of_windows = zip(windows.scan, windows.start, windows.length, strict=True)
     for row, (scan, start, length) in enumerate(of_windows):
         subject, stimulus = data.scans[scan].subject, data.scans[scan].stimulus
-        trs = slice(start, start + length)
-        later = slice(start + 4, start + 4 + length)
+        trs = slice(start - 4, start - 4 + length)
+        later = slice(start, start + length)
         for part in ("frames", "text"):
             expected = arrays[f"{part}/{stimulus}.parquet"][trs]
             np.testing.assert_array_equal(batch.values[part][row, :length].numpy(), expected)
@@ -55,7 +53,7 @@ def test_sample_is_small_and_still_holds_every_subject(
     dataset_writer: Callable[..., Any], tiny_model: dict[str, Any], tmp_path: Path
 ) -> None:
     """Subject 02 has seen one of six stimuli."""
-    stimuli = {f"film{i}": 60 + i for i in range(6)}
+    stimuli = {f"film{i}": 90 + i for i in range(6)}
     unseen = tuple(("02", name) for name in list(stimuli)[1:])
     dataset_writer(tmp_path / "data", stimuli, ("01", "02"), unseen=unseen)
     for seed in range(8):
@@ -73,8 +71,13 @@ def test_sample_is_small_and_still_holds_every_subject(
 def test_subject_without_training_trs_is_refused(
     dataset_writer: Callable[..., Any], tiny_model: dict[str, Any], tmp_path: Path
 ) -> None:
-    dataset_writer(tmp_path / "data", {"one": 60, "two": 60}, ("01", "02"), unseen=(("02", "one"),))
-    split = {"kind": "stimuli", "val_stimuli": ["two"]}
+    dataset_writer(
+        tmp_path / "data",
+        {"one": 60, "two": 60, "three": 60},
+        ("01", "02"),
+        unseen=(("02", "one"),),
+    )
+    split = {"kind": "stimuli", "val_stimuli": ["two"], "test_stimuli": ["three"]}
     data = plan_data(
         TrainJob(dataset=str(tmp_path / "data"), data={"split": split}, model=tiny_model)
     )

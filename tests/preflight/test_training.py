@@ -28,7 +28,6 @@ def make_job(
 
     def make(batch_size: int = 16, head_dim: int = 16, **groups: Any) -> TrainJob:
         settings: dict[str, Any] = {
-            "data": {"split": {"val_blocks": 1}},
             "model": {**tiny_model, "head_dim": head_dim},
             "train": {"epochs": 1, "batch_size": batch_size},
             "scaling": {"num_workers": 1, "cpus_per_worker": 0.5},
@@ -53,7 +52,7 @@ def test_preflight_tells_all_and_writes_nothing(
 ) -> None:
     """Two workers, whose gradients lie in buckets; streamed rows, which wait in their memory."""
     monkeypatch.chdir(tmp_path)
-    streamed = {"split": {"val_blocks": 1}, "residence": "stream"}
+    streamed = {"residence": "stream"}
     job = make_job(data=streamed, scaling={"num_workers": 2, "cpus_per_worker": 0.5})
     lines: list[str] = []
     preflight_training(job, lines.append)

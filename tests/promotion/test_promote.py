@@ -130,7 +130,7 @@ def test_promoted_model_predicts_what_its_checkpoint_predicts(
             assert registered.version == "1"
             np.testing.assert_array_equal(Encoder.load(files, dataset).predict(**inputs), expected)
             # Nothing that only training needs, and nothing pickled, was logged.
-            assert {path.suffix for path in files.iterdir()} == {".json", ".safetensors"}
+            assert {path.suffix for path in files.iterdir()} == {".json", ".safetensors", ".gz"}
 
 
 def test_champion_promoted_again_changes_nothing(store: Store) -> None:
@@ -152,7 +152,7 @@ def test_better_model_replaces_and_worse_one_is_refused_unless_forced(store: Sto
     promoted = store.promote(run=better)
     replaced = f"version 1 (run {store.model_name}-worse, r 0.10000)"
     assert promoted.summary()["replaced"] == replaced
-    assert promoted.summary()["held-out Pearson r (mean over voxels)"] == "0.30000"
+    assert promoted.summary()["validation Pearson r (selected on)"] == "0.30000"
     with pytest.raises(InputError, match=r"is worse \(r 0\.10000\) than version 2 .*r 0\.30000\)"):
         store.promote(run=worse)
     assert store.champion.run_id == better
@@ -173,7 +173,7 @@ def test_equally_good_model_is_not_refused_and_one_without_a_number_is(store: St
     ("change", "message"),
     [
         (lambda r: r["dataset"].update(checksum="0" * 64), "the data set's checksum is 00000"),
-        (lambda r: r["config"]["data"]["split"].update(val_blocks=4), "data.split.val_blocks is 4"),
+        (lambda r: r["config"]["data"]["split"].update(blocks=4), "data.split.blocks is 4"),
         (lambda r: r["scans"].pop(), "data.subjects is"),
         (
             lambda r: r.update(units=[Units.chosen(("01",), 30, np.arange(24)).model_dump()]),
@@ -199,7 +199,7 @@ def test_models_that_were_judged_on_other_data_are_not_compared(
 
 def test_models_of_other_lag_and_size_are_compared(store: Store) -> None:
     store.promote(run=store.run("a", 0.25))
-    lag = store.run("b", 0.3, change=lambda r: r["config"]["data"].update(lag_trs=4))
+    lag = store.run("b", 0.3, change=lambda r: r["config"]["data"].update(lag_seconds=6.0))
     assert store.promote(run=lag).changed
 
 

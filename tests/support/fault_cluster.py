@@ -18,7 +18,7 @@ from mlflow.entities import Run
 from processes import PATIENCE_SECONDS, JobProcess
 from safetensors.torch import load_file
 
-EPOCHS, STEPS_PER_EPOCH = 12, 13
+EPOCHS, STEPS_PER_EPOCH = 12, 12
 
 
 class Cluster:

@@ -47,7 +47,7 @@ class ArrayTrs:
     def read(self, windows: Windows) -> Iterator[Samples]:
         """Give three windows at a time, as loaders do: zeros where there is nothing."""
         for batch in equal_length_batches(windows, 3):
-            trs, exists = batch.rows(self.context_trs)
+            trs, exists = batch.rows(0, self.context_trs)
             films = [self.films[self.scans[scan].stimulus] for scan in batch.scan]
             inputs = {}
             for part in films[0]:

@@ -81,10 +81,10 @@ def test_settings_are_parameters_of_their_own(uri: str) -> None:
     run = MlflowRun(uri, "settings", "a", "settings/a")
     settings = {f"model.width_{i}": i for i in range(150)} | {"optimizer.lr": 3e-4}
     run.describe(settings, "/data/film", "ab" * 32)
-    run.describe({**settings, "data.lag_trs": 3}, "/data/film", "ab" * 32)
+    run.describe({**settings, "data.lag_seconds": 3}, "/data/film", "ab" * 32)
     recorded = MlflowClient(run.uri).get_run(run.id)
     assert recorded.data.params["optimizer.lr"] == "0.0003"
-    assert recorded.data.params["data.lag_trs"] == "3"
+    assert recorded.data.params["data.lag_seconds"] == "3"
     assert len(recorded.data.params) == 152
     assert len(recorded.inputs.dataset_inputs) == 1
 

@@ -167,7 +167,6 @@ def trained(
         dataset=arrays_and_dataset[1].storage.location,
         name="night",
         model=tiny_model,
-        data={"split": {"val_blocks": 1}},
         train={"epochs": 2, "batch_size": 16},
         storage={"path": str(folder)},
     )

@@ -64,7 +64,7 @@ def job_on(with_array: Dataset, tiny_model: dict[str, Any]) -> Any:
     def job(*modalities: str) -> TrainJob:
         return TrainJob(
             dataset=with_array.storage.location,
-            data={"modalities": modalities, "split": {"val_blocks": 1}},
+            data={"modalities": modalities},
             model={**tiny_model, "vector_features": tiny_model["text_features"]},
             train={"epochs": 2, "batch_size": 16},
         )

@@ -22,7 +22,7 @@ from giblet_ray.training.data import plan_data
 from giblet_ray.training.identity import check_batch
 from giblet_ray.training.loop import is_finished
 
-RIDGE = ["--model.kind", "ridge", "--model.n_iter", "4", "--data.split.val_blocks", "1"]
+RIDGE = ["--model.kind", "ridge", "--model.n_iter", "4"]
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +147,10 @@ def test_what_is_held_out_changes_no_number_of_the_fit(
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (["--data.lag_trs", "3"], r"--data: lag_trs is 3; with model.kind ridge it is 0: leave it"),
+        (
+            ["--data.lag_seconds", "3"],
+            r"lag_seconds is 3.0; with model.kind ridge it is 0.0",
+        ),
         (["--train.epochs", "9"], r"--train: epochs is 9; with model.kind ridge it is 1: leave it"),
         (["--model.delays_seconds", "12,0"], r"--model: delays_seconds is 12,0; a rising pair"),
         (["--model.n_iter", "0"], r"--model.n_iter is '0': should be greater than or equal to 1"),

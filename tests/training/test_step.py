@@ -64,7 +64,7 @@ class Linear(Predictor):
 
 def batch_of(windows: Windows) -> Batch:
     """Windows as a loader gives them, but for numbers where there is no row."""
-    trs, exists = windows.rows(CONTEXT)
+    trs, exists = windows.rows(0, CONTEXT)
     stimulus = np.array([int(SCANS[scan].stimulus == "two") for scan in windows.scan])
     text = np.where(exists[:, :, None], TEXT_STD[stimulus[:, None], trs], 1e3)
     own = trs[:, CONTEXT:], exists[:, CONTEXT:, None]

@@ -41,7 +41,6 @@ def make_job(
         groups: dict[str, Any] = {
             "name": "run",
             "model": tiny_model,
-            "data": {"split": {"val_blocks": 1}},
             "train": {"epochs": 2, "batch_size": 16},
             "scaling": {"num_workers": 2, "cpus_per_worker": 0.5},
             "storage": {"path": str(folder / "runs")},
@@ -167,7 +166,7 @@ def test_run_that_was_deleted_in_mlflow_is_recorded_anew_whole(trained: tuple) -
     [
         ({"train": {"epochs": 3}}, r"--train.epochs is 3, but run run was started with 2"),
         ({"optimizer": {"lr": 0.5}}, r"--optimizer.lr is 0.5"),
-        ({"data": {"lag_trs": 2}}, r"--data.lag_trs is 2"),
+        ({"data": {"lag_seconds": 3}}, r"--data.lag_seconds is 3"),
     ],
 )
 def test_run_is_not_continued_with_other_settings(
@@ -184,7 +183,7 @@ def test_run_is_not_continued_with_other_settings(
 def test_run_says_what_it_reads_and_trains_on(trained: tuple) -> None:
     _, _, lines = trained
     assert any("memory" in line and "object store" in line for line in lines)
-    assert any("training and" in line and "held-out TRs of 2 subjects" in line for line in lines)
+    assert any("training and" in line and "validation TRs of 2 subjects" in line for line in lines)
     assert sum(line.startswith("epoch") and "val r" in line for line in lines) == 2
 
 
@@ -318,9 +317,9 @@ def test_chosen_voxels_and_subject_are_trained_on(streamed: tuple) -> None:
         ({"data": {"subjects": ("1",)}}, r"--data.subjects: '1' is not in .*it has 01, 02"),
         ({"data": {"audio": "mel"}}, r"audio \(--data.audio mel\) is not in .*it has video, text"),
         ({"data": {"residence": "device"}}, r"needs GPUs"),
-        ({"data": {"lag_trs": 200}}, r"--data.split"),
+        ({"data": {"lag_seconds": 300}}, r"--data.split"),
         ({"data": {"voxels": "absent.npy"}}, r"--data.voxels absent.npy"),
-        ({"data": {"split": {"val_blocks": 40}}}, r"empty"),
+        ({"data": {"split": {"blocks": 40}}}, r"too few for 40 blocks"),
         (
             {"scaling": {"num_workers": 64}, "train": {"batch_size": 150}},
             r"--scaling.num_workers 64 .* this machine has 4",

@@ -21,7 +21,6 @@ def make_tune_job(
 
     def make(folder: Path, sweep: dict[str, Any], **groups: Any) -> TuneJob:
         settings: dict[str, Any] = {
-            "data": {"split": {"val_blocks": 1}},
             "model": tiny_model,
             "train": {"epochs": 3, "batch_size": 16},
             "optimizer": {"lr": 1e-2},

@@ -18,7 +18,7 @@ SPACE = {
     "model.kernel_sizes": Choice(([3], [3, 5], [7, 15])),
     "optimizer.lr": Range(1e-4, 1e-1, True),
 }
-SMALL = {"model.embed_dim": Choice((8, 16, 32)), "data.lag_trs": Range(2, 5, False)}
+SMALL = {"model.embed_dim": Choice((8, 16, 32)), "model.audio_codebooks": Range(2, 5, False)}
 
 
 def quality(settings: Settings) -> float:

@@ -82,9 +82,12 @@ def test_the_default_space_is_valid() -> None:
         ({"model.embed_dim": "16,16"}, r"a value is named twice"),
         ({"model.embed_dim": "16,16.0"}, r"a value is named twice"),
         ({"model.embed_dim": "[16"}, r"values such as 16,32,64 or a range"),
-        ({"data.lag_trs": "2.5..4"}, r"data\.lag_trs=2\.5: should be a valid integer"),
-        ({"data.lag_trs": "4..2"}, r"the range 4\.\.2 must rise"),
-        ({"data.lag_trs": {"min": 2, "maximum": 4}}, r"found keys min, maximum"),
+        (
+            {"model.audio_codebooks": "2.5..4"},
+            r"model\.audio_codebooks=2\.5: should be a valid integer",
+        ),
+        ({"model.audio_codebooks": "4..2"}, r"the range 4\.\.2 must rise"),
+        ({"model.audio_codebooks": {"min": 2, "maximum": 4}}, r"found keys min, maximum"),
         ({"optimizer.lr": "a..b"}, r"needs two numbers"),
         ({"optimizer.lr": "0..1:log"}, r"must begin above 0"),
         ({"optimizer.lr": "1e-4..1:lag"}, r"found scale 'lag'"),
@@ -98,11 +101,11 @@ def test_what_cannot_be_searched_is_one_line(written: dict[str, Any], message: s
 
 
 def test_settings_replace_those_of_the_base_and_nothing_else() -> None:
-    job = with_settings(BASE, {"model.kernel_sizes": [3, 9], "data.split.val_blocks": 2})
+    job = with_settings(BASE, {"model.kernel_sizes": [3, 9], "data.lag_seconds": 3.0})
     assert job.model.kernel_sizes == (3, 9)
-    assert job.data.split.val_blocks == 2
+    assert job.data.lag_seconds == 3
     before, after = BASE.model_dump(exclude={"sweep"}), job.model_dump()
-    before["model"]["kernel_sizes"], before["data"]["split"]["val_blocks"] = (3, 9), 2
+    before["model"]["kernel_sizes"], before["data"]["lag_seconds"] = (3, 9), 3.0
     assert after == before
 
 
@@ -116,12 +119,12 @@ def test_a_grid_has_every_combination_once(sizes: list[int], n_points: int, high
     space: dict[str, Any] = {
         name: Choice(tuple(range(2, 2 + size))) for name, size in zip(names, sizes, strict=False)
     }
-    space["data.lag_trs"] = Range(0, high, False)
+    space["model.head_dim"] = Range(0, high, False)
     combinations = grid(space, n_points)
     points = np.unique(np.rint(np.linspace(0, high, n_points)))
     assert len(combinations) == np.prod(sizes) * len(points)
     assert len({str(each) for each in combinations}) == len(combinations)
-    assert {each["data.lag_trs"] for each in combinations} == set(points)
+    assert {each["model.head_dim"] for each in combinations} == set(points)
     assert n_combinations(space) == np.prod(sizes) * (high + 1)
 
 

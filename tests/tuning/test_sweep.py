@@ -51,7 +51,7 @@ def eight_trials(make_tune_job: MakeJob, tmp_path_factory: pytest.TempPathFactor
         "model.audio_codebooks": [1, 2, 4],
         "model.kernel_sizes": [[3], [3, 5]],
         "data.modalities": [["audio"], ["video", "audio", "text"]],
-        "data.lag_trs": {"min": 2, "max": 4},
+        "data.lag_seconds": {"min": 3, "max": 6},
         "optimizer.lr": {"min": 1e-3, "max": 1e-1, "log": True},
     }
     settings = {"space": space, "num_samples": 8, "search": "random", "scheduler": "none"}
@@ -85,7 +85,7 @@ def test_eight_trials_read_the_data_once_and_all_are_recorded(eight_trials: Swep
         child = children[trial.number]
         assert child.info.status == "FINISHED"
         assert float(child.data.params["optimizer.lr"]) == trial.settings["optimizer.lr"]
-        assert child.data.params["data.lag_trs"] == str(trial.settings["data.lag_trs"])
+        assert child.data.params["data.lag_seconds"] == str(trial.settings["data.lag_seconds"])
         assert child.data.metrics["best/val/pearson_mean"] == trial.best(swept.score)
         history = MlflowClient(swept.tracking_uri).get_metric_history(
             child.info.run_id, "val/pearson_mean"

@@ -14,7 +14,10 @@ class RidgeConfig(ModelSettings):
     """Ridge or banded ridge over delayed vectors of each part, fitted at once (himalaya)."""
 
     fitted: ClassVar[bool] = True
-    fixed: ClassVar[dict[str, dict[str, Any]]] = {"data": {"lag_trs": 0}, "train": {"epochs": 1}}
+    fixed: ClassVar[dict[str, dict[str, Any]]] = {
+        "data": {"lag_seconds": 0.0},
+        "train": {"epochs": 1},
+    }
 
     kind: str = "ridge"
     """ridge, or another model."""

@@ -86,7 +86,7 @@ class TrainingRows:
     @staticmethod
     def _rows(windows: Windows) -> tuple[np.ndarray, np.ndarray]:
         """Return window and stimulus TR of each row of some windows."""
-        trs, exists = windows.rows(0)
+        trs, exists = windows.bold_rows()
         return np.nonzero(exists)[0], trs[exists]
 
     def raw(self, vectors: Mapping[str, Vectors], most: int) -> dict[str, Tensor]:
@@ -105,7 +105,7 @@ class TrainingRows:
         places, window = places[chosen], np.unique(self._window_R[first[chosen]])
         raw = {part: torch.zeros(n, len(each.mean_D)) for part, each in vectors.items()}
         for batch in self._training.read(self._training.windows[window]):
-            trs, exists = batch.windows.rows(0)
+            trs, exists = batch.windows.bold_rows()
             place = self._film_S[batch.windows.scan][:, None] * self.n_trs + trs
             row = np.searchsorted(places, place).clip(max=n - 1)
             wanted = exists & (places[row] == place)
@@ -139,7 +139,7 @@ class TrainingRows:
         films: Tensor | None = None
         is_known = np.zeros((self.n_films, self.n_trs), bool)
         for batch in self._training.read(self._training.windows):
-            trs, exists = batch.windows.rows(self._context_trs)
+            trs, exists = batch.windows.rows(0, self._context_trs)
             film = np.broadcast_to(self._film_S[batch.windows.scan][:, None], trs.shape)
             new = exists & ~is_known[film, np.where(exists, trs, 0)]
             if new.any():
