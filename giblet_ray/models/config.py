@@ -51,6 +51,15 @@ class ModelSettings(Family):
         }
 
 
+class FittedSettings(ModelSettings):
+    """A model that is fitted at once: a run of one epoch."""
+
+    fitted: ClassVar[bool] = True
+    fixed: ClassVar[dict[str, dict[str, Any]]] = {"train": {"epochs": 1}}
+    batch_norm: Literal["batch", "frozen"] = "frozen"
+    """Means nothing here: no batch is normalised."""
+
+
 class MultimodalConfig(ModelSettings):
     """The multimodal encoder."""
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from torch import Tensor
 
 from giblet_ray.dataset.layout import ScanKey
 from giblet_ray.dataset.windows import Windows
+from giblet_ray.models.config import FittedSettings, ModelSettings
 from giblet_ray.models.predictor import Predictor
 
 
@@ -55,7 +56,15 @@ class TrainingTrs(Protocol):
 
 
 class FittedPredictor(Predictor):
-    """A model that finds its own weights, in one go."""
+    """A model that finds its own weights, in one go.
+
+    Attributes
+    ----------
+    Settings : type of FittedSettings
+        Its settings.
+    """
+
+    Settings: ClassVar[type[ModelSettings]] = FittedSettings
 
     @abstractmethod
     def fit(self, training: TrainingTrs, show: Callable[[str], None]) -> None:

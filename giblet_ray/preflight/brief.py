@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from giblet_ray.preflight.size import StepSize
 
 _ON_TOP = "; what a step keeps for its backward pass comes on top: --preflight measures it"
+_FIT_ON_TOP = "; BOLD and a kernel of each part, of all training TRs of a subject, come on top"
 
 
 def check_training(
@@ -68,10 +69,11 @@ def tell_training(
     show(f"{size.parameters:,} parameters; checkpoints of {gigabytes(size.checkpoint)}")
     host = need_of_host(job, data, size, use_gpu)
     memory = check_host_memory(report, job, data, cluster, use_gpu, host, size)
-    show(f"host memory: {memory}{'' if use_gpu else _ON_TOP}")
+    on_top = _FIT_ON_TOP if job.model.fitted else _ON_TOP
+    show(f"host memory: {memory}{'' if use_gpu else on_top}")
     if use_gpu:
         gpu = need_of_gpu(job, data, size)
-        show(f"GPU memory: {check_gpu_memory(report, job, cluster, gpu, size)}{_ON_TOP}")
+        show(f"GPU memory: {check_gpu_memory(report, job, cluster, gpu, size)}{on_top}")
     show(f"{split_line(data)}; {place_line(job, cluster, float(use_gpu))}")
     return report
 

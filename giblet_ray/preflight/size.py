@@ -106,13 +106,16 @@ def step_size(job: TrainJob, shapes: Shapes, n_scans: int, ranks: int) -> StepSi
 def measure_activations(job: TrainJob, shapes: Shapes, ranks: int) -> int:
     """Return the bytes that one part of a rank's batch keeps for its backward pass, in float32.
 
-    The first call takes a second or two: PyTorch loads its compiler to tell some shapes.
+    The first call takes a second or two: PyTorch loads its compiler to tell some shapes. A model
+    that is fitted at once keeps nothing.
 
     Parameters
     ----------
     job, shapes, ranks
         As :func:`step_size` takes them.
     """
+    if job.model.fitted:
+        return 0
     n = math.ceil(job.train.batch_size / (ranks * job.train.accumulation))
     window, first = job.data.window, np.zeros(n, np.int32)
     whole = window + job.model.context_trs(shapes.tr_seconds)

@@ -63,7 +63,8 @@ def preflight_training(job: TrainJob, show: Callable[[str], None]) -> None:
         cluster = look_at_cluster(look_at_gpus=use_gpu)
         report = Report(show)
         rehearsal = examine(job, data, use_gpu, cluster, report, progress)
-        report.add("learning rate", describe_schedule(job, _counts(job, data)[0]))
+        if not job.model.fitted:
+            report.add("learning rate", describe_schedule(job, _counts(job, data)[0]))
         if rehearsal is not None:
             report.add("time", _times(job, data, rehearsal, use_gpu))
     report.conclude("nothing was written, and no training was started")
@@ -82,7 +83,8 @@ def examine(
     Returns
     -------
     Rehearsal or None
-        What was measured; None if the model is too large to be tried on any machine there is.
+        What was measured; None if the model is too large to be tried on any machine there is, or
+        is fitted at once, which has no steps.
     """
     ranks, cpus, gpus = job.scaling.min_workers, job.scaling.cpus_per_worker, float(use_gpu)
     share = len(rank_part(data.val, 0, ranks))
@@ -99,7 +101,9 @@ def examine(
     step = replace(step_size(job, model_shapes(data), len(data.scans), ranks), activations=kept)
     on_cpu = need_of_host(job, data, step, use_gpu=False)
     rehearsal = None
-    if on_cpu.total <= max(machine.reservable for machine in cluster.machines):
+    if not job.model.fitted and on_cpu.total <= max(
+        machine.reservable for machine in cluster.machines
+    ):
         progress.doing = f"rehearsing a few steps, as soon as {cpus:g} CPU is free"
         rehearsal = rehearse(job, data, sample, tables, ranks, on_cpu.total)
     report.add("memory", _memory(job, data, use_gpu, cluster, report, step, rehearsal))

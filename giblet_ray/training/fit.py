@@ -26,19 +26,35 @@ if TYPE_CHECKING:
     from giblet_ray.training.loop import Link
 
 
-class _TrainingTrs:
-    """The :class:`giblet_ray.models.fitted.TrainingTrs` of a run."""
+class TrainingWindows:
+    """The :class:`giblet_ray.models.fitted.TrainingTrs` of a run.
+
+    Parameters
+    ----------
+    windows : Windows
+        What trains.
+    scans : sequence of ScanKey
+        What a window's scan index means.
+    loader, scores : Loader, Scores
+        Deliver windows, and z-score their BOLD.
+    batch_size : int
+        Windows that are read at a time.
+    """
 
     def __init__(
-        self, windows: Windows, normalisation: Normalisation, loader: Loader, scores: Scores, n: int
+        self,
+        windows: Windows,
+        scans: Sequence[ScanKey],
+        loader: Loader,
+        scores: Scores,
+        batch_size: int,
     ) -> None:
-        self.scans: Sequence[ScanKey] = normalisation.scans
-        self.windows = windows
-        self._loader, self._scores, self._batch = loader, scores, n
+        self.windows, self.scans = windows, scans
+        self._loader, self._scores, self._batch_size = loader, scores, batch_size
 
     def read(self, windows: Windows) -> Iterator[Samples]:
         """See :class:`giblet_ray.models.fitted.TrainingTrs`."""
-        for batch in self._loader.batches(equal_length_batches(windows, self._batch)):
+        for batch in self._loader.batches(equal_length_batches(windows, self._batch_size)):
             inputs, _, bold_BWV = self._scores.read(batch, slice(None))
             yield Samples(batch.windows, inputs, batch.exists, bold_BWV)
 
@@ -75,7 +91,8 @@ def fit_at_once(
     memory = MemoryPeak(link.device)
     ranks = Ranks(model, 1, link.device, frozen_batch_norm=True)
     scores = Scores(normalisation, Shapes.of_record(run.dataset), job, link.device)
-    model.fit(_TrainingTrs(windows.train, normalisation, loader, scores, batch_size), link.show)
+    scans = normalisation.scans
+    model.fit(TrainingWindows(windows.train, scans, loader, scores, batch_size), link.show)
     seconds = time.perf_counter() - started
     _, on_training = scores.evaluate(ranks, loader, windows.train, rank=0)
     voxels, on_validation = scores.evaluate(ranks, loader, windows.val, rank=0)

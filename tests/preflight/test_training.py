@@ -121,3 +121,24 @@ def test_brief_form_is_a_few_lines(cluster: None, make_job: Callable[..., TrainJ
     assert "--preflight measures it" in lines[1]
     assert "gaps of 14 TRs (21 s)" in lines[2]
     assert "room for" in lines[2]
+
+
+def test_a_model_that_is_fitted_at_once_has_no_steps_to_rehearse(
+    cluster: None,
+    make_job: Callable[..., TrainJob],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    job = make_job(model={"kind": "ridge"}, train={})
+    lines: list[str] = []
+    preflight_training(job, lines.append)
+    text = "\n".join(lines)
+    assert "learning rate" not in text
+    assert "learned by heart" not in text
+    assert not list(tmp_path.iterdir())
+    size = step_size(job, model_shapes(plan_data(job)), n_scans=4, ranks=1)
+    assert (size.gradients, size.optimizer) == (0, 0)
+    assert size.parameters == 2 * 24 * 9 * (23 + 40 + 40)
+    assert size.weights > 4 * size.parameters  # components too
+    assert any("a kernel of each part" in line for line in brief_lines(job))

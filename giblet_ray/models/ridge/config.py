@@ -7,13 +7,13 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from giblet_ray.dataset.config import HRF_SECONDS
-from giblet_ray.models.config import ModelSettings
+from giblet_ray.models.config import FittedSettings
 
 
-class RidgeConfig(ModelSettings):
+class RidgeConfig(FittedSettings):
     """Ridge or banded ridge over delayed vectors of each part, fitted at once (himalaya)."""
 
-    fitted: ClassVar[bool] = True
+    # Delays are counted from the BOLD.
     fixed: ClassVar[dict[str, dict[str, Any]]] = {
         "data": {"lag_seconds": 0.0},
         "train": {"epochs": 1},
@@ -21,8 +21,6 @@ class RidgeConfig(ModelSettings):
 
     kind: str = "ridge"
     """ridge, or another model."""
-    batch_norm: Literal["batch", "frozen"] = "frozen"
-    """Means nothing here: there is no BatchNorm."""
     solver: Literal["banded", "ridge"] = "banded"
     """banded: each unit weighs the parts as suits it, found by random search; ridge: all alike."""
     subjects: Literal["each", "shared"] = "each"
@@ -70,5 +68,5 @@ class RidgeConfig(ModelSettings):
         return range(first, last + 1)
 
     def context_trs(self, tr_seconds: float) -> int:
-        """See :meth:`ModelSettings.context_trs`: the longest delay."""
+        """See :meth:`FittedSettings.context_trs`: the longest delay."""
         return self.delays(tr_seconds)[-1]

@@ -9,12 +9,10 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Mapping
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from giblet_ray.models.config import ModelSettings
 from giblet_ray.models.fitted import FittedPredictor, TrainingTrs
 from giblet_ray.models.predictor import Shapes
 from giblet_ray.models.ridge.config import RidgeConfig
@@ -48,7 +46,7 @@ class Ridge(FittedPredictor):
         (V,) and (V, P), regularisation of each unit and how it weighs the parts, likewise.
     """
 
-    Settings: ClassVar[type[ModelSettings]] = RidgeConfig
+    Settings = RidgeConfig
     tells_subjects_apart = True
 
     def __init__(self, settings: RidgeConfig, shapes: Shapes) -> None:

@@ -1,8 +1,9 @@
-"""Alphas, weightings of parts and weights of rows, as himalaya's solvers find them.
+"""Weightings of parts and alphas, as himalaya's random search chooses them, and their weights.
 
 himalaya is called for one weighting after another, with all units: what it returns for each is what
-it would have compared itself, and the user hears how far it is. It does not fit on the way: weights
-are solved for once a unit's weighting and alpha are known.
+it would have compared itself, and the user hears how far it is. It is not asked for weights, which
+it would find again whenever some unit's choice changes: they are ridge's closed form, taken once
+for what was chosen.
 
 Shapes: P parts, N rows of BOLD, V units.
 """
@@ -21,8 +22,8 @@ _SEARCHED_UNITS = 4096
 """Units whose predictions are held at a time."""
 _SEARCHED_ALPHAS = 4
 """Alphas whose predictions are held at a time."""
-_SOLVED_NUMBERS = 2**24
-"""Numbers that himalaya may hold at a time while it solves for weights: 64 MiB."""
+_SOLVED_UNITS = 1024
+"""Units whose weights are found at a time."""
 
 Split = tuple[np.ndarray, np.ndarray]
 
@@ -127,30 +128,23 @@ def choose(
 def solved(
     kernels_PNN: Tensor, bold_NV: Tensor, chosen: Chosen
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Solve for the weights of rows, for some units of one weighting at a time.
+    """Return the weights of rows, ``(K + alpha)^-1 @ BOLD``, some units at a time.
 
     Yields
     ------
     units_U : Tensor
-        (U,) int64, which units.
+        (U,) int64, which units; they have one weighting.
     gamma_P : Tensor
-        Their weighting of the parts.
+        Their weighting of the parts: K is the sum of the kernels, weighted.
     dual_NU : Tensor
-        (N, U) weights of rows, on the kernels' device: (K + alpha)^-1 BOLD.
+        (N, U) weights of rows, on the kernels' device.
     """
-    from himalaya.kernel_ridge import solve_kernel_ridge_eigenvalues
-
-    n_rows, device = kernels_PNN.shape[1], kernels_PNN.device
+    device = kernels_PNN.device
     for index in chosen.weighting_V.unique().tolist():
         gamma_P = chosen.gammas[index].to(kernels_PNN)
-        kernel_NN = torch.einsum("pnm,p->nm", kernels_PNN, gamma_P)
-        units = (chosen.weighting_V == index).nonzero().flatten()
-        # Of more units than rows, himalaya would multiply matrices for each.
-        for units_U in units.split(n_rows):
-            dual_NU = solve_kernel_ridge_eigenvalues(
-                kernel_NN,
-                bold_NV[:, units_U].to(device),
-                alpha=chosen.alpha_V[units_U].to(device),
-                n_targets_batch=max(1, _SOLVED_NUMBERS // n_rows**2),
-            )
-            yield units_U, gamma_P, dual_NU.to(device)
+        values_N, vectors_NN = torch.linalg.eigh(torch.einsum("pnm,p->nm", kernels_PNN, gamma_P))
+        values_N = values_N.clamp(min=0)  # a kernel's are not negative, but for rounding
+        for units_U in (chosen.weighting_V == index).nonzero().flatten().split(_SOLVED_UNITS):
+            rotated_NU = vectors_NN.T @ bold_NV[:, units_U].to(device)
+            rotated_NU /= values_N[:, None] + chosen.alpha_V[units_U].to(device)
+            yield units_U, gamma_P, vectors_NN @ rotated_NU

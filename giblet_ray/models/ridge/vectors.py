@@ -10,9 +10,10 @@ vector  itself                                                      itself, or 4
 ======= =========================================================== ========================
 
 Means, scales and components are fitted on training TRs alone. A vector's numbers have mean 0 over
-them and a variance of 1 in all, so that no part weighs more for having more numbers.
+them and a variance of 1 in all, so that no part weighs more for having more numbers; components
+keep the share of it that they have in the part.
 
-Shapes: N rows, D raw numbers, F numbers of a vector, K codebooks, T frames, V variance.
+Shapes: N rows, D raw numbers, F numbers of a vector, K codebooks, T frames.
 """
 
 from __future__ import annotations
@@ -114,15 +115,11 @@ class Vectors(nn.Module):
                 f"at, so that ridge has nothing to predict from: leave it out ({HOW})"
             )
         kept = self._as_they_are
-        scored_DF = torch.diag(torch.where(std_D > 0, 1 / std_D, 0))[:kept, :kept]
+        # Numbers of a user's own may have any units; shades have the same as their components.
+        scale_D = torch.where(std_D > 0, 1 / std_D, 0) if self._encoder == "vector" else std_D > 0
         reduced_DF = principal_components((values_ND - mean_D)[:, kept:], self._components)
-        basis_DF = torch.block_diag(scored_DF, reduced_DF)
-        for columns in (slice(kept), slice(kept, None)):  # numbers as they are, and components
-            variance = ((values_ND - mean_D) @ basis_DF[:, columns]).square().mean(0).sum()
-            if variance > 0:
-                basis_DF[:, columns] /= variance.sqrt()
-        n_blocks = int(basis_DF[:, :kept].any()) + int(basis_DF[:, kept:].any())
-        basis_DF /= n_blocks**0.5
+        basis_DF = torch.block_diag(torch.diag(scale_D[:kept].double()), reduced_DF)
+        basis_DF /= ((values_ND - mean_D) @ basis_DF).square().mean(0).sum().sqrt()
         self.mean_D.copy_(mean_D)
         self.basis_DF.copy_(basis_DF)
 
