@@ -4,7 +4,7 @@
 
 Takes nothing. Makes a film with subtitles and two subjects' scans whose noise ceiling is known,
 precomputes the data set, trains on it with two workers, and gives the same things as jobs/train.py,
-with its Pearson r beside the ceiling. Started again, it goes on with what is there.
+with its Pearson r on test TRs beside the ceiling. Started again, it goes on with what is there.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ def main(job: DemoJob) -> None:
         return
     from giblet_ray.demo import make_demo
     from giblet_ray.demo.ceiling import share_of_ceiling
+    from giblet_ray.judge.judge import judge_run
     from giblet_ray.precompute.precompute import precompute
     from giblet_ray.preflight.brief import check_training
     from giblet_ray.training.trainer import fit
@@ -50,10 +51,10 @@ def main(job: DemoJob) -> None:
     )
     precompute(sources, show)
     show("3/3  training")
-    trained = fit(training, show, check_training)
-    reached, ceiling = share_of_ceiling(trained.best_location, files.ceiling_voxels)
+    trained = fit(training, show, check_training, judge_run)
+    reached, ceiling = share_of_ceiling(trained.run_folder, files.ceiling_voxels)
     verdict = f"{reached:.4f} of at most {ceiling:.4f}: {reached / ceiling:.0%}"
-    show_table("demo", {**trained.summary(), "mean r of noise ceiling": verdict})
+    show_table("demo", {**trained.summary(), "test r of noise ceiling": verdict})
 
 
 if __name__ == "__main__":

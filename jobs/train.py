@@ -3,12 +3,16 @@
     python jobs/train.py --dataset data/film --name first --model.kernel_sizes 3,7,15
 
 Takes a data set that jobs/precompute.py wrote. Gives a run: checkpoints (best and latest) below
---storage.path, and an MLflow run with its settings, curves and model. A run that was interrupted
-continues when it is started again under its name.
+--storage.path, and an MLflow run with its settings, curves and model. The best epoch is chosen on
+validation TRs and judged, once, on test TRs. A run that was interrupted continues when it is
+started again under its name.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
+from giblet_ray.checkpoint.judged import Judged
 from giblet_ray.cli import run_job
 from giblet_ray.config import TrainJob
 from giblet_ray.console import show, show_table
@@ -25,7 +29,14 @@ def main(job: TrainJob) -> None:
     from giblet_ray.training.trainer import fit
 
     show(f"run {job.name}")
-    show_table("trained", fit(job, show, check_training).summary())
+    show_table("trained", fit(job, show, check_training, judge).summary())
+
+
+def judge(*finished: Any) -> Judged:
+    """Judge the chosen epoch, with what takes seconds to import."""
+    from giblet_ray.judge.judge import judge_run
+
+    return judge_run(*finished)
 
 
 if __name__ == "__main__":

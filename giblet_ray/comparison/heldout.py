@@ -17,59 +17,33 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import ValidationError
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 
-from giblet_ray.checkpoint.files import NORMALISATION
-from giblet_ray.checkpoint.record import Record
-from giblet_ray.checkpoint.store import Checkpoint, find_checkpoint
 from giblet_ray.checkpoint.trained import Encoder
 from giblet_ray.comparison.runs import ComparedRun
-from giblet_ray.config import TrainJob
-from giblet_ray.dataset.binary import as_arrays
-from giblet_ray.dataset.layout import ScanKey, bold_column
+from giblet_ray.dataset.layout import ScanKey
 from giblet_ray.dataset.reader import Dataset, Selection, Span
-from giblet_ray.dataset.view import DataView
 from giblet_ray.errors import InputError
 from giblet_ray.evaluation.paired import BlockSums
-from giblet_ray.training.data import plan_data
+from giblet_ray.judge.opened import OpenedRun, open_run, read_bold
 
 
 @dataclass(frozen=True)
-class TrainedRun:
+class TrainedRun(OpenedRun):
     """A run whose best checkpoint and data set are at hand.
 
     Attributes
     ----------
     run : ComparedRun
         As MLflow has it.
-    checkpoint : Checkpoint
-        The best one.
-    data : DataView
-        What it was trained on; its split says which TRs chose its epoch.
-    scans : tuple of ScanKey
-        Rows of the normalisation.
-    mean_SV, std_SV, valid_V : ndarray
-        How its BOLD was z-scored.
-    packages : tuple of str
-        Packages that its model may be imported from.
     """
 
     run: ComparedRun
-    checkpoint: Checkpoint
-    data: DataView
-    scans: tuple[ScanKey, ...]
-    mean_SV: NDArray[np.float32]
-    std_SV: NDArray[np.float32]
-    valid_V: NDArray[np.bool_]
-    packages: tuple[str, ...] = ()
 
     @classmethod
     def open(
@@ -79,58 +53,9 @@ class TrainedRun:
         open_dataset: Callable[[str], Dataset] = Dataset.open,
         packages: Iterable[str] = (),
     ) -> TrainedRun:
-        """Find a run's checkpoint and data set.
-
-        Parameters
-        ----------
-        run : ComparedRun
-            Which run.
-        location : str, optional
-            Where its data set is, if not where it was when the run was trained.
-        open_dataset : callable, optional
-            Opens it.
-        packages : iterable of str
-            Packages that its model may be imported from.
-
-        Raises
-        ------
-        InputError
-            If the checkpoint cannot be read, or the data set is not the one that it was trained on.
-        """
-        try:
-            checkpoint = find_checkpoint(run.folder)
-        except InputError:
-            raise
-        except (OSError, ValueError) as error:  # a record that is just being written, perhaps
-            raise InputError(f"{run.folder}: cannot be read: {error}") from error
-        record = checkpoint.record
-        job = _job(record, location, checkpoint, packages)
-        data = plan_data(job, open_dataset(job.dataset))
-        if record.units:  # as the run chose them: their file is needed no more
-            chosen = replace(data.selection, units=record.indices_by_subject)
-            data = replace(data, selection=chosen)
-        found, trained = data.dataset.manifest.checksum, record.dataset.checksum
-        if found != trained:
-            raise InputError(
-                f"{data.dataset.storage.location}: not the data set that run {run.name} was "
-                f"trained on (checksum {found[:12]}, then {trained[:12]})"
-            )
-        try:
-            with checkpoint.files((NORMALISATION,)) as folder:
-                scales = load_file(folder / NORMALISATION)
-        except SafetensorError as error:
-            where = f"{checkpoint.location}/{NORMALISATION}"
-            raise InputError(f"{where}: cannot be read: {error}") from error
-        return cls(
-            run,
-            checkpoint,
-            data,
-            record.scans,
-            scales["mean_SV"],
-            scales["std_SV"],
-            scales["valid_V"].astype(bool),
-            tuple(packages),
-        )
+        """Find a run's checkpoint and data set; see :func:`giblet_ray.judge.opened.open_run`."""
+        opened = open_run(run.folder, location, open_dataset, packages)
+        return cls(**vars(opened), run=run)
 
     @cached_property
     def validation(self) -> dict[str, NDArray[np.bool_]]:
@@ -141,21 +66,6 @@ class TrainedRun:
             mask = masks.setdefault(span.stimulus, np.zeros(n_trs, bool))
             mask[span.start : span.stop] = True
         return masks
-
-
-def _job(
-    record: Record, location: str | None, checkpoint: Checkpoint, packages: Iterable[str]
-) -> TrainJob:
-    config = {key: value for key, value in record.config.items() if key in TrainJob.model_fields}
-    config["dataset"] = location or record.dataset.location
-    config["data"] = {**config["data"], "voxels": None}
-    config["packages"] = packages  # the user's: a record does not say what may be imported
-    try:
-        return TrainJob(**config)
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(map(str, first["loc"]))
-        raise InputError(f"{checkpoint}: its setting {name}: {first['msg']}") from error
 
 
 @dataclass(frozen=True)
@@ -255,24 +165,13 @@ def block_sums(
                 subject = encoder.subject_index(scan.subject)
                 if subject not in predicted:
                     predicted[subject] = encoder.predict_bold(dataset, bold_span, subject)
-                target_NV = _z_scored(dataset, bold_span, scan, row, common, trained)
+                bold_NV = read_bold(trained.data, bold_span, scan)
+                scored_NV = (bold_NV - common.mean_SV[row]) / common.std_SV[row]
+                target_NV = np.where(common.valid_V, scored_NV, 0.0)
                 usable_N = dataset.usable_trs(scan)[bold_span.start : bold_span.stop]
                 sums.add(block_N[usable_N], predicted[subject][usable_N], target_NV[usable_N])
         report((index + 1) / len(chunks))
     return sums
-
-
-def _z_scored(
-    dataset: Dataset, span: Span, scan: ScanKey, row: int, common: CommonTrs, trained: TrainedRun
-) -> NDArray[np.float64]:
-    """Read the BOLD of some TRs, (TRs, voxels), z-scored; 0 where not valid."""
-    column = bold_column(scan.subject, scan.repeat)
-    repeats = {scan.subject: scan.repeat}
-    selection = replace(trained.data.selection, parts=(), subjects=(scan.subject,), repeats=repeats)
-    kind = selection.value_type(dataset, column)
-    bold_NV = as_arrays(dataset.read(span, selection)[column].combine_chunks(), kind)
-    scored_NV = (bold_NV - common.mean_SV[row]) / common.std_SV[row]
-    return np.where(common.valid_V, scored_NV, 0.0)
 
 
 def _same_voxels(a: Selection, b: Selection) -> bool:

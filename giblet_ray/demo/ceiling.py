@@ -6,27 +6,27 @@ from pathlib import Path
 
 import numpy as np
 
-from giblet_ray.checkpoint.files import VOXELS, load_voxel_pearson
-from giblet_ray.checkpoint.store import find_checkpoint
+from giblet_ray.checkpoint.judged import read_judged_units
+from giblet_ray.dataset.storage import Storage
 
 
-def share_of_ceiling(location: str, ceiling_voxels: Path) -> tuple[float, float]:
-    """Compare held-out r with the noise ceiling, over the voxels that were scored.
+def share_of_ceiling(run_folder: str, ceiling_voxels: Path) -> tuple[float, float]:
+    """Compare r on the test TRs with the noise ceiling, over the voxels that were scored.
 
     Parameters
     ----------
-    location : str
-        Folder or URI of a checkpoint that ends an epoch.
+    run_folder : str
+        Folder or URI of a run that has been judged.
     ceiling_voxels : Path
-        .npy with the noise ceiling of each voxel, shape (voxels,).
+        .npy with the noise ceiling of each voxel, shape (voxels,), the same in all subjects.
 
     Returns
     -------
     pearson_mean, ceiling_mean : float
-        Means over voxels.
+        Means over voxels, then subjects.
     """
-    with find_checkpoint(location).files((VOXELS,)) as folder:
-        pearson_V = load_voxel_pearson(folder)
     ceiling_V = np.load(ceiling_voxels, allow_pickle=False)
-    scored = np.isfinite(pearson_V)
-    return float(pearson_V[scored].mean()), float(ceiling_V[scored].mean())
+    of_subjects = read_judged_units(Storage.at(run_folder), "").values()
+    reached = [float(np.nanmean(pearson_V)) for pearson_V in of_subjects]
+    possible = [float(ceiling_V[np.isfinite(pearson_V)].mean()) for pearson_V in of_subjects]
+    return float(np.mean(reached)), float(np.mean(possible))

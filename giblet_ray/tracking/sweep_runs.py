@@ -148,6 +148,8 @@ class SweepRuns:
             Why it was stopped or has failed; empty if neither.
         best : mapping of str to float
             Metrics of its best epoch.
+        judged : mapping of str to float
+            Its scores on the test TRs.
         """
         del self._open[folder]
         became = {"state": state, "cause": cause, "best": dict(best), "traceback": traceback}
@@ -157,6 +159,7 @@ class SweepRuns:
         self,
         folder: str,
         best: Mapping[str, float],
+        judged: Mapping[str, float],
         report: Callable[[MlflowRun], None],
     ) -> None:
         """Choose the best trial, which the parent is to name when the sweep is closed.
@@ -176,6 +179,7 @@ class SweepRuns:
             self.parent.tag(BEST_TAG, child.id)
             self.parent.tag("giblet_ray.best_trial", str(int(folder)))
             self.parent.best(best)
+            self.parent.metrics(judged)
             report(child)
 
         self._crown = crown

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from giblet_ray.checkpoint.files import STATE, VOXELS, load_voxel_pearson
+from giblet_ray.checkpoint.judged import Judged
 from giblet_ray.checkpoint.record import RECORD
 from giblet_ray.checkpoint.store import Checkpoint
 from giblet_ray.checkpoint.trained import Encoder
@@ -24,6 +25,7 @@ def report_best(
     score: Score,
     log_model: bool,
     packages: Iterable[str] = (),
+    judged: Judged | None = None,
 ) -> None:
     """Add learning curves, the histogram of voxel r, the best epoch's scores and its model.
 
@@ -43,6 +45,8 @@ def report_best(
         Whether to store the model itself.
     packages : iterable of str
         Packages that the model may be imported from.
+    judged : Judged, optional
+        Its scores on the test TRs.
     """
     curves = [
         {
@@ -57,6 +61,8 @@ def report_best(
     with checkpoint.files((VOXELS,)) as folder:
         run.figure(voxel_histogram(load_voxel_pearson(folder)), "voxel_pearson.png")
     run.best(dict(score.best_epoch(history) or {}))
+    if judged is not None:
+        run.metrics(judged.logged())
     if log_model and not run.has_model():
         log_checkpoint(run.uri, run.id, checkpoint, packages)
 

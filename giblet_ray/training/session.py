@@ -28,7 +28,7 @@ from giblet_ray.tracking.server import tracking_errors
 from giblet_ray.training.identity import check_order, run_record
 from giblet_ray.training.loop import is_finished
 from giblet_ray.training.monitor import started_monitor
-from giblet_ray.training.trainer import Check, Trained, choose_gpu
+from giblet_ray.training.trainer import Check, Judge, Trained, choose_gpu
 from giblet_ray.training.worker_group import run_workers
 
 _REPORT = "giblet_ray.training.report"
@@ -36,13 +36,18 @@ _REPORT = "giblet_ray.training.report"
 
 
 def train_run(
-    job: TrainJob, data: DataView, storage: Storage, show: Callable[[str], None], check: Check
+    job: TrainJob,
+    data: DataView,
+    storage: Storage,
+    show: Callable[[str], None],
+    check: Check,
+    judge: Judge | None,
 ) -> Trained:
     """Train on the cluster that is connected to, while no other job works on the run.
 
     Parameters
     ----------
-    job, show, check
+    job, show, check, judge
         As :func:`giblet_ray.training.trainer.fit` is given them.
     data : DataView
         What is trained on.
@@ -73,10 +78,14 @@ def train_run(
             raise InputError(f"{run_folder}: the run's checkpoints are gone")
         position = after.position
         score, log_model = Score(job.train.score), job.tracking.log_model
-        how = (score, log_model, job.packages)
+        judged = None
+        if judge is not None:
+            judged = judge(storage, job.name, job.dataset, job.packages, show)
+        how = (score, log_model, job.packages, judged)
         end.report = partial(_report, mlflow_run, found, position.history, *how)
     where = data.dataset.storage.location
-    return Trained(where, run_folder, score, found.location, mlflow_run, position, finished)
+    place = (where, run_folder, score, found.location, mlflow_run)
+    return Trained(*place, position, finished, judged)
 
 
 def _describe_run(

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from giblet_ray.checkpoint.claim import claimed
+from giblet_ray.checkpoint.judged import Judged
 from giblet_ray.checkpoint.record import Position
 from giblet_ray.checkpoint.store import is_sweep, latest_record
 from giblet_ray.cluster import cluster_totals
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from giblet_ray.tracking.mlflow_run import MlflowRun
 
 Check = Callable[[TrainJob, DataView, bool, Callable[[str], None]], None]
+Judge = Callable[[Storage, str, str, tuple[str, ...], Callable[[str], None]], Judged]
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,8 @@ class Trained:
         How far the training went, with its history of metrics by epoch.
     already_finished : bool
         There was nothing to do.
+    judged : Judged or None
+        Its test; None where it was not asked for.
     """
 
     dataset: str
@@ -63,6 +67,7 @@ class Trained:
     mlflow_run: MlflowRun
     position: Position
     already_finished: bool
+    judged: Judged | None
 
     def summary(self) -> dict[str, str]:
         """Return where things are and how good the best epoch was, for the user to read."""
@@ -82,6 +87,8 @@ class Trained:
             ),
             "speed": f"{statistics.median(speeds):,.0f} rows/s (median of epochs)",
         }
+        if self.judged is not None:
+            summary[self.judged.name] = self.judged.in_words()
         if self.score != Score():
             summary["best by"] = f"{self.score.label}, {best[self.score.name]:.4f}"
         if not uri.startswith("http"):
@@ -91,7 +98,10 @@ class Trained:
 
 
 def fit(
-    job: TrainJob, show: Callable[[str], None], check: Check = lambda *training: None
+    job: TrainJob,
+    show: Callable[[str], None],
+    check: Check = lambda *training: None,
+    judge: Judge | None = None,
 ) -> Trained:
     """Train as a job says, or continue the run of that name.
 
@@ -107,6 +117,9 @@ def fit(
     check : callable, optional
         Is shown what will be trained before it is, and may refuse it with an InputError: the job,
         its data, placed on the cluster, whether workers have GPUs, and `show`.
+    judge : callable, optional
+        Scores the chosen checkpoint on the test TRs once training has ended; see
+        :func:`giblet_ray.judge.judge.judge_run`.
 
     Raises
     ------
@@ -125,7 +138,7 @@ def fit(
         connect_beside_store(job.tracking.uri)
         from giblet_ray.training.session import train_run
 
-        return train_run(job, data, storage, show, check)
+        return train_run(job, data, storage, show, check, judge)
 
 
 def choose_gpu(job: TrainJob) -> bool:

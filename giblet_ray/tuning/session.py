@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from giblet_ray.checkpoint.judged import Judged
 from giblet_ray.checkpoint.store import best_checkpoint, epoch_history
 from giblet_ray.config import TuneJob
 from giblet_ray.dataset.residence import hold_blocks, place_data, read_rows
@@ -17,6 +18,7 @@ from giblet_ray.dataset.storage import Storage
 from giblet_ray.dataset.view import DataView
 from giblet_ray.errors import InputError
 from giblet_ray.evaluation.score import Score
+from giblet_ray.judge.judge import judge_run
 from giblet_ray.progress import Progress
 from giblet_ray.settings import flat_settings
 from giblet_ray.tracking.mlflow_run import MlflowRun, ending
@@ -101,12 +103,13 @@ def run_sweep(
         if not trials or trials[0].best(score) is None:
             causes = "; ".join(dict.fromkeys(t.cause for t in trials)) or "none was started"
             raise InputError(f"sweep {job.name}: no trial was scored: {causes}")
-        best_settings = _crown(job, storage, trials[0], runs, show)
+        best_settings, judged = _crown(job, storage, trials[0], runs, show)
     return Swept(
         job.name,
         score,
         trials,
         best_settings,
+        judged,
         runs.parent.id,
         runs.parent.uri,
         job.tracking.experiment,
@@ -143,8 +146,11 @@ def _crown(
     best: TrialRecord,
     runs: SweepRuns,
     show: Callable[[str], None],
-) -> str:
-    """Record the best trial, and write its settings for jobs/train.py; return where they are."""
+) -> tuple[str, Judged]:
+    """Record and judge the best trial, and write its settings for jobs/train.py.
+
+    Returns where the settings are, and its test: the other trials have none.
+    """
     trained = with_settings(job, best.settings)
     config = saved_config(trained)
     del config["name"]
@@ -158,11 +164,12 @@ def _crown(
     if checkpoint is None:
         raise InputError(f"{storage.describe(best.folder)}: the best trial's checkpoints are gone")
     metrics = dict(score.best_epoch(history) or {})
+    judged = judge_run(storage, best.folder, job.dataset, job.packages, show)
 
     def report(child: MlflowRun) -> None:
         show("drawing the best trial")
-        how = (score, job.tracking.log_model, job.packages)
+        how = (score, job.tracking.log_model, job.packages, judged)
         importlib.import_module(_REPORT).report_best(child, checkpoint, history, *how)
 
-    runs.crown(best.folder, metrics, report)
-    return storage.describe(BEST)
+    runs.crown(best.folder, metrics, judged.logged(), report)
+    return storage.describe(BEST), judged

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from giblet_ray.checkpoint.claim import claimed
+from giblet_ray.checkpoint.judged import Judged
 from giblet_ray.config import TuneJob
 from giblet_ray.dataset.reader import Dataset
 from giblet_ray.evaluation.score import Score
@@ -38,6 +39,8 @@ class Swept:
         All trials, the best first.
     best_settings : str
         The YAML file that jobs/train.py --config takes.
+    judged : Judged
+        The best trial's test.
     mlflow_run : str
         Id of the parent run.
     tracking_uri, experiment : str
@@ -48,6 +51,7 @@ class Swept:
     score: Score
     trials: list[TrialRecord]
     best_settings: str
+    judged: Judged
     mlflow_run: str
     tracking_uri: str
     experiment: str
@@ -66,6 +70,7 @@ class Swept:
         counts = {state: states.count(state) for state in ("finished", "stopped", "failed")}
         return {
             "best trial": f"{best.folder}, {self.score.label} {best.best(self.score):.4f}",
+            self.judged.name: self.judged.in_words(),
             "its settings": " ".join(f"{k}={show_value(v)}" for k, v in best.settings.items()),
             "trials": ", ".join(f"{n} {state}" for state, n in counts.items() if n),
             "epochs": f"{sum(len(trial.scores) for trial in self.trials)}",

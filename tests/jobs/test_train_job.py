@@ -101,7 +101,13 @@ def test_job_stopped_and_killed_and_started_again_ends_with_the_same_weights(
         job.kill()
         assert last_step(tmp_path) < 4 * STEPS_PER_EPOCH
     output = start(tmp_path, dataset).end()
-    for words in ("run run", "continuing after epoch", "epoch 4/4", "validation (selected on)"):
+    for words in (
+        "run run",
+        "continuing after epoch",
+        "epoch 4/4",
+        "validation (selected on)",
+        "nothing was chosen on",
+    ):
         assert words in output
     for words in ("Warning", "Traceback"):
         assert words not in output

@@ -285,7 +285,9 @@ def test_a_sweep_is_told_of_whole_though_server_and_driver_were_gone(
     until(lambda: not again._log.pending())
     server.kill()
     again.end("0001", "failed", "loss is NaN", {}, "Traceback: at epoch 2")
-    again.crown("0000", {"val/pearson_mean": 0.5}, lambda child: child.text("drawn", "figure.txt"))
+    again.crown(
+        "0000", {"val/pearson_mean": 0.5}, {}, lambda child: child.text("drawn", "figure.txt")
+    )
     again.close("FINISHED", 1)
     assert "not logged: what its trials have told since, the best trial" in lines[-1]
     assert f"it lies in {tmp_path}, and --sweep.resume night logs it" in lines[-1]
@@ -293,7 +295,9 @@ def test_a_sweep_is_told_of_whole_though_server_and_driver_were_gone(
     server.start()
 
     last = SweepRuns(*sweep)
-    last.crown("0000", {"val/pearson_mean": 0.5}, lambda child: child.text("drawn", "figure.txt"))
+    last.crown(
+        "0000", {"val/pearson_mean": 0.5}, {}, lambda child: child.text("drawn", "figure.txt")
+    )
     last.close("FINISHED", 60)
     assert read_unsent(storage, "") == {}
     client = MlflowClient(server.uri)

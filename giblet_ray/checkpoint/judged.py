@@ -1,0 +1,111 @@
+"""What a run's folder holds of its test: the scores of the checkpoint that was chosen."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, ValidationError
+
+from giblet_ray.dataset.storage import Storage
+from giblet_ray.errors import InputError
+from giblet_ray.settings import Group
+
+JUDGED = "test.json"
+UNITS = "test_units.safetensors"
+"""Pearson r of each unit, by subject: (units,) float64, NaN where not scored."""
+
+
+class Judged(Group):
+    """Scores of one checkpoint on the test TRs."""
+
+    checkpoint: str
+    """Name of the checkpoint's folder."""
+    weights: str
+    """Checksum of its weights: no others have these scores."""
+    name: Literal["test", "test_seen_film"]
+    """test; test_seen_film where another repeat of the same film has trained."""
+    n_trs: int = Field(ge=1)
+    """Test TRs of all scans together."""
+    n_units: int = Field(ge=1)
+    """Units that are scored, of the subject with most."""
+    metrics: dict[str, float]
+    """Mean over each subject's scans, then subjects: pearson_mean, pearson_median, r2_mean, ..."""
+    subjects: dict[str, dict[str, float]]
+    """The same of each subject."""
+    readings: int = Field(1, ge=1)
+    """How often the test TRs have been predicted by checkpoints of this run."""
+
+    def logged(self) -> dict[str, float]:
+        """Return the scores by the names that MLflow has them by."""
+        named = {f"{self.name}/{metric}": value for metric, value in self.metrics.items()}
+        if len(self.subjects) > 1:
+            for subject, scores in self.subjects.items():
+                named[f"{self.name}/{subject}/pearson_mean"] = scores["pearson_mean"]
+        return named | {f"{self.name}/readings": float(self.readings)}
+
+    def in_words(self) -> str:
+        """Return the scores in a line."""
+        of = f"{len(self.subjects)} subject{'s' if len(self.subjects) > 1 else ''}"
+        seen = ", of films that have trained" if self.name == "test_seen_film" else ""
+        return (
+            f"r mean {self.metrics['pearson_mean']:.4f}, median "
+            f"{self.metrics['pearson_median']:.4f} over {self.n_units:,} units; {self.n_trs:,} TRs "
+            f"of {of} that nothing was chosen on{seen}"
+        )
+
+
+def read_judged_units(storage: Storage, run: str) -> dict[str, NDArray[np.float64]]:
+    """Return Pearson r of each unit on the test TRs, by subject; see :data:`UNITS`.
+
+    Raises
+    ------
+    InputError
+        If the run has not been judged, or the file is damaged.
+    """
+    # Here, so that what is read of a test alone costs no import.
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    name = _in(run, UNITS)
+    try:
+        return dict(sorted(load(storage.read(name)).items()))  # it has no order of its own
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{storage.describe(name)}: cannot be read: {error}") from error
+
+
+def read_judged(storage: Storage, run: str) -> Judged | None:
+    """Return what a run's folder holds of its test, or None before it.
+
+    Raises
+    ------
+    InputError
+        If it is damaged.
+    """
+    name = _in(run, JUDGED)
+    try:
+        return Judged.model_validate(json.loads(storage.read(name)))
+    except FileNotFoundError:
+        return None
+    except (ValueError, ValidationError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{storage.describe(name)}: damaged: {reason}; delete it") from error
+
+
+def keep_judged(
+    storage: Storage, run: str, judged: Judged, units: Mapping[str, NDArray[np.float64]]
+) -> None:
+    """Keep the scores of a run's test in its folder; those of its units first."""
+    from safetensors.numpy import save
+
+    with storage.write(_in(run, UNITS)) as stream:
+        stream.write(save(dict(units)))
+    with storage.write(_in(run, JUDGED)) as stream:
+        stream.write(judged.model_dump_json(indent=1).encode())
+
+
+def _in(run: str, name: str) -> str:
+    return f"{run}/{name}" if run else name

@@ -1,0 +1,110 @@
+"""Judging a run that is finished: its chosen checkpoint, on TRs that nothing was chosen on, once.
+
+::
+
+    training TRs   -> weights
+    validation TRs -> epoch, trial, champion
+    test TRs       -> this, and nothing else
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import torch
+
+from giblet_ray.checkpoint.judged import Judged, keep_judged, read_judged
+from giblet_ray.checkpoint.store import find_checkpoint
+from giblet_ray.checkpoint.trained import Encoder
+from giblet_ray.dataset.storage import Storage
+from giblet_ray.evaluation.scan_sums import ScanSums
+from giblet_ray.evaluation.unit_scores import HeldOutScores
+from giblet_ray.judge.opened import OpenedRun, open_run
+from giblet_ray.progress import Progress
+
+
+def judge_run(
+    storage: Storage,
+    run: str,
+    dataset: str | None,
+    packages: Iterable[str],
+    show: Callable[[str], None],
+) -> Judged:
+    """Return the test scores of a run's best checkpoint; they are kept in the run's folder.
+
+    A checkpoint that has been judged is not judged again: its scores are read.
+
+    Parameters
+    ----------
+    storage, run : Storage, str
+        Where the run is.
+    dataset : str or None
+        Where its data set is, if not where it was when the run was trained.
+    packages : iterable of str
+        Packages that its model may be imported from.
+    show : callable
+        Takes each line that the user should see.
+
+    Raises
+    ------
+    InputError
+        If checkpoint or data set cannot be read.
+    """
+    before = read_judged(storage, run)
+    location = storage.describe(run)
+    checkpoint = find_checkpoint(location)
+    if before is not None and before.weights == checkpoint.record.weights_checksum:
+        return before
+    opened = open_run(location, dataset, packages=packages)
+    with Progress(show) as progress:
+        scores = score_test(opened, lambda done: setattr(progress, "doing", f"test TRs {done:.0%}"))
+    scored = [np.isfinite(each.pearson_V).sum() for each in scores.subjects.values()]
+    judged = Judged(
+        checkpoint=opened.checkpoint.location.rstrip("/").rpartition("/")[2],
+        weights=opened.checkpoint.record.weights_checksum,
+        name="test_seen_film" if opened.data.split.test_film_is_seen else "test",
+        n_trs=sum(each.n_trs for each in scores.subjects.values()),
+        n_units=int(max(scored)),
+        metrics=scores.summary(),
+        subjects={subject: each.summary() for subject, each in scores.subjects.items()},
+        readings=1 if before is None else before.readings + 1,
+    )
+    units = {subject: each.pearson_V for subject, each in scores.subjects.items()}
+    keep_judged(storage, run, judged, units)
+    return judged
+
+
+def score_test(
+    opened: OpenedRun, report: Callable[[float], None] = lambda done: None
+) -> HeldOutScores:
+    """Predict the test TRs from a run's best checkpoint, and score them.
+
+    Reads, predicts and adds up a row group of the data set at a time; what is held is one model,
+    one row group of one subject, and the sums.
+
+    Raises
+    ------
+    InputError
+        If weights or data cannot be read, or nothing can be scored.
+    """
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    location = opened.checkpoint.location
+    encoder = Encoder.load(location, device=device, packages=opened.packages)
+    data = opened.data
+    judged = [scan for scan in opened.scans if data.split.has("test", scan.repeat)]
+    sums = ScanSums([scan.subject for scan in judged], len(opened.valid_V))
+    spans = opened.spans("test")
+    for index, span in enumerate(spans):
+        predicted: dict[int, np.ndarray] = {}
+        for place, scan in enumerate(judged):
+            if scan.stimulus == span.stimulus:
+                subject = encoder.subject_index(scan.subject)
+                if subject not in predicted:
+                    predicted[subject] = encoder.predict_bold(data.dataset, span, subject)
+                usable_N = data.dataset.usable_trs(scan)[span.start : span.stop]
+                target_NV = opened.z_scored(span, scan)[usable_N]
+                prediction_NV = predicted[subject][usable_N]
+                sums.add(place, torch.from_numpy(prediction_NV), torch.from_numpy(target_NV))
+        report((index + 1) / len(spans))
+    return sums.compute(opened.valid_V)

@@ -1,0 +1,154 @@
+"""A run whose best checkpoint and data set are at hand, to predict what it was not trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from giblet_ray.checkpoint.files import NORMALISATION
+from giblet_ray.checkpoint.record import Record
+from giblet_ray.checkpoint.store import Checkpoint, find_checkpoint
+from giblet_ray.config import TrainJob
+from giblet_ray.dataset.binary import as_arrays
+from giblet_ray.dataset.layout import ScanKey, bold_column
+from giblet_ray.dataset.reader import Dataset, Span
+from giblet_ray.dataset.splits import SetName
+from giblet_ray.dataset.view import DataView
+from giblet_ray.errors import InputError
+from giblet_ray.training.data import plan_data
+
+
+@dataclass(frozen=True)
+class OpenedRun:
+    """A run's best checkpoint, and the data set that it was trained on.
+
+    Attributes
+    ----------
+    checkpoint : Checkpoint
+        The best one.
+    data : DataView
+        What it was trained on; its split says which TRs chose its epoch, and which judge it.
+    scans : tuple of ScanKey
+        Rows of the normalisation.
+    mean_SV, std_SV : ndarray
+        How its BOLD was z-scored.
+    valid_V : ndarray
+        Units that took part.
+    packages : tuple of str
+        Packages that its model may be imported from.
+    """
+
+    checkpoint: Checkpoint
+    data: DataView
+    scans: tuple[ScanKey, ...]
+    mean_SV: NDArray[np.float32]
+    std_SV: NDArray[np.float32]
+    valid_V: NDArray[np.bool_]
+    packages: tuple[str, ...]
+
+    def spans(self, name: SetName) -> tuple[Span, ...]:
+        """Return the BOLD TRs of a set, cut at the edges of row groups: what is read at a time."""
+        step = self.data.dataset.manifest.row_group_trs
+        return tuple(
+            Span(span.stimulus, max(span.start, edge), min(span.stop, edge + step))
+            for span in self.data.split.spans(name)
+            for edge in range(span.start // step * step, span.stop, step)
+        )
+
+    def z_scored(self, span: Span, scan: ScanKey) -> NDArray[np.float64]:
+        """Read the BOLD of some TRs of a scan, (TRs, units), as the model was given it.
+
+        Units that took no part are 0.
+        """
+        row = self.scans.index(scan)
+        bold_NV = read_bold(self.data, span, scan)
+        return np.where(self.valid_V, (bold_NV - self.mean_SV[row]) / self.std_SV[row], 0.0)
+
+
+def read_bold(data: DataView, span: Span, scan: ScanKey) -> NDArray:
+    """Read the BOLD of some TRs of a scan, (TRs, units), as stored."""
+    column = bold_column(scan.subject, scan.repeat)
+    repeats = {scan.subject: scan.repeat}
+    selection = replace(data.selection, parts=(), subjects=(scan.subject,), repeats=repeats)
+    kind = selection.value_type(data.dataset, column)
+    return as_arrays(data.dataset.read(span, selection)[column].combine_chunks(), kind)
+
+
+def open_run(
+    location: str,
+    dataset: str | None = None,
+    open_dataset: Callable[[str], Dataset] = Dataset.open,
+    packages: Iterable[str] = (),
+) -> OpenedRun:
+    """Find a run's best checkpoint and data set.
+
+    Parameters
+    ----------
+    location : str
+        Folder or URI of a run, or of a checkpoint.
+    dataset : str, optional
+        Where its data set is, if not where it was when the run was trained.
+    open_dataset : callable, optional
+        Opens it.
+    packages : iterable of str
+        Packages that its model may be imported from.
+
+    Raises
+    ------
+    InputError
+        If the checkpoint cannot be read, or the data set is not the one that it was trained on.
+    """
+    try:
+        checkpoint = find_checkpoint(location)
+    except InputError:
+        raise
+    except (OSError, ValueError) as error:  # a record that is just being written, perhaps
+        raise InputError(f"{location}: cannot be read: {error}") from error
+    record = checkpoint.record
+    job = _job(record, dataset, checkpoint, packages)
+    data = plan_data(job, open_dataset(job.dataset))
+    if record.units:  # as the run chose them: their file is needed no more
+        chosen = replace(data.selection, units=record.indices_by_subject)
+        data = replace(data, selection=chosen)
+    found, trained = data.dataset.manifest.checksum, record.dataset.checksum
+    if found != trained:
+        raise InputError(
+            f"{data.dataset.storage.location}: not the data set that run {record.config['name']} "
+            f"was trained on (checksum {found[:12]}, then {trained[:12]})"
+        )
+    try:
+        with checkpoint.files((NORMALISATION,)) as folder:
+            scales = load_file(folder / NORMALISATION)
+    except SafetensorError as error:
+        where = f"{checkpoint.location}/{NORMALISATION}"
+        raise InputError(f"{where}: cannot be read: {error}") from error
+    return OpenedRun(
+        checkpoint,
+        data,
+        record.scans,
+        scales["mean_SV"],
+        scales["std_SV"],
+        scales["valid_V"].astype(bool),
+        tuple(packages),
+    )
+
+
+def _job(
+    record: Record, location: str | None, checkpoint: Checkpoint, packages: Iterable[str]
+) -> TrainJob:
+    config = {key: value for key, value in record.config.items() if key in TrainJob.model_fields}
+    config["dataset"] = location or record.dataset.location
+    config["data"] = {**config["data"], "voxels": None}
+    config["packages"] = packages  # the user's: a record does not say what may be imported
+    try:
+        return TrainJob(**config)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"]))
+        raise InputError(f"{checkpoint}: its setting {name}: {first['msg']}") from error
