@@ -25,6 +25,7 @@ from giblet_ray import config
 from giblet_ray.cli import parse_job
 from giblet_ray.config import Job
 from giblet_ray.dataset.reader import Dataset
+from giblet_ray.kinds import families, of_kinds
 from giblet_ray.settings import setting_fields
 
 BIN = Path(sys.executable).parent
@@ -33,6 +34,12 @@ JOBS: dict[str, type[Job]] = {
     for path in (ROOT / "jobs").glob("*.py")
 }
 SETTINGS = {name for job in JOBS.values() for name, _ in setting_fields(job)}
+SETTINGS |= {
+    name
+    for family, settings in families(config.TrainJob).items()
+    for kind in settings.built_in
+    for name, _ in setting_fields(of_kinds(config.TrainJob, {family: kind}, ()))
+}
 SETTINGS.add("preflight")  # short for preflight.only
 _MY_LAB = ROOT / "tests/support/my_lab"
 BEYOND_THIS_MACHINE = ("kubectl", "docker", "sudo", "ssh")
