@@ -25,16 +25,22 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: setup  ## Make a film and scans, train on them, and show where everything is (6 minutes on two cores)
 	@$(BIN)/python jobs/demo.py
 
-# Tests that start clusters of several nodes and kill their parts: half an hour on two cores.
+# Tests that start clusters of several nodes, kill jobs and their parts, or take minutes.
 FAULTS := tests/faults tests/deploy/test_local_cluster.py
+# Benchmarks that start Ray, of their own or often, however small they are made.
+BENCHES := tests/benchmarks/long
 
 .PHONY: test
-test: setup  ## Run the tests, two files at a time, without those of make faults
-	@$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(FAULTS:%=--ignore=%)
+test: setup  ## Run the tests, two files at a time, without those of make faults and bench-check
+	@$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(patsubst %,--ignore=%,$(FAULTS) $(BENCHES))
 
 .PHONY: faults
-faults: setup  ## Run jobs on clusters of several nodes, and kill their parts (about half an hour)
+faults: setup  ## Run the whole demo, jobs that are killed, and clusters that lose parts (about 50 minutes)
 	@$(BIN)/pytest $(FAULTS)
+
+.PHONY: bench-check
+bench-check: setup  ## Run the longest benchmarks at their smallest size (a few minutes)
+	@$(BIN)/pytest $(BENCHES)
 
 .PHONY: check
 check: setup  ## Run the linters (imports' too), the format check and the type checker

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,12 +18,14 @@ import numpy as np
 import pytest
 import torch
 from faulty_proxy import FaultyProxy
+from mlflow_server import MlflowServer
+from once import make_once
 from processes import JobProcess
 from two_films import N_TRS, TR, make_films
 
 from giblet_ray.checkpoint.record import RunRecord
 from giblet_ray.checkpoint.store import keep_checkpoint, latest_record, open_latest
-from giblet_ray.config import TrainJob
+from giblet_ray.config import TrainJob, TuneJob
 from giblet_ray.dataset.layout import (
     ScanKey,
     bold_labels,
@@ -309,6 +312,38 @@ def tiny_model() -> dict[str, Any]:
     }
 
 
+@pytest.fixture(scope="session")
+def make_tune_job(
+    arrays_and_dataset: tuple[Any, Dataset], tiny_model: dict[str, Any]
+) -> Callable[..., TuneJob]:
+    """Make a sweep's job whose records and MLflow store lie in a folder."""
+
+    def make(folder: Path, sweep: dict[str, Any], **groups: Any) -> TuneJob:
+        settings: dict[str, Any] = {
+            "model": tiny_model,
+            "train": {"epochs": 3, "batch_size": 16},
+            "optimizer": {"lr": 1e-2},
+        }
+        for key, value in groups.items():
+            settings[key] = {**settings.get(key, {}), **value}
+        return TuneJob(
+            dataset=arrays_and_dataset[1].storage.location,
+            name="sweep",
+            storage={"path": str(folder / "runs")},
+            tracking={"uri": f"sqlite:///{folder}/mlflow.db", "log_model": False},
+            sweep=sweep,
+            **settings,
+        )
+
+    return make
+
+
+@pytest.fixture
+def tune_job(make_tune_job: Callable[..., TuneJob], tmp_path: Path) -> Callable[..., TuneJob]:
+    """Make a sweep's job in the test's own folder."""
+    return partial(make_tune_job, tmp_path)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
     """Compute on one thread: the models are tiny, and threads that wait for a core spin."""
@@ -318,9 +353,12 @@ def one_thread() -> None:
 @pytest.fixture(scope="session")
 def film_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two films with subtitles; two subjects' scans, of which 02 has none of film two."""
-    folder = tmp_path_factory.mktemp("sources")
-    make_films(folder)
-    return folder
+
+    def make(folder: Path) -> Path:
+        make_films(folder)
+        return folder
+
+    return make_once(tmp_path_factory, "sources", make)
 
 
 @pytest.fixture(scope="session")
@@ -333,15 +371,19 @@ def film_sounds(film_folder: Path) -> dict[str, np.ndarray]:
 
 
 @pytest.fixture(scope="session")
-def film_codec(film_sounds: dict[str, np.ndarray]) -> Any:
+def film_codec(tmp_path_factory: pytest.TempPathFactory, film_sounds: dict[str, np.ndarray]) -> Any:
     """The codec that a job makes of these films, which are shorter than it hears of each."""
-    from giblet_ray.features.codec import seed_untrained_codec
+    from giblet_ray.features.codec import load_codec, seed_untrained_codec
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    codec = seed_untrained_codec(np.concatenate(list(film_sounds.values())))
-    torch.set_num_threads(threads)
-    return codec
+    def make(folder: Path) -> Path:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        codec = seed_untrained_codec(np.concatenate(list(film_sounds.values())))
+        torch.set_num_threads(threads)
+        codec.save(folder / "codec.safetensors")
+        return folder / "codec.safetensors"
+
+    return load_codec(str(make_once(tmp_path_factory, "codec", make)))
 
 
 @pytest.fixture(scope="session")
@@ -379,6 +421,18 @@ def cluster(s3_proxy: FaultyProxy) -> Iterator[None]:
     connect(num_cpus=4)
     yield
     ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def started_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
+    """A server for the tests of a file; no answer is waited for longer than 8 s."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "8")
+        patch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+        server = MlflowServer(tmp_path_factory.mktemp("server"))
+        server.start()
+        yield server
+        server.kill()
 
 
 @pytest.fixture

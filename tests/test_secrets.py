@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import sys
 import tempfile
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from processes import JobProcess
+from processes import ROOT, Process
 
 from giblet_ray.cli import parse_job, run_job
 from giblet_ray.config import (
@@ -30,7 +32,6 @@ from giblet_ray.errors import InputError
 from giblet_ray.secrets import redact
 from giblet_ray.tracking.config import TrackingConfig
 
-ROOT = Path(__file__).parents[1]
 PLANTED = {
     name: f"planted-{number}-{secrets.token_hex(12)}"
     for number, name in enumerate(
@@ -155,6 +156,24 @@ def files_with(secret: str, folder: Path) -> Iterator[Path]:
             yield path
 
 
+RUN_ALL = textwrap.dedent(
+    f"""
+    import json, runpy, sys
+
+    codes = []
+    for words in json.loads(sys.argv[1]):
+        sys.argv = ["jobs/train.py", "--config", "settings.yaml", *words]
+        try:
+            runpy.run_path("{ROOT}/jobs/train.py", run_name="__main__")
+            codes.append(0)
+        except SystemExit as end:
+            codes.append(end.code)
+    print(codes)
+    """
+)
+"""Trains on one cluster as each of several command lines asks for; tells how each ended."""
+
+
 def test_trainings_leave_no_secret_anywhere(
     arrays_and_dataset: tuple[Any, Dataset], tiny_model: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -179,14 +198,15 @@ def test_trainings_leave_no_secret_anywhere(
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": token,
         }
-        for code, words in (
-            (0, ["--name", "good"]),
-            (1, ["--name", "bad", *diverge]),
-            (2, ["--name", "refused", "--tracking.uri", f"http://lab:{IN_URI}@127.0.0.1:1"]),
-        ):
-            given = ["--config", "settings.yaml", *words]
-            job = JobProcess("train.py", *given, folder=tmp_path, environment=environment)
-            (tmp_path / f"{words[1]}.log").write_text(job.end(code))
+        commands = [
+            ["--name", "good"],
+            ["--name", "bad", *diverge],
+            ["--name", "refused", "--tracking.uri", f"http://lab:{IN_URI}@127.0.0.1:1"],
+        ]
+        command = (sys.executable, "-c", RUN_ALL, json.dumps(commands))
+        process = Process(*command, folder=tmp_path, environment=environment)
+        (tmp_path / "said.log").write_text(process.end())
+        assert process.stdout.splitlines()[-1] == "[0, 1, 2]"
         assert list(tmp_path.glob("runs/good/*/record.json"))
         assert (tmp_path / "mlflow.db").exists()
         assert list(Path(ray).rglob("*.log")) or list(Path(ray).rglob("*.out"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import pytest
 from script import run_script
@@ -34,5 +35,24 @@ def refusal(
         assert line.endswith("\n")
         assert line.count("\n") == 1
         return line
+
+    return run
+
+
+@pytest.fixture
+def say(cluster: None, capfd: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Run a job on the tests' cluster; return what it printed.
+
+    Nothing may stand on standard error but the one line of a job that ends with another code.
+    """
+
+    def run(job: str, *words: object, code: int = 0) -> str:
+        capfd.readouterr()
+        refused = pytest.raises(SystemExit, match=f"^{code}$") if code else nullcontext()
+        with refused:
+            run_script(f"jobs/{job}", *words)
+        said, error = capfd.readouterr()
+        assert error.count("\n") == (1 if code else 0), error
+        return said + error
 
     return run

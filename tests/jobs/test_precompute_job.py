@@ -1,19 +1,16 @@
-"""jobs/precompute.py as a user runs it: killed, started again, and given what it cannot use."""
+"""jobs/precompute.py on a user's command line: what it says, and what it cannot use."""
 
 import shutil
 from functools import partial
-from pathlib import Path
 
 import av
 import nibabel
 import numpy as np
 import pytest
-from processes import JobProcess
 
 from giblet_ray.dataset.layout import MANIFEST
 from giblet_ray.demo import make_demo
 
-ROOT = Path(__file__).parents[2]
 N_TRS = 10
 
 
@@ -36,52 +33,19 @@ def arguments(demo, out, **changes):
     return [word for name, words in settings.items() for word in (f"--{name}", *map(str, words))]
 
 
-def run(*words):
-    """Run the job to its end; return its code, and what it printed."""
-    job = JobProcess("precompute.py", *words, folder=ROOT).wait()
-    return job.returncode, job.stdout, job.stderr
-
-
 @pytest.fixture
 def refused(refusal):
     """Run the job in this process, which is to refuse what it is given; return its line."""
     return partial(refusal, "precompute.py")
 
 
-def modified(out):
-    return {str(p.relative_to(out)): p.stat().st_mtime_ns for p in out.rglob("*.parquet")}
-
-
-def test_a_killed_job_leaves_no_data_set_and_goes_on_when_started_again(
-    refused, start_job, demo, tmp_path
-):
+def test_what_was_made_is_told_kept_and_checked(say, refused, demo, tmp_path):
     out = tmp_path / "dataset"
-    job = start_job("precompute.py", *arguments(demo, out), folder=ROOT)
-    finished = [
-        out / f"_work/{path}.json"
-        for path in ("bold/01/demo-film.parquet", "frames/demo-film.parquet")
-    ]
-    job.wait_for(lambda: all(path.exists() for path in finished))
-    job.kill()
-    assert not (out / MANIFEST).exists()
-    assert "no such file; a finished data set has one" in refused("--out", out, "--check")
-    kept = modified(out)
-
-    code, stdout, stderr = run(*arguments(demo, out))
-    assert (code, stderr) == (0, "")
-    assert "of 5 shards, finished before and verified" in stdout
-    after = modified(out)
-    assert len(after) == 5
-    for path in finished:
-        name = str(path.relative_to(out / "_work")).removesuffix(".json")
-        assert after[name] == kept[name]
-    assert not (out / "_work").exists()
-
-    code, stdout, stderr = run("--out", out, "--check")
-    assert (code, stderr) == (0, "")
+    assert "5 shards, 0 kept" in say("precompute.py", *arguments(demo, out))
+    assert "nothing to do" in say("precompute.py", *arguments(demo, out))
+    said = say("precompute.py", "--out", out, "--check")
     for words in ("demo-film", "silent TRs", "units", "bytes", "are right"):
-        assert words in stdout
-
+        assert words in said
     manifest = out / MANIFEST
     manifest.write_text(manifest.read_text().replace('"silent_trs": ', '"silent_trs": 1'))
     line = refused("--out", out, "--check")
@@ -89,26 +53,22 @@ def test_a_killed_job_leaves_no_data_set_and_goes_on_when_started_again(
     assert "does not match its checksum" in line
 
 
-def test_check_lists_what_is_damaged(arrays_and_dataset, tmp_path):
+def test_check_lists_what_is_damaged(say, arrays_and_dataset, tmp_path):
     out = shutil.copytree(arrays_and_dataset[1].storage.root, tmp_path / "dataset")
     (out / "text/one.parquet").unlink()
     (out / "bold/02/two.parquet").write_bytes(b"")
-    code, stdout, stderr = run("--out", out, "--check")
-    assert code == 2
-    assert stdout.count("problem: ") == 2
-    assert "2 problems" in stderr
-    assert stderr.count("\n") == 1
+    said = say("precompute.py", "--out", out, "--check", code=2)
+    assert said.count("problem: ") == 2
+    assert "2 problems" in said.splitlines()[-1]
 
 
 # --- what is refused --------------------------------------------------------------------------
 
 
-def test_a_missing_film(demo, tmp_path):
-    """In a process of its own, as a user does it."""
-    code, stdout, stderr = run(*arguments(demo, tmp_path / "out", film=[tmp_path / "film.mp4"]))
-    assert (code, stdout) == (2, "")
-    assert stderr.startswith(f"error: {tmp_path / 'film.mp4'}: no such file")
-    assert stderr.count("\n") == 1
+def test_a_missing_film(refused, demo, tmp_path):
+    film = tmp_path / "film.mp4"
+    line = refused(*arguments(demo, tmp_path / "out", film=[film]))
+    assert line.startswith(f"error: {film}: no such file")
 
 
 def test_no_film(refused, tmp_path):

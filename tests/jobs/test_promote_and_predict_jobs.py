@@ -1,4 +1,4 @@
-"""jobs/promote.py and jobs/predict.py as a user runs them, one after the other."""
+"""jobs/promote.py and jobs/predict.py on a user's command line, one after the other."""
 
 from __future__ import annotations
 
@@ -10,12 +10,9 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
-from processes import JobProcess
 
 from giblet_ray.dataset.reader import Dataset
 from giblet_ray.tracking.mlflow_run import MlflowRun
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -30,23 +27,20 @@ def lab(local_training: Callable[..., Any], tmp_path_factory: pytest.TempPathFac
     return folder
 
 
-def run_job(folder: Path, job: str, *words: str) -> str:
-    """Run a job in a folder; return what it printed, nothing of it on standard error."""
-    run = JobProcess(job, *words, folder=folder)
-    run.end()
-    assert run.stderr == ""
-    return run.stdout
-
-
 def test_promoted_run_predicts_a_data_set(
-    lab: Path, arrays_and_dataset: tuple[dict[str, np.ndarray], Dataset]
+    lab: Path,
+    arrays_and_dataset: tuple[dict[str, np.ndarray], Dataset],
+    monkeypatch: pytest.MonkeyPatch,
+    say: Callable[..., str],
 ) -> None:
-    said = run_job(lab, "promote.py", "--run", "night")
+    monkeypatch.chdir(lab)
+    store = ["--tracking.uri", f"sqlite:///{lab}/mlflow.db"]
+    said = say("promote.py", *store, "--run", "night")
     assert "models:/giblet-encoder@champion" in said
     assert "nothing: it is the first" in said
     dataset = arrays_and_dataset[1].storage.location
     words = ["--model", "models:/giblet-encoder@champion", "--dataset", dataset]
-    said = run_job(lab, "predict.py", *words, "--out", "predicted")
+    said = say("predict.py", *store, *words, "--out", "predicted")
     assert "200 of 2 stimuli" in said
     assert "TRs/s" in said
     record = json.loads((lab / "predicted/predictions.json").read_text())

@@ -1,4 +1,4 @@
-"""jobs/train.py as a user runs it: killed, started again, and given what it cannot use."""
+"""jobs/train.py on a user's command line: what it says, and what it cannot use."""
 
 from __future__ import annotations
 
@@ -11,19 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 import yaml
-from mlflow import MlflowClient
-from processes import JobProcess
-from safetensors.torch import load_file
 
 from giblet_ray.cli import parse_job
 from giblet_ray.config import TrainJob
 from giblet_ray.dataset.reader import Dataset
-from giblet_ray.training.trainer import fit
-
-ROOT = Path(__file__).parents[2]
-STEPS_PER_EPOCH = 12
 
 
 @pytest.fixture(scope="module")
@@ -33,115 +25,55 @@ def settings(tmp_path_factory: pytest.TempPathFactory, tiny_model: dict[str, Any
     groups = {
         "name": "run",
         "model": tiny_model,
-        "train": {"epochs": 4, "batch_size": 16, "checkpoint_every_steps": 5},
-        "scaling": {"num_workers": 2, "cpus_per_worker": 0.5},
+        "train": {"epochs": 2, "batch_size": 16, "checkpoint_every_steps": 5},
+        "scaling": {"num_workers": 1},
         "tracking": {"log_model": False},
     }
     path.write_text(yaml.safe_dump(groups))
     return path
 
 
-@pytest.fixture
-def start(
-    settings: Path, start_job: Callable[..., JobProcess]
-) -> Callable[[Path, str | Path], JobProcess]:
-    """Start the training in a folder."""
-
-    def start_one(folder: Path, dataset: str | Path) -> JobProcess:
-        return start_job("train.py", "--config", settings, "--dataset", dataset, folder=folder)
-
-    return start_one
-
-
-def last_step(folder: Path) -> int:
-    """Step of the latest complete checkpoint, 0 without one."""
-    saved = [path.parent.name for path in (folder / "runs/run").glob("*/record.json")]
-    return max((int(name.rpartition("-")[2]) for name in saved), default=0)
-
-
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    saved = sorted(path.parent for path in (folder / "runs/run").glob("*/record.json"))
-    return load_file(max(saved, key=lambda p: p.name.rpartition("-")[2]) / "model.safetensors")
-
-
-@pytest.fixture(scope="module")
-def undisturbed(
-    cluster: None,
-    settings: Path,
+def test_a_run_that_was_interrupted_is_continued_by_the_same_command(
     arrays_and_dataset: tuple[Any, Dataset],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Path:
-    """Folder of the same training, never interrupted."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    given = ["--config", str(settings), "--dataset", arrays_and_dataset[1].storage.location]
-    given += ["--storage.path", str(folder / "runs")]
-    given += ["--tracking.uri", f"sqlite:///{folder}/mlflow.db"]
-    fit(parse_job(TrainJob, given), print)
-    return folder
-
-
-def test_job_stopped_and_killed_and_started_again_ends_with_the_same_weights(
-    start: Callable, arrays_and_dataset: tuple, undisturbed: Path, tmp_path: Path
+    settings: Path,
+    train_locally: Callable[..., Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    say: Callable[..., str],
 ) -> None:
-    """Stopped as `ray job stop` does it in the middle of epoch 1, and killed in epoch 3, twice."""
-    dataset = arrays_and_dataset[1].storage.location
-    job = start(tmp_path, dataset)
-    job.wait_for(lambda: last_step(tmp_path) > 0)
-    job.stop()
-    output = job.end(130)
-    *_, goes_on, last = output.splitlines()
-    assert goes_on == "stopping: the same command goes on from the latest checkpoint"
-    assert last == "interrupted"
-    assert "Traceback" not in output
-    (run,) = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db").search_runs(["1"])
-    assert run.info.status == "KILLED"
-    for killed_at in (2 * STEPS_PER_EPOCH, 2 * STEPS_PER_EPOCH + 4):
-        job = start(tmp_path, dataset)
-        job.wait_for(lambda step=killed_at: last_step(tmp_path) >= step)
-        job.kill()
-        assert last_step(tmp_path) < 4 * STEPS_PER_EPOCH
-    output = start(tmp_path, dataset).end()
-    for words in (
+    monkeypatch.chdir(tmp_path)
+    words = ["--config", str(settings), "--dataset", arrays_and_dataset[1].storage.location]
+    words += ["--tracking.uri", f"sqlite:///{tmp_path}/mlflow.db"]
+    job = parse_job(TrainJob, words)
+    with pytest.raises(Exception, match="killed here"):
+        train_locally(job, tmp_path / "runs/run", lambda m: m.get("step") == 5)
+    said = say("train.py", *words)
+    for words_said in (
         "run run",
-        "continuing after epoch",
-        "epoch 4/4",
+        "continuing after epoch 0, step 5",
+        "epoch 2/2",
         "validation (selected on)",
         "nothing was chosen on",
     ):
-        assert words in output
-    for words in ("Warning", "Traceback"):
-        assert words not in output
-    expected, found = weights(undisturbed), weights(tmp_path)
-    assert expected.keys() == found.keys()
-    for name, value in expected.items():
-        assert torch.equal(value, found[name]), name
+        assert words_said in said
+    assert "is finished already" in say("train.py", *words)
 
 
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda folder, write: None, "manifest.json: no such file"),
-        (
-            lambda folder, write: write(folder, {"one": 90}, ("01",), first_code=3000),
-            "codes/one.parquet: code 3000 at TR 0; 0 to 1023 are accepted",
-        ),
-    ],
-    ids=["no data set", "a code outside the codebook"],
-)
-def test_unusable_data_set_is_one_line_and_exit_code_2(
+def test_a_code_outside_the_codebook_is_one_line_though_a_task_on_the_cluster_finds_it(
+    dataset_writer: Callable[..., Any],
+    settings: Path,
     tmp_path: Path,
-    start: Callable,
-    dataset_writer: Callable,
-    make: Callable[[Path, Callable], Any],
-    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    say: Callable[..., str],
 ) -> None:
-    """In a process of its own; the second is found by a task on the cluster that reads."""
-    make(tmp_path / "bad", dataset_writer)
-    output = start(tmp_path / "job", tmp_path / "bad").end(2)
-    *before, last = output.splitlines()
+    monkeypatch.chdir(tmp_path)
+    dataset_writer(tmp_path / "bad", {"one": 90}, ("01",), first_code=3000)
+    words = ["--dataset", "bad", "--tracking.uri", f"sqlite:///{tmp_path}/mlflow.db"]
+    said = say("train.py", "--config", settings, *words, code=2)
+    *before, last = said.splitlines()
     assert last.startswith("error: ")
-    assert message in last
-    assert "Traceback" not in output
+    assert "codes/one.parquet: code 3000 at TR 0; 0 to 1023 are accepted" in last
+    assert "Traceback" not in said
     assert len(before) <= 6  # the run, what it needs, and what it reads
 
 

@@ -41,10 +41,10 @@ def test_pieces_join_to_the_codes_of_the_whole_film(
     film = film_of(film_folder)
     agreement, *pieces = part.pieces(film)
     assert len(pieces) == 4
-    codes_KT = np.concatenate([part.make_piece(film, piece) for piece in pieces], axis=1)
+    made = [(piece, part.make_piece(film, piece)) for piece in (*pieces, agreement)]
+    codes_KT = np.concatenate([codes_KT for _, codes_KT in made[:-1]], axis=1)
     np.testing.assert_array_equal(codes_KT, film_codec.encode([film_sounds["one"]], 8, 2.0, 1.0))
-    made = [(piece, part.make_piece(film, piece)) for piece in reversed([agreement, *pieces])]
-    joined = part.join(film, made, prepared)
+    joined = part.join(film, made[::-1], prepared)
     assert joined.made_with["weights_sha256"] == film_codec.checksum
     assert joined.facts["chunk_agreement"] >= 0.99
     np.testing.assert_array_equal(joined.values, part.make(film).values)

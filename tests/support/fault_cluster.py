@@ -116,7 +116,12 @@ class Training(JobProcess):
     @property
     def step(self) -> int:
         """Step of the latest complete checkpoint, 0 without one."""
-        return max((position(path)["step"] for path in saved(self.run)), default=0)
+        return last_step(self.run)
+
+
+def last_step(run: Path) -> int:
+    """Return the step of a run's latest complete checkpoint, 0 without one."""
+    return max((position(path)["step"] for path in saved(run)), default=0)
 
 
 def saved(run: Path) -> list[Path]:

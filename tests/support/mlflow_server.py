@@ -8,11 +8,16 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+from mlflow import MlflowClient
+
+from giblet_ray.tracking.mlflow_run import MlflowRun
 from giblet_ray.tracking.server import why_away
 
 _START_SECONDS = 240
+PATIENCE_SECONDS = 120
 
 
 class MlflowServer:
@@ -70,3 +75,16 @@ class MlflowServer:
     def _signal(self, number: signal.Signals) -> None:
         assert self._process is not None
         os.killpg(self._process.pid, number)
+
+
+def steps(run: MlflowRun, key: str) -> list[int]:
+    """Return the steps of a curve, as another client finds them."""
+    return [m.step for m in MlflowClient(run.uri).get_metric_history(run.id, key)]
+
+
+def until(condition: Callable[[], object]) -> None:
+    """Wait until something is so."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, "never got there"
+        time.sleep(0.05)

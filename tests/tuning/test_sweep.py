@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import shutil
-import threading
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import ray
 import yaml
@@ -164,36 +160,6 @@ def test_a_sweep_goes_on_when_trials_fail_and_says_why(tune_job: MakeJob) -> Non
             assert "--train.batch_size 16: 1 workers with 16 accumulated parts" in trial.cause
         else:
             assert "the loss became nan" in trial.cause
-
-
-def test_a_killed_process_and_one_out_of_memory_do_not_end_a_sweep(
-    tune_job: MakeJob, tmp_path: Path
-) -> None:
-    """The killed trial goes on from its checkpoint; the other has its cause."""
-    killed: list[int] = []
-
-    def kill_one() -> None:
-        """Kill the process that trains the second trial, after its first epoch."""
-        record = tmp_path / "runs/sweep/0001/trial.json"
-        while not (record.exists() and json.loads(record.read_text())["scores"]):
-            time.sleep(0.02)
-        for process in psutil.Process().children(recursive=True):
-            if process.name().startswith("ray::ImplicitFunc"):
-                killed.append(process.pid)
-                process.kill()
-
-    threading.Thread(target=kill_one, daemon=True).start()
-    space = {"model.head_dim": [16, 17, 10**11]}
-    settings = {"space": space, "search": "grid", "scheduler": "none", "max_concurrent": 1}
-    swept = sweep(tune_job(settings, train={"epochs": 6}), lambda _: None)
-    assert killed
-    by_number = sorted(swept.trials, key=lambda trial: trial.number)
-    causes = [trial.cause for trial in by_number]
-    assert [trial.state for trial in by_number] == ["finished", "finished", "failed"], causes
-    assert [len(trial.scores) for trial in by_number] == [6, 6, 0]
-    assert by_number[2].cause.startswith("out of memory: ")
-    _, children = mlflow_runs(swept)
-    assert children[2].info.status == "FAILED"
 
 
 def test_budgets_end_a_sweep(tune_job: MakeJob) -> None:
