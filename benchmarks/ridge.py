@@ -42,7 +42,8 @@ from giblet_ray.models.fitted import Samples
 from giblet_ray.models.predictor import Shapes
 from giblet_ray.models.ridge.config import RidgeConfig
 from giblet_ray.models.ridge.folds import gapped_folds
-from giblet_ray.models.ridge.model import Ridge
+from giblet_ray.models.ridge.model import MOST_ROWS, Ridge
+from giblet_ray.models.ridge.rows import TrainingRows
 from giblet_ray.parts.value import ValueType
 
 TR_SECONDS = 1.5
@@ -116,6 +117,15 @@ class Film:
             yield Samples(one, rows, torch.from_numpy(exists), bold)
 
 
+def vectors_of(size: Size, film: Film) -> list[np.ndarray]:
+    """Return the vectors (TRs, features) of each part, scaled by the TRs that ridge scales by."""
+    model = size.model
+    raw = TrainingRows(film, ["01"], [0], model.context_trs).raw(model._vectors, MOST_ROWS)
+    for part, raw_ND in raw.items():
+        model._vectors[part].fit(raw_ND)
+    return [model._vectors[part](torch.from_numpy(x)).numpy() for part, x in film.parts.items()]
+
+
 def ours(size: Size, film: Film) -> np.ndarray:
     """Fit as ``--model.kind ridge`` does; return the weights (units, delays, features)."""
     model = size.model
@@ -132,7 +142,7 @@ def plainly(size: Size, film: Film) -> np.ndarray:
     delays = range(size.delays)
     copies = [
         np.concatenate([np.pad(x, ((d, 0), (0, 0)))[: len(x)] for d in delays], axis=1)
-        for x in film.parts.values()
+        for x in vectors_of(size, film)
     ]
     rows = [torch.from_numpy(x) for x in copies]
     gap_trs = size.model._gap_trs

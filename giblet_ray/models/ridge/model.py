@@ -23,7 +23,7 @@ from giblet_ray.models.ridge.solve import choose, draw_weightings, himalaya_on, 
 from giblet_ray.models.ridge.vectors import Vectors, build_vectors
 from giblet_ray.progress import Progress
 
-_MOST_ROWS = 2048
+MOST_ROWS = 2048
 """Training TRs that means and components are found from, evenly chosen."""
 
 
@@ -95,7 +95,7 @@ class Ridge(FittedPredictor):
         rows = TrainingRows(training, self._subjects, self._fits, self.context_trs)
         with Progress(show) as progress:
             progress.doing = "reading the TRs that means and components are found from"
-            for part, raw_ND in rows.raw(self._vectors, _MOST_ROWS).items():
+            for part, raw_ND in rows.raw(self._vectors, MOST_ROWS).items():
                 self._vectors[part].fit(raw_ND)
             progress.doing = "reading the training TRs"
             films, targets = rows.read(self._vectors, [len(each) for each in self.weights])
