@@ -208,10 +208,10 @@ class CompareJob(Job):
     dataset: str | None = None
     """Folder or URI of the data set, if it is not where the runs were trained on it."""
     permutations: int = Field(2000, ge=99)
-    """Random permutations of the paired test; where the blocks allow no more different ones, each
-    is taken once."""
-    block_seconds: float = Field(HRF_SECONDS, ge=HRF_SECONDS)
-    """Seconds of BOLD that are permuted together; at least the haemodynamic response."""
+    """Random rotations behind the paired test's family-wise p."""
+    error_seconds: float = Field(HRF_SECONDS, ge=HRF_SECONDS)
+    """Errors are taken to last so many seconds at least, or as long as measured; at least the
+    haemodynamic response."""
     seed: int = Field(0, ge=0)
     """Seed of permutations, bootstrap and importance."""
     out: str | None = None

@@ -40,7 +40,7 @@ from giblet_ray.checkpoint.record import (
 )
 from giblet_ray.dataset.normalise import Normalisation
 from giblet_ray.errors import InputError
-from giblet_ray.evaluation.metrics import VoxelMetrics
+from giblet_ray.evaluation.unit_scores import HeldOutScores
 from giblet_ray.models.predictor import Predictor
 from giblet_ray.spaces.kinds import open_space
 from giblet_ray.spaces.space import Space
@@ -61,7 +61,7 @@ def save_checkpoint(
     normalisation: Normalisation,
     space: Mapping[str, bytes],
     run: RunRecord,
-    voxels: VoxelMetrics | None,
+    held_out: HeldOutScores | None,
     unsent: Sequence[Any],
 ) -> None:
     """Write a checkpoint into an empty folder.
@@ -76,7 +76,7 @@ def save_checkpoint(
         What the space of the units is made of: content of files by name.
     run : RunRecord
         What is trained on what.
-    voxels : VoxelMetrics or None
+    held_out : HeldOutScores or None
         Held-out scores, if the checkpoint ends an epoch.
     unsent : sequence
         Points of the curves that are recorded nowhere else yet, as JSON holds them.
@@ -87,7 +87,7 @@ def save_checkpoint(
         If there is no room for it.
     """
     try:
-        _write_state(folder, model, optimizer, schedule, normalisation, voxels)
+        _write_state(folder, model, optimizer, schedule, normalisation, held_out)
         for name, file in run.dataset.space.files.items():
             (folder / file).write_bytes(space[name])
     except (OSError, RuntimeError, SafetensorError) as error:
@@ -103,7 +103,7 @@ def save_checkpoint(
             **dict(run),
             scans=normalisation.scans,
             position=position,
-            score=None if voxels is None else position.history[-1][run.chosen_by.name],
+            score=None if held_out is None else position.history[-1][run.chosen_by.name],
             unsent=list(unsent),
             weights={name: (Piece(file=WEIGHTS),) for name in model.state_dict()},
             checksums={path.name: file_checksum(path) for path in sorted(folder.iterdir())},
@@ -117,7 +117,7 @@ def _write_state(
     optimizer: Optimizer | None,
     schedule: LRScheduler | None,
     normalisation: Normalisation,
-    voxels: VoxelMetrics | None,
+    held_out: HeldOutScores | None,
 ) -> None:
     save_file({k: v.contiguous() for k, v in model.state_dict().items()}, folder / WEIGHTS)
     save_file(
@@ -128,8 +128,8 @@ def _write_state(
         },
         folder / NORMALISATION,
     )
-    if voxels is not None:
-        scores = {"pearson_V": voxels.pearson_V, "r2_V": voxels.r2_V}
+    if held_out is not None:
+        scores = held_out.arrays()
         save_file({k: torch.from_numpy(v) for k, v in scores.items()}, folder / VOXELS)
     if optimizer is not None and schedule is not None:
         state = {"optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()}

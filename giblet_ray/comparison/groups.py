@@ -56,7 +56,7 @@ def compare_runs(
     settings = PairSettings(
         job.dataset,
         job.permutations,
-        job.block_seconds,
+        job.error_seconds,
         job.seed,
         cache(Dataset.open),
         job.packages,

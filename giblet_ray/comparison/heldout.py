@@ -6,16 +6,11 @@
     a                     |#####################|
     b                           |#####################|
     common                      |###############|                  where the two are compared
-    blocks                      |-------|-------|                  20 s each, or more
-
-All subjects see one stimulus, and the model predicts the same for each of them: a block is a
-stretch of a stimulus, with the BOLD of all subjects who saw it.
 """
 
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,7 +24,14 @@ from giblet_ray.comparison.runs import ComparedRun
 from giblet_ray.dataset.layout import ScanKey
 from giblet_ray.dataset.reader import Dataset, Selection, Span
 from giblet_ray.errors import InputError
-from giblet_ray.evaluation.paired import BlockSums
+from giblet_ray.evaluation.influence import (
+    MeanR,
+    ScanInfluence,
+    ScanRows,
+    mean_r,
+    scan_influence,
+)
+from giblet_ray.evaluation.unit_scores import nanmean
 from giblet_ray.judge.opened import OpenedRun, open_run, read_bold
 
 
@@ -70,44 +72,36 @@ class TrainedRun(OpenedRun):
 
 @dataclass(frozen=True)
 class CommonTrs:
-    """BOLD TRs that several runs hold out, and how BOLD is z-scored for all of them.
+    """BOLD TRs by which several runs were chosen.
 
     Attributes
     ----------
-    blocks : tuple of Span
-        Blocks of BOLD TRs, in ascending order within each stimulus.
+    spans : tuple of Span
+        Stretches of BOLD TRs, in ascending order within each stimulus.
     scans : tuple of ScanKey
-        Rows of the normalisation.
-    mean_SV, std_SV : ndarray
-        Means over the trainings of theirs: where their splits and lags are the same, these are
-        the numbers that each was trained with.
+        Scans of these stimuli that each run was trained for.
     valid_V : ndarray
         Voxels that are valid in each.
-    block_seconds : float
-        Least length of a block, unless a stretch of validation TRs is shorter.
     """
 
-    blocks: tuple[Span, ...]
+    spans: tuple[Span, ...]
     scans: tuple[ScanKey, ...]
-    mean_SV: NDArray[np.float32]
-    std_SV: NDArray[np.float32]
     valid_V: NDArray[np.bool_]
-    block_seconds: float
 
     @property
     def n_trs(self) -> int:
         """BOLD TRs of stimuli, counted once for all subjects."""
-        return sum(map(len, self.blocks))
+        return sum(map(len, self.spans))
 
 
-def common_trs(trained: Sequence[TrainedRun], block_seconds: float) -> CommonTrs:
-    """Find what several runs hold out, and cut it into blocks.
+def common_trs(trained: Sequence[TrainedRun]) -> CommonTrs:
+    """Find the validation TRs that several runs have.
 
     Raises
     ------
     InputError
-        If they were trained on different data sets, predict different voxels, or no TR is held out
-        by all of them.
+        If they were trained on different data sets, predict different voxels, or have no validation
+        TR in common.
     """
     first = trained[0]
     for other in trained[1:]:
@@ -117,61 +111,92 @@ def common_trs(trained: Sequence[TrainedRun], block_seconds: float) -> CommonTrs
         if not _same_voxels(first.data.selection, other.data.selection):
             raise InputError(f"{names} predict different voxels (data.voxels): none can be paired")
     scans = tuple(scan for scan in first.scans if all(scan in each.scans for each in trained))
-    block_trs = math.ceil(block_seconds / first.data.dataset.manifest.tr_seconds - 1e-9)
-    blocks: list[Span] = []
+    spans: list[Span] = []
     for stimulus in dict.fromkeys(scan.stimulus for scan in scans):
         masks = [each.validation[stimulus] for each in trained if stimulus in each.validation]
-        if len(masks) < len(trained):
-            continue
-        for start, stop in _stretches(np.logical_and.reduce(masks)):
-            blocks += _cut(stimulus, start, stop, block_trs)
-    scans = tuple(scan for scan in scans if any(scan.stimulus == span.stimulus for span in blocks))
-    if not blocks or not scans:
+        if len(masks) == len(trained):
+            stretches = _stretches(np.logical_and.reduce(masks))
+            spans += (Span(stimulus, start, stop) for start, stop in stretches)
+    scans = tuple(scan for scan in scans if any(scan.stimulus == span.stimulus for span in spans))
+    if not spans or not scans:
         names = ", ".join(each.run.name for each in trained)
         raise InputError(f"runs {names}: no validation TR is common to all of them")
-    rows = [[each.scans.index(scan) for scan in scans] for each in trained]
-    return CommonTrs(
-        tuple(blocks),
-        scans,
-        np.mean([t.mean_SV[r] for t, r in zip(trained, rows, strict=True)], axis=0, dtype="f8"),
-        np.mean([t.std_SV[r] for t, r in zip(trained, rows, strict=True)], axis=0, dtype="f8"),
-        np.logical_and.reduce([each.valid_V for each in trained]),
-        block_seconds,
-    )
+    return CommonTrs(tuple(spans), scans, np.logical_and.reduce([each.valid_V for each in trained]))
 
 
-def block_sums(
+@dataclass(frozen=True)
+class ScoredRun:
+    """How well a run predicts the common TRs.
+
+    Attributes
+    ----------
+    mean : MeanR
+        Mean r, and what each film TR adds to it.
+    pearson_V : ndarray
+        (V,) r of each voxel, mean over scans, then subjects; NaN where not scored.
+    """
+
+    mean: MeanR
+    pearson_V: NDArray[np.float64]
+
+
+def score_run(
     trained: TrainedRun, common: CommonTrs, report: Callable[[float], None] = lambda done: None
-) -> BlockSums:
-    """Predict the common TRs from a run's best checkpoint, and add up each block.
+) -> ScoredRun:
+    """Predict the common TRs from a run's best checkpoint, and score every scan.
 
-    Reads, predicts and adds up a row group of the data set at a time, for one subject after
-    another; what is held is one model, one row group of one subject, and the sums.
+    Reads and predicts a row group of the data set at a time, once for all scans; what is held is
+    one model, and prediction and BOLD of the common TRs of one stimulus.
 
     Raises
     ------
     InputError
-        If weights or data cannot be read.
+        If weights or data cannot be read, or a scan cannot be scored.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     encoder = Encoder.load(trained.checkpoint.location, device=device, packages=trained.packages)
+    influences: list[ScanInfluence] = []
+    n_done = 0
+    for stimulus in dict.fromkeys(span.stimulus for span in common.spans):
+        scans = [scan for scan in common.scans if scan.stimulus == stimulus]
+        rows: dict[ScanKey, list[Rows]] = {scan: [] for scan in scans}
+        spans = [span for span in common.spans if span.stimulus == stimulus]
+        for span in _chunks(spans, trained.data.dataset.manifest.row_group_trs):
+            for scan, of_scan in _predicted(encoder, trained, span, scans).items():
+                rows[scan].append(of_scan)
+            n_done += len(span)
+            report(n_done / common.n_trs)
+        for scan, parts in rows.items():
+            tr_T, prediction_TV, bold_TV = map(np.concatenate, zip(*parts, strict=True))
+            bold_TV = np.where(common.valid_V, bold_TV, np.nan)  # not scored
+            pair = torch.from_numpy(prediction_TV), torch.from_numpy(bold_TV)
+            influences.append(scan_influence(ScanRows(scan.subject, stimulus, tr_T, *pair)))
+    of_subject: dict[str, list[NDArray[np.float64]]] = {}
+    for found in influences:
+        of_subject.setdefault(found.subject, []).append(found.pearson_V)
+    pearson_V = nanmean([nanmean(scans) for scans in of_subject.values()])
+    return ScoredRun(mean_r(influences), pearson_V)
+
+
+Rows = tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]
+"""BOLD TRs (T,), prediction and BOLD (T, V) of a scan."""
+
+
+def _predicted(
+    encoder: Encoder, trained: TrainedRun, span: Span, scans: Sequence[ScanKey]
+) -> dict[ScanKey, Rows]:
+    """Predict a span of BOLD TRs, and read those that each scan has."""
     dataset = trained.data.dataset
-    sums = BlockSums(len(common.blocks), len(common.valid_V))
-    chunks = _chunks(common.blocks, dataset.manifest.row_group_trs)
-    for index, (bold_span, block_N) in enumerate(chunks):
-        predicted: dict[int, NDArray[np.float32]] = {}
-        for row, scan in enumerate(common.scans):
-            if scan.stimulus == bold_span.stimulus:
-                subject = encoder.subject_index(scan.subject)
-                if subject not in predicted:
-                    predicted[subject] = encoder.predict_bold(dataset, bold_span, subject)
-                bold_NV = read_bold(trained.data, bold_span, scan)
-                scored_NV = (bold_NV - common.mean_SV[row]) / common.std_SV[row]
-                target_NV = np.where(common.valid_V, scored_NV, 0.0)
-                usable_N = dataset.usable_trs(scan)[bold_span.start : bold_span.stop]
-                sums.add(block_N[usable_N], predicted[subject][usable_N], target_NV[usable_N])
-        report((index + 1) / len(chunks))
-    return sums
+    predicted: dict[int, NDArray[np.float32]] = {}
+    rows: dict[ScanKey, Rows] = {}
+    for scan in scans:
+        subject = encoder.subject_index(scan.subject)
+        if subject not in predicted:
+            predicted[subject] = encoder.predict_bold(dataset, span, subject)
+        usable = np.flatnonzero(dataset.usable_trs(scan)[span.start : span.stop])
+        bold_TV = read_bold(trained.data, span, scan)[usable]
+        rows[scan] = usable + span.start, predicted[subject][usable], bold_TV
+    return rows
 
 
 def _same_voxels(a: Selection, b: Selection) -> bool:
@@ -187,36 +212,12 @@ def _stretches(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:
     return [(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]
 
 
-def _cut(stimulus: str, start: int, stop: int, block_trs: int) -> list[Span]:
-    """Cut a stretch into as many blocks of at least `block_trs` TRs as there are, about equal.
-
-    A shorter stretch is one block: the gap around it parts it from the others.
-    """
-    n = max(1, (stop - start) // block_trs)
-    edges = [start + (stop - start) * index // n for index in range(n + 1)]
-    return [Span(stimulus, a, b) for a, b in itertools.pairwise(edges)]
-
-
-def _chunks(blocks: Sequence[Span], row_group_trs: int) -> list[tuple[Span, NDArray[np.int64]]]:
-    """Cut blocks at the edges of row groups, and join what lies side by side in one.
-
-    Returns spans of BOLD TRs, each with the block of every TR.
-    """
-    chunks: list[tuple[Span, NDArray[np.int64]]] = []
-    for block, span in enumerate(blocks):
-        start = span.start
-        while start < span.stop:
-            stop = min(span.stop, (start // row_group_trs + 1) * row_group_trs)
-            trs = np.full(stop - start, block)
-            last = chunks[-1][0] if chunks else None
-            if (
-                last is not None
-                and (last.stimulus, last.stop) == (span.stimulus, start)
-                and start % row_group_trs
-            ):
-                joined = np.concatenate([chunks[-1][1], trs])
-                chunks[-1] = (Span(span.stimulus, last.start, stop), joined)
-            else:
-                chunks.append((Span(span.stimulus, start, stop), trs))
-            start = stop
+def _chunks(spans: Sequence[Span], row_group_trs: int) -> list[Span]:
+    """Cut spans at the edges of row groups, which are read whole."""
+    chunks = []
+    for span in spans:
+        first = span.start // row_group_trs + 1
+        edges = range(first * row_group_trs, span.stop, row_group_trs)
+        bounds = [span.start, *edges, span.stop]
+        chunks += [Span(span.stimulus, a, b) for a, b in itertools.pairwise(bounds)]
     return chunks

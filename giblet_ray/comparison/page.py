@@ -177,7 +177,8 @@ is the median over epochs.</p>
 <p>Brackets behind the metric are 95&nbsp;% bootstrap intervals over voxels: they tell how much the
 choice of voxels matters. Voxels resemble their neighbours, and all share the validation TRs:
 whether two intervals overlap says little about which run is better. The paired test says more: it
-swaps the two runs' predictions in blocks of TRs as long as the haemodynamic response, and asks how
-often the mean difference becomes as large as the one observed.</p>
+measures how long the errors of the difference last, and asks how often chance alone would make a
+mean difference as large as the one observed. r is taken scan by scan, then over a subject's scans,
+then over subjects.</p>
 <p>Of many runs, the best is better than it will be on new data: it was chosen by the TRs that it
 is judged on.</p></section>"""

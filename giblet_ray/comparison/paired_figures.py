@@ -11,27 +11,29 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from giblet_ray.comparison.figures import OTHERS, PALETTE, plain
+from giblet_ray.comparison.result import Pair
 from giblet_ray.evaluation.paired import PairedTest
 
 _MANY_VOXELS = 3000
 _BEST, _SECOND = PALETTE[0], PALETTE[1]
 
 
-def paired_difference(test: PairedTest, label_a: str, label_b: str) -> Figure:
-    """Draw r of each voxel under both runs, the differences, and the mean one among permuted ones.
+def paired_difference(pair: Pair, label_a: str, label_b: str) -> Figure:
+    """Draw r of each voxel under both runs, the differences, and their mean beside chance.
 
     Parameters
     ----------
-    test : PairedTest
-        Of runs a and b.
+    pair : Pair
+        Runs a and b.
     label_a, label_b : str
         What they are called.
     """
     label_a, label_b = plain(label_a), plain(label_b)
     figure = Figure(figsize=(13, 4.3), layout="constrained")
     scatter, histogram, null = figure.subplots(1, 3)
-    scored = np.isfinite(test.pearson_a_V)
-    r_a, r_b = test.pearson_a_V[scored], test.pearson_b_V[scored]
+    test = pair.test
+    scored = np.isfinite(pair.pearson_a_V)
+    r_a, r_b = pair.pearson_a_V[scored], pair.pearson_b_V[scored]
     _scatter(figure, scatter, r_a, r_b)
     scatter.set(xlabel=f"r of {label_b}", ylabel=f"r of {label_a}")
     scatter.set_title(f"{(r_a > r_b).mean():.0%} of {len(r_a):,} voxels\nbetter under {label_a}")
@@ -44,17 +46,14 @@ def paired_difference(test: PairedTest, label_a: str, label_b: str) -> Figure:
     histogram.set_title(f"mean difference {test.difference:+.4f}")
     histogram.yaxis.set_major_locator(MaxNLocator(integer=True))
 
-    # Each way of swapping has its mirror, whose difference has the other sign.
-    permuted = np.concatenate([test.null_P, -test.null_P]) if test.exact else test.null_P
-    null.hist(permuted, bins=min(60, max(10, len(permuted) // 10)), color=OTHERS)
+    # Of one error, chance's t has long tails: a few far ones would leave no room for the others.
+    limit = max(np.percentile(np.abs(test.null_P), 99), 1.2 * abs(test.difference), 1e-6)
+    null.hist(test.null_P, bins=np.linspace(-limit, limit, 61).tolist(), color=OTHERS)
     for sign in (1, -1):
         style = "-" if sign == 1 else "--"
         null.axvline(sign * test.difference, color=_SECOND, linewidth=1.8, linestyle=style)
-    how = "all" if test.exact else "random"
-    null.set(
-        xlabel="mean difference, blocks swapped", ylabel=f"{how} permutations ({len(permuted):,})"
-    )
-    null.set_title(f"p = {show_p(test)}, {test.n_blocks} blocks of TRs")
+    null.set(xlabel="mean difference by chance", ylabel=f"of {len(test.null_P):,} rotations")
+    null.set_title(f"p = {show_p(test.p)}, {test.n_trs:,} TRs")
     null.yaxis.set_major_locator(MaxNLocator(integer=True))
     null.xaxis.set_major_locator(MaxNLocator(5))
     for axes in (scatter, histogram, null):
@@ -63,7 +62,7 @@ def paired_difference(test: PairedTest, label_a: str, label_b: str) -> Figure:
 
 
 def difference_matrix(labels: Sequence[str], tests: Mapping[tuple[int, int], PairedTest]) -> Figure:
-    """Draw the paired difference of each two runs, row minus column, with its p value.
+    """Draw the paired difference of each two runs, row minus column, with its family-wise p.
 
     Parameters
     ----------
@@ -86,12 +85,12 @@ def difference_matrix(labels: Sequence[str], tests: Mapping[tuple[int, int], Pai
             axes.text(
                 column,
                 row,
-                f"{sign * test.difference:+.4f}\np = {show_p(test)}",
+                f"{sign * test.difference:+.4f}\np = {show_p(test.family_p)}",
                 ha="center",
                 va="center",
                 fontsize=9,
                 color="white" if shade > 0.6 else "black",
-                fontweight="bold" if test.p < 0.05 else "normal",
+                fontweight="bold" if test.family_p < 0.05 else "normal",
             )
     texts = list(map(plain, labels))
     axes.set_xticks(range(n), texts, rotation=25, ha="right", rotation_mode="anchor")
@@ -102,9 +101,9 @@ def difference_matrix(labels: Sequence[str], tests: Mapping[tuple[int, int], Pai
     return figure
 
 
-def show_p(test: PairedTest) -> str:
+def show_p(p: float) -> str:
     """Return a p value with the digits that it has: ``0.031``, ``0.0005``."""
-    return f"{test.p:.4f}" if test.p < 0.01 else f"{test.p:.3f}"
+    return f"{p:.4f}" if p < 0.01 else f"{p:.3f}"
 
 
 def _scatter(figure: Figure, axes: Axes, r_a: np.ndarray, r_b: np.ndarray) -> None:

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from giblet_ray.comparison.heldout import CommonTrs, TrainedRun, block_sums, common_trs
+from giblet_ray.comparison.heldout import (
+    CommonTrs,
+    ScoredRun,
+    TrainedRun,
+    common_trs,
+    score_run,
+)
 from giblet_ray.comparison.result import Pair
 from giblet_ray.comparison.runs import ComparedRun
 from giblet_ray.dataset.reader import Dataset
 from giblet_ray.errors import InputError
-from giblet_ray.evaluation.paired import paired_test
+from giblet_ray.evaluation.paired import paired_tests
 from giblet_ray.evaluation.score import VAL_PEARSON
 
 MAX_RUNS = 6
@@ -34,7 +41,7 @@ class PairSettings:
 
     dataset: str | None
     permutations: int
-    block_seconds: float
+    error_seconds: float
     seed: int
     open_dataset: Callable[[str], Dataset]
     packages: tuple[str, ...]
@@ -80,27 +87,25 @@ def pair_all(
     InputError
         If they have no TR in common, or one of them cannot predict.
     """
-    common = common_trs(trained, settings.block_seconds)
-    sums = [
-        block_sums(each, common, _stage(report, "predicting validation TRs", index, len(trained)))
+    common = common_trs(trained)
+    scored = [
+        score_run(each, common, _stage(report, "predicting validation TRs", index, len(trained)))
         for index, each in enumerate(trained)
     ]
-    pairs = []
-    notes: dict[str, str] = {}
+    tr_seconds = trained[0].data.dataset.manifest.tr_seconds
+    least_trs = math.ceil(settings.error_seconds / tr_seconds - 1e-9)
     chosen = list(itertools.combinations(range(len(trained)), 2))
-    for index, (i, j) in enumerate(chosen):
-        test = paired_test(
-            sums[i],
-            sums[j],
-            common.valid_V,
-            settings.permutations,
-            settings.seed,
-            _stage(report, "permuting blocks of TRs", index, len(chosen)),
-        )
-        a, b = trained[i], trained[j]
-        pairs.append(Pair(a.run, b.run, test, common.n_trs, settings.block_seconds))
-        notes.update(_disagreements(((a, test.pearson_a_V), (b, test.pearson_b_V)), common))
-    return pairs, list(notes.values())
+    tests = paired_tests(
+        [(scored[i].mean, scored[j].mean) for i, j in chosen],
+        least_trs,
+        settings.permutations,
+        settings.seed,
+    )
+    pairs = [
+        Pair(trained[i].run, trained[j].run, test, scored[i].pearson_V, scored[j].pearson_V)
+        for (i, j), test in zip(chosen, tests, strict=True)
+    ]
+    return pairs, _disagreements(trained, scored, common)
 
 
 def _stage(report: Report, name: str, index: int, n: int) -> Callable[[float], None]:
@@ -109,19 +114,19 @@ def _stage(report: Report, name: str, index: int, n: int) -> Callable[[float], N
 
 
 def _disagreements(
-    scored: Sequence[tuple[TrainedRun, np.ndarray]], common: CommonTrs
-) -> dict[str, str]:
+    trained: Sequence[TrainedRun], scored: Sequence[ScoredRun], common: CommonTrs
+) -> list[str]:
     """Say where all of a run's validation TRs give another score than its training recorded."""
-    notes = {}
-    for trained, pearson_V in scored:
-        n_trs = sum(int(mask.sum()) for mask in trained.validation.values())
-        recorded = trained.run.value(VAL_PEARSON)
-        if n_trs != common.n_trs or len(common.scans) != len(trained.scans) or recorded is None:
+    notes = []
+    for each, scores in zip(trained, scored, strict=True):
+        n_trs = sum(int(mask.sum()) for mask in each.validation.values())
+        recorded = each.run.value(VAL_PEARSON)
+        if n_trs != common.n_trs or len(common.scans) != len(each.scans) or recorded is None:
             continue
-        again = float(np.nanmean(pearson_V))
+        again = float(np.nanmean(scores.pearson_V))
         if abs(again - recorded) > _AGREES:
-            notes[trained.run.id] = (
-                f"run {trained.run.name}: its best checkpoint scores {again:.4f} on its validation "
+            notes.append(
+                f"run {each.run.name}: its best checkpoint scores {again:.4f} on its validation "
                 f"TRs, its training recorded {recorded:.4f}: weights or data have changed since"
             )
     return notes

@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 from giblet_ray.comparison.importance import Importance
 from giblet_ray.comparison.runs import ComparedRun, RunGroup
 from giblet_ray.evaluation.bootstrap import Interval
+from giblet_ray.evaluation.long_run import LEAST_COSINES
 from giblet_ray.evaluation.paired import PairedTest
-
-SIGNIFICANT = 0.05
 
 
 @dataclass(frozen=True)
@@ -25,27 +24,30 @@ class Pair:
     a, b : ComparedRun
         The runs; differences are a - b.
     test : PairedTest
-        Over scanner runs times TRs.
-    n_trs : int
-        BOLD TRs of stimuli, counted once for all subjects.
-    block_seconds : float
-        Least length of a block.
+        Of the two mean r.
+    pearson_a_V, pearson_b_V : ndarray
+        (V,) r of each voxel, mean over scans, then subjects; NaN where not scored.
     """
 
     a: ComparedRun
     b: ComparedRun
     test: PairedTest
-    n_trs: int
-    block_seconds: float
+    pearson_a_V: NDArray[np.float64]
+    pearson_b_V: NDArray[np.float64]
+
+    @property
+    def n_voxels(self) -> int:
+        """Scored voxels."""
+        return int(np.isfinite(self.pearson_a_V).sum())
 
     @property
     def warning(self) -> str:
         """Why the test can tell little, if it can."""
-        if self.test.smallest_p < SIGNIFICANT:
+        if self.test.n_cosines > LEAST_COSINES:
             return ""
         return (
-            f"only {self.test.n_blocks} blocks of validation TRs: p cannot fall below "
-            f"{self.test.smallest_p:.3g}, whatever the difference; hold out more or longer "
+            f"{self.test.n_trs:,} validation TRs are few beside how long errors last: the test sees "
+            "large differences alone, and its p is somewhat too small; hold out more or longer "
             "stretches (data.split), or scan longer"
         )
 

@@ -20,9 +20,10 @@
       pairs         paired tests between the best few runs, as below
     pair          the two chosen runs, or the best two; null where they cannot be paired:
       a, b          ids; differences are a - b
-      difference    mean over voxels of r_a - r_b
-      p, exact, n_permutations, smallest_p
-      n_blocks, block_seconds, n_trs (of stimuli), n_rows (TRs times subjects), n_voxels
+      difference    of mean r over voxels, scans and subjects; low, high: its 95 % interval
+      p             two-sided, of this pair alone; family_p: as one of all pairs tested with it
+      n_permutations, smallest_p    rotations behind family_p, and the smallest that they can give
+      n_cosines     degrees of freedom; n_trs (of stimuli), n_voxels
       mean_r_a, mean_r_b    on the TRs that are compared
       warning       why the test can tell little; empty if it can
 
@@ -147,17 +148,17 @@ def _pair(pair: Pair) -> dict[str, Any]:
         "a": pair.a.id,
         "b": pair.b.id,
         "difference": test.difference,
+        "low": test.low,
+        "high": test.high,
         "p": test.p,
-        "exact": test.exact,
+        "family_p": test.family_p,
         "n_permutations": len(test.null_P),
         "smallest_p": test.smallest_p,
-        "n_blocks": test.n_blocks,
-        "block_seconds": pair.block_seconds,
-        "n_trs": pair.n_trs,
-        "n_rows": test.n_rows,
-        "n_voxels": test.n_voxels,
-        "mean_r_a": np.nanmean(test.pearson_a_V),
-        "mean_r_b": np.nanmean(test.pearson_b_V),
+        "n_cosines": test.n_cosines,
+        "n_trs": test.n_trs,
+        "n_voxels": pair.n_voxels,
+        "mean_r_a": np.nanmean(pair.pearson_a_V),
+        "mean_r_b": np.nanmean(pair.pearson_b_V),
         "warning": pair.warning,
     }
 

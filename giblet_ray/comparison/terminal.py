@@ -56,12 +56,13 @@ def importance_line(compared: ComparedGroup) -> str:
 def pair_line(pair: Pair, label_a: str, label_b: str) -> str:
     """Return the paired difference of two runs, in one line."""
     test = pair.test
-    count = f"{len(test.null_P):,} permutations"
-    how = f"all {count}" if test.exact else count
+    family = ""
+    if test.family_p != test.p:
+        family = f", {show_p(test.family_p)} as one of all pairs"
     return (
-        f"{label_a} - {label_b}: difference in mean r {test.difference:+.4f}, p = {show_p(test)} "
-        f"(two-sided, {how} of {test.n_blocks} blocks over {pair.n_trs:,} validation TRs, "
-        f"{test.n_voxels:,} voxels)"
+        f"{label_a} - {label_b}: difference in mean r {test.difference:+.4f} "
+        f"[{test.low:+.4f}, {test.high:+.4f}], p = {show_p(test.p)}{family} (two-sided, over "
+        f"{test.n_trs:,} validation TRs of {pair.n_voxels:,} voxels)"
     )
 
 

@@ -133,9 +133,8 @@ def _group_pictures(comparison: Comparison, compared: ComparedGroup, prefix: str
             "paired_matrix",
             difference_matrix([labels[run.id] for run in runs], tests),
             f"Difference in mean r, row minus column, between the best {len(runs)} runs, on the "
-            f"{first.n_trs:,} TRs that all of them hold out, with p of the block-permutation test "
-            f"({first.test.n_blocks} blocks); bold below 0.05, not corrected for the number of "
-            "pairs.",
+            f"{first.test.n_trs:,} TRs that all of them hold out, with its p as one of all these "
+            "pairs; bold below 0.05.",
         )
     return pictures
 
@@ -145,11 +144,11 @@ def _pair_pictures(comparison: Comparison) -> list[Picture]:
     if pair is None:
         return []
     labels = comparison.labels
-    figure = paired_difference(pair.test, labels[pair.a.id], labels[pair.b.id])
+    figure = paired_difference(pair, labels[pair.a.id], labels[pair.b.id])
     caption = (
         "Left: r of each voxel under both runs. Middle: its difference. Right: the mean difference "
-        "(line; dashed: the same with the other sign) among those with the two runs' predictions "
-        "swapped in blocks of TRs."
+        "(line; dashed: the same with the other sign) among those that chance would make, given "
+        "how long errors last."
     )
     return [Picture("paired_difference.png", _png(figure), caption)]
 

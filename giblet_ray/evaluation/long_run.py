@@ -80,7 +80,7 @@ def student_quantile(share: float, n: int) -> float:
 def student_p(t: float, n: int) -> float:
     """Return the two-sided p of a t with n degrees of freedom."""
     angle, below = _student(n)
-    return float(2 * np.interp(-np.arctan(abs(t) / np.sqrt(n)), angle, below))
+    return float(min(1.0, 2 * np.interp(-np.arctan(abs(t) / np.sqrt(n)), angle, below)))
 
 
 def _student(n: int) -> tuple[Floats, Floats]:

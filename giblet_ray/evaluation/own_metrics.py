@@ -26,8 +26,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from giblet_ray.errors import InputError
-from giblet_ray.evaluation.metrics import world_size
+from giblet_ray.evaluation.scan_sums import world_size
 from giblet_ray.evaluation.score import metric_name
+from giblet_ray.evaluation.unit_scores import nanmean
 from giblet_ray.plugins import load_object
 
 Metric = Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray]
@@ -130,19 +131,11 @@ class HeldOutRows:
                     "expected"
                 )
             by_subject.setdefault(self._subjects[scan], []).append(found_U)
-        return _nanmean([_nanmean(scans) for scans in by_subject.values()])
-
-
-def _nanmean(values: Sequence[NDArray]) -> NDArray[np.float64]:
-    """Return the mean of the numbers at each place, NaN where there is none."""
-    stacked = np.stack(values)
-    count = np.isfinite(stacked).sum(axis=0)
-    total = np.where(np.isfinite(stacked), stacked, 0).sum(axis=0)
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+        return nanmean([nanmean(scans) for scans in by_subject.values()])
 
 
 def _mean(values_V: NDArray[np.float64]) -> float:
-    return float(_nanmean(list(values_V)))
+    return float(nanmean(list(values_V)))
 
 
 def _gathered(values: Tensor, device: torch.device) -> Tensor:

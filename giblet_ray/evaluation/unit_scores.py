@@ -68,6 +68,21 @@ class HeldOutScores:
     subjects: Mapping[str, UnitScores]
     mean: UnitScores | None
 
+    @property
+    def n_trs(self) -> int:
+        """TRs of all scans together."""
+        return sum(scores.n_trs for scores in self.subjects.values())
+
+    def arrays(self) -> dict[str, Floats]:
+        """Return ``pearson_V`` and ``r2_V`` of the mean, or, without one, ``pearson_V/01`` ..."""
+        if self.mean is not None:
+            return {"pearson_V": self.mean.pearson_V, "r2_V": self.mean.r2_V}
+        return {
+            f"{name}/{subject}": values
+            for subject, scores in self.subjects.items()
+            for name, values in (("pearson_V", scores.pearson_V), ("r2_V", scores.r2_V))
+        }
+
     def summary(self) -> dict[str, float]:
         """Return :meth:`UnitScores.summary` of the mean, or the mean of the subjects' own."""
         if self.mean is not None:

@@ -13,7 +13,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from giblet_ray.errors import InputError
-from giblet_ray.evaluation.metrics import VoxelMetrics, world_size
+from giblet_ray.evaluation.scan_sums import world_size
+from giblet_ray.evaluation.unit_scores import HeldOutScores
 
 # A voxel counts as constant over a batch where its standard deviation is below this part of
 # (1 + |mean|): what is left of a constant after float32 rounding, in units of z-scored BOLD.
@@ -160,10 +161,10 @@ class EncodingLoss(nn.Module):
         """Return nothing of held-out rows: their loss follows from their scores."""
         return prediction_BV.new_zeros(())
 
-    def held_out(self, voxels: VoxelMetrics, mean_of_rows: float) -> float:
+    def held_out(self, scores: HeldOutScores, mean_of_rows: float) -> float:
         """Return the loss of all held-out rows together."""
-        r = voxels.summary()["pearson_mean"]
-        return voxels.mse + self.correlation_weight * (1 - r)
+        summary = scores.summary()
+        return summary["mse"] + self.correlation_weight * (1 - summary["pearson_mean"])
 
     def _global_pearson(
         self, prediction_BV: Tensor, target_BV: Tensor, squared_error: Tensor

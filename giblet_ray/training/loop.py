@@ -21,8 +21,8 @@ from giblet_ray.config import TrainJob
 from giblet_ray.dataset.loader import Loader
 from giblet_ray.dataset.normalise import Normalisation
 from giblet_ray.dataset.order import OrderedWindows
-from giblet_ray.evaluation.metrics import VoxelMetrics
 from giblet_ray.evaluation.score import Score
+from giblet_ray.evaluation.unit_scores import HeldOutScores
 from giblet_ray.models.fitted import FittedPredictor
 from giblet_ray.models.predictor import Shapes, build_predictor
 from giblet_ray.training.config import TrainConfig
@@ -153,12 +153,12 @@ def train(
     rate = Rate(total_steps, position.step)
     memory = MemoryPeak(device)
 
-    def checkpoint(metrics: dict[str, float], voxels: VoxelMetrics | None) -> None:
+    def checkpoint(metrics: dict[str, float], held_out: HeldOutScores | None) -> None:
         if rank > 0:
             return link.report(metrics, None, position.name)
         with tempfile.TemporaryDirectory() as name:
             folder, state = Path(name), (model, optimizer, schedule, position, normalisation)
-            save_checkpoint(folder, *state, space, run, voxels, link.unsent())
+            save_checkpoint(folder, *state, space, run, held_out, link.unsent())
             link.report(metrics, folder, position.name)
 
     while not is_finished(position, settings):
@@ -195,7 +195,7 @@ def train(
             "train/data_wait_share": (loader.seconds_waited - waited) / seconds,
             "train/seconds": seconds,
         }
-        voxels, val_metrics = scores.evaluate(ranks, loader, windows.val, rank)
+        held_out, val_metrics = scores.evaluate(ranks, loader, windows.val, rank)
         position.epoch += 1
         position.step_in_epoch, position.loss_sums = 0, {}
         metrics = {**train_metrics, **val_metrics, **speed, **memory.bytes()}
@@ -203,4 +203,4 @@ def train(
         if rank == 0:
             link.log(metrics, position.epoch)
             link.show(epoch_line(position, settings, rate.left(position.step)))
-        checkpoint({"epoch": position.epoch, **metrics}, voxels)
+        checkpoint({"epoch": position.epoch, **metrics}, held_out)

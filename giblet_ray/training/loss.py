@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from giblet_ray.errors import InputError
-from giblet_ray.evaluation.metrics import VoxelMetrics, world_size
+from giblet_ray.evaluation.scan_sums import world_size
+from giblet_ray.evaluation.unit_scores import HeldOutScores
 from giblet_ray.plugins import load_object
 from giblet_ray.training.config import LossConfig, LossSettings
 from giblet_ray.training.encoding_loss import EncodingLoss, LossTerms, sum_over_ranks
@@ -30,7 +31,7 @@ class RankLoss(Protocol):
     def of_rows(self, prediction_NV: Tensor, target_NV: Tensor) -> Tensor:
         """Return what held-out rows add to a sum over all batches and ranks, a scalar."""
 
-    def held_out(self, voxels: VoxelMetrics, mean_of_rows: float) -> float:
+    def held_out(self, scores: HeldOutScores, mean_of_rows: float) -> float:
         """Return the loss of all held-out rows, from their scores or that sum over their number."""
 
 
@@ -95,7 +96,7 @@ class OwnLoss(nn.Module):
         """Return the loss of some held-out rows, times their number."""
         return self._sum(prediction_NV, target_NV)
 
-    def held_out(self, voxels: VoxelMetrics, mean_of_rows: float) -> float:
+    def held_out(self, scores: HeldOutScores, mean_of_rows: float) -> float:
         """Return the mean over batches."""
         return mean_of_rows
 

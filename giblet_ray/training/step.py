@@ -19,8 +19,9 @@ from giblet_ray.dataset.loader import Batch, Loader
 from giblet_ray.dataset.normalise import Normalisation
 from giblet_ray.dataset.windows import Windows, equal_length_batches, rank_part
 from giblet_ray.errors import InputError
-from giblet_ray.evaluation.metrics import VoxelMetrics, VoxelSums, world_size
 from giblet_ray.evaluation.own_metrics import HeldOutRows, load_metrics
+from giblet_ray.evaluation.scan_sums import ScanSums, world_size
+from giblet_ray.evaluation.unit_scores import HeldOutScores
 from giblet_ray.models.predictor import Shapes, in_batch_order
 from giblet_ray.training.encoding_loss import LossTerms
 from giblet_ray.training.loss import build_loss
@@ -162,27 +163,30 @@ class Scores:
     @torch.inference_mode()
     def evaluate(
         self, ranks: Ranks, loader: Loader, val: Windows, rank: int
-    ) -> tuple[VoxelMetrics, dict[str, float]]:
-        """Score the model on all held-out rows, from sums over batches and ranks."""
+    ) -> tuple[HeldOutScores, dict[str, float]]:
+        """Score the model on all held-out rows, scan by scan, from sums over batches and ranks."""
         ranks.eval_mode()
         mine = rank_part(val, rank, ranks.world_size)
         size = max(1, self._job.train.batch_size // ranks.world_size)
-        sums = VoxelSums(len(self._valid_V), self._device)
+        sums = ScanSums(self._subjects, len(self._valid_V), self._device)
         rows = HeldOutRows(self._subjects, len(self._valid_V), self._device)
         loss = torch.zeros((), dtype=torch.float64, device=self._device)
         for batch in loader.batches(equal_length_batches(mine, size)):
             prediction, target = self._predict(ranks.model, batch, slice(None))
-            sums.update(prediction, target)
+            scan_N, tr_N = _places(batch.windows)
+            for scan in scan_N.unique().tolist():
+                of_scan = torch.nonzero(scan_N == scan)[:, 0].to(self._device)
+                sums.add(scan, prediction[of_scan], target[of_scan])
             loss += self._loss.of_rows(prediction, target)
             if self._metrics:
-                rows.add(*_places(batch.windows), prediction, target)
+                rows.add(scan_N, tr_N, prediction, target)
+        sums.reduce()
         if ranks.world_size > 1:
-            dist.all_reduce(sums.tensor)
             dist.all_reduce(loss)
-        voxels = sums.compute(self._valid_V)
-        metrics = {f"val/{name}": value for name, value in voxels.summary().items()}
-        metrics["val/loss"] = self._loss.held_out(voxels, float(loss) / voxels.n_rows)
-        return voxels, metrics | rows.compute(self._metrics, self._valid_V)
+        scores = sums.compute(self._valid_V)
+        metrics = {f"val/{name}": value for name, value in scores.summary().items()}
+        metrics["val/loss"] = self._loss.held_out(scores, float(loss) / scores.n_trs)
+        return scores, metrics | rows.compute(self._metrics, self._valid_V)
 
 
 class LossTotals:

@@ -11,14 +11,13 @@ import pytest
 import scipy.stats
 
 from giblet_ray.checkpoint.trained import Encoder
-from giblet_ray.comparison.heldout import TrainedRun, block_sums, common_trs
+from giblet_ray.comparison.heldout import TrainedRun, common_trs, score_run
 from giblet_ray.comparison.read import read_runs
 from giblet_ray.comparison.scores import read_voxel_scores
 from giblet_ray.dataset.binary import as_arrays
 from giblet_ray.dataset.layout import bold_column
 from giblet_ray.dataset.reader import Selection, Span
 from giblet_ray.errors import InputError
-from giblet_ray.evaluation.paired import paired_test
 
 
 @pytest.fixture(scope="module")
@@ -32,14 +31,14 @@ def test_scores_over_all_held_out_trs_are_those_that_the_training_recorded(
     trained: dict[str, TrainedRun],
 ) -> None:
     a, b = trained["good"], trained["silent"]
-    common = common_trs([a, b], 20)
+    common = common_trs([a, b])
     assert common.n_trs == sum(len(span) for span in a.data.split.val)
-    result = paired_test(block_sums(a, common), block_sums(b, common), common.valid_V, 200, 0)
-    for one, pearson_V in ((a, result.pearson_a_V), (b, result.pearson_b_V)):
+    for one in (a, b):
+        scored = score_run(one, common)
         recorded = read_voxel_scores(one.run.folder)["pearson_V"]
-        np.testing.assert_allclose(pearson_V, recorded, atol=1e-5)
-        assert np.nanmean(pearson_V) == pytest.approx(one.run.value("val/pearson_mean"), abs=1e-5)
-    assert result.n_rows == 2 * common.n_trs  # two subjects
+        np.testing.assert_allclose(scored.pearson_V, recorded, atol=1e-5)
+        assert scored.mean.value == pytest.approx(one.run.value("val/pearson_mean"), abs=1e-5)
+        assert len(scored.mean.series) == common.n_trs
 
 
 def test_runs_of_different_lag_are_paired_on_the_same_bold(
@@ -47,25 +46,23 @@ def test_runs_of_different_lag_are_paired_on_the_same_bold(
 ) -> None:
     """From every TR's prediction on its own, and r of scipy."""
     a, b = trained["good"], trained["late"]
-    both = sorted(
-        (span.stimulus, tr) for span in a.data.split.val for tr in range(span.start, span.stop)
-    )
-    common = common_trs([a, b], 20)
-    in_blocks = [(s.stimulus, tr) for s in common.blocks for tr in range(s.start, s.stop)]
-    assert sorted(in_blocks) == both
-    assert len(in_blocks) == len(both)
-    result = paired_test(block_sums(a, common), block_sums(b, common), common.valid_V, 200, 0)
-    target = np.concatenate(
-        [_bold(a, scan, both, common, i) for i, scan in enumerate(common.scans)]
-    )
-    for one, pearson_V in ((a, result.pearson_a_V), (b, result.pearson_b_V)):
-        rows = [_prediction(one, scan.stimulus, both) for scan in common.scans]
-        prediction = np.concatenate(rows)
-        expected = [
-            scipy.stats.pearsonr(prediction[:, v], target[:, v]).statistic
-            for v in range(target.shape[1])
-        ]
-        np.testing.assert_allclose(pearson_V, expected, atol=1e-6)
+    both = [(s.stimulus, tr) for s in a.data.split.val for tr in range(s.start, s.stop)]
+    common = common_trs([a, b])
+    in_spans = [(s.stimulus, tr) for s in common.spans for tr in range(s.start, s.stop)]
+    assert sorted(in_spans) == sorted(both)
+    for one in (a, b):
+        of_scan = []  # two films of each of two subjects: the mean over scans is that over subjects
+        for scan in common.scans:
+            prediction = _prediction(one, scan.stimulus, both)
+            target = _bold(a, scan, both)
+            of_scan.append([
+                scipy.stats.pearsonr(prediction[:, v], target[:, v]).statistic
+                for v in range(target.shape[1])
+            ])  # fmt: skip
+        assert len(of_scan) == 4
+        np.testing.assert_allclose(
+            score_run(one, common).pearson_V, np.mean(of_scan, axis=0), atol=1e-6
+        )
 
 
 def _prediction(trained: TrainedRun, stimulus: str, trs: list[tuple[str, int]]) -> np.ndarray:
@@ -84,28 +81,13 @@ def _prediction(trained: TrainedRun, stimulus: str, trs: list[tuple[str, int]]) 
     return np.concatenate(rows)
 
 
-def _bold(trained: TrainedRun, scan: Any, trs: list, common: Any, row: int) -> np.ndarray:
+def _bold(trained: TrainedRun, scan: Any, trs: list) -> np.ndarray:
     dataset, chosen = trained.data.dataset, [tr for name, tr in trs if name == scan.stimulus]
     whole = Span(scan.stimulus, 0, dataset.stimuli[scan.stimulus].n_trs)
     table = dataset.read(whole, Selection(subjects=(scan.subject,)))
     column = table[bold_column(scan.subject)].combine_chunks()
     bold_TV = as_arrays(column, dataset.value_type("bold/01"))
-    return (bold_TV[chosen] - common.mean_SV[row]) / common.std_SV[row]
-
-
-@pytest.mark.parametrize("block_seconds", [20.0, 30.0, 1000.0])
-def test_blocks_are_at_least_as_long_as_asked_or_whole_stretches(
-    trained: dict[str, TrainedRun], block_seconds: float
-) -> None:
-    one = trained["good"]
-    common = common_trs([one], block_seconds)
-    whole = list(one.data.split.val)
-    assert sum(map(len, common.blocks)) == sum(map(len, whole))
-    for block in common.blocks:
-        assert len(block) * 1.5 >= block_seconds or block in whole
-    longest = max(map(len, common.blocks)) * 1.5
-    assert longest < 2 * block_seconds + 1.5
-    assert (len(common.blocks) > len(whole)) == (block_seconds < 1000)
+    return bold_TV[chosen]
 
 
 def test_runs_that_share_no_data_are_refused(
@@ -116,10 +98,10 @@ def test_runs_that_share_no_data_are_refused(
     fewer = replace(one.data.selection, units=units)
     some = replace(one, data=replace(one.data, selection=fewer))
     with pytest.raises(InputError, match="predict different voxels"):
-        common_trs([one, some], 20)
+        common_trs([one, some])
     elsewhere = replace(one, data=replace(one.data, split=replace(one.data.split, val=())))
     with pytest.raises(InputError, match="no validation TR is common to all of them"):
-        common_trs([one, elsewhere], 20)
+        common_trs([one, elsewhere])
     dataset_writer(tmp_path / "other", {"one": 303, "two": 181}, ("01", "02"), seed=1)
     with pytest.raises(InputError, match="not the data set that run good was trained on"):
         TrainedRun.open(one.run, str(tmp_path / "other"))
@@ -144,5 +126,6 @@ def test_data_set_that_was_moved_is_found_where_it_is_said_to_be(
     moved = shutil.copytree(store.dataset, tmp_path / "moved")
     one = TrainedRun.open(trained["good"].run, str(moved))
     assert one.data.dataset.storage.location == str(moved)
-    sums = [block_sums(each, common_trs([each], 20)) for each in (one, trained["good"])]
-    np.testing.assert_array_equal(sums[0].sums_SBV, sums[1].sums_SBV)
+    scored = [score_run(each, common_trs([each])) for each in (one, trained["good"])]
+    np.testing.assert_array_equal(scored[0].pearson_V, scored[1].pearson_V)
+    np.testing.assert_array_equal(scored[0].mean.series, scored[1].mean.series)
