@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,8 @@ from safetensors.torch import load_file
 
 from giblet_ray.checkpoint.record import Position
 from giblet_ray.checkpoint.trained import Encoder
+from giblet_ray.config import TrainJob
+from giblet_ray.dataset.layout import ScanKey
 from giblet_ray.errors import InputError
 from giblet_ray.training.config import TrainConfig
 from giblet_ray.training.loop import is_finished
@@ -212,3 +215,27 @@ def test_checkpoint_holds_no_pickled_code(local_training: Callable, tmp_path: Pa
         "state.pt",
         "voxels.safetensors",
     ]
+
+
+def test_r_of_a_held_out_film_does_not_follow_the_offset_and_scale_of_a_scan(
+    dataset_writer: Callable, train_locally: Callable, tiny_model: dict[str, Any], tmp_path: Path
+) -> None:
+    """It is z-scored with what its subject's training scans say, which need not be its own."""
+
+    def shifted(key: ScanKey, bold: np.ndarray) -> np.ndarray:
+        return bold * 1.5 + 20 if key == ("02", "two", 1) else bold
+
+    found = []
+    for name, change in (("plain", lambda _, bold: bold), ("shifted", shifted)):
+        folder = tmp_path / name
+        dataset_writer(folder, {"one": 83, "two": 60}, ("01", "02"), change_bold=change)
+        job = TrainJob(
+            dataset=str(folder),
+            data={"split": {"kind": "stimuli", "val_stimuli": ["two"]}},
+            model=tiny_model,
+            train={"epochs": 2, "batch_size": 16},
+        )
+        found.append(
+            [metrics["val/pearson_mean"] for metrics in train_locally(job, folder / "run").reports]
+        )
+    assert found[0] == pytest.approx(found[1], abs=1e-6)
