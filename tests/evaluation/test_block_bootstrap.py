@@ -117,3 +117,10 @@ def test_value_is_the_mean_and_seed_decides() -> None:
 def test_film_without_two_blocks_is_refused() -> None:
     with pytest.raises(InputError, match="film: its 25 held-out TRs are no two blocks of 13"):
         bootstrap_mean_r([rows(n=25)], 13, 100, 0)
+
+
+def test_perfect_prediction_has_an_interval_of_no_width() -> None:
+    scan = rows()
+    same = ScanRows(scan.subject, scan.stimulus, scan.tr_T, scan.bold_TV, scan.bold_TV)
+    found = bootstrap_mean_r([same], 13, 100, 0)
+    assert (found.value, found.low, found.high) == pytest.approx((1, 1, 1), abs=1e-6)
