@@ -46,9 +46,9 @@ class Pair:
         if self.test.n_cosines > LEAST_COSINES:
             return ""
         return (
-            f"{self.test.n_trs:,} validation TRs are few beside how long errors last: the test sees "
-            "large differences alone, and its p is somewhat too small; hold out more or longer "
-            "stretches (data.split), or scan longer"
+            f"{self.test.n_trs:,} validation TRs are few beside how long errors last: the test "
+            "sees large differences alone, and its p is somewhat too small; hold out more or "
+            "longer stretches (data.split), or scan longer"
         )
 
 

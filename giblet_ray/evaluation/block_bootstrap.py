@@ -142,7 +142,11 @@ def bootstrap_mean_r(
         drawn_R = drawn_SR.mean(axis=0)
         cosines_N = slow_cosines(mean.series, n_cosines(mean.stretches, least_trs))
         error = np.sqrt(np.mean(cosines_N**2))
-        stretch = student_quantile(1 - TAIL, len(cosines_N)) * error / (normal * max(drawn_R.std(), 1e-12))
+        stretch = (
+            student_quantile(1 - TAIL, len(cosines_N))
+            * error
+            / (normal * max(drawn_R.std(), 1e-12))
+        )
     low, high = mean.value + stretch * (
         np.percentile(drawn_R, [100 * TAIL, 100 - 100 * TAIL]) - drawn_R.mean()
     )

@@ -220,18 +220,18 @@ def test_checkpoint_holds_no_pickled_code(local_training: Callable, tmp_path: Pa
 def test_r_of_a_held_out_film_does_not_follow_the_offset_and_scale_of_a_scan(
     dataset_writer: Callable, train_locally: Callable, tiny_model: dict[str, Any], tmp_path: Path
 ) -> None:
-    """It is z-scored with what its subject's training scans say, which need not be its own."""
-
     def shifted(key: ScanKey, bold: np.ndarray) -> np.ndarray:
         return bold * 1.5 + 20 if key == ("02", "two", 1) else bold
 
     found = []
     for name, change in (("plain", lambda _, bold: bold), ("shifted", shifted)):
         folder = tmp_path / name
-        dataset_writer(folder, {"one": 83, "two": 60}, ("01", "02"), change_bold=change)
+        dataset_writer(
+            folder, {"one": 83, "two": 60, "three": 40}, ("01", "02"), change_bold=change
+        )
         job = TrainJob(
             dataset=str(folder),
-            data={"split": {"kind": "stimuli", "val_stimuli": ["two"]}},
+            data={"split": {"kind": "stimuli", "val_stimuli": ["two"], "test_stimuli": ["three"]}},
             model=tiny_model,
             train={"epochs": 2, "batch_size": 16},
         )
