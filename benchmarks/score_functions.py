@@ -1,6 +1,6 @@
 """Whether score functions do what they say, on data whose truth is known: no training.
 
-    python benchmarks/score_functions.py [--only coverage] [--share 0.1]
+    python benchmarks/score_functions.py --only coverage --share 0.1
 
 Prints for each claim what was asked, what was found, with how many data sets, and how long it took:
 

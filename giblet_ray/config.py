@@ -231,6 +231,45 @@ class CompareJob(Job):
         return self
 
 
+class EvaluateJob(Job):
+    """Judge finished runs on their test TRs, which nothing was chosen on."""
+
+    run: Annotated[Columns, Field(min_length=1), Spelling("RUN RUN ...")]
+    """Names of runs below storage.path, folders or URIs of runs or checkpoints, registered models
+    (models:/NAME@ALIAS), or names or ids of runs and sweeps in MLflow (of a sweep: its best)."""
+    dataset: str | None = None
+    """Folder or URI of the data set, if it is not where the runs were trained on it."""
+    out: str | None = None
+    """Folder or URI for tables, maps and figures, one folder per run (default: evaluation)."""
+    ridge: bool = True
+    """Set banded ridge beside each run; it is fitted once per data set, split, parts and units."""
+    ceiling: str = "none"
+    """Noise ceiling: repeats (explainable variance) or split_half, both from repeats of the test
+    TRs; an .npy file of each unit's, as r; or none."""
+    permutations: int = Field(1000, ge=99)
+    """Shifts of BOLD that say what chance gives, and rotations of the paired test."""
+    resamples: int = Field(1000, ge=100)
+    """Resamples of blocks of TRs that intervals are from."""
+    seed: int = Field(0, ge=0)
+    """Seed of shifts and resamples."""
+    storage: StorageConfig = StorageConfig()
+    tracking: TrackingConfig = TrackingConfig()
+
+    @property
+    def starts_ray(self) -> bool:
+        """See :class:`Job`; ridge is fitted on the cluster."""
+        return self.ridge
+
+    @field_validator("ceiling")
+    @classmethod
+    def _ceiling_is_known(cls, ceiling: str) -> str:
+        if ceiling not in ("none", "repeats", "split_half") and not ceiling.endswith(".npy"):
+            raise ValueError(
+                f"ceiling is {ceiling!r}; none, repeats, split_half or an .npy file is accepted"
+            )
+        return ceiling
+
+
 class PromoteJob(Job):
     """Make a run's best model the one that others use: an alias in MLflow's model registry."""
 

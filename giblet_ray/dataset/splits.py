@@ -37,6 +37,8 @@ IN_WORDS: Mapping[SetName, str] = {"train": "training", "val": "validation", "te
 _GAP, _TRAIN, _VAL, _TEST = range(4)
 _GAPS_SHARE = 0.1
 """Blocks are added while their gaps take no more than this part of a stimulus."""
+_MOST_SHIFTS = 1000
+"""Of BOLD, that a null is made of by default."""
 _MOST_BLOCKS = 4
 """Of each set in one stimulus: few and long, since a block's edges cost a gap each."""
 
@@ -82,10 +84,6 @@ class Split:
     def test_film_is_seen(self) -> bool:
         """Whether the test films trained, by another repeat of their scans."""
         return self.repeats is not None
-
-    def n_blocks(self, block_trs: int) -> int:
-        """Return how many test blocks of at least so many TRs there are; see `test_blocks`."""
-        return sum(max(1, len(span) // block_trs) for span in self.test)
 
 
 @dataclass(frozen=True)
@@ -154,14 +152,23 @@ def gap_trs(gap_seconds: float, tr_seconds: float) -> int:
 
 
 def smallest_p_line(split: Split, tr_seconds: float) -> str:
-    """Say the smallest p that a test between two models on the test TRs can give.
+    """Say the smallest p that the test TRs allow for a unit, by shifts of BOLD against the film.
 
-    Blocks as long as the haemodynamic response are what may be swapped between them: B blocks have
-    2^(B-1) outcomes (:mod:`giblet_ray.evaluation.paired`).
+    A shift is at least as long as the haemodynamic response in either direction: a film of T test
+    TRs has T - 2 * response + 1 of them (:mod:`giblet_ray.evaluation.null`).
     """
-    n_blocks = split.n_blocks(gap_trs(HRF_SECONDS, tr_seconds))
-    smallest = 0.5 ** (n_blocks - 1)
-    return f"{smallest:.2g} between two models, by {n_blocks} blocks of {HRF_SECONDS:g} s"
+    response = gap_trs(HRF_SECONDS, tr_seconds)
+    lengths: dict[str, int] = {}
+    for span in split.test:
+        lengths[span.stimulus] = lengths.get(span.stimulus, 0) + len(span)
+    shifts = [n - 2 * response + 1 for n in lengths.values()]
+    if min(shifts) < 1:
+        return (
+            f"none: a film has {min(lengths.values())} test TRs, fewer than the "
+            f"{2 * response} that BOLD is shifted by"
+        )
+    n = min(_MOST_SHIFTS, math.prod(shifts))
+    return f"{1 / (1 + n):.2g} of a unit, by {n:,} shifts of its BOLD"
 
 
 def n_blocks_for(n_trs: int, gap: int) -> int:

@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from giblet_ray.errors import InputError
 
@@ -139,6 +139,49 @@ def voxel_histogram(
     _finish(axes)
     figure.legend(loc="outside lower center", ncols=2, frameon=False)
     return _saved(figure, path)
+
+
+def units_beside_chance(
+    pearson_V: NDArray, null_VP: NDArray, ceiling_V: NDArray | None, name: str
+) -> Figure:
+    """Draw r of all units on test TRs beside what chance gives, and from best to worst.
+
+    Parameters
+    ----------
+    pearson_V : ndarray
+        (V,) r of each unit, of all subjects one after another; NaN where not scored.
+    null_VP : ndarray
+        (U, P) r under permutation, see :class:`giblet_ray.evaluation.null.Null`.
+    ceiling_V : ndarray or None
+        (V,) noise ceiling, as r.
+    name : str
+        Of the run.
+    """
+    scored = np.isfinite(pearson_V)
+    pearson, chance = pearson_V[scored], null_VP[np.isfinite(null_VP)]
+    figure = Figure(figsize=(9.6, 4), layout="constrained")
+    histogram, ranked = figure.subplots(1, 2)
+    low = min(float(pearson.min()), float(np.percentile(chance, 0.1)))
+    edges = np.arange(np.floor(low / BIN_WIDTH), np.ceil(pearson.max() / BIN_WIDTH) + 1) * BIN_WIDTH
+    shares = (pearson, BAR_COLOR, f"data, mean {pearson.mean():.3f}"), (
+        chance, CEILING_COLOR, f"chance (BOLD shifted), 95 % below {np.percentile(chance, 95):.3f}",
+    )  # fmt: skip
+    for values, color, label in shares:
+        weights = np.full(len(values), 100 / len(values))
+        histogram.hist(values, edges.tolist(), weights=weights, color=color, alpha=0.6, label=label)
+    histogram.set(title=f"{name}: units on test TRs", xlabel="Pearson r", ylabel="% of units")
+    order = np.argsort(pearson)[::-1]
+    percent = 100 * (np.arange(len(pearson)) + 1) / len(pearson)
+    ranked.plot(percent, pearson[order], color=BAR_COLOR, label="r")
+    if ceiling_V is not None:
+        of_order = ceiling_V[scored][order]
+        ranked.plot(percent, of_order, ".", color=CEILING_COLOR, markersize=3, label="its ceiling")
+    ranked.axhline(0, color="black", linewidth=0.8)
+    ranked.set(title="from best to worst", xlabel="% of units", ylabel="Pearson r on test TRs")
+    for axes in (histogram, ranked):
+        _finish(axes)
+        axes.legend(frameon=False, fontsize="small")
+    return figure
 
 
 def _curve(

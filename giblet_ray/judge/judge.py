@@ -16,11 +16,11 @@ import torch
 
 from giblet_ray.checkpoint.judged import Judged, keep_judged, read_judged
 from giblet_ray.checkpoint.store import find_checkpoint
-from giblet_ray.checkpoint.trained import Encoder
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.evaluation.scan_sums import ScanSums
 from giblet_ray.evaluation.unit_scores import HeldOutScores
 from giblet_ray.judge.opened import OpenedRun, open_run
+from giblet_ray.judge.rows import judged_scans, pieces_of_test
 from giblet_ray.progress import Progress
 
 
@@ -59,8 +59,16 @@ def judge_run(
     opened = open_run(location, dataset, packages=packages)
     with Progress(show) as progress:
         scores = score_test(opened, lambda done: setattr(progress, "doing", f"test TRs {done:.0%}"))
+    judged = judged_of(opened, scores, 1 if before is None else before.readings + 1)
+    units = {subject: each.pearson_V for subject, each in scores.subjects.items()}
+    keep_judged(storage, run, judged, units)
+    return judged
+
+
+def judged_of(opened: OpenedRun, scores: HeldOutScores, readings: int) -> Judged:
+    """Return scores of a run's test by their names."""
     scored = [np.isfinite(each.pearson_V).sum() for each in scores.subjects.values()]
-    judged = Judged(
+    return Judged(
         checkpoint=opened.checkpoint.location.rstrip("/").rpartition("/")[2],
         weights=opened.checkpoint.record.weights_checksum,
         name="test_seen_film" if opened.data.split.test_film_is_seen else "test",
@@ -68,11 +76,8 @@ def judge_run(
         n_units=int(max(scored)),
         metrics=scores.summary(),
         subjects={subject: each.summary() for subject, each in scores.subjects.items()},
-        readings=1 if before is None else before.readings + 1,
+        readings=readings,
     )
-    units = {subject: each.pearson_V for subject, each in scores.subjects.items()}
-    keep_judged(storage, run, judged, units)
-    return judged
 
 
 def score_test(
@@ -80,31 +85,13 @@ def score_test(
 ) -> HeldOutScores:
     """Predict the test TRs from a run's best checkpoint, and score them.
 
-    Reads, predicts and adds up a row group of the data set at a time; what is held is one model,
-    one row group of one subject, and the sums.
-
     Raises
     ------
     InputError
         If weights or data cannot be read, or nothing can be scored.
     """
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    location = opened.checkpoint.location
-    encoder = Encoder.load(location, device=device, packages=opened.packages)
-    data = opened.data
-    judged = [scan for scan in opened.scans if data.split.has("test", scan.repeat)]
-    sums = ScanSums([scan.subject for scan in judged], len(opened.valid_V))
-    spans = opened.spans("test")
-    for index, span in enumerate(spans):
-        predicted: dict[int, np.ndarray] = {}
-        for place, scan in enumerate(judged):
-            if scan.stimulus == span.stimulus:
-                subject = encoder.subject_index(scan.subject)
-                if subject not in predicted:
-                    predicted[subject] = encoder.predict_bold(data.dataset, span, subject)
-                usable_N = data.dataset.usable_trs(scan)[span.start : span.stop]
-                target_NV = opened.z_scored(span, scan)[usable_N]
-                prediction_NV = predicted[subject][usable_N]
-                sums.add(place, torch.from_numpy(prediction_NV), torch.from_numpy(target_NV))
-        report((index + 1) / len(spans))
+    scans = judged_scans(opened)
+    sums = ScanSums([scan.subject for scan in scans], len(opened.valid_V))
+    for scan, _, prediction_TV, bold_TV in pieces_of_test(opened, report):
+        sums.add(scan, torch.from_numpy(prediction_TV), torch.from_numpy(bold_TV))
     return sums.compute(opened.valid_V)

@@ -1,4 +1,4 @@
-"""``compare.py`` and ``promote.py --preflight``: what would be read and changed; no cluster."""
+"""``--preflight`` of compare.py, evaluate.py and promote.py: what would be read and changed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Callable
 from giblet_ray.comparison.compare import comparison_folder
 from giblet_ray.comparison.read import read_runs
 from giblet_ray.comparison.runs import group_runs
-from giblet_ray.config import CompareJob, PromoteJob
+from giblet_ray.config import CompareJob, EvaluateJob, PromoteJob
+from giblet_ray.judge.runs import found_runs
 from giblet_ray.preflight.report import Report
 from giblet_ray.promotion.promote import promote
 
@@ -35,6 +36,34 @@ def preflight_comparison(job: CompareJob, show: Callable[[str], None]) -> None:
         rows[group.title] = f"{len(group.runs):,} runs; best by {job.metric}: {best}"
     report.add("comparison", rows)
     report.conclude("nothing was written")
+
+
+def preflight_evaluation(job: EvaluateJob, show: Callable[[str], None]) -> None:
+    """Say which runs would be judged on which TRs; predict nothing.
+
+    Raises
+    ------
+    InputError
+        If there is no such run, or its data set cannot be read.
+    """
+    # Here, so that what is not there is told without the seconds that torch takes.
+    from giblet_ray.judge.opened import open_run
+
+    report = Report(show)
+    with found_runs(job) as found:
+        for wanted, location in found.items():
+            opened = open_run(location, job.dataset, packages=job.packages)
+            n_trs = sum(map(len, opened.data.split.test))
+            report.add(
+                wanted,
+                {
+                    "checkpoint": opened.checkpoint.location,
+                    "test TRs": f"{n_trs:,} of films, {len(opened.valid_V):,} units",
+                    "beside it": "banded ridge, fitted unless it is there" if job.ridge else "none",
+                    "out": f"{job.out or 'evaluation'}/{opened.checkpoint.record.config['name']}",
+                },
+            )
+    report.conclude("nothing was read of the test TRs")
 
 
 def preflight_promotion(job: PromoteJob, show: Callable[[str], None]) -> None:

@@ -14,7 +14,7 @@ from giblet_ray.checkpoint.store import Checkpoint, best_checkpoint
 from giblet_ray.config import PromoteJob, TrainJob
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
-from giblet_ray.promotion.choice import best_trial, find_run
+from giblet_ray.judge.choice import best_trial, find_run
 from giblet_ray.settings import Mark, flat_settings, marked_settings
 from giblet_ray.tracking.recorded_run import DATASET_TAG, RUN_TAG, RecordedRun
 from giblet_ray.tracking.registry import Registered, find_alias, register, set_alias

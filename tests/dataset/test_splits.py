@@ -12,7 +12,14 @@ from pydantic import ValidationError
 
 from giblet_ray.dataset.config import SplitConfig
 from giblet_ray.dataset.reader import Span
-from giblet_ray.dataset.splits import SameFilm, Split, draw_split, gap_trs, n_blocks_for
+from giblet_ray.dataset.splits import (
+    SameFilm,
+    Split,
+    draw_split,
+    gap_trs,
+    n_blocks_for,
+    smallest_p_line,
+)
 from giblet_ray.errors import InputError
 
 TR = 1.5
@@ -52,7 +59,7 @@ def test_the_demo_s_film_has_one_long_block_of_each_set() -> None:
     assert [len(spans) for spans in (split.train, split.val, split.test)] == [1, 1, 1]
     assert [sum(map(len, s)) for s in (split.train, split.val, split.test)] == [194, 40, 98]
     assert split.n_lost == 2 * GAP
-    assert split.n_blocks(GAP) == 7
+    assert smallest_p_line(split, TR) == "0.014 of a unit, by 71 shifts of its BOLD"
 
 
 @given(

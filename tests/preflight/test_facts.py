@@ -71,7 +71,7 @@ def test_split_is_told_and_drawn(made: tuple[Any, ...]) -> None:
     assert said["validation"].startswith(f"{n_val:,} TRs")
     assert said["test"].startswith(f"{n_test:,} TRs")
     assert said["gaps"] == f"{117 + 83 - n_train - n_val - n_test} TRs, 20 s between two sets"
-    assert said["smallest p"] == "0.5 between two models, by 2 blocks of 20 s"
+    assert said["smallest p"].startswith("none: a film has 14 test TRs, fewer than the 28")
     assert re.fullmatch("━+·+▒+·+█+", said["one"])
 
 

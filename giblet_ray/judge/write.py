@@ -1,0 +1,93 @@
+"""What an evaluation leaves: a table of units, maps like the scans, a figure, MLflow."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from matplotlib.figure import Figure
+
+from giblet_ray.checkpoint.files import load_space
+from giblet_ray.config import EvaluateJob
+from giblet_ray.dataset.storage import Storage
+from giblet_ray.evaluation.figures import units_beside_chance
+from giblet_ray.judge.evaluate import Evaluation
+from giblet_ray.tracking.logged_evaluation import log_evaluation
+
+UNITS = "units.parquet"
+SCORES = "scores.json"
+FIGURE = "units.png"
+
+
+def write_evaluation(evaluation: Evaluation, folder: str) -> dict[str, str]:
+    """Write an evaluation to a folder or URI; return where each kind of file is.
+
+    Files: ``units.parquet``, a row per subject and unit (subject, unit, pearson, r2, p, q, and with
+    a ceiling ceiling and pearson_of_ceiling); ``r-SUBJECT`` in the space of the scans, NaN where a
+    unit has no score; ``scores.json``, all numbers by name; ``units.png``.
+    """
+    storage = Storage.at(folder)
+    with storage.write(UNITS) as stream:
+        pq.write_table(_table(evaluation), stream)
+    record = evaluation.opened.checkpoint.record
+    with evaluation.opened.checkpoint.files(record.dataset.space.files.values()) as kept:
+        where = evaluation.opened.checkpoint.location
+        space = load_space(kept, record.dataset.space, where)
+        for subject, of in evaluation.subjects.items():
+            values = np.full((1, space.n_units), np.nan, np.float32)
+            values[0, of.units_V] = of.pearson_V
+            with storage.write(f"r-{subject}{space.ending}") as stream:
+                opened = space.open_file(stream, 1, record.dataset.tr_seconds, 0.0, "test r")
+                with opened as file:
+                    file.add(values)
+    with storage.write(SCORES) as stream:
+        stream.write(json.dumps(evaluation.metrics(), indent=1).encode())
+    with storage.write(FIGURE) as stream:
+        drawn = io.BytesIO()
+        _figure(evaluation).savefig(drawn, dpi=150, format="png")
+        stream.write(drawn.getvalue())
+    return {
+        "units": storage.describe(UNITS),
+        "in the scans' space": storage.describe(f"r-SUBJECT{space.ending}"),
+        "scores": storage.describe(SCORES),
+        "figure": storage.describe(FIGURE),
+    }
+
+
+def record_evaluation(evaluation: Evaluation, job: EvaluateJob, run_folder: str) -> str | None:
+    """Log an evaluation to the MLflow run of a folder; return its id, None if there is none."""
+    name = evaluation.judged.name
+    return log_evaluation(
+        job.tracking.uri,
+        run_folder,
+        evaluation.metrics(),
+        {f"{name}_{FIGURE}": _figure(evaluation)},
+    )
+
+
+def _table(evaluation: Evaluation) -> pa.Table:
+    tables = []
+    for subject, of in evaluation.subjects.items():
+        columns = {
+            "subject": pa.array([subject] * len(of.units_V)),
+            "unit": pa.array(of.units_V.astype(np.int32)),
+            "pearson": pa.array(of.pearson_V),
+            "r2": pa.array(of.r2_V),
+            "p": pa.array(of.p_V),
+            "q": pa.array(of.q_V),
+        }
+        if of.ceiling_V is not None and of.normalised_V is not None:
+            columns["ceiling"] = pa.array(of.ceiling_V)
+            columns["pearson_of_ceiling"] = pa.array(of.normalised_V)
+        tables.append(pa.table(columns))
+    return pa.concat_tables(tables)
+
+
+def _figure(evaluation: Evaluation) -> Figure:
+    pearson_V = np.concatenate([each.pearson_V for each in evaluation.subjects.values()])
+    ceilings = [e.ceiling_V for e in evaluation.subjects.values() if e.ceiling_V is not None]
+    ceiling_V = np.concatenate(ceilings) if ceilings else None
+    return units_beside_chance(pearson_V, evaluation.null.null_VP, ceiling_V, evaluation.name)
