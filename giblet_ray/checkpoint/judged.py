@@ -107,5 +107,17 @@ def keep_judged(
         stream.write(judged.model_dump_json(indent=1).encode())
 
 
+def count_reading(run_folder: str) -> int:
+    """Count one more reading of the test TRs of a run that has been judged; return how many."""
+    storage = Storage.at(run_folder)
+    before = read_judged(storage, "")
+    if before is None:
+        return 1
+    counted = before.model_copy(update={"readings": before.readings + 1})
+    with storage.write(JUDGED) as stream:
+        stream.write(counted.model_dump_json(indent=1).encode())
+    return counted.readings
+
+
 def _in(run: str, name: str) -> str:
     return f"{run}/{name}" if run else name

@@ -6,7 +6,7 @@ Shapes: V units.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -96,6 +96,11 @@ class Evaluation:
     baseline: Evaluation | None = None
     beside: PairedTest | None = None
 
+    def read_again(self, readings: int) -> Evaluation:
+        """Return the same, as what the test TRs were read for the so-many-th time for."""
+        judged = self.judged.model_copy(update={"readings": readings})
+        return replace(self, judged=judged)
+
     @property
     def share_significant(self) -> float:
         """Share of the scored units of all subjects whose q is at most :data:`Q`."""
@@ -144,7 +149,8 @@ class Evaluation:
                 f"p {null.smallest_p:.2g}"
             ),
             "significant": f"{self.share_significant:.1%} of units, q <= {Q:g}",
-            "judged on": f"{n:,} TRs that nothing was chosen on",
+            "judged on": f"{n:,} TRs that nothing was chosen on, read {self.judged.readings:,} "
+            f"time{'s' if self.judged.readings > 1 else ''}",
         }
         if self.normalised is not None:
             rows["of the ceiling"] = f"{self.normalised:.0%}, by {self.ceiling}"

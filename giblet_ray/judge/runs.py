@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
-from giblet_ray.checkpoint.judged import keep_judged, read_judged
+from giblet_ray.checkpoint.judged import count_reading
 from giblet_ray.checkpoint.store import find_checkpoint
 from giblet_ray.config import EvaluateJob
 from giblet_ray.dataset.storage import Storage
@@ -38,10 +38,7 @@ def evaluate_all(
             evaluation = evaluate_run(location, job, show, ridge)
             checkpoint = evaluation.opened.checkpoint.location.rstrip("/")
             run_folder, _, name = checkpoint.rpartition("/")
-            if (before := read_judged(Storage.at(run_folder), "")) is not None:
-                counted = evaluation.judged.model_copy(update={"readings": before.readings + 1})
-                units = {subject: of.pearson_V for subject, of in evaluation.subjects.items()}
-                keep_judged(Storage.at(run_folder), "", counted, units)
+            evaluation = evaluation.read_again(count_reading(run_folder))
             folder = f"{job.out or 'evaluation'}/{evaluation.name}"
             told = {
                 "checkpoint": name,

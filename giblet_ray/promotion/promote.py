@@ -43,6 +43,8 @@ class Promotion:
         The model that the alias named before, in words.
     changed : bool
         The alias named another model before, or none.
+    test : str
+        What both models reach on the test TRs, which neither was chosen by; empty without another.
     """
 
     uri: str
@@ -51,6 +53,7 @@ class Promotion:
     record: Record
     replaced: str | None
     changed: bool
+    test: str = ""
 
     def summary(self) -> dict[str, str]:
         """Return what became of it, for the user to read."""
@@ -64,6 +67,7 @@ class Promotion:
                 f"{self.record.dataset.location}, checksum {self.record.dataset.checksum[:12]}"
             ),
             "replaced": replaced if self.changed else "nothing: it was there already",
+            **({"test": self.test} if self.test else {}),
         }
 
 
@@ -135,7 +139,26 @@ def _promote(
         model_id = log_checkpoint(store.uri, run.id, model_id, job.packages)
     version = register(store, job.model_name, model_id, _tags(candidate))
     set_alias(store, job.model_name, job.alias, version)
-    return Promotion(uri, version, run, candidate.record, replaced, changed=True)
+    test = "" if present is None else _on_test(store, run, present, job, show)
+    return Promotion(uri, version, run, candidate.record, replaced, changed=True, test=test)
+
+
+def _on_test(
+    store: Store,
+    run: RecordedRun,
+    present: Registered,
+    job: PromoteJob,
+    show: Callable[[str], None],
+) -> str:
+    """Say what both models reach on the test TRs: told, and nothing is chosen by it."""
+    # Here, so that a first model is promoted without the seconds that torch takes.
+    from giblet_ray.judge.beside import beside_in_words
+
+    try:
+        before = store.run(present.run_id).folder
+    except MLFLOW_ERRORS as error:
+        return f"cannot be compared: the run of the model before is out of reach: {error}"
+    return beside_in_words(run.folder, before, job.packages, show)
 
 
 def _candidate(store: Store, run: RecordedRun) -> _Candidate:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import uuid
 from collections.abc import Callable
@@ -153,6 +154,11 @@ def test_better_model_replaces_and_worse_one_is_refused_unless_forced(store: Sto
     replaced = f"version 1 (run {store.model_name}-worse, r 0.10000)"
     assert promoted.summary()["replaced"] == replaced
     assert promoted.summary()["validation Pearson r (selected on)"] == "0.30000"
+    # Of the same weights: nothing tells them apart on the TRs that neither was chosen by.
+    assert re.fullmatch(
+        r"r (-?0\.\d{4}), before \1: \+0\.0000 \[.*\], p = 1 \(paired, two-sided\)",
+        promoted.summary()["test"],
+    )
     with pytest.raises(InputError, match=r"is worse \(r 0\.10000\) than version 2 .*r 0\.30000\)"):
         store.promote(run=worse)
     assert store.champion.run_id == better
