@@ -27,8 +27,8 @@ demo: setup  ## Make a film and scans, train on them, and show where everything 
 
 # Tests that start clusters of several nodes, kill jobs and their parts, or take minutes.
 FAULTS := tests/faults tests/deploy/test_local_cluster.py
-# Benchmarks that start Ray, of their own or often, however small they are made.
-BENCHES := tests/benchmarks/long
+# The demo, and benchmarks that start Ray: long, however small they are made.
+BENCHES := tests/benchmarks/long tests/jobs/test_demo_job.py
 
 .PHONY: test
 test: setup  ## Run the tests, two files at a time, without those of make faults and bench-check
@@ -39,7 +39,7 @@ faults: setup  ## Run the whole demo, jobs that are killed, and clusters that lo
 	@$(BIN)/pytest $(FAULTS)
 
 .PHONY: bench-check
-bench-check: setup  ## Run the longest benchmarks at their smallest size (a few minutes)
+bench-check: setup  ## Run the demo, and the benchmarks that start Ray, at their smallest size (a few minutes)
 	@$(BIN)/pytest $(BENCHES)
 
 .PHONY: check

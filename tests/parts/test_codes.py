@@ -20,24 +20,30 @@ def film_of(folder, name="one", n_trs=None):
     )
 
 
+@pytest.fixture(scope="module")
+def prepared(film_folder):
+    """A codec that is seeded from both films."""
+    part = Codes("codes", CodesConfig(weights="untrained"))
+    return part.prepare([film_of(film_folder, name) for name in N_TRS])
+
+
 @pytest.fixture
-def loaded(film_folder):
-    """Make the part, with a codec that is seeded from both films."""
+def loaded(prepared):
+    """Make the part with settings, and with that codec."""
 
     def load(**settings):
         part = Codes("codes", CodesConfig(weights="untrained", **settings))
-        prepared = part.prepare([film_of(film_folder, name) for name in N_TRS])
         part.load(prepared, "cpu")
-        return part, prepared
+        return part
 
     return load
 
 
 def test_pieces_join_to_the_codes_of_the_whole_film(
-    film_folder, loaded, film_codec, film_sounds, monkeypatch
+    film_folder, prepared, loaded, film_codec, film_sounds, monkeypatch
 ):
     monkeypatch.setattr(codes, "_LEAST_PIECE_SECONDS", 4.0)
-    part, prepared = loaded(chunk_seconds=2)
+    part = loaded(chunk_seconds=2)
     film = film_of(film_folder)
     agreement, *pieces = part.pieces(film)
     assert len(pieces) == 4
@@ -62,7 +68,7 @@ def test_pieces_cover_a_film_once_and_are_few(film_folder, n_trs, warmup):
 
 
 def test_codes_that_depend_on_the_chunks_are_refused(film_folder, loaded, monkeypatch):
-    part, _ = loaded()
+    part = loaded()
     monkeypatch.setattr(part._codec, "chunk_agreement", lambda *_: 0.98)
     film = film_of(film_folder)
     with pytest.raises(InputError, match=r"98.0%.*99%.*--codes.warmup_seconds"):

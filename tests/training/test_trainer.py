@@ -204,7 +204,7 @@ def test_losses_are_the_same_for_one_two_and_three_workers(
     trained: tuple, alone: tuple, make_job: Callable[..., TrainJob], tmp_path: Path
 ) -> None:
     losses = history(trained[0], "step/loss")
-    assert len(losses) == 2 * 9
+    assert len(losses) == 2 * 8
     three = fit(make_job(tmp_path, **EXACT, scaling={"num_workers": 3}), print)
     for other in (alone[0], three):
         np.testing.assert_allclose(history(other, "step/loss"), losses, rtol=1e-4)
