@@ -71,7 +71,7 @@ def test_preflight_tells_all_and_writes_nothing(
         "uint8 3 x 18 x 32: 0 to 179, mean",
         "of 1,024 codes in use per codebook",
         "training TRs mean 0.00 std 1.00",
-        "14 TRs = 21 s on either side",
+        "20 s between two sets",
         "━",
         "measured in a rehearsal",
         "streamed rows",
@@ -119,7 +119,7 @@ def test_brief_form_is_a_few_lines(cluster: None, make_job: Callable[..., TrainJ
     assert "parameters; checkpoints of" in lines[0]
     assert "per worker and" in lines[1]
     assert "--preflight measures it" in lines[1]
-    assert "gaps of 14 TRs (21 s)" in lines[2]
+    assert "lost to gaps" in lines[2]
     assert "room for" in lines[2]
 
 
