@@ -191,6 +191,15 @@ class TuneJob(TrainJob):
             raise ValueError("--dataset is missing: folder or URI of the data set")
         return self
 
+    @model_validator(mode="after")
+    def _trials_have_one_fold(self) -> Self:
+        if self.data.split.fold == "all":
+            raise ValueError(
+                "--data.split.fold all: trials are chosen by validation TRs of one fold; search in "
+                "one of them, and train all folds with the best settings (jobs/train.py)"
+            )
+        return self
+
 
 class CompareJob(Job):
     """Compare the trainings of an experiment: which is best, by how much, and why."""

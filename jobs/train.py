@@ -1,6 +1,7 @@
 """Train an encoding model on a data set.
 
     python jobs/train.py --dataset data/film --name first --model.kernel_sizes 3,7,15
+    python jobs/train.py --dataset data/film --name cv --data.split.folds 5 --data.split.fold all
 
 Takes a data set that jobs/precompute.py wrote. Gives a run: checkpoints (best and latest) below
 --storage.path, and an MLflow run with its settings, curves and model. The best epoch is chosen on
@@ -26,10 +27,14 @@ def main(job: TrainJob) -> None:
         preflight_training(job, show)
         return
     from giblet_ray.preflight.brief import check_training
-    from giblet_ray.training.trainer import fit
+    from giblet_ray.training.folds import fit_folds, folds_in_words
 
-    show(f"run {job.name}")
-    show_table("trained", fit(job, show, check_training, judge).summary())
+    folds = []
+    for name, trained in fit_folds(job, show, check_training, judge):
+        show_table(name if job.data.split.fold == "all" else "trained", trained.summary())
+        folds.append(trained)
+    if job.data.split.fold == "all":
+        show_table("all folds", folds_in_words(folds))
 
 
 def judge(*finished: Any) -> Judged:

@@ -1,0 +1,47 @@
+"""A run of each fold: every TR is test in one of them, and validation lies inside the rest."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterator
+
+from giblet_ray.config import TrainJob
+from giblet_ray.training.trainer import Check, Judge, Trained, fit
+
+
+def fold_jobs(job: TrainJob) -> list[TrainJob]:
+    """Return a job for each fold, NAME-fold1 and so on; the job itself unless it asks for all."""
+    if job.data.split.fold != "all":
+        return [job]
+    jobs = []
+    for fold in range(1, job.data.split.folds + 1):
+        split = job.data.split.model_copy(update={"fold": fold})
+        data = job.data.model_copy(update={"split": split})
+        jobs.append(job.model_copy(update={"name": f"{job.name}-fold{fold}", "data": data}))
+    return jobs
+
+
+def fit_folds(
+    job: TrainJob, show: Callable[[str], None], check: Check, judge: Judge
+) -> Iterator[tuple[str, Trained]]:
+    """Train each fold that a job asks for, or go on with it; yield each with its name.
+
+    Raises
+    ------
+    InputError
+        See :func:`giblet_ray.training.trainer.fit`.
+    """
+    for each in fold_jobs(job):
+        show(f"run {each.name}")
+        yield each.name, fit(each, show, check, judge)
+
+
+def folds_in_words(trained: list[Trained]) -> dict[str, str]:
+    """Say what all folds reach together, for the user to read."""
+    reached = [each.judged.metrics["pearson_mean"] for each in trained if each.judged is not None]
+    n_trs = sum(each.judged.n_trs for each in trained if each.judged is not None)
+    return {
+        "test r, mean of folds": f"{statistics.fmean(reached):.4f}",
+        "of each": ", ".join(f"{r:.4f}" for r in reached),
+        "judged on": f"{n_trs:,} TRs, each in one fold that it trained nothing of",
+    }
