@@ -52,7 +52,7 @@ def eight_trials(make_tune_job: MakeJob, tmp_path_factory: pytest.TempPathFactor
         "optimizer.lr": {"min": 1e-3, "max": 1e-1, "log": True},
     }
     settings = {"space": space, "num_samples": 8, "search": "random", "scheduler": "none"}
-    job = make_tune_job(folder, settings)
+    job = make_tune_job(folder, {**settings, "max_concurrent": 2})
     dataset = Path(shutil.copytree(job.dataset, folder / "film"))
 
     def run_without_shards(*how: Any) -> None:
@@ -146,7 +146,7 @@ def test_a_sweep_goes_on_when_trials_fail_and_says_why(tune_job: MakeJob) -> Non
         "train.accumulation": [1, 16],
         "optimizer.lr": [1e-2, 1e30],
     }
-    settings = {"space": space, "search": "grid", "scheduler": "none"}
+    settings = {"space": space, "search": "grid", "scheduler": "none", "max_concurrent": 2}
     job = tune_job(settings, optimizer={"max_grad_norm": 1e30}, train={"batch_size": 64})
     swept = sweep(job, lambda _: None)
     _, children = mlflow_runs(swept)
