@@ -101,7 +101,7 @@ def test_read_tasks_and_streams_read_it(
     assert sum(map(len, blocks)) == 200
     scans = [ScanKey("02", "one")]
     kinds = {"codes": remote.value_type("codes"), "bold": remote.value_type("bold/02")}
-    loader = StreamLoader(remote, SELECTION, kinds, scans, 1, torch.device("cpu"))
+    loader = StreamLoader(remote, SELECTION, kinds, scans, 1, 0, torch.device("cpu"))
     windows = cut_windows([Span("one", 0, 117)], scans, 1)
     (batch,) = loader.batches([windows])
     expected = arrays["bold/02/one.parquet"]
