@@ -27,20 +27,20 @@ demo: setup  ## Make a film and scans, train on them, and show where everything 
 
 # Tests that start clusters of several nodes, kill jobs and their parts, or take minutes.
 FAULTS := tests/faults tests/deploy/test_local_cluster.py
-# The demo, and benchmarks that start Ray: long, however small they are made.
-BENCHES := tests/benchmarks/long tests/jobs/test_demo_job.py
+
+PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(FAULTS:%=--ignore=%)
 
 .PHONY: test
-test: setup  ## Run the tests, two files at a time, without those of make faults and bench-check
-	@$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(patsubst %,--ignore=%,$(FAULTS) $(BENCHES))
+test: setup  ## Run the tests, two files at a time, without those of make slow and make faults
+	@$(PYTEST) -m "not slow"
 
 .PHONY: faults
 faults: setup  ## Run the whole demo, jobs that are killed, and clusters that lose parts (about 50 minutes)
 	@$(BIN)/pytest $(FAULTS)
 
-.PHONY: bench-check
-bench-check: setup  ## Run the demo, and the benchmarks that start Ray, at their smallest size (a few minutes)
-	@$(BIN)/pytest $(BENCHES)
+.PHONY: slow
+slow: setup  ## Run the tests of half a minute or more: trainings on workers, the demo, benchmarks at their smallest
+	@$(PYTEST) -m slow
 
 .PHONY: check
 check: setup  ## Run the linters (imports' too), the format check and the type checker

@@ -81,8 +81,11 @@ do not both start Ray: two that start at once wait for each other's processes.""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the longest files before all others, which stay in their order."""
+    """Put the longest files before all others, which stay in their order; mark long benchmarks."""
     here = Path(__file__).parent
+    for item in items:
+        if item.path.is_relative_to(here / "benchmarks/long"):
+            item.add_marker(pytest.mark.slow)
     place = {here / name: number for number, name in enumerate(LONGEST)}
     items.sort(key=lambda item: place.get(item.path, len(place)))
 

@@ -174,6 +174,7 @@ RUN_ALL = textwrap.dedent(
 """Trains on one cluster as each of several command lines asks for; tells how each ended."""
 
 
+@pytest.mark.slow
 def test_trainings_leave_no_secret_anywhere(
     arrays_and_dataset: tuple[Any, Dataset], tiny_model: dict[str, Any], tmp_path: Path
 ) -> None:

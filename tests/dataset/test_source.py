@@ -17,7 +17,7 @@ from giblet_ray.dataset.normalise import UsedRows
 from giblet_ray.dataset.normalise_on_cluster import fit_on_cluster
 from giblet_ray.dataset.reader import Dataset, Selection, Span
 from giblet_ray.dataset.source import ShardSource, hold_shards, join_adjacent, read_shards
-from giblet_ray.dataset.windows import cut_windows
+from giblet_ray.dataset.splits import Use
 from giblet_ray.errors import InputError
 
 
@@ -99,9 +99,8 @@ def test_damage_met_in_a_read_task_is_one_line(
         else:
             scans = list(damaged.scans)
             rows = read_shards(damaged, selection)
-            windows = cut_windows([Span("two", 0, 80)], scans, 1)
-            used = UsedRows(damaged, selection, scans, windows, windows[:0], 0)
-            fit_on_cluster(rows, used)
+            uses = [np.full(damaged.stimuli[scan.stimulus].n_trs, Use.TRAINS) for scan in scans]
+            fit_on_cluster(rows, UsedRows(damaged, selection, scans, uses))
 
     with pytest.raises(
         InputError, match=r"^/.*bold/02/two.parquet: changed since .*, or damaged"

@@ -12,6 +12,7 @@ import yaml
 from giblet_ray.dataset.reader import Dataset
 
 
+@pytest.mark.slow
 def test_a_sweep_shows_each_trial_once_and_is_resumed_with_its_own_settings(
     arrays_and_dataset: tuple[Any, Dataset],
     tiny_model: dict[str, Any],

@@ -39,6 +39,7 @@ def loaded(prepared):
     return load
 
 
+@pytest.mark.slow
 def test_pieces_join_to_the_codes_of_the_whole_film(
     film_folder, prepared, loaded, film_codec, film_sounds, monkeypatch
 ):

@@ -200,6 +200,7 @@ def alone(
         return fit(job, lines.append), lines
 
 
+@pytest.mark.slow
 def test_losses_are_the_same_for_one_two_and_three_workers(
     trained: tuple, alone: tuple, make_job: Callable[..., TrainJob], tmp_path: Path
 ) -> None:
@@ -217,6 +218,7 @@ def test_storage_that_fails_for_a_moment_is_told_of(alone: tuple[Trained, list[s
     assert result.position.epoch == 2
 
 
+@pytest.mark.slow
 def test_diverged_run_is_one_line_and_closed_as_failed(
     cluster: None, make_job: Callable[..., TrainJob], tmp_path: Path
 ) -> None:
@@ -231,6 +233,7 @@ def test_diverged_run_is_one_line_and_closed_as_failed(
     assert run.info.status == "FAILED"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("began", "goes_on"), [("memory", "stream"), ("stream", "memory")])
 def test_run_goes_on_in_its_order_where_its_data_lies_elsewhere(
     cluster: None,
@@ -293,6 +296,7 @@ def streamed(
     return fit(make_job(folder, data=data, train={"epochs": 1}), lines.append), lines
 
 
+@pytest.mark.slow
 def test_streamed_windows_train(streamed: tuple) -> None:
     result, lines = streamed
     assert result.position.best_epoch(result.score) > 0

@@ -165,6 +165,7 @@ def test_a_sweep_goes_on_when_trials_fail_and_says_why(tune_job: MakeJob) -> Non
             assert "the loss became nan" in trial.cause
 
 
+@pytest.mark.slow
 def test_budgets_end_a_sweep(tune_job: MakeJob) -> None:
     space = {"model.embed_dim": [2, 3, 4, 5, 6, 7]}
     settings = {"space": space, "scheduler": "none", "max_epochs": 7, "max_concurrent": 1}
@@ -197,6 +198,7 @@ def test_budgets_end_a_sweep(tune_job: MakeJob) -> None:
     assert {m.step: m.value for m in curve} == scores
 
 
+@pytest.mark.slow
 def test_trials_of_two_workers_run_and_are_stopped(tune_job: MakeJob) -> None:
     """Stopped by ASHA at the first epoch of two, with nothing left running."""
     space = {"optimizer.lr": [1e-2, 1e-9]}
