@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 from giblet_ray.checkpoint.judged import count_reading
 from giblet_ray.checkpoint.store import find_checkpoint
@@ -34,6 +35,8 @@ def evaluate_all(
 
         for wanted, location in found.items():
             show(f"evaluating {wanted}")
+            if job.ceiling.endswith(".npy") and not Path(job.ceiling).is_file():
+                raise InputError(f"--ceiling {job.ceiling}: no such file")
             ridge = (lambda opened: fit_ridge(opened, job, show)) if job.ridge else None
             evaluation = evaluate_run(location, job, show, ridge)
             checkpoint = evaluation.opened.checkpoint.location.rstrip("/")
