@@ -10,16 +10,13 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from giblet_ray.checkpoint.trained import Encoder
 from giblet_ray.comparison.runs import ComparedRun
 from giblet_ray.dataset.layout import ScanKey
 from giblet_ray.dataset.reader import Dataset, Selection, Span
@@ -27,12 +24,13 @@ from giblet_ray.errors import InputError
 from giblet_ray.evaluation.influence import (
     MeanR,
     ScanInfluence,
-    ScanRows,
     mean_r,
     scan_influence,
 )
 from giblet_ray.evaluation.unit_scores import nanmean
 from giblet_ray.judge.opened import OpenedRun, open_run, read_bold
+from giblet_ray.judge.rows import Rows, joined, predicted_rows
+from giblet_ray.spaces.usable import stretches
 
 
 @dataclass(frozen=True)
@@ -115,8 +113,8 @@ def common_trs(trained: Sequence[TrainedRun]) -> CommonTrs:
     for stimulus in dict.fromkeys(scan.stimulus for scan in scans):
         masks = [each.validation[stimulus] for each in trained if stimulus in each.validation]
         if len(masks) == len(trained):
-            stretches = _stretches(np.logical_and.reduce(masks))
-            spans += (Span(stimulus, start, stop) for start, stop in stretches)
+            common = stretches(np.logical_and.reduce(masks))
+            spans += (Span(stimulus, start, stop) for start, stop in common)
     scans = tuple(scan for scan in scans if any(scan.stimulus == span.stimulus for span in spans))
     if not spans or not scans:
         names = ", ".join(each.run.name for each in trained)
@@ -153,24 +151,23 @@ def score_run(
     InputError
         If weights or data cannot be read, or a scan cannot be scored.
     """
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    encoder = Encoder.load(trained.checkpoint.location, device=device, packages=trained.packages)
+    encoder = trained.load()
+
+    def read(span: Span, scan: ScanKey) -> NDArray:
+        return np.where(common.valid_V, read_bold(trained.data, span, scan), np.nan)
+
     influences: list[ScanInfluence] = []
     n_done = 0
     for stimulus in dict.fromkeys(span.stimulus for span in common.spans):
         scans = [scan for scan in common.scans if scan.stimulus == stimulus]
         rows: dict[ScanKey, list[Rows]] = {scan: [] for scan in scans}
-        spans = [span for span in common.spans if span.stimulus == stimulus]
-        for span in _chunks(spans, trained.data.dataset.manifest.row_group_trs):
-            for scan, of_scan in _predicted(encoder, trained, span, scans).items():
+        spans = (span for span in common.spans if span.stimulus == stimulus)
+        for span in trained.at_row_groups(spans):
+            for scan, of_scan in predicted_rows(encoder, trained, span, scans, read).items():
                 rows[scan].append(of_scan)
             n_done += len(span)
             report(n_done / common.n_trs)
-        for scan, parts in rows.items():
-            tr_T, prediction_TV, bold_TV = map(np.concatenate, zip(*parts, strict=True))
-            bold_TV = np.where(common.valid_V, bold_TV, np.nan)  # not scored
-            pair = torch.from_numpy(prediction_TV), torch.from_numpy(bold_TV)
-            influences.append(scan_influence(ScanRows(scan.subject, stimulus, tr_T, *pair)))
+        influences += (scan_influence(joined(scan, parts)) for scan, parts in rows.items())
     of_subject: dict[str, list[NDArray[np.float64]]] = {}
     for found in influences:
         of_subject.setdefault(found.subject, []).append(found.pearson_V)
@@ -178,46 +175,8 @@ def score_run(
     return ScoredRun(mean_r(influences), pearson_V)
 
 
-Rows = tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]
-"""BOLD TRs (T,), prediction and BOLD (T, V) of a scan."""
-
-
-def _predicted(
-    encoder: Encoder, trained: TrainedRun, span: Span, scans: Sequence[ScanKey]
-) -> dict[ScanKey, Rows]:
-    """Predict a span of BOLD TRs, and read those that each scan has."""
-    dataset = trained.data.dataset
-    predicted: dict[int, NDArray[np.float32]] = {}
-    rows: dict[ScanKey, Rows] = {}
-    for scan in scans:
-        subject = encoder.subject_index(scan.subject)
-        if subject not in predicted:
-            predicted[subject] = encoder.predict_bold(dataset, span, subject)
-        usable = np.flatnonzero(dataset.usable_trs(scan)[span.start : span.stop])
-        bold_TV = read_bold(trained.data, span, scan)[usable]
-        rows[scan] = usable + span.start, predicted[subject][usable], bold_TV
-    return rows
-
-
 def _same_voxels(a: Selection, b: Selection) -> bool:
     shared = a.units.keys() & b.units.keys()
     return a.units.keys() == b.units.keys() and all(
         np.array_equal(a.units[subject], b.units[subject]) for subject in shared
     )
-
-
-def _stretches(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """Return where a mask is true, as [start, stop)."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], mask.astype(np.int8), [0]])))
-    return [(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]
-
-
-def _chunks(spans: Sequence[Span], row_group_trs: int) -> list[Span]:
-    """Cut spans at the edges of row groups, which are read whole."""
-    chunks = []
-    for span in spans:
-        first = span.start // row_group_trs + 1
-        edges = range(first * row_group_trs, span.stop, row_group_trs)
-        bounds = [span.start, *edges, span.stop]
-        chunks += [Span(span.stimulus, a, b) for a, b in itertools.pairwise(bounds)]
-    return chunks

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -19,6 +18,7 @@ from giblet_ray.comparison.heldout import (
 from giblet_ray.comparison.result import Pair
 from giblet_ray.comparison.runs import ComparedRun
 from giblet_ray.dataset.reader import Dataset
+from giblet_ray.dataset.splits import whole_trs
 from giblet_ray.errors import InputError
 from giblet_ray.evaluation.paired import paired_tests
 from giblet_ray.evaluation.score import VAL_PEARSON
@@ -93,7 +93,7 @@ def pair_all(
         for index, each in enumerate(trained)
     ]
     tr_seconds = trained[0].data.dataset.manifest.tr_seconds
-    least_trs = math.ceil(settings.error_seconds / tr_seconds - 1e-9)
+    least_trs = whole_trs(settings.error_seconds, tr_seconds)
     chosen = list(itertools.combinations(range(len(trained)), 2))
     tests = paired_tests(
         [(scored[i].mean, scored[j].mean) for i, j in chosen],

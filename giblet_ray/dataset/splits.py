@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from giblet_ray.dataset.config import HRF_SECONDS, SplitConfig
 from giblet_ray.dataset.reader import Span
 from giblet_ray.errors import InputError, nearest
+from giblet_ray.spaces.usable import stretches
 
 SetName = Literal["train", "val", "test"]
 SETS: tuple[SetName, ...] = ("train", "val", "test")
@@ -74,7 +75,8 @@ class Split:
 
     def spans(self, name: SetName) -> tuple[Span, ...]:
         """Return the TRs of a set."""
-        return {"train": self.train, "val": self.val, "test": self.test}[name]
+        spans: tuple[Span, ...] = getattr(self, name)
+        return spans
 
     def has(self, name: SetName, repeat: int) -> bool:
         """Whether scans of a repeat are in a set."""
@@ -129,13 +131,13 @@ def draw_split(
     InputError
         If a stimulus or repeat is not there, or a set would be empty.
     """
-    gap = gap_trs(settings.gap_seconds, tr_seconds)
+    gap = whole_trs(settings.gap_seconds, tr_seconds)
     if settings.kind == "repeats":
         return _split_repeats(settings, n_trs, sorted(set(repeats)))
     if settings.kind == "stimuli":
         labels = _label_stimuli(settings, n_trs)
     else:
-        response = gap_trs(HRF_SECONDS, tr_seconds)
+        response = whole_trs(HRF_SECONDS, tr_seconds)
         labels = {
             name: _label_blocks(settings, name, n, gap, response) for name, n in n_trs.items()
         }
@@ -146,9 +148,9 @@ def draw_split(
     return _checked(labels, settings)
 
 
-def gap_trs(gap_seconds: float, tr_seconds: float) -> int:
-    """Return the gap in whole TRs, rounded up."""
-    return math.ceil(gap_seconds / tr_seconds - 1e-9)
+def whole_trs(seconds: float, tr_seconds: float) -> int:
+    """Return a duration in whole TRs, rounded up."""
+    return math.ceil(seconds / tr_seconds - 1e-9)
 
 
 def smallest_p_line(split: Split, tr_seconds: float) -> str:
@@ -157,7 +159,7 @@ def smallest_p_line(split: Split, tr_seconds: float) -> str:
     A shift is at least as long as the haemodynamic response in either direction: a film of T test
     TRs has T - 2 * response + 1 of them (:mod:`giblet_ray.evaluation.null`).
     """
-    response = gap_trs(HRF_SECONDS, tr_seconds)
+    response = whole_trs(HRF_SECONDS, tr_seconds)
     lengths: dict[str, int] = {}
     for span in split.test:
         lengths[span.stimulus] = lengths.get(span.stimulus, 0) + len(span)
@@ -298,7 +300,11 @@ def _widen_gaps(labels: NDArray[np.int8], gap: int) -> None:
 
 def _checked(labels: Mapping[str, NDArray[np.int8]], settings: SplitConfig) -> Split:
     sets: dict[SetName, tuple[Span, ...]] = {
-        name: tuple(span for stimulus, of in labels.items() for span in _spans(stimulus, of, label))
+        name: tuple(
+            Span(stimulus, start, stop)
+            for stimulus, of in labels.items()
+            for start, stop in stretches(of == label)
+        )
         for name, label in zip(SETS, (_TRAIN, _VAL, _TEST), strict=True)
     }
     for name, spans in sets.items():
@@ -311,8 +317,3 @@ def _checked(labels: Mapping[str, NDArray[np.int8]], settings: SplitConfig) -> S
             )
     lost = sum(int((of == _GAP).sum()) for of in labels.values())
     return Split(sets["train"], sets["val"], sets["test"], n_lost=lost)
-
-
-def _spans(stimulus: str, labels: NDArray[np.int8], label: int) -> list[Span]:
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], labels == label, [0]]).astype(np.int8)))
-    return [Span(stimulus, int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]

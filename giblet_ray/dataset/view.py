@@ -14,7 +14,7 @@ from giblet_ray.dataset.layout import ScanKey, bold_column
 from giblet_ray.dataset.order import DataOrder, OrderedWindows
 from giblet_ray.dataset.reader import Dataset, Selection, Span
 from giblet_ray.dataset.same_film import read_same
-from giblet_ray.dataset.splits import IN_WORDS, SETS, SetName, Split, Use, draw_split, gap_trs
+from giblet_ray.dataset.splits import IN_WORDS, SETS, SetName, Split, Use, draw_split, whole_trs
 from giblet_ray.dataset.windows import Windows, cut_windows
 from giblet_ray.errors import InputError
 from giblet_ray.parts.value import ValueType
@@ -93,31 +93,28 @@ class DataView:
     @property
     def uses(self) -> list[np.ndarray]:
         """What each scan's BOLD TRs are for, (TRs of its stimulus,) int8 each: see :class:`Use`."""
-        uses = []
-        for scan in self.scans:
-            usable = self.dataset.usable_trs(scan)
-            use = np.zeros(len(usable), np.int8)
-            for name in SETS:
-                if self.split.has(name, scan.repeat):
-                    value = Use.TRAINS if name == "train" else Use.JUDGES
-                    for span in self.split.spans(name):
-                        if span.stimulus == scan.stimulus:
-                            use[span.start : span.stop] = value
-            uses.append(np.where(usable, use, Use.NONE))
-        return uses
+        return [
+            np.where(self.dataset.usable_trs(scan), self._wanted(scan), Use.NONE)
+            for scan in self.scans
+        ]
 
     @property
     def n_lacking(self) -> int:
         """TRs of the split, over all scans, that a scan has no BOLD of, or that are masked."""
-        wanted = sum(
-            len(span)
-            for scan in self.scans
-            for name in SETS
-            if self.split.has(name, scan.repeat)
-            for span in self.split.spans(name)
-            if span.stimulus == scan.stimulus
+        lacking = (
+            (self._wanted(scan) > Use.NONE) & ~self.dataset.usable_trs(scan) for scan in self.scans
         )
-        return wanted - sum(int((use > Use.NONE).sum()) for use in self.uses)
+        return sum(int(trs.sum()) for trs in lacking)
+
+    def _wanted(self, scan: ScanKey) -> np.ndarray:
+        """Return what the split has a scan's TRs for, whether it has them or not."""
+        use = np.zeros(self.dataset.stimuli[scan.stimulus].n_trs, np.int8)
+        for name in SETS:
+            if self.split.has(name, scan.repeat):
+                for span in self.split.spans(name):
+                    if span.stimulus == scan.stimulus:
+                        use[span.start : span.stop] = Use.TRAINS if name == "train" else Use.JUDGES
+        return use
 
     def describe(self) -> dict[str, Any]:
         """Return what a checkpoint records of the data set."""
@@ -296,7 +293,7 @@ def _check_trainable(dataset: Dataset, selection: Selection, scans: Sequence[Sca
 
 
 def _check_context(split: SplitConfig, context_trs: int, tr_seconds: float) -> None:
-    if split.kind == "blocks" and context_trs > (gap := gap_trs(split.gap_seconds, tr_seconds)):
+    if split.kind == "blocks" and context_trs > (gap := whole_trs(split.gap_seconds, tr_seconds)):
         raise InputError(
             f"--data.split.gap_seconds {split.gap_seconds:g}: {gap} TRs, where the model sees "
             f"{context_trs} TRs before the one that it predicts, so that it would see held-out TRs "

@@ -13,6 +13,7 @@ import numpy as np
 
 from giblet_ray.dataset.layout import ScanKey
 from giblet_ray.dataset.reader import Span
+from giblet_ray.spaces.usable import stretches
 
 
 @dataclass(frozen=True)
@@ -108,25 +109,22 @@ def cut_windows(
         For each scan, the TRs of its stimulus that have BOLD (default: all).
     """
     spans = list(spans)
+
+    def inside(span: Span, index: int) -> np.ndarray:
+        if usable is None:
+            return np.ones(len(span), bool)
+        return usable[index][span.start : span.stop]
+
     rows = [
-        (index, start, min(length, stop - start))
+        (index, start, min(length, span.start + stop - start))
         for index, scan in enumerate(scans)
         for span in spans
         if span.stimulus == scan.stimulus
-        for first, stop in _stretches(span, None if usable is None else usable[index])
-        for start in range(first, stop, length)
+        for first, stop in stretches(inside(span, index))
+        for start in range(span.start + first, span.start + stop, length)
     ]
     table = np.array(rows, dtype=np.int32).reshape(-1, 3)
     return Windows(table[:, 0], table[:, 1], table[:, 2])
-
-
-def _stretches(span: Span, usable: np.ndarray | None) -> list[tuple[int, int]]:
-    """Return the stretches [start, stop) of a span in which every TR can be used."""
-    if usable is None:
-        return [(span.start, span.stop)]
-    inside = np.concatenate([[False], usable[span.start : span.stop], [False]])
-    edges = np.flatnonzero(inside[1:] != inside[:-1]) + span.start
-    return [(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]
 
 
 def rank_part(windows: Windows, rank: int, world_size: int) -> Windows:

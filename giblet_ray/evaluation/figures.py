@@ -167,8 +167,9 @@ def units_beside_chance(
         chance, CEILING_COLOR, f"chance (BOLD shifted), 95 % below {np.percentile(chance, 95):.3f}",
     )  # fmt: skip
     for values, color, label in shares:
-        weights = np.full(len(values), 100 / len(values))
-        histogram.hist(values, edges.tolist(), weights=weights, color=color, alpha=0.6, label=label)
+        counts, _ = np.histogram(values, edges)
+        percents = 100 * counts / len(values)
+        histogram.stairs(percents, edges, fill=True, color=color, alpha=0.6, label=label)
     histogram.set(title=f"{name}: units on test TRs", xlabel="Pearson r", ylabel="% of units")
     order = np.argsort(pearson)[::-1]
     percent = 100 * (np.arange(len(pearson)) + 1) / len(pearson)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 from giblet_ray.checkpoint.judged import count_reading
 from giblet_ray.dataset.config import HRF_SECONDS
-from giblet_ray.dataset.splits import gap_trs
+from giblet_ray.dataset.splits import whole_trs
 from giblet_ray.errors import InputError
 from giblet_ray.evaluation.influence import MeanR, mean_r, scan_influence
 from giblet_ray.evaluation.paired import PairedTest, paired_tests
@@ -50,7 +50,7 @@ def compare_tests(
     for each in opened:
         count_reading(each.checkpoint.location.rstrip("/").rpartition("/")[0])
     tr_seconds = opened[0].data.dataset.manifest.tr_seconds
-    (test,) = paired_tests([(means[0], means[1])], gap_trs(HRF_SECONDS, tr_seconds), _ROTATIONS)
+    (test,) = paired_tests([(means[0], means[1])], whole_trs(HRF_SECONDS, tr_seconds), _ROTATIONS)
     return means[0], means[1], test
 
 

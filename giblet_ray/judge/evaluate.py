@@ -14,7 +14,7 @@ import torch
 from giblet_ray.checkpoint.judged import Judged
 from giblet_ray.config import EvaluateJob
 from giblet_ray.dataset.config import HRF_SECONDS
-from giblet_ray.dataset.splits import gap_trs
+from giblet_ray.dataset.splits import whole_trs
 from giblet_ray.errors import InputError
 from giblet_ray.evaluation.block_bootstrap import MeanInterval, bootstrap_mean_r
 from giblet_ray.evaluation.ceiling import Ceiling, explainable_ceiling, split_half_ceiling
@@ -189,12 +189,15 @@ def evaluate_run(
         If something cannot be read, or the test TRs are too few to say anything.
     """
     opened = open_run(location, job.dataset, packages=job.packages)
-    beside = None
-    if ridge is not None and opened.checkpoint.record.config["model"]["kind"] != "ridge":
-        beside = evaluate_run(ridge(opened), job, show, None)
     name = opened.checkpoint.record.config["name"]
     tr_seconds = opened.data.dataset.manifest.tr_seconds
-    least_trs = gap_trs(HRF_SECONDS, tr_seconds)
+    least_trs = whole_trs(HRF_SECONDS, tr_seconds)
+    # First, so that a ceiling which cannot be had is told before ridge is fitted.
+    ceilings = find_ceilings(opened, job.ceiling, least_trs, job.seed)
+    beside = None
+    if ridge is not None and opened.checkpoint.record.config["model"]["kind"] != "ridge":
+        of_ridge = job.model_copy(update={"ceiling": "none"})
+        beside = evaluate_run(ridge(opened), of_ridge, show, None)
     with Progress(show) as progress:
 
         def report(doing: str) -> Callable[[float], None]:
@@ -206,7 +209,6 @@ def evaluate_run(
         interval = bootstrap_mean_r(
             rows, least_trs, job.resamples, job.seed, report("resampling blocks of TRs")
         )
-        ceilings = find_ceilings(opened, job.ceiling, least_trs, job.seed)
     indices = opened.checkpoint.record.indices_by_subject
     subjects = {}
     for subject, of in scores.subjects.items():
@@ -302,7 +304,7 @@ def find_ceilings(opened: OpenedRun, wanted: str, least_trs: int, seed: int) -> 
             )
         parts = []
         for repeats in of_films:
-            for span in opened.spans("test"):
+            for span in opened.at_row_groups(opened.data.split.test):
                 if span.stimulus == repeats[0].stimulus:
                     usable = [dataset.usable_trs(s)[span.start : span.stop] for s in repeats[:n]]
                     common_T = np.logical_and.reduce(usable)

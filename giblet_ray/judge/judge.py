@@ -16,6 +16,7 @@ import torch
 
 from giblet_ray.checkpoint.judged import Judged, keep_judged, read_judged
 from giblet_ray.checkpoint.store import find_checkpoint
+from giblet_ray.dataset.reader import Dataset
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.evaluation.scan_sums import ScanSums
 from giblet_ray.evaluation.unit_scores import HeldOutScores
@@ -27,7 +28,7 @@ from giblet_ray.progress import Progress
 def judge_run(
     storage: Storage,
     run: str,
-    dataset: str | None,
+    dataset: Dataset | None,
     packages: Iterable[str],
     show: Callable[[str], None],
 ) -> Judged:
@@ -39,8 +40,8 @@ def judge_run(
     ----------
     storage, run : Storage, str
         Where the run is.
-    dataset : str or None
-        Where its data set is, if not where it was when the run was trained.
+    dataset : Dataset or None
+        Its data set, where that is open already.
     packages : iterable of str
         Packages that its model may be imported from.
     show : callable
@@ -56,7 +57,7 @@ def judge_run(
     checkpoint = find_checkpoint(location)
     if before is not None and before.weights == checkpoint.record.weights_checksum:
         return before
-    opened = open_run(location, dataset, packages=packages)
+    opened = open_run(location, None, lambda where: dataset or Dataset.open(where), packages)
     with Progress(show) as progress:
         scores = score_test(opened, lambda done: setattr(progress, "doing", f"test TRs {done:.0%}"))
     judged = judged_of(opened, scores, 1 if before is None else before.readings + 1)
@@ -92,6 +93,7 @@ def score_test(
     """
     scans = judged_scans(opened)
     sums = ScanSums([scan.subject for scan in scans], len(opened.valid_V))
-    for scan, _, prediction_TV, bold_TV in pieces_of_test(opened, report):
-        sums.add(scan, torch.from_numpy(prediction_TV), torch.from_numpy(bold_TV))
+    for scan, (_, prediction_TV, bold_TV) in pieces_of_test(opened, report):
+        pair = torch.from_numpy(prediction_TV), torch.from_numpy(bold_TV)
+        sums.add(scans.index(scan), *pair)
     return sums.compute(opened.valid_V)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from pydantic import ValidationError
 from safetensors import SafetensorError
@@ -14,11 +15,11 @@ from safetensors.numpy import load_file
 from giblet_ray.checkpoint.files import NORMALISATION
 from giblet_ray.checkpoint.record import Record
 from giblet_ray.checkpoint.store import Checkpoint, find_checkpoint
+from giblet_ray.checkpoint.trained import Encoder
 from giblet_ray.config import TrainJob
 from giblet_ray.dataset.binary import as_arrays
 from giblet_ray.dataset.layout import ScanKey, bold_column
 from giblet_ray.dataset.reader import Dataset, Span
-from giblet_ray.dataset.splits import SetName
 from giblet_ray.dataset.view import DataView
 from giblet_ray.errors import InputError
 from giblet_ray.training.data import plan_data
@@ -52,14 +53,19 @@ class OpenedRun:
     valid_V: NDArray[np.bool_]
     packages: tuple[str, ...]
 
-    def spans(self, name: SetName) -> tuple[Span, ...]:
-        """Return the BOLD TRs of a set, cut at the edges of row groups: what is read at a time."""
+    def at_row_groups(self, spans: Iterable[Span]) -> list[Span]:
+        """Return spans cut at the edges of row groups: what is read at a time."""
         step = self.data.dataset.manifest.row_group_trs
-        return tuple(
+        return [
             Span(span.stimulus, max(span.start, edge), min(span.stop, edge + step))
-            for span in self.data.split.spans(name)
+            for span in spans
             for edge in range(span.start // step * step, span.stop, step)
-        )
+        ]
+
+    def load(self) -> Encoder:
+        """Load the model, onto a GPU where there is one."""
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        return Encoder.load(self.checkpoint.location, device=device, packages=self.packages)
 
     def z_scored(self, span: Span, scan: ScanKey) -> NDArray[np.float64]:
         """Read the BOLD of some TRs of a scan, (TRs, units), as the model was given it.

@@ -5,7 +5,7 @@ Shapes: T test TRs of a scan, V units.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -13,10 +13,57 @@ from numpy.typing import NDArray
 
 from giblet_ray.checkpoint.trained import Encoder
 from giblet_ray.dataset.layout import ScanKey
+from giblet_ray.dataset.reader import Span
 from giblet_ray.evaluation.influence import ScanRows
 from giblet_ray.judge.opened import OpenedRun
 
-Piece = tuple[int, NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]
+Rows = tuple[NDArray[np.int64], NDArray[np.float32], NDArray]
+"""BOLD TRs of the film (T,), prediction and BOLD (T, V) of a scan."""
+ReadBold = Callable[[Span, ScanKey], NDArray]
+
+
+def predicted_rows(
+    encoder: Encoder,
+    opened: OpenedRun,
+    span: Span,
+    scans: Sequence[ScanKey],
+    read: ReadBold,
+) -> dict[ScanKey, Rows]:
+    """Predict a span of BOLD TRs, once for each subject, and read those that each scan has.
+
+    Parameters
+    ----------
+    encoder, opened : Encoder, OpenedRun
+        The model, and what it was trained on.
+    span : Span
+        Which TRs.
+    scans : sequence of ScanKey
+        Scans of the span's stimulus.
+    read : callable
+        Gives the BOLD of a scan's span, (TRs, V).
+
+    Raises
+    ------
+    InputError
+        If data cannot be read.
+    """
+    dataset = opened.data.dataset
+    predicted: dict[int, NDArray[np.float32]] = {}
+    rows: dict[ScanKey, Rows] = {}
+    for scan in scans:
+        subject = encoder.subject_index(scan.subject)
+        if subject not in predicted:
+            predicted[subject] = encoder.predict_bold(dataset, span, subject)
+        usable = np.flatnonzero(dataset.usable_trs(scan)[span.start : span.stop])
+        rows[scan] = usable + span.start, predicted[subject][usable], read(span, scan)[usable]
+    return rows
+
+
+def joined(scan: ScanKey, pieces: Sequence[Rows]) -> ScanRows:
+    """Return the pieces of a scan as one."""
+    tr_T, prediction_TV, bold_TV = map(np.concatenate, zip(*pieces, strict=True))
+    pair = torch.from_numpy(prediction_TV), torch.from_numpy(bold_TV)
+    return ScanRows(scan.subject, scan.stimulus, tr_T, *pair)
 
 
 def judged_scans(opened: OpenedRun) -> list[ScanKey]:
@@ -26,40 +73,28 @@ def judged_scans(opened: OpenedRun) -> list[ScanKey]:
     return [s for s in opened.scans if s.stimulus in films and has("test", s.repeat)]
 
 
-def pieces_of_test(opened: OpenedRun, report: Callable[[float], None]) -> Iterator[Piece]:
-    """Predict the test TRs of all scans, a row group at a time.
+def pieces_of_test(
+    opened: OpenedRun, report: Callable[[float], None]
+) -> Iterator[tuple[ScanKey, Rows]]:
+    """Predict the test TRs of all scans, a row group at a time; BOLD is z-scored, float32.
 
-    What is held is one model and one row group of one subject.
-
-    Yields
-    ------
-    scan : int
-        Index in :func:`judged_scans`.
-    tr_T : ndarray
-        (T,) BOLD TRs of the film that the scan has, ascending from piece to piece.
-    prediction_TV, bold_TV : ndarray
-        (T, V) float32, z-scored; NaN and 0 where a unit took no part.
+    What is held is one model and one row group of one stimulus. Units that took no part have NaN
+    predicted and 0 measured.
 
     Raises
     ------
     InputError
         If weights or data cannot be read.
     """
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    encoder = Encoder.load(opened.checkpoint.location, device=device, packages=opened.packages)
-    dataset, scans, spans = opened.data.dataset, judged_scans(opened), opened.spans("test")
+    encoder, scans = opened.load(), judged_scans(opened)
+    spans = opened.at_row_groups(opened.data.split.test)
+
+    def z_scored(span: Span, scan: ScanKey) -> NDArray[np.float32]:
+        return opened.z_scored(span, scan).astype(np.float32)
+
     for done, span in enumerate(spans, 1):
-        predicted: dict[int, NDArray[np.float32]] = {}
-        for index, scan in enumerate(scans):
-            if scan.stimulus != span.stimulus:
-                continue
-            subject = encoder.subject_index(scan.subject)
-            if subject not in predicted:
-                predicted[subject] = encoder.predict_bold(dataset, span, subject)
-            usable_T = dataset.usable_trs(scan)[span.start : span.stop]
-            bold_TV = opened.z_scored(span, scan)[usable_T].astype(np.float32)
-            tr_T = np.flatnonzero(usable_T) + span.start
-            yield index, tr_T, predicted[subject][usable_T], bold_TV
+        of_film = [scan for scan in scans if scan.stimulus == span.stimulus]
+        yield from predicted_rows(encoder, opened, span, of_film, z_scored).items()
         report(done / len(spans))
 
 
@@ -73,14 +108,7 @@ def all_rows(
     InputError
         If weights or data cannot be read.
     """
-    scans = judged_scans(opened)
-    pieces: list[list[Piece]] = [[] for _ in scans]
-    for piece in pieces_of_test(opened, report):
-        pieces[piece[0]].append(piece)
-    rows = []
-    for scan, of_scan in zip(scans, pieces, strict=True):
-        _, trs, predictions, bold = zip(*of_scan, strict=True)
-        arrays = (np.concatenate(each) for each in (predictions, bold))
-        rows.append(ScanRows(scan.subject, scan.stimulus, np.concatenate(trs),
-                             *map(torch.from_numpy, arrays)))  # fmt: skip
-    return rows
+    pieces: dict[ScanKey, list[Rows]] = {scan: [] for scan in judged_scans(opened)}
+    for scan, rows in pieces_of_test(opened, report):
+        pieces[scan].append(rows)
+    return [joined(scan, of_scan) for scan, of_scan in pieces.items()]

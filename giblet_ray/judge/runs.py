@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 
 from giblet_ray.checkpoint.judged import count_reading
 from giblet_ray.checkpoint.store import find_checkpoint
@@ -31,24 +30,23 @@ def evaluate_all(
         # Here, so that a run that is not there is told without the seconds that torch takes.
         from giblet_ray.judge.baseline import fit_ridge
         from giblet_ray.judge.evaluate import evaluate_run
-        from giblet_ray.judge.write import record_evaluation, write_evaluation
+        from giblet_ray.judge.write import draw_evaluation, record_evaluation, write_evaluation
 
         for wanted, location in found.items():
             show(f"evaluating {wanted}")
-            if job.ceiling.endswith(".npy") and not Path(job.ceiling).is_file():
-                raise InputError(f"--ceiling {job.ceiling}: no such file")
             ridge = (lambda opened: fit_ridge(opened, job, show)) if job.ridge else None
             evaluation = evaluate_run(location, job, show, ridge)
             checkpoint = evaluation.opened.checkpoint.location.rstrip("/")
             run_folder, _, name = checkpoint.rpartition("/")
             evaluation = evaluation.read_again(count_reading(run_folder))
             folder = f"{job.out or 'evaluation'}/{evaluation.name}"
+            figure = draw_evaluation(evaluation)
             told = {
                 "checkpoint": name,
                 **evaluation.summary(),
-                **write_evaluation(evaluation, folder),
+                **write_evaluation(evaluation, figure, folder),
             }
-            run_id = record_evaluation(evaluation, job, run_folder)
+            run_id = record_evaluation(evaluation, figure, job, run_folder)
             told["MLflow run"] = f"{run_id or 'none of this folder'} in {job.tracking.uri}"
             yield wanted, told
 

@@ -22,7 +22,7 @@ SCORES = "scores.json"
 FIGURE = "units.png"
 
 
-def write_evaluation(evaluation: Evaluation, folder: str) -> dict[str, str]:
+def write_evaluation(evaluation: Evaluation, figure: Figure, folder: str) -> dict[str, str]:
     """Write an evaluation to a folder or URI; return where each kind of file is.
 
     Files: ``units.parquet``, a row per subject and unit (subject, unit, pearson, r2, p, q, and with
@@ -47,7 +47,7 @@ def write_evaluation(evaluation: Evaluation, folder: str) -> dict[str, str]:
         stream.write(json.dumps(evaluation.metrics(), indent=1).encode())
     with storage.write(FIGURE) as stream:
         drawn = io.BytesIO()
-        _figure(evaluation).savefig(drawn, dpi=150, format="png")
+        figure.savefig(drawn, dpi=150, format="png")
         stream.write(drawn.getvalue())
     return {
         "units": storage.describe(UNITS),
@@ -57,15 +57,12 @@ def write_evaluation(evaluation: Evaluation, folder: str) -> dict[str, str]:
     }
 
 
-def record_evaluation(evaluation: Evaluation, job: EvaluateJob, run_folder: str) -> str | None:
+def record_evaluation(
+    evaluation: Evaluation, figure: Figure, job: EvaluateJob, run_folder: str
+) -> str | None:
     """Log an evaluation to the MLflow run of a folder; return its id, None if there is none."""
-    name = evaluation.judged.name
-    return log_evaluation(
-        job.tracking.uri,
-        run_folder,
-        evaluation.metrics(),
-        {f"{name}_{FIGURE}": _figure(evaluation)},
-    )
+    figures = {f"{evaluation.judged.name}_{FIGURE}": figure}
+    return log_evaluation(job.tracking.uri, run_folder, evaluation.metrics(), figures)
 
 
 def _table(evaluation: Evaluation) -> pa.Table:
@@ -86,7 +83,8 @@ def _table(evaluation: Evaluation) -> pa.Table:
     return pa.concat_tables(tables)
 
 
-def _figure(evaluation: Evaluation) -> Figure:
+def draw_evaluation(evaluation: Evaluation) -> Figure:
+    """Draw the units of all subjects beside chance and their ceilings."""
     pearson_V = np.concatenate([each.pearson_V for each in evaluation.subjects.values()])
     ceilings = [e.ceiling_V for e in evaluation.subjects.values() if e.ceiling_V is not None]
     ceiling_V = np.concatenate(ceilings) if ceilings else None

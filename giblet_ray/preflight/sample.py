@@ -49,12 +49,13 @@ class Sample:
 
     def normalisation(self, data: DataView, tables: Sequence[pa.Table]) -> Normalisation:
         """Z-score by the TRs of the sample alone."""
-        read = [np.zeros(len(use), bool) for use in data.uses]
-        for span in self.spans:
-            for scan, of_scan in zip(data.scans, read, strict=True):
-                if scan.stimulus == span.stimulus:
-                    of_scan[span.start : span.stop] = True
-        uses = [np.where(here, use, Use.NONE) for here, use in zip(read, data.uses, strict=True)]
+        uses = []
+        for scan, use in zip(data.scans, data.uses, strict=True):
+            read = np.zeros(len(use), bool)
+            for span in self.spans:
+                if span.stimulus == scan.stimulus:
+                    read[span.start : span.stop] = True
+            uses.append(np.where(read, use, Use.NONE))
         return UsedRows(data.dataset, self.selection, data.scans, uses).fit(tables)
 
 

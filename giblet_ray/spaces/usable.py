@@ -25,8 +25,12 @@ class BadUnits:
 
 def empty_trs(bold_TV: NDArray[np.floating[Any]]) -> Ranges:
     """Return the TRs at which no unit has a finite value, as of a volume that was scrubbed."""
-    empty = ~np.isfinite(bold_TV).any(axis=1)
-    edges = np.flatnonzero(np.diff(empty, prepend=False, append=False))
+    return stretches(~np.isfinite(bold_TV).any(axis=1))
+
+
+def stretches(mask_T: NDArray[np.bool_]) -> Ranges:
+    """Return where a mask of TRs is true."""
+    edges = np.flatnonzero(np.diff(mask_T, prepend=False, append=False))
     return tuple((int(start), int(stop)) for start, stop in edges.reshape(-1, 2))
 
 

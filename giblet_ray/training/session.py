@@ -80,7 +80,7 @@ def train_run(
         score, log_model = Score(job.train.score), job.tracking.log_model
         judged = None
         if judge is not None:
-            judged = judge(storage, job.name, job.dataset, job.packages, show)
+            judged = judge(storage, job.name, data.dataset, job.packages, show)
         how = (score, log_model, job.packages, judged)
         end.report = partial(_report, mlflow_run, found, position.history, *how)
     where = data.dataset.storage.location

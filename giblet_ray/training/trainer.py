@@ -20,6 +20,7 @@ from giblet_ray.checkpoint.record import Position
 from giblet_ray.checkpoint.store import is_sweep, latest_record
 from giblet_ray.cluster import cluster_totals
 from giblet_ray.config import TrainJob
+from giblet_ray.dataset.reader import Dataset
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.dataset.view import DataView
 from giblet_ray.environment import cluster_address
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from giblet_ray.tracking.mlflow_run import MlflowRun
 
 Check = Callable[[TrainJob, DataView, bool, Callable[[str], None]], None]
-Judge = Callable[[Storage, str, str, tuple[str, ...], Callable[[str], None]], Judged]
+Judge = Callable[[Storage, str, Dataset, tuple[str, ...], Callable[[str], None]], Judged]
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import yaml
 from giblet_ray.checkpoint.judged import Judged
 from giblet_ray.checkpoint.store import best_checkpoint, epoch_history
 from giblet_ray.config import TuneJob
+from giblet_ray.dataset.reader import Dataset
 from giblet_ray.dataset.residence import hold_blocks, place_data, read_rows
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.dataset.view import DataView
@@ -103,7 +104,7 @@ def run_sweep(
         if not trials or trials[0].best(score) is None:
             causes = "; ".join(dict.fromkeys(t.cause for t in trials)) or "none was started"
             raise InputError(f"sweep {job.name}: no trial was scored: {causes}")
-        best_settings, judged = _crown(job, storage, trials[0], runs, show)
+        best_settings, judged = _crown(job, storage, data.dataset, trials[0], runs, show)
     return Swept(
         job.name,
         score,
@@ -143,6 +144,7 @@ def _told(config: dict[str, Any]) -> dict[str, Any]:
 def _crown(
     job: TuneJob,
     storage: Storage,
+    dataset: Dataset,
     best: TrialRecord,
     runs: SweepRuns,
     show: Callable[[str], None],
@@ -164,7 +166,7 @@ def _crown(
     if checkpoint is None:
         raise InputError(f"{storage.describe(best.folder)}: the best trial's checkpoints are gone")
     metrics = dict(score.best_epoch(history) or {})
-    judged = judge_run(storage, best.folder, job.dataset, job.packages, show)
+    judged = judge_run(storage, best.folder, dataset, job.packages, show)
 
     def report(child: MlflowRun) -> None:
         show("drawing the best trial")

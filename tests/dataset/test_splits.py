@@ -16,9 +16,9 @@ from giblet_ray.dataset.splits import (
     SameFilm,
     Split,
     draw_split,
-    gap_trs,
     n_blocks_for,
     smallest_p_line,
+    whole_trs,
 )
 from giblet_ray.errors import InputError
 
@@ -78,10 +78,10 @@ def test_sets_are_a_gap_apart_and_as_large_as_asked(
         split = draw(films, **wanted)
     except InputError:
         return  # too short for so many blocks and gaps
-    assert_apart(split, films, gap_trs(gap, TR))
+    assert_apart(split, films, whole_trs(gap, TR))
     for film, n in films.items():
-        n_blocks = blocks or n_blocks_for(n, gap_trs(gap, TR))
-        usable = n - (3 * n_blocks - 1) * gap_trs(gap, TR)
+        n_blocks = blocks or n_blocks_for(n, whole_trs(gap, TR))
+        usable = n - (3 * n_blocks - 1) * whole_trs(gap, TR)
         trained, validated, tested = map(len, sets_of(split, film))
         assert abs(validated - usable * val) <= n_blocks
         assert usable * test - n_blocks * GAP - n_blocks <= tested <= usable * test + n_blocks
@@ -148,9 +148,9 @@ def test_equal_intervals_are_kept_in_one_set() -> None:
 
 
 def test_gap_is_rounded_up_to_whole_trs() -> None:
-    assert gap_trs(20, 1.5) == 14
-    assert gap_trs(21, 1.5) == 14
-    assert gap_trs(20, 0.8) == 25
+    assert whole_trs(20, 1.5) == 14
+    assert whole_trs(21, 1.5) == 14
+    assert whole_trs(20, 0.8) == 25
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from giblet_ray.errors import InputError
 from giblet_ray.judge.evaluate import evaluate_run, find_ceilings
 from giblet_ray.judge.opened import open_run
 from giblet_ray.judge.runs import found_runs
-from giblet_ray.judge.write import write_evaluation
+from giblet_ray.judge.write import draw_evaluation, write_evaluation
 from giblet_ray.models.ridge.config import RidgeConfig
 
 
@@ -80,7 +80,7 @@ def test_a_signal_is_told_from_chance_and_stands_beside_ridge(evaluation: Any) -
 def test_it_is_written_unit_by_unit_and_in_the_scans_space(
     evaluation: Any, lab: Path, tmp_path: Path
 ) -> None:
-    write_evaluation(evaluation, str(tmp_path / "out"))
+    write_evaluation(evaluation, draw_evaluation(evaluation), str(tmp_path / "out"))
     table = pq.read_table(tmp_path / "out/units.parquet").to_pandas()
     assert list(table.columns) == ["subject", "unit", "pearson", "r2", "p", "q"]
     assert len(table) == 48

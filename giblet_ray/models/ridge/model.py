@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
+from giblet_ray.dataset.splits import whole_trs
 from giblet_ray.models.fitted import FittedPredictor, TrainingTrs
 from giblet_ray.models.predictor import Shapes
 from giblet_ray.models.ridge.config import RidgeConfig
@@ -58,7 +59,7 @@ class Ridge(FittedPredictor):
             self.tells_subjects_apart = False
             self._fits, units = [0] * len(units), [shapes.shared_units]
         self._delays = settings.delays(shapes.tr_seconds)
-        self._gap_trs = math.ceil(settings.fold_gap_seconds / shapes.tr_seconds - 1e-9)
+        self._gap_trs = whole_trs(settings.fold_gap_seconds, shapes.tr_seconds)
         self.vectors = build_vectors(shapes, settings.components)
         n_features = sum(each.n_features for each in self._vectors.values())
         self.weights = nn.ParameterList(
