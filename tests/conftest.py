@@ -2,59 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
-import itertools
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import hypothesis
-import nibabel
 import numpy as np
 import pytest
 import torch
 from faulty_proxy import FaultyProxy
+from local_training import LocalLink, LocalTraining
+from made_dataset import write_dataset
 from mlflow_server import MlflowServer
 from once import make_once
 from processes import JobProcess
 from two_films import N_TRS, TR, make_films
 
-from giblet_ray.checkpoint.record import RunRecord
-from giblet_ray.checkpoint.store import keep_checkpoint, latest_record, open_latest
 from giblet_ray.config import TrainJob, TuneJob
-from giblet_ray.dataset.layout import (
-    ScanKey,
-    bold_labels,
-    bold_shard,
-    stimulus_labels,
-    stimulus_shard,
-)
-from giblet_ray.dataset.loader import MemoryLoader
 from giblet_ray.dataset.reader import Dataset
-from giblet_ray.dataset.residence import normalise_here
-from giblet_ray.dataset.rows import HeldRows
-from giblet_ray.dataset.schema import Manifest
-from giblet_ray.dataset.storage import Storage
-from giblet_ray.dataset.stored import (
-    Phase,
-    Scan,
-    Source,
-    Stimulus,
-    StoredPart,
-    StoredSpace,
-    Subject,
-)
-from giblet_ray.dataset.writer import value_type, write_blob, write_manifest, write_shard
 from giblet_ray.features.audio import read_audio
-from giblet_ray.spaces.usable import count_bad_units, empty_trs, unmasked
-from giblet_ray.spaces.volume import Volume
-from giblet_ray.training.data import plan_data
-from giblet_ray.training.identity import run_record
-from giblet_ray.training.loop import BareLink, train
 
 # How long an example takes says how busy the machine is, and nothing about the code.
 hypothesis.settings.register_profile("untimed", deadline=None)
@@ -88,193 +56,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
     place = {here / name: number for number, name in enumerate(LONGEST)}
     items.sort(key=lambda item: place.get(item.path, len(place)))
-
-
-ROW_GROUP_TRS = 16
-AFFINE = np.array([[-2, 0, 0, 10], [0, 2, 0, -20], [0, 0, 2.5, 5], [0, 0, 0, 1.0]])
-"""Of a space that is shifted, flipped and not cubic."""
-
-
-STORED_AS = {
-    "frames": ("video", "image"),
-    "codes": ("audio", "codes"),
-    "mel": ("audio", "mel"),
-    "text": ("text", "vector"),
-}
-
-
-def stored_part(name: str, values: np.ndarray) -> StoredPart:
-    """Describe a part as if it had been made."""
-    modality, encoder = STORED_AS[name]
-    return StoredPart(kind=name, modality=modality, encoder=encoder, value=value_type(values))
-
-
-def write_dataset(
-    folder: Path,
-    n_trs: dict[str, int],
-    subjects: tuple[str, ...],
-    n_voxels: int = 24,
-    n_codebooks: int = 4,
-    seed: int = 0,
-    unseen: tuple[tuple[str, str], ...] = (),
-    first_code: int | None = None,
-    change_bold: Callable[[ScanKey, np.ndarray], np.ndarray] = lambda key, bold: bold,
-    repeats: int = 1,
-    mask: np.ndarray | None = None,
-    **of_scans: Any,
-) -> dict[str, np.ndarray]:
-    """Write a data set of random numbers; BOLD follows the stimulus, so that it can be learned.
-
-    Returns the arrays by shard path. `unseen` lists (subject, stimulus) pairs without a scan;
-    `first_code` replaces the first code of each stimulus; `change_bold` gives a scan other BOLD,
-    of other TRs or units too; `mask` is where its units lie; `of_scans` are further fields of every
-    scan.
-    """
-    random = np.random.default_rng(seed)
-    storage = Storage.at(str(folder))
-    arrays: dict[str, np.ndarray] = {}
-    stimuli, scans = [], []
-    mixing = random.normal(size=(4, n_voxels))
-    for stimulus, n in n_trs.items():
-        states = random.integers(0, 2, size=(n, 4))
-        frames = random.integers(0, 80, (n, 3, 18, 32)) + 100 * states[:, :1, None, None]
-        codes = random.integers(0, 512, (n, n_codebooks, 112)) + 512 * states[:, 1:2, None]
-        if first_code is not None:
-            codes[0, 0, 0] = first_code
-        text = random.normal(size=(n, 1024)) + 2 * states[:, 2:3]
-        parts = {
-            "frames": frames.astype(np.uint8),
-            "codes": codes.astype(np.int16),
-            "text": text.astype(np.float32),
-        }
-        shards = {}
-        for part, values in parts.items():
-            path = stimulus_shard(part, stimulus)
-            arrays[path] = values
-            labels = stimulus_labels(part, stimulus)
-            shards[part] = write_shard(storage, path, values, ROW_GROUP_TRS, labels)
-        source = Source(name="made", sha256=hashlib.sha256(stimulus.encode()).hexdigest())
-        sources = {"film": source, "text": source}
-        phase = Phase(n_trs=n, shards=shards)
-        stimuli.append(Stimulus(name=stimulus, sources=sources, phases=(phase,)))
-        for subject, repeat in itertools.product(subjects, range(1, repeats + 1)):
-            if (subject, stimulus) in unseen:
-                continue
-            key = ScanKey(subject, stimulus, repeat)
-            delayed = np.concatenate([np.zeros((3, 4)), states[:-3]])
-            noise = random.normal(size=(n, n_voxels))
-            bold = (1000 + 10 * (delayed @ mixing) + 5 * noise).astype(np.float32)
-            bold = change_bold(key, bold)
-            path = bold_shard(*key)
-            arrays[path] = bold
-            masked_trs = empty_trs(bold)
-            bad = count_bad_units([bold[unmasked(len(bold), masked_trs)]])
-            facts = {
-                "volumes": (0, len(bold)),
-                "masked_trs": masked_trs,
-                "nan_units": bad.nan,
-                "constant_units": bad.constant,
-                "source": source,
-                "shard": write_shard(storage, path, bold, ROW_GROUP_TRS, bold_labels(key)),
-            }
-            scans.append(Scan(**key._asdict(), **{**facts, **of_scans}))
-    made = {path.partition("/")[0]: array for path, array in arrays.items()}
-    space, blobs = StoredSpace(), ()
-    if mask is not None:
-        volume = Volume(nibabel.Nifti1Image(mask.astype(np.uint8), AFFINE), mask, "made")
-        ((name, content),) = volume.files().items()
-        blobs = (write_blob(storage, name, content),)
-        space = StoredSpace(kind="volume", blobs={name: blobs[0].path})
-    manifest = Manifest(
-        tr_seconds=1.5,
-        row_group_trs=ROW_GROUP_TRS,
-        parts={name: stored_part(name, made[name]) for name in made if name != "bold"},
-        stimuli=tuple(stimuli),
-        subjects={
-            scan.subject: Subject(value=value_type(arrays[scan.shard.path]), space=space)
-            for scan in scans
-        },
-        scans=tuple(scans),
-        blobs=blobs,
-    )
-    write_manifest(storage, manifest)
-    return arrays
-
-
-class DeathError(Exception):
-    """Stands for the death of the process."""
-
-
-class LocalLink(BareLink):
-    """One rank, whose checkpoints go to a folder and whose curves go to lists."""
-
-    def __init__(
-        self, folder: Path, die_at: Callable[[dict[str, float]], bool], device: torch.device
-    ) -> None:
-        super().__init__(device)
-        self.place = self._storage, self._run = Storage.at(str(folder.parent)), folder.name
-        self._die_at = die_at
-        self.points: list[tuple[int, dict[str, float]]] = []
-        self.reports: list[dict[str, float]] = []
-        self.lines: list[str] = []
-
-    @contextmanager
-    def resume(self) -> Iterator[Path | None]:
-        def opened(name: str) -> nullcontext[str]:
-            return nullcontext(self._storage.path(name))
-
-        with open_latest(self._storage, self._run, opened, self.show) as name:
-            yield None if name is None else Path(self._storage.path(name))
-
-    def report(self, metrics: dict[str, float], checkpoint: Path | None, name: str) -> None:
-        assert checkpoint is not None
-        keep_checkpoint(self._storage, self._run, checkpoint, name)
-        self.reports.append(metrics)
-        if self._die_at(metrics):
-            raise DeathError("killed here")
-
-    def log(self, metrics: dict[str, float], step: int) -> None:
-        self.points.append((step, metrics))
-
-    def show(self, line: str) -> None:
-        self.lines.append(line)
-
-
-class LocalTraining:
-    """A training without Ray: one rank in this process, over rows read directly."""
-
-    def __init__(self, job: TrainJob) -> None:
-        self.job, self.data = job, plan_data(job)
-        dataset, selection = self.data.dataset, self.data.selection
-        self._held = HeldRows(
-            [dataset.read(span, selection) for span in dataset.row_groups()],
-            selection.value_types(dataset),
-            self.data.scans,
-            {name: stimulus.n_trs for name, stimulus in dataset.stimuli.items()},
-        )
-        self._normalisation = normalise_here(self.data)
-
-    def train(
-        self,
-        folder: Path,
-        die_at: Callable[[dict[str, float]], bool] = lambda metrics: False,
-        device: str = "cpu",
-        residence: Literal["memory", "stream"] = "memory",
-        run: RunRecord | None = None,
-    ) -> LocalLink:
-        """Train, or go on from the latest checkpoint in the folder.
-
-        Rows lie in memory; a run that begins draws the order that suits `residence`. What the run
-        is, is looked up in the folder, unless it is given.
-        """
-        link = LocalLink(folder, die_at, torch.device(device))
-        how = (self.data.values, self.data.lag_trs, link.device, self.data.context_trs)
-        loader = MemoryLoader(self._held, *how)
-        data = replace(self.data, residence=residence)
-        run = run or run_record(self.job, data, latest_record(*link.place))
-        windows = data.ordered(run.order)
-        train(self.job, run, windows, loader, self._normalisation, data.space_files(), link)
-        return link
 
 
 @pytest.fixture(scope="session")
