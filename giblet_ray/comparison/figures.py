@@ -25,12 +25,9 @@ from giblet_ray.comparison.runs import (
     show_setting,
 )
 from giblet_ray.evaluation.bootstrap import Interval
-from giblet_ray.evaluation.figures import BIN_WIDTH
+from giblet_ray.evaluation.drawing import BIN_WIDTH, OTHERS, PALETTE, finish, plain
 from giblet_ray.evaluation.score import Score
 
-PALETTE = ("#0b5fa5", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-"""Told apart by readers of all colour visions (Okabe & Ito)."""
-OTHERS = "#b8bec6"
 MAX_SETTINGS = 9
 """Settings that a figure has room for."""
 _COLORS = LinearSegmentedColormap.from_list("score", ["#cfe3dc", "#4fb3bf", "#1f6fb2", "#152a63"])
@@ -38,15 +35,7 @@ _COLORS = LinearSegmentedColormap.from_list("score", ["#cfe3dc", "#4fb3bf", "#1f
 _MAX_TICKS = 7
 _TICK_DISTANCE = 0.06
 _SPREAD = 0.04
-_LONGEST = 28
 _CROWDED = 36
-
-
-def plain(text: str) -> str:
-    """Return a name as a figure shows it: whole if it is not too long, and never as a formula."""
-    short = text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
-    # A legend leaves out what begins with an underscore.
-    return (" " if short.startswith("_") else "") + short.replace("$", r"\$")
 
 
 def parallel_coordinates(runs: Sequence[ComparedRun], names: Sequence[str], metric: str) -> Figure:
@@ -150,7 +139,7 @@ def score_by_setting(
         share = importance.shares.get(name)
         title = short[name] if share is None else f"{short[name]}  (importance {share:.0%})"
         axes.set_title(title, fontsize=10)
-        _finish(axes)
+        finish(axes)
     for axes in grid.flat[len(names) :]:
         axes.set_visible(False)
     for axes in grid[:, 0]:
@@ -181,7 +170,7 @@ def curves_over_epochs(
                 )
         axes.set(xlabel="epoch", ylabel=key, title=key)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        _finish(axes)
+        finish(axes)
     _legend_below(figure, panels[0], len(runs), columns=3)
     return figure
 
@@ -224,7 +213,7 @@ def voxel_histograms(scores: Sequence[tuple[str, NDArray[np.float64]]], n_runs: 
         ylabel="voxels",
     )
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-    _finish(axes)
+    finish(axes)
     _legend_below(figure, axes, len(finite), columns=2)
     return figure
 
@@ -312,12 +301,6 @@ def _legend_below(figure: Figure, axes: Axes, n_runs: int, columns: int) -> None
         figure.legend(
             handles, texts, loc="outside lower center", ncols=columns, frameon=False, title=title
         )
-
-
-def _finish(axes: Axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", alpha=0.25)
-    axes.set_axisbelow(True)
 
 
 def is_better_above(metric: str) -> str:

@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
-from dataclasses import dataclass
 from html import escape
 from typing import Any
 
 from giblet_ray.comparison.columns import STATUS, Column, heading, number, run_columns
-from giblet_ray.comparison.page_style import SCRIPT, STYLE
+from giblet_ray.comparison.page_script import SCRIPT
 from giblet_ray.comparison.result import ComparedGroup, Comparison
 from giblet_ray.comparison.runs import ComparedRun, is_number, show_setting
 from giblet_ray.comparison.terminal import pair_line
+from giblet_ray.page import Picture, whole_page
 
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 _BAR_REM = 14
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A figure as it is written: its file's name, its PNG, and what it shows."""
-
-    name: str
-    png: bytes
-    caption: str
 
 
 def page(
@@ -51,27 +40,12 @@ def page(
             f"<section><h2>{escape(title)}</h2>",
             _runs_table(comparison, compared),
             _importance(compared),
-            *map(_figure, pictures),
+            *(picture.html() for picture in pictures),
             "</section>",
         ]
     title = f"Comparison of {comparison.experiment}"
-    return "\n".join(
-        [
-            "<!doctype html>",
-            '<html lang="en"><head><meta charset="utf-8">',
-            f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
-            '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f"<title>{escape(title)}</title>",
-            f"<style>{STYLE}</style></head><body>",
-            f"<header><h1>{escape(title)}</h1>{_lead(comparison)}</header>",
-            _notes(comparison.notes),
-            *sections,
-            _pair_section(comparison, of_pair),
-            _reading(comparison),
-            f"<script>{SCRIPT}</script>",
-            "</body></html>",
-        ]
-    )
+    body = [_notes(comparison.notes), *sections, _pair_section(comparison, of_pair)]
+    return whole_page(title, _lead(comparison), [*body, _reading(comparison)], SCRIPT)
 
 
 def _lead(comparison: Comparison) -> str:
@@ -147,15 +121,6 @@ def _importance(compared: ComparedGroup) -> str:
     )
 
 
-def _figure(picture: Picture) -> str:
-    data = base64.b64encode(picture.png).decode()
-    name, caption = escape(picture.name.removesuffix(".png")), escape(picture.caption)
-    return (
-        f'<figure id="{name}"><img alt="{caption}" src="data:image/png;base64,{data}">'
-        f"<figcaption>{caption}</figcaption></figure>"
-    )
-
-
 def _pair_section(comparison: Comparison, pictures: Sequence[Picture]) -> str:
     pair = comparison.pair
     if pair is None:
@@ -165,7 +130,7 @@ def _pair_section(comparison: Comparison, pictures: Sequence[Picture]) -> str:
     return (
         f"<section><h2>{escape(label_a)} against {escape(label_b)}</h2>"
         f"<p>{escape(pair_line(pair, label_a, label_b))}.</p>{warning}"
-        f"{''.join(map(_figure, pictures))}</section>"
+        f"{''.join(picture.html() for picture in pictures)}</section>"
     )
 
 

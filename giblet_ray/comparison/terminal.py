@@ -11,8 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from giblet_ray.comparison.columns import STATUS, Column, heading, run_columns
-from giblet_ray.comparison.paired_figures import show_p
 from giblet_ray.comparison.result import ComparedGroup, Comparison, Pair
+from giblet_ray.evaluation.paired_figure import show_p
 
 _MAX_ROWS = 20
 _MAX_IMPORTANCES = 8

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
 from giblet_ray.comparison.figures import (
     MAX_SETTINGS,
-    PALETTE,
     curves_over_epochs,
     is_better_above,
     parallel_coordinates,
     score_by_setting,
     voxel_histograms,
 )
-from giblet_ray.comparison.page import Picture, page
-from giblet_ray.comparison.paired_figures import difference_matrix, paired_difference
+from giblet_ray.comparison.page import page
+from giblet_ray.comparison.paired_figures import difference_matrix
 from giblet_ray.comparison.result import ComparedGroup, Comparison
 from giblet_ray.comparison.tables import comparison_json, runs_csv
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
-
-_DPI = 130
+from giblet_ray.evaluation.drawing import PALETTE
+from giblet_ray.evaluation.paired_figure import paired_difference
+from giblet_ray.page import Picture
 
 
 @dataclass(frozen=True)
@@ -89,7 +88,7 @@ def _group_pictures(comparison: Comparison, compared: ComparedGroup, prefix: str
     pictures = []
 
     def add(name: str, figure: Figure, caption: str) -> None:
-        pictures.append(Picture(f"{prefix}{name}.png", _png(figure), caption))
+        pictures.append(Picture.of(prefix + name, figure, caption))
 
     here = [
         name
@@ -144,16 +143,12 @@ def _pair_pictures(comparison: Comparison) -> list[Picture]:
     if pair is None:
         return []
     labels = comparison.labels
-    figure = paired_difference(pair, labels[pair.a.id], labels[pair.b.id])
-    caption = (
-        "Left: r of each voxel under both runs. Middle: its difference. Right: the mean difference "
-        "(line; dashed: the same with the other sign) among those that chance would make, given "
-        "how long errors last."
+    figure = paired_difference(
+        pair.pearson_a_V, pair.pearson_b_V, pair.test, labels[pair.a.id], labels[pair.b.id]
     )
-    return [Picture("paired_difference.png", _png(figure), caption)]
-
-
-def _png(figure: Figure) -> bytes:
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=_DPI)
-    return stream.getvalue()
+    caption = (
+        "Left: r of each unit under both runs. Middle: its difference. Right: the mean difference "
+        "(line; dashed: the same with the other sign; bar: its interval) among those that chance "
+        "would make, given how long errors last."
+    )
+    return [Picture.of("paired_difference", figure, caption)]

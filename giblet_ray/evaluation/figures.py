@@ -16,10 +16,10 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 from giblet_ray.errors import InputError
+from giblet_ray.evaluation.drawing import BARS, BIN_WIDTH, PALETTE, finish
 
 DPI = 150
-BIN_WIDTH = 0.02  # of Pearson r
-TRAIN_COLOR, VALIDATION_COLOR, CEILING_COLOR, BAR_COLOR = "#7a7a7a", "#0b5fa5", "#c0392b", "#9ec5e8"
+TRAIN_COLOR, VALIDATION_COLOR, CEILING_COLOR = "#7a7a7a", PALETTE[0], PALETTE[1]
 
 
 def learning_curves(
@@ -70,7 +70,7 @@ def learning_curves(
     for axes in (loss_axes, pearson_axes):
         axes.set(xlabel="epoch", xlim=(history[0]["epoch"] - 0.5, history[-1]["epoch"] + 0.5))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        _finish(axes)
+        finish(axes)
         if axes.get_legend_handles_labels()[0]:
             axes.legend(frameon=False)
     return _saved(figure, path)
@@ -112,7 +112,7 @@ def voxel_histogram(
     first, last = np.floor(pearson.min() / BIN_WIDTH), np.floor(pearson.max() / BIN_WIDTH) + 1
     edges = BIN_WIDTH * np.arange(first, last + 1)
     edges[0] = min(edges[0], pearson.min())  # the product above may round to just past it
-    axes.hist(pearson, bins=edges.tolist(), color=BAR_COLOR)
+    axes.hist(pearson, bins=edges.tolist(), color=BARS)
     axes.axvline(0, color="black", linewidth=0.8)
     marks = [
         ("mean", pearson.mean(), "-"),
@@ -136,7 +136,7 @@ def voxel_histogram(
         ylabel="voxels",
     )
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-    _finish(axes)
+    finish(axes)
     figure.legend(loc="outside lower center", ncols=2, frameon=False)
     return _saved(figure, path)
 
@@ -163,7 +163,7 @@ def units_beside_chance(
     histogram, ranked = figure.subplots(1, 2)
     low = min(float(pearson.min()), float(np.percentile(chance, 0.1)))
     edges = np.arange(np.floor(low / BIN_WIDTH), np.ceil(pearson.max() / BIN_WIDTH) + 1) * BIN_WIDTH
-    shares = (pearson, BAR_COLOR, f"data, mean {pearson.mean():.3f}"), (
+    shares = (pearson, BARS, f"data, mean {pearson.mean():.3f}"), (
         chance, CEILING_COLOR, f"chance (BOLD shifted), 95 % below {np.percentile(chance, 95):.3f}",
     )  # fmt: skip
     for values, color, label in shares:
@@ -173,14 +173,14 @@ def units_beside_chance(
     histogram.set(title=f"{name}: units on test TRs", xlabel="Pearson r", ylabel="% of units")
     order = np.argsort(pearson)[::-1]
     percent = 100 * (np.arange(len(pearson)) + 1) / len(pearson)
-    ranked.plot(percent, pearson[order], color=BAR_COLOR, label="r")
+    ranked.plot(percent, pearson[order], color=BARS, label="r")
     if ceiling_V is not None:
         of_order = ceiling_V[scored][order]
         ranked.plot(percent, of_order, ".", color=CEILING_COLOR, markersize=3, label="its ceiling")
     ranked.axhline(0, color="black", linewidth=0.8)
     ranked.set(title="from best to worst", xlabel="% of units", ylabel="Pearson r on test TRs")
     for axes in (histogram, ranked):
-        _finish(axes)
+        finish(axes)
         axes.legend(frameon=False, fontsize="small")
     return figure
 
@@ -193,12 +193,6 @@ def _curve(
     if points:
         epochs, values = zip(*points, strict=True)
         axes.plot(epochs, values, color=color, label=label, marker="o", markersize=3)
-
-
-def _finish(axes: Axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", alpha=0.25)
-    axes.set_axisbelow(True)
 
 
 def _saved(figure: Figure, path: str | Path | None) -> Figure:
