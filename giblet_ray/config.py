@@ -254,7 +254,8 @@ class EvaluateJob(Job):
     """Set banded ridge beside each run; it is fitted once per data set, split, parts and units."""
     ceiling: str = "none"
     """Noise ceiling: repeats (explainable variance) or split_half, both from repeats of the test
-    TRs; an .npy file of each unit's, as r; or none."""
+    TRs; an .npy file of each unit's, as r; or none. subjects: the shared ceiling, from subjects who
+    saw the same test TRs, which r is not divided by."""
     permutations: int = Field(1000, ge=99)
     """Shifts of BOLD that say what chance gives, and rotations of the paired test."""
     resamples: int = Field(1000, ge=100)
@@ -272,9 +273,10 @@ class EvaluateJob(Job):
     @field_validator("ceiling")
     @classmethod
     def _ceiling_is_known(cls, ceiling: str) -> str:
-        if ceiling not in ("none", "repeats", "split_half") and not ceiling.endswith(".npy"):
+        known = ("none", "repeats", "split_half", "subjects")
+        if ceiling not in known and not ceiling.endswith(".npy"):
             raise ValueError(
-                f"ceiling is {ceiling!r}; none, repeats, split_half or an .npy file is accepted"
+                f"ceiling is {ceiling!r}; {', '.join(known)} or an .npy file is accepted"
             )
         return ceiling
 

@@ -69,4 +69,4 @@ def beside_in_words(
 
 
 def _mean(opened: OpenedRun) -> MeanR:
-    return mean_r([scan_influence(rows) for rows in all_rows(opened, lambda done: None)])
+    return mean_r([scan_influence(rows) for rows in all_rows(opened).values()])

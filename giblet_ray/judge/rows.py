@@ -100,8 +100,8 @@ def pieces_of_test(
 
 def all_rows(
     opened: OpenedRun, report: Callable[[float], None] = lambda done: None
-) -> list[ScanRows]:
-    """Return all test TRs in memory: 8 bytes per TR and unit of each scan.
+) -> dict[ScanKey, ScanRows]:
+    """Return the test TRs of each scan in memory: 8 bytes per TR and unit.
 
     Raises
     ------
@@ -111,4 +111,4 @@ def all_rows(
     pieces: dict[ScanKey, list[Rows]] = {scan: [] for scan in judged_scans(opened)}
     for scan, rows in pieces_of_test(opened, report):
         pieces[scan].append(rows)
-    return [joined(scan, of_scan) for scan, of_scan in pieces.items()]
+    return {scan: joined(scan, of_scan) for scan, of_scan in pieces.items()}

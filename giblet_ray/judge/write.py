@@ -14,7 +14,7 @@ from giblet_ray.checkpoint.files import load_space
 from giblet_ray.config import EvaluateJob
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.evaluation.figures import units_beside_chance
-from giblet_ray.judge.evaluate import Evaluation
+from giblet_ray.judge.evaluation import Evaluation
 from giblet_ray.tracking.logged_evaluation import log_evaluation
 
 UNITS = "units.parquet"
@@ -26,8 +26,9 @@ def write_evaluation(evaluation: Evaluation, figure: Figure, folder: str) -> dic
     """Write an evaluation to a folder or URI; return where each kind of file is.
 
     Files: ``units.parquet``, a row per subject and unit (subject, unit, pearson, r2, p, q, and with
-    a ceiling ceiling and pearson_of_ceiling); ``r-SUBJECT`` in the space of the scans, NaN where a
-    unit has no score; ``scores.json``, all numbers by name; ``units.png``.
+    a ceiling ceiling and pearson_of_ceiling, or shared_ceiling_low and shared_ceiling_high);
+    ``r-SUBJECT`` in the space of the scans, NaN where a unit has no score; ``scores.json``, all
+    numbers by name; ``units.png``.
     """
     storage = Storage.at(folder)
     with storage.write(UNITS) as stream:
@@ -79,6 +80,9 @@ def _table(evaluation: Evaluation) -> pa.Table:
         if of.ceiling_V is not None and of.normalised_V is not None:
             columns["ceiling"] = pa.array(of.ceiling_V)
             columns["pearson_of_ceiling"] = pa.array(of.normalised_V)
+        if of.shared_low_V is not None and of.shared_high_V is not None:
+            columns["shared_ceiling_low"] = pa.array(of.shared_low_V)
+            columns["shared_ceiling_high"] = pa.array(of.shared_high_V)
         tables.append(pa.table(columns))
     return pa.concat_tables(tables)
 

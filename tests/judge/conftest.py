@@ -1,0 +1,39 @@
+"""What tests of judging share: a data set of two repeats, and runs on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from giblet_ray.config import TrainJob
+from giblet_ray.models.ridge.config import RidgeConfig
+
+
+@pytest.fixture(scope="session")
+def lab(
+    tmp_path_factory: pytest.TempPathFactory,
+    dataset_writer: Callable[..., Any],
+    train_locally: Callable[..., Any],
+    tiny_model: dict[str, Any],
+) -> Path:
+    """A data set of two repeats, long enough to be shifted, an encoder and ridge on it."""
+    folder = tmp_path_factory.mktemp("lab")
+    mask = np.zeros((4, 5, 3), bool)
+    mask.flat[np.random.default_rng(0).permutation(60)[:24]] = True
+    dataset_writer(folder / "data", {"one": 240, "two": 150}, ("01", "02"), repeats=2, mask=mask)
+    for name, model, more in (
+        ("first", tiny_model, {"data": {"modalities": ("audio", "text")}}),
+        ("ridge", RidgeConfig(n_iter=3, n_alphas=5), {"data": {"modalities": ("audio", "text"),
+                                                               "lag_seconds": 0.0}}),
+    ):  # fmt: skip
+        train = {"epochs": 1 if name == "ridge" else 4, "batch_size": 64}
+        job = TrainJob(
+            dataset=str(folder / "data"), name=name, model=model, train=train,
+            optimizer={"lr": 5e-3}, **more,
+        )  # fmt: skip
+        train_locally(job, folder / "runs" / name)
+    return folder
