@@ -162,7 +162,8 @@ def train(
             link.report(metrics, folder, position.name)
 
     while not is_finished(position, settings):
-        steps = windows.steps(position.epoch, rank, world_size)[position.step_in_epoch :]
+        whole_epoch = windows.steps(position.epoch, rank, world_size)
+        steps = whole_epoch[position.step_in_epoch :]
         totals = LossTotals(position.loss_sums, device)
         waited, started, rows = loader.seconds_waited, time.perf_counter(), 0
         batches = loader.batches([windows.train[step.windows] for step in steps])
@@ -195,6 +196,7 @@ def train(
             "train/data_wait_share": (loader.seconds_waited - waited) / seconds,
             "train/seconds": seconds,
         }
+        scores.retake_batch_norm(ranks, loader, windows.train, whole_epoch)
         held_out, val_metrics = scores.evaluate(ranks, loader, windows.val, rank)
         position.epoch += 1
         position.step_in_epoch, position.loss_sums = 0, {}

@@ -6,6 +6,7 @@ Shapes: rows are TRs (windows times TRs per window), V voxels, S scans.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
@@ -17,12 +18,14 @@ from torch.nn.parallel import DistributedDataParallel
 from giblet_ray.config import TrainJob
 from giblet_ray.dataset.loader import Batch, Loader
 from giblet_ray.dataset.normalise import Normalisation
+from giblet_ray.dataset.order import Step
 from giblet_ray.dataset.windows import Windows, equal_length_batches, rank_part
 from giblet_ray.errors import InputError
 from giblet_ray.evaluation.own_metrics import HeldOutRows, load_metrics
 from giblet_ray.evaluation.scan_sums import ScanSums, world_size
 from giblet_ray.evaluation.unit_scores import HeldOutScores
 from giblet_ray.models.predictor import Shapes, in_batch_order
+from giblet_ray.training.batch_norm import layers_that_adapt, retake, retaking_steps
 from giblet_ray.training.encoding_loss import LossTerms
 from giblet_ray.training.loss import build_loss
 
@@ -68,7 +71,7 @@ class Ranks:
                     module.eval()
 
     def eval_mode(self) -> None:
-        """Prepare for evaluation: every rank takes the BatchNorm statistics of rank 0."""
+        """Prepare for evaluation: every rank takes what rank 0 has beside its weights."""
         self.model.eval()
         if self.world_size > 1:
             for buffer in self.model.buffers():
@@ -135,20 +138,23 @@ class Scores:
     def backward(self, ranks: Ranks, batch: Batch, n_global: int, totals: LossTotals) -> Tensor:
         """Compute and clip the gradients of a global batch; return their norm before clipping."""
         ranks.train_mode()
-        n, parts = len(batch.windows), self._job.train.accumulation
-        bounds = [n * part // parts for part in range(parts + 1)]
+        parts = self._parts(batch)
         totals.begin(n_global)
         n_rows = self._rows_of_all(batch, n_global)
-        for index in range(parts):
-            last = index == parts - 1
+        for index, part in enumerate(parts):
+            last = index == len(parts) - 1
             with nullcontext() if last else ranks.unsynchronised():
-                part = slice(bounds[index], bounds[index + 1])
                 prediction, target = self._predict(ranks.parallel, batch, part)
                 terms = self._loss(prediction, target, n_rows)
                 terms.objective.backward()
             totals.add(terms)
         limit = self._job.optimizer.max_grad_norm
         return torch.nn.utils.clip_grad_norm_(ranks.model.parameters(), limit)
+
+    def _parts(self, batch: Batch) -> list[slice]:
+        """Return the parts that a rank's share of a batch is computed in."""
+        n, parts = len(batch.windows), self._job.train.accumulation
+        return [slice(n * part // parts, n * (part + 1) // parts) for part in range(parts)]
 
     def _rows_of_all(self, batch: Batch, n_global: int) -> int:
         """Return the rows of a global batch: windows of several TRs may be shorter than others."""
@@ -159,6 +165,34 @@ class Scores:
             n_rows = n_rows.to(self._device)
             dist.all_reduce(n_rows)
         return int(n_rows)
+
+    def retake_batch_norm(
+        self, ranks: Ranks, loader: Loader, train: Windows, steps: Sequence[Step]
+    ) -> None:
+        """Take BatchNorm's statistics from an epoch's first batches, without dropout.
+
+        Parameters
+        ----------
+        ranks, loader
+            The model, and what delivers this rank's batches.
+        train : Windows
+            What trains.
+        steps : sequence of Step
+            The rank's steps of an epoch, all of them: what is drawn does not depend on where the
+            training was interrupted.
+        """
+        ranks.train_mode()
+        layers = layers_that_adapt(ranks.model)
+        if not layers:
+            return
+
+        def predict() -> None:
+            taken = retaking_steps(steps, self._job.data.window)
+            for batch in loader.batches([train[step.windows] for step in taken]):
+                for part in self._parts(batch):
+                    self._predict(ranks.model, batch, part)
+
+        retake(ranks.model, layers, predict, ranks.world_size)
 
     @torch.inference_mode()
     def evaluate(

@@ -73,7 +73,12 @@ class LocalTraining:
             self.data.scans,
             {name: stimulus.n_trs for name, stimulus in dataset.stimuli.items()},
         )
-        self._normalisation = normalise_here(self.data)
+        self.normalisation = normalise_here(self.data)
+
+    def loader(self, device: torch.device) -> MemoryLoader:
+        """Return what delivers batches to a device."""
+        how = (self.data.values, self.data.lag_trs, device, self.data.context_trs)
+        return MemoryLoader(self._held, *how)
 
     def train(
         self,
@@ -89,10 +94,9 @@ class LocalTraining:
         is, is looked up in the folder, unless it is given.
         """
         link = LocalLink(folder, die_at, torch.device(device))
-        how = (self.data.values, self.data.lag_trs, link.device, self.data.context_trs)
-        loader = MemoryLoader(self._held, *how)
+        loader = self.loader(link.device)
         data = replace(self.data, residence=residence)
         run = run or run_record(self.job, data, latest_record(*link.place))
         windows = data.ordered(run.order)
-        train(self.job, run, windows, loader, self._normalisation, data.space_files(), link)
+        train(self.job, run, windows, loader, self.normalisation, data.space_files(), link)
         return link
