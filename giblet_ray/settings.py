@@ -40,6 +40,11 @@ def tuple_of_one(value: Any) -> Any:
     return (value,) if isinstance(value, str | int | float) else value
 
 
+def none_by_word(value: Any) -> Any:
+    """Take the word none where there is a default that can be switched off."""
+    return None if value == "none" else value
+
+
 # File names may hold commas, so that files are told apart by spaces.
 Paths = Annotated[tuple[str, ...], BeforeValidator(tuple_of_one), Spelling("FILE FILE ...")]
 Columns = Annotated[tuple[str, ...], BeforeValidator(tuple_of_one)]

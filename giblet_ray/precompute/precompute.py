@@ -25,6 +25,7 @@ from giblet_ray.precompute.prepared import find_prepared, keep_prepared
 from giblet_ray.precompute.provenance import build_manifest
 from giblet_ray.precompute.units import Record
 from giblet_ray.progress import Progress
+from giblet_ray.spaces.config import high_pass_in_words
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,8 @@ class Summary:
                 f"{len(manifest.subjects)} subjects, {len(manifest.scans)} scans, "
                 f"{' to '.join(f'{n:,}' for n in dict.fromkeys((units[0], units[-1])))} units"
             )
+            read_with = manifest.provenance["bold"]["settings"]
+            rows["high-pass"] = high_pass_in_words(read_with["high_pass_seconds"])
         size = sum(file.bytes for file in self.dataset.files)
         rows["size"] = f"{size / 1e6:,.1f} MB in {len(self.dataset.files)} files"
         rows["made"] = f"{self.n_made} shards, {self.n_kept} kept, in {self.seconds:.1f} s"

@@ -111,10 +111,12 @@ def _stored_part(plan: Plan, unit: Unit, record: Record) -> StoredPart:
 
 
 def _bold_provenance(job: PrecomputeJob, plan: Plan, unit: Unit) -> dict[str, Any]:
-    """Say how BOLD was read and cleaned."""
+    """Say how BOLD was read and cleaned, and by what that used held-out TRs too."""
+    fitted = {"high-pass": job.scan.high_pass_seconds, "confounds": job.scan.confounds}
     mask = () if job.mask is None else (plan.sources[absolute(job.mask)],)
     return {
         "settings": unit.settings,
+        "fitted_to_whole_scans": [name for name, given in fitted.items() if given],
         "libraries": unit.libraries,
         "mask": [source.model_dump() for source in mask],
         "confounds": {

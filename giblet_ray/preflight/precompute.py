@@ -15,6 +15,7 @@ from giblet_ray.preflight.disk import disk_room
 from giblet_ray.preflight.need import Need, gigabytes
 from giblet_ray.preflight.report import Report
 from giblet_ray.progress import Progress
+from giblet_ray.spaces.config import high_pass_in_words
 
 
 def preflight_precompute(job: PrecomputeJob, show: Callable[[str], None]) -> None:
@@ -55,6 +56,7 @@ def preflight_precompute(job: PrecomputeJob, show: Callable[[str], None]) -> Non
                 part: f"{len(sizes):,} files, {gigabytes(sum(sizes))}"
                 for part, sizes in parts.items()
             },
+            **({"high-pass": high_pass_in_words(job.scan.high_pass_seconds)} if job.bold else {}),
             "to be made": f"{len(missing):,} of {len(plan.units):,} files; the others are kept",
             "disk": report.check(
                 lambda needed: disk_room(storage, needed, "--out"),

@@ -48,7 +48,7 @@ class Array(Space):
     def from_files(cls, files: Mapping[str, bytes], n_units: int, where: str) -> Self:
         return cls(n_units)
 
-    def n_trs(self, file: Path, part: str | None, tr_seconds: float) -> int:
+    def n_trs(self, file: Path, part: str | None, tr_seconds: float | None) -> int:
         with open_array(file, part) as stored_TV:
             n_trs, n_units = stored_TV.shape
         if n_units != self.n_units:

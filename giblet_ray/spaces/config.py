@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
-from giblet_ray.settings import Columns, Group
+from giblet_ray.settings import Columns, Group, Spelling, none_by_word
 
 
 class ScanConfig(Group):
@@ -15,8 +15,12 @@ class ScanConfig(Group):
     pattern: str = "sub-{subject}"
     """Where a scan's file name tells its {subject}, with several films its {stimulus}, and, of a
     film that somebody saw several times, the {repeat}."""
-    detrend: bool = False
-    """Remove each voxel's linear trend."""
+    high_pass_seconds: Annotated[
+        float | None, BeforeValidator(none_by_word), Spelling("SECONDS|none")
+    ] = Field(128.0, gt=0)
+    """Remove what is slower than this (s) from each unit, by cosines as nilearn and SPM do; none
+    for scans that have it already. They are fitted to each scan whole, to the TRs that will
+    validate and test too."""
     smoothing_fwhm_mm: float | None = Field(None, gt=0)
     """Full width at half maximum of Gaussian smoothing (mm)."""
     confounds: Columns = ()
@@ -28,5 +32,14 @@ class ScanConfig(Group):
     """TRs cut from the start of every scan, so that it begins with its film."""
     crop_stop_trs: int = Field(0, ge=0)
     """TRs cut from the end of every scan, so that it ends with its film."""
+    ignore_header_tr: bool = False
+    """The TR in the scans' headers is wrong, and --tr_seconds is right: they are not compared."""
     dtype: Literal["float16", "float32"] = "float32"
     """Number format on disk."""
+
+
+def high_pass_in_words(longest_seconds: float | None) -> str:
+    """Say which drift is removed, and that TRs that validate and test have a part in it."""
+    if longest_seconds is None:
+        return "none"
+    return f"{longest_seconds:g} s, by cosines over whole scans"

@@ -1,7 +1,9 @@
 """A scan file -> its BOLD, one row per TR, as measured or cleaned, and never z-scored.
 
 BOLD is normalised when training starts, from training TRs alone; doing so here would leak the
-held-out ones. T is the number of TRs, V of voxels, C of confounds.
+held-out ones. High-pass and confounds are of the whole scan, and the manifest says so.
+
+T is the number of TRs, V of voxels, C of confounds.
 """
 
 from __future__ import annotations
@@ -15,29 +17,25 @@ from numpy.typing import NDArray
 
 from giblet_ray.errors import InputError
 from giblet_ray.features.source import split_source
+from giblet_ray.spaces.cleaning import regress_out, slow_cosines
 from giblet_ray.spaces.confounds import find_confounds, read_confounds
 from giblet_ray.spaces.kinds import space_of_scan
 from giblet_ray.spaces.space import Space
-from giblet_ray.spaces.usable import empty_trs, find_bad_units, unmasked
 from giblet_ray.spaces.volume import NIFTI_SUFFIXES
-
-_BLOCK_BYTES = 64 * 2**20
-"""Voxels cleaned at a time, in float64."""
 
 
 @dataclass(frozen=True)
 class ScanOptions:
     """How a scan is cleaned. Cropping comes first, so that what is cut off shapes no fit."""
 
-    detrend: bool = False
-    """Remove a line per voxel; its mean goes with it."""
+    high_pass_seconds: float | None = None
+    """Remove cosines of longer periods from each voxel, which keeps its mean."""
 
     smoothing_fwhm_mm: float | None = None
     """Full width at half maximum of a Gaussian, in mm; NIfTI only."""
 
     confounds: tuple[str, ...] = ()
-    """Columns of an fMRIPrep confounds table to regress out; each voxel keeps its mean unless
-    ``detrend`` removes it."""
+    """Columns of an fMRIPrep confounds table to regress out, in one fit with the cosines."""
 
     confounds_path: str | None = None
     """The table, or a folder that holds each scan's table under the name that fMRIPrep gives it.
@@ -46,6 +44,9 @@ class ScanOptions:
     crop_start_trs: int = 0
     crop_stop_trs: int = 0
     """TRs cut from the scan's start and end."""
+
+    ignore_header_tr: bool = False
+    """Do not compare the TR with the one in a NIfTI header."""
 
 
 def read_bold(
@@ -61,8 +62,9 @@ def read_bold(
     an HDF5 file its only 2-D data set is read, or ``scan.h5::name``.
 
     Blocks of about 64 MB are decoded, smoothed, masked and cleaned in turn, so that little more
-    than the result is held. NaN and constant voxels come back as they were; smoothing counts a NaN
-    as zero for its neighbours, as nilearn does.
+    than the result is held. What is fitted to a voxel is fitted to the TRs at which it is finite;
+    constant voxels come back as they were; smoothing counts a NaN as zero for its neighbours, as
+    nilearn does.
 
     Parameters
     ----------
@@ -86,23 +88,18 @@ def read_bold(
         The scan, mask or table is missing, truncated, or of another shape, space, TR or length
         than the rest; an option that the file cannot follow.
     """
-    file, part, space = _checked_request(path, mask, options)
-    n_trs = space.n_trs(file, part, tr_seconds)
+    file, part, space = _checked_request(path, mask, tr_seconds, options)
+    n_trs = space.n_trs(file, part, None if options.ignore_header_tr else tr_seconds)
     trs = _kept_trs(file, n_trs, options)
     bold_TV = space.read(file, part, trs, options.smoothing_fwhm_mm)
-    if options.detrend or options.confounds:
-        confounds_TC = None
-        if options.confounds:
-            table = find_confounds(file, options.confounds_path)
-            confounds_TC = read_confounds(table, options.confounds, n_trs)
-            confounds_TC = confounds_TC[trs]
-            # The mean and the line are fitted too; nothing but rounding would be left.
-            if confounds_TC.shape[1] + 2 >= len(bold_TV):
-                raise InputError(
-                    f"{file}: {confounds_TC.shape[1]} confounds explain any {len(bold_TV)} TRs; "
-                    "name fewer"
-                )
-        _clean(bold_TV, confounds_TC, detrend=options.detrend)
+    regressors = []
+    if options.high_pass_seconds is not None:
+        regressors.append(slow_cosines(len(bold_TV), tr_seconds, options.high_pass_seconds))
+    if options.confounds:
+        table = find_confounds(file, options.confounds_path)
+        regressors.append(read_confounds(table, options.confounds, n_trs)[trs])
+    if any(each_TC.shape[1] for each_TC in regressors):
+        regress_out(bold_TV, np.concatenate(regressors, axis=1), file)
     return bold_TV
 
 
@@ -118,16 +115,17 @@ def scan_shape(
     Takes and raises what :func:`read_bold` does, but for what only the values and the confounds
     table can tell.
     """
-    file, part, space = _checked_request(path, mask, options)
-    trs = _kept_trs(file, space.n_trs(file, part, tr_seconds), options)
+    file, part, space = _checked_request(path, mask, tr_seconds, options)
+    n_trs = space.n_trs(file, part, None if options.ignore_header_tr else tr_seconds)
+    trs = _kept_trs(file, n_trs, options)
     return trs.stop - trs.start, space.n_units
 
 
 def _checked_request(
-    path: str | Path, mask: str | Path | None, options: ScanOptions
+    path: str | Path, mask: str | Path | None, tr_seconds: float, options: ScanOptions
 ) -> tuple[Path, str | None, Space]:
     """Give the file, the part of it that is meant, and its space, if the options go with them."""
-    _check_options(options)
+    _check_options(tr_seconds, options)
     space = space_of_scan(path, mask)
     file, part = split_source(path)
     if options.smoothing_fwhm_mm is not None and not file.name.lower().endswith(NIFTI_SUFFIXES):
@@ -135,10 +133,16 @@ def _checked_request(
     return file, part, space
 
 
-def _check_options(options: ScanOptions) -> None:
+def _check_options(tr_seconds: float, options: ScanOptions) -> None:
     for field in ("crop_start_trs", "crop_stop_trs"):
         if getattr(options, field) < 0:
             raise InputError(f"{field} is {getattr(options, field)}; accepted: 0 TRs or more")
+    longest = options.high_pass_seconds
+    if longest is not None and not (math.isfinite(longest) and longest > 2 * tr_seconds):
+        raise InputError(
+            f"high_pass_seconds is {longest:g}; accepted: more than two TRs of {tr_seconds:g} s, "
+            "or none"
+        )
     fwhm = options.smoothing_fwhm_mm
     if fwhm is not None and not (math.isfinite(fwhm) and fwhm > 0):
         raise InputError(f"smoothing_fwhm_mm is {fwhm:g}; accepted: more than 0 mm, or none")
@@ -156,28 +160,3 @@ def _kept_trs(file: Path, n_trs: int, options: ScanOptions) -> slice:
             f"leaves nothing of its {n_trs} TRs"
         )
     return slice(start, stop)
-
-
-def _clean(
-    bold_TV: NDArray[np.float32], confounds_TC: NDArray[np.float64] | None, *, detrend: bool
-) -> None:
-    """Regress out confounds and a line, in place; what is fitted is fitted to TRs with numbers.
-
-    Units with NaNs at other TRs stay, and constant ones too: rounding would turn them into noise
-    that normalisation then blows up.
-    """
-    used_T = unmasked(len(bold_TV), empty_trs(bold_TV))
-    broken_V, constant_V = find_bad_units([bold_TV[used_T]])
-    (units,) = np.nonzero(~(broken_V | constant_V))
-    regressors = [] if confounds_TC is None else [confounds_TC]
-    regressors += [np.arange(len(bold_TV), dtype=float)[:, None]] if detrend else []
-    design_TC = np.concatenate(regressors, axis=1)[used_T]
-    design_TC -= design_TC.mean(axis=0)
-    design_TC /= np.maximum(np.linalg.norm(design_TC, axis=0), np.finfo(float).tiny)
-    n_blocks = max(1, 8 * len(units) * len(bold_TV) // _BLOCK_BYTES)
-    for block in np.array_split(units, n_blocks):
-        at = np.ix_(used_T, block)
-        used_TV = bold_TV[at].astype(np.float64)
-        mean_V = used_TV.mean(axis=0)
-        weights_CV = np.linalg.lstsq(design_TC, used_TV - mean_V, rcond=None)[0]
-        bold_TV[at] = used_TV - design_TC @ weights_CV - (mean_V if detrend else 0)

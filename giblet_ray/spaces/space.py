@@ -74,7 +74,7 @@ class Space(ABC):
         """
 
     @abstractmethod
-    def n_trs(self, file: Path, part: str | None, tr_seconds: float) -> int:
+    def n_trs(self, file: Path, part: str | None, tr_seconds: float | None) -> int:
         """Return a scan's TRs, from its header.
 
         Parameters
@@ -83,8 +83,8 @@ class Space(ABC):
             A scan.
         part : str or None
             Which of the arrays in it, if there are several.
-        tr_seconds : float
-            The TR that a header must not contradict.
+        tr_seconds : float or None
+            The TR that a header must not contradict; None if its TR is not to be believed.
 
         Raises
         ------

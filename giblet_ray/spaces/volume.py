@@ -117,7 +117,7 @@ class Volume(Space):
             raise InputError(f"{where}: its mask has {space.n_units} voxels, not {n_units}")
         return space
 
-    def n_trs(self, file: Path, part: str | None, tr_seconds: float) -> int:
+    def n_trs(self, file: Path, part: str | None, tr_seconds: float | None) -> int:
         if not _is_nifti(file):
             array = Array.of_scan(file, part)
             if array.n_units != self.n_units:
@@ -128,7 +128,8 @@ class Volume(Space):
             return array.n_trs(file, part, tr_seconds)
         image = _load(file)
         self._check_scan(image, file)
-        _check_header_tr(image, file, tr_seconds)
+        if tr_seconds is not None:
+            _check_header_tr(image, file, tr_seconds)
         return int(image.shape[3])
 
     def read(
@@ -243,7 +244,7 @@ def _check_header_tr(image: Any, file: Path, tr_seconds: float) -> None:
     if stated and not abs(header_seconds - tr_seconds) <= _TR_TOLERANCE_SECONDS:
         raise InputError(
             f"{file}: the header's TR is {step:g} (unit: {unit}), where {tr_seconds:g} s is set; "
-            "give that as --tr_seconds, or mend the header"
+            "give that as --tr_seconds, or, if the header is wrong, --scan.ignore_header_tr"
         )
 
 

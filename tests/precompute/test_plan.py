@@ -41,6 +41,7 @@ def refusal(job):
         (("--tr_seconds", "0.01"), ("tr_seconds", "1/75 s")),
         (("--tr_seconds", "2"), ("TR is 1.5", "2 s is set")),
         (("--scan.confounds", "trans_x"), ("confounds",)),
+        (("--scan.high_pass_seconds", "2.9"), ("2.9; accepted: more than two TRs of 1.5 s",)),
         (("--scan.confounds_path", "one.srt"), ("one.srt", "no folder")),
         (("--embedding.model", "BAAI/bge-large-en-v1.5"), ("sentence-transformers",)),
     ],
@@ -80,6 +81,34 @@ def test_two_sessions_of_one_film_are_repeats(folder, tmp_path):
     assert found == {("01", 1): "ses-2", ("01", 2): "ses-10", ("02", 1): "ses-003"}
     paths = {unit.path for unit in plan.units if unit.subject}
     assert paths == {"bold/01/one.parquet", "bold/01/2/one.parquet", "bold/02/one.parquet"}
+
+
+def test_scans_are_high_passed_unless_told_not_to(folder, tmp_path):
+    def settings(*words):
+        (found,) = {
+            unit.settings["high_pass_seconds"]
+            for unit in make_plan(request(folder, tmp_path / "out", *words)).units
+            if unit.subject
+        }
+        return found
+
+    assert settings() == 128
+    assert settings("--scan.high_pass_seconds", "100") == 100
+    assert settings("--scan.high_pass_seconds", "none") is None
+
+
+def test_a_wrong_tr_in_a_header_is_refused_unless_told_to_be_wrong(folder, tmp_path):
+    scan = nibabel.load(folder / "sub-01_task-one_bold.nii.gz")
+    scan.header.set_zooms((3, 3, 3, 1.0))
+    path = tmp_path / "sub-01_task-one_bold.nii.gz"
+    nibabel.save(scan, path)
+    message = refusal(request(folder, tmp_path / "out", "--bold", str(path)))
+    for words in (str(path), "TR is 1 (unit: sec), where 1.5 s", "--scan.ignore_header_tr"):
+        assert words in message
+    believed = ("--scan.ignore_header_tr",)
+    plan = make_plan(request(folder, tmp_path / "out", "--bold", str(path), *believed))
+    (unit,) = (unit for unit in plan.units if unit.subject)
+    assert (unit.n_trs, unit.settings["ignore_header_tr"]) == (9, True)
 
 
 def test_scans_of_another_length_than_their_film_are_refused(folder, tmp_path):

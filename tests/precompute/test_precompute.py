@@ -24,14 +24,15 @@ from giblet_ray.parts.part import FilmFiles
 from giblet_ray.precompute import pipeline, resume
 from giblet_ray.precompute import precompute as run
 from giblet_ray.precompute.provenance import records_of
-from giblet_ray.spaces.scan import read_bold
+from giblet_ray.spaces.scan import ScanOptions, read_bold
 
 
 def every_part(folder):
     """Settings that add to what is made anyway."""
     arrays = (f"clip={folder}/{{stimulus}}.npy", f"gaze={folder}/{{stimulus}}.tsv")
     own = ("--part", "my_lab.motion:Motion", "--part_settings", "motion.bands=3")
-    return ("--mel.make", "--codes.codebooks", "4", "--array", *arrays, *own)
+    filtered = ("--scan.high_pass_seconds", "12")  # the films are too short for 128 s
+    return ("--mel.make", "--codes.codebooks", "4", "--array", *arrays, *own, *filtered)
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +126,9 @@ def test_bold_is_that_of_the_scans_and_unusable_voxels_are_counted_and_said(made
     }
     for subject, film, _ in summary.dataset.scans:
         scan = folder / f"sub-{subject}_task-{film}_bold.nii.gz"
-        expected = read_bold(scan, folder / "mask.nii.gz", tr_seconds=TR)
+        options = ScanOptions(high_pass_seconds=12)
+        mask = folder / "mask.nii.gz"
+        expected = read_bold(scan, mask, tr_seconds=TR, options=options)
         np.testing.assert_array_equal(stored(summary.dataset, "bold", film, subject), expected)
     scan = summary.dataset.scans[ScanKey("01", "two")]
     assert (scan.nan_units, scan.constant_units) == (NAN_VOXELS, CONSTANT_VOXELS)
@@ -143,6 +146,9 @@ def test_the_manifest_says_what_everything_was_made_of(made, folder):
     assert manifest.parts["frames"].made_with["height"] == 90
     assert manifest.parts["text"].made_with["name"] == "hashing"
     assert provenance["bold"]["mask"][0]["name"] == "mask.nii.gz"
+    assert provenance["bold"]["settings"]["high_pass_seconds"] == 12
+    assert provenance["bold"]["fitted_to_whole_scans"] == ["high-pass"]
+    assert made[1].rows()["high-pass"] == "12 s, by cosines over whole scans"
     assert {"av", "encodec", "torch"} <= manifest.parts["codes"].libraries.keys()
     for film in N_TRS:
         facts = provenance["shards"][f"codes/{film}.parquet"]["facts"]
@@ -177,7 +183,7 @@ def test_a_finished_data_set_is_left_as_it_is(copied, scheme):
     [
         ("--frames.height", "45"),
         ("--codes.warmup_seconds", "2"),
-        ("--scan.detrend",),
+        ("--scan.high_pass_seconds", "none"),
         ("--row_group_trs", "8"),
     ],
 )

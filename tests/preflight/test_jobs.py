@@ -149,6 +149,7 @@ def test_precompute_tells_what_it_will_make(
     said = say("precompute.py", "--preflight", *given)
     assert "1: 9 TRs of 1.5 s" in said
     assert "bold        2 files" in said
+    assert "128 s, by cosines over whole scans" in said
     assert "5 of 5 files" in said
     assert "tasks" in said
     usage = shutil.disk_usage(tmp_path)._replace(free=1000)

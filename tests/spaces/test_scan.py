@@ -5,11 +5,13 @@ import h5py
 import nibabel
 import numpy as np
 import pytest
+import scipy.fft
 from nilearn.image import smooth_img
+from nilearn.signal import clean
 
 import giblet_ray.spaces.volume as volume
 from giblet_ray.errors import InputError
-from giblet_ray.spaces.scan import ScanOptions, read_bold
+from giblet_ray.spaces.scan import ScanOptions, read_bold, scan_shape
 from giblet_ray.spaces.usable import BadUnits, count_bad_units
 
 TR_SECONDS = 1.5
@@ -72,13 +74,17 @@ def refusal(path, mask=None, tr_seconds=TR_SECONDS, **options):
     return str(caught.value)
 
 
-def residual(bold, regressors, keep_mean):
-    """Least squares with an intercept, which is put back where the mean is kept."""
+def residual(bold, regressors):
+    """Least squares with an intercept, and the mean put back."""
     design = np.column_stack([np.ones(len(bold)), regressors])
     weights = np.linalg.lstsq(design, bold, rcond=None)[0]
-    if keep_mean:
-        design, weights = design[:, 1:] - design[:, 1:].mean(0), weights[1:]
-    return bold - design @ weights
+    return bold - design @ weights + bold.mean(axis=0)
+
+
+def cosines(n_trs, tr_seconds, longest_seconds):
+    """The slowest columns of scipy's inverse DCT-II, but for the constant."""
+    n_slow = int(2 * n_trs * tr_seconds / longest_seconds)
+    return scipy.fft.idct(np.eye(n_trs), axis=0)[:, 1 : n_slow + 1]
 
 
 # ---- reading
@@ -159,17 +165,62 @@ def test_confounds_are_regressed_out_and_the_mean_kept(
     regressors[0, 1] = regressors[1, 1]  # for the table's "n/a"
     kept = slice(crop, N_TRS - crop)
     raw = volumes[inside].T[kept].astype(np.float64)
-    np.testing.assert_allclose(bold, residual(raw, regressors[kept], keep_mean=True), rtol=1e-6)
+    np.testing.assert_allclose(bold, residual(raw, regressors[kept]), rtol=1e-6)
     np.testing.assert_allclose(bold.mean(0), raw.mean(0), rtol=1e-6)
 
 
+@pytest.mark.parametrize("crop", [0, 4])
 @pytest.mark.parametrize("names", [(), ("rot_y",)])
-def test_detrending_removes_line_and_mean(scan, volumes, inside, mask, confounds, names):
-    options = ScanOptions(detrend=True, confounds=names)
+def test_high_pass_removes_slow_cosines_and_keeps_the_mean(
+    scan, volumes, inside, mask, confounds, names, crop
+):
+    options = ScanOptions(
+        high_pass_seconds=11, confounds=names, crop_start_trs=crop, crop_stop_trs=crop
+    )
     bold = read_bold(scan, mask, tr_seconds=TR_SECONDS, options=options)
-    regressors = np.column_stack([np.arange(N_TRS), *([confounds[:, 1]] if names else [])])
-    expected = residual(volumes[inside].T.astype(np.float64), regressors, keep_mean=False)
-    np.testing.assert_allclose(bold, expected, atol=1e-3)
+    kept = slice(crop, N_TRS - crop)
+    slow = cosines(N_TRS - 2 * crop, TR_SECONDS, 11)
+    assert slow.shape[1] == (4 if crop else 6)
+    regressors = np.column_stack([slow, *([confounds[kept, 1]] if names else [])])
+    expected = residual(volumes[inside].T[kept].astype(np.float64), regressors)
+    np.testing.assert_allclose(bold, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("tr_seconds", [0.72, 1.5, 2.0])
+def test_high_pass_is_nilearns(tmp_path, tr_seconds):
+    draw = np.random.default_rng(0)
+    bold = (1000 + draw.standard_normal((300, 6)).cumsum(axis=0)).astype(np.float32)
+    np.save(tmp_path / "scan.npy", bold)
+    options = ScanOptions(high_pass_seconds=128)
+    found = read_bold(tmp_path / "scan.npy", tr_seconds=tr_seconds, options=options)
+    kept = {"detrend": False, "standardize": None, "standardize_confounds": False}
+    expected = clean(bold, filter="cosine", high_pass=1 / 128, t_r=tr_seconds, **kept)
+    np.testing.assert_allclose(found - bold.mean(0), expected - expected.mean(0), atol=1e-3)
+    assert (found.std(0) < 0.7 * bold.std(0)).all()
+
+
+def test_scan_shorter_than_half_the_period_is_left_as_it_is(scan, volumes, inside, mask):
+    options = ScanOptions(high_pass_seconds=128)
+    bold = read_bold(scan, mask, tr_seconds=TR_SECONDS, options=options)
+    np.testing.assert_array_equal(bold, volumes[inside].T)
+
+
+def test_voxel_is_filtered_at_its_own_finite_trs_and_none_of_too_few(tmp_path):
+    """A voxel with a NaN where nothing trains or judges is used as the others are."""
+    draw = np.random.default_rng(1)
+    raw = (1000 + 5 * draw.standard_normal((40, 5)).cumsum(axis=0)).astype(np.float32)
+    raw[7, 1] = raw[[3, 30], 2] = np.inf
+    raw[5:, 3] = np.nan
+    np.save(tmp_path / "scan.npy", raw)
+    options = ScanOptions(high_pass_seconds=30)
+    bold = read_bold(tmp_path / "scan.npy", tr_seconds=TR_SECONDS, options=options)
+    slow = cosines(40, TR_SECONDS, 30)
+    for voxel in (0, 1, 2, 4):
+        finite = np.isfinite(raw[:, voxel])
+        expected = residual(raw[finite, voxel].astype(np.float64), slow[finite])
+        np.testing.assert_allclose(bold[finite, voxel], expected, rtol=1e-6)
+        assert not np.isfinite(bold[~finite, voxel]).any()
+    assert np.isnan(bold[:, 3]).all()
 
 
 @pytest.mark.parametrize("where", ["beside", "folder", "file", "old name"])
@@ -195,7 +246,7 @@ def test_confounds_table_is_found_as_fmriprep_names_it(tmp_path, scan, mask, con
     [
         ScanOptions(),
         ScanOptions(smoothing_fwhm_mm=4),
-        ScanOptions(detrend=True, confounds=("trans_x",)),
+        ScanOptions(high_pass_seconds=30, confounds=("trans_x",)),
     ],
 )
 def test_bad_voxels_are_counted_and_stay(tmp_path, volumes, mask, inside, confounds, options):
@@ -301,13 +352,18 @@ def test_masks_that_choose_nothing_or_too_much_are_refused(tmp_path, scan, insid
         (1.5, "hz", False),
     ],
 )
-def test_header_tr_is_compared_in_its_unit(tmp_path, volumes, mask, stated, unit, accepted):
+def test_header_tr_is_compared_in_its_unit(tmp_path, volumes, mask, inside, stated, unit, accepted):
     path = save(tmp_path / "scan.nii", volumes, tr_seconds=stated, unit=unit)
     if accepted:
         read_bold(path, mask, tr_seconds=TR_SECONDS)
     else:
         message = refusal(path, mask)
         assert f"the header's TR is {stated:g} (unit: {unit}), where 1.5 s is set" in message
+        assert "--scan.ignore_header_tr" in message
+        options = ScanOptions(ignore_header_tr=True)
+        assert scan_shape(path, mask, tr_seconds=TR_SECONDS, options=options)[0] == N_TRS
+        bold = read_bold(path, mask, tr_seconds=TR_SECONDS, options=options)
+        np.testing.assert_array_equal(bold, volumes[inside].T)
 
 
 def test_arrays_that_are_no_bold_are_refused(tmp_path, mask):
@@ -348,7 +404,12 @@ def test_options_that_make_no_sense_are_refused(scan, mask, confounds):
     assert "no confounds are named" in refusal(scan, mask, confounds_path="x.tsv")
     names = ("trans_x", "rot_y")
     message = refusal(scan, mask, confounds=names, crop_start_trs=19)
-    assert "2 confounds explain any 4 TRs" in message
+    assert "2 confounds and slow cosines explain any 4 TRs" in message
+    message = refusal(scan, mask, high_pass_seconds=3.1)
+    assert "22 confounds and slow cosines explain any 23 TRs" in message
+    for seconds in (3, -1, float("inf")):
+        message = refusal(scan, mask, high_pass_seconds=seconds)
+        assert f"high_pass_seconds is {seconds:g}; accepted: more than two TRs of 1.5" in message
 
 
 def test_confounds_that_do_not_fit_are_refused(tmp_path, scan, volumes, mask, confounds):
@@ -376,7 +437,9 @@ def test_confounds_that_do_not_fit_are_refused(tmp_path, scan, volumes, mask, co
     assert "does not end in _bold" in refusal(plain, mask, confounds=("trans_x",))
 
 
-@pytest.mark.parametrize("options", [{"detrend": True}, {"confounds": ("trans_x", "rot_y")}])
+@pytest.mark.parametrize(
+    "options", [{"high_pass_seconds": 20}, {"confounds": ("trans_x", "rot_y")}]
+)
 def test_volume_without_numbers_shapes_no_cleaning(
     tmp_path, volumes, inside, mask, confounds, options
 ):
@@ -384,8 +447,9 @@ def test_volume_without_numbers_shapes_no_cleaning(
     scan = save(tmp_path / FMRIPREP_SCAN, volumes)
     bold = read_bold(scan, mask, tr_seconds=TR_SECONDS, options=ScanOptions(**options))
     kept = np.setdiff1d(np.arange(N_TRS), [4, 17])
-    regressors = np.arange(N_TRS)[:, None] if "detrend" in options else confounds[:, :2]
+    slow = cosines(N_TRS, TR_SECONDS, 20)
+    regressors = confounds[:, :2] if "confounds" in options else slow
     raw = volumes[inside].T[kept].astype(np.float64)
-    expected = residual(raw, regressors[kept], keep_mean="detrend" not in options)
+    expected = residual(raw, regressors[kept])
     np.testing.assert_allclose(bold[kept], expected, rtol=1e-5, atol=1e-3)
     assert np.isnan(bold[[4, 17]]).all()
