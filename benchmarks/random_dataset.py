@@ -34,9 +34,16 @@ def stored_part(part: str, values: np.ndarray) -> StoredPart:
 
 
 def write_random_dataset(
-    folder: str, n_rows: int, n_voxels: int, parts: Sequence[str] = PARTS
+    folder: str,
+    n_rows: int,
+    n_voxels: int,
+    parts: Sequence[str] = PARTS,
+    bold: np.ndarray | None = None,
 ) -> Arrays:
-    """Write two stimuli of ragged lengths that one subject saw; return all rows by part."""
+    """Write two stimuli of ragged lengths that one subject saw; return all rows by part.
+
+    BOLD is white noise, unless it is given.
+    """
     random = np.random.default_rng(0)
     make: dict[str, Callable[[], np.ndarray]] = {
         "frames": lambda: random.integers(0, 256, (n_rows, 3, 90, 160), dtype=np.uint8),
@@ -45,6 +52,8 @@ def write_random_dataset(
         "bold": lambda: random.standard_normal((n_rows, n_voxels), dtype=np.float32),
     }
     arrays: Arrays = {part: make[part]() for part in (*parts, "bold")}
+    if bold is not None:
+        arrays["bold"] = bold
     storage = Storage.at(folder)
     source = Source(name="random", sha256="0" * 64)
     half = n_rows // 2 + 31

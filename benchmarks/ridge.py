@@ -25,20 +25,18 @@ import multiprocessing
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import psutil
 import torch
+from array_film import ArrayFilm
 from machine import CONSOLE, MiB, cpu_model
 from memory import Peak
+from noise import TR_SECONDS
 from rich.table import Table
 
-from giblet_ray.dataset.layout import ScanKey
-from giblet_ray.dataset.windows import Windows
-from giblet_ray.models.fitted import Samples
 from giblet_ray.models.predictor import Shapes
 from giblet_ray.models.ridge.config import RidgeConfig
 from giblet_ray.models.ridge.folds import gapped_folds
@@ -46,8 +44,7 @@ from giblet_ray.models.ridge.model import MOST_ROWS, Ridge
 from giblet_ray.models.ridge.rows import TrainingRows
 from giblet_ray.parts.value import ValueType
 
-TR_SECONDS = 1.5
-WINDOW = 16
+SUBJECT = "01"
 
 
 @dataclass(frozen=True)
@@ -78,11 +75,12 @@ class Size:
         bold = ValueType(dtype="float32", shape=(self.units,))
         values = {**dict.fromkeys(names, vector), "bold": bold}
         return Ridge(
-            settings, Shapes(values, dict.fromkeys(names, "vector"), {"01": self.units}, 1.5)
+            settings,
+            Shapes(values, dict.fromkeys(names, "vector"), {SUBJECT: self.units}, TR_SECONDS),
         )
 
 
-class Film:
+class Film(ArrayFilm):
     """A film of random vectors, and a scan that follows it: all TRs train.
 
     Vectors have mean 0 and a variance of 1 in all, as those that ridge makes.
@@ -90,37 +88,24 @@ class Film:
 
     def __init__(self, size: Size, context_trs: int) -> None:
         random = np.random.default_rng(0)
-        self.context_trs = context_trs
-        self.parts: dict[str, np.ndarray] = {}
+        parts: dict[str, np.ndarray] = {}
         for index in range(size.parts):
             rows = random.standard_normal((size.trs, size.features), np.float32)
             rows = (rows - rows.mean(0)) / rows.std(0) / size.features**0.5
-            self.parts[f"part{index}"] = rows.astype(np.float32)
-        drive = np.roll(np.concatenate(list(self.parts.values()), axis=1), 3, axis=0)
+            parts[f"part{index}"] = rows.astype(np.float32)
+        drive = np.roll(np.concatenate(list(parts.values()), axis=1), 3, axis=0)
         mixing = random.standard_normal((drive.shape[1], size.units), np.float32)
-        self.bold = drive @ mixing
-        self.bold += 2 * random.standard_normal(self.bold.shape, np.float32)
-        self.bold -= self.bold.mean(0)
-        self.bold /= self.bold.std(0)
-        self.scans: Sequence[ScanKey] = (ScanKey("01", "film"),)
-        start = np.arange(0, size.trs, WINDOW, dtype=np.int32)
-        length = np.minimum(WINDOW, size.trs - start).astype(np.int32)
-        self.windows = Windows(np.zeros_like(start), start, length)
-
-    def read(self, windows: Windows) -> Iterator[Samples]:
-        """Give one window at a time."""
-        for index in range(len(windows)):
-            one = windows[index : index + 1]
-            trs, exists = one.rows(0, self.context_trs)
-            rows = {part: torch.from_numpy(x[np.maximum(trs, 0)]) for part, x in self.parts.items()}
-            bold = torch.from_numpy(self.bold[trs[:, self.context_trs :]])
-            yield Samples(one, rows, torch.from_numpy(exists), bold)
+        bold = drive @ mixing
+        bold += 2 * random.standard_normal(bold.shape, np.float32)
+        bold -= bold.mean(0)
+        bold /= bold.std(0)
+        super().__init__(parts, {SUBJECT: bold}, slice(0, size.trs), context_trs)
 
 
 def vectors_of(size: Size, film: Film) -> list[np.ndarray]:
     """Return the vectors (TRs, features) of each part, scaled by the TRs that ridge scales by."""
     model = size.model
-    raw = TrainingRows(film, ["01"], [0], model.context_trs).raw(model._vectors, MOST_ROWS)
+    raw = TrainingRows(film, [SUBJECT], [0], model.context_trs).raw(model._vectors, MOST_ROWS)
     for part, raw_ND in raw.items():
         model._vectors[part].fit(raw_ND)
     return [model._vectors[part](torch.from_numpy(x)).numpy() for part, x in film.parts.items()]
@@ -149,7 +134,7 @@ def plainly(size: Size, film: Film) -> np.ndarray:
     folds = gapped_folds(np.zeros(size.trs, int), np.arange(size.trs), size.folds, gap_trs)
     _, weights, _ = solve_multiple_kernel_ridge_random_search(
         torch.stack([x @ x.T for x in rows]),
-        torch.from_numpy(film.bold),
+        torch.from_numpy(film.bold[SUBJECT]),
         n_iter=size.weightings,
         alphas=torch.logspace(0, 4, 9),
         cv=folds,
