@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.stats import spearmanr
 
 from giblet_ray.checkpoint.store import best_checkpoint, find_checkpoint
 from giblet_ray.checkpoint.trained import Encoder
@@ -22,6 +23,9 @@ from giblet_ray.command_help import help_text
 from giblet_ray.config import TrainJob, TuneJob
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
+from giblet_ray.judge.judge import judge_run
+from giblet_ray.judge.opened import open_run
+from giblet_ray.judge.rows import all_rows
 from giblet_ray.kinds import of_kinds
 from giblet_ray.tuning.space import parse_space, with_settings
 
@@ -55,6 +59,18 @@ def test_a_model_a_loss_and_a_metric_are_named_on_a_command_line(run: tuple[Path
     record = best.record
     assert (record.config["model"]["hidden"], record.config["loss"]["delta"]) == (8, 0.5)
     assert record.score == max(scores)
+
+
+def test_its_metric_judges_the_test_trs_too(run: tuple[Path, Any]) -> None:
+    folder, _ = run
+    judged = judge_run(Storage.at(str(folder.parent)), folder.name, None, ["my_lab"], print)
+    scans = all_rows(open_run(str(folder), packages=["my_lab"]))
+    expected: dict[str, list[Any]] = {"01": [], "02": []}
+    for scan, rows in scans.items():
+        units = zip(rows.prediction_TV.T.numpy(), rows.bold_TV.T.numpy(), strict=True)
+        expected[scan.subject].append([spearmanr(*unit).statistic for unit in units])
+    mean_V = np.mean([np.mean(of_scans, axis=0) for of_scans in expected.values()], axis=0)
+    assert judged.metrics["spearman"] == pytest.approx(mean_V.mean(), abs=1e-6)
 
 
 def test_its_record_imports_nothing_unless_the_user_names_the_package(

@@ -17,12 +17,11 @@ from giblet_ray.evaluation.fdr import adjusted_p
 from giblet_ray.evaluation.influence import MeanR, ScanRows, mean_r, scan_influence
 from giblet_ray.evaluation.null import Null, draw_shifts, mean_null, shift_null
 from giblet_ray.evaluation.paired import paired_tests
-from giblet_ray.evaluation.scan_sums import ScanSums
 from giblet_ray.evaluation.unit_scores import HeldOutScores, UnitScores
 from giblet_ray.judge.ceilings import Ceilings, plan_ceilings
 from giblet_ray.judge.evaluation import Baseline, Evaluation, OfSubject
 from giblet_ray.judge.group import score_group
-from giblet_ray.judge.judge import judged_of
+from giblet_ray.judge.judge import TallyOfTest, judged_of
 from giblet_ray.judge.opened import OpenedRun, open_run
 from giblet_ray.judge.rows import all_rows, judged_scans
 from giblet_ray.progress import Progress
@@ -65,7 +64,7 @@ def evaluate_run(
 
         rows = all_rows(opened, report("predicting test TRs"))
         each = list(rows.values())
-        scores = _scores(each, opened)
+        scores, own = _scores(each, opened)
         nulls = _nulls(each, least_trs, job, report("chance"))
         interval = bootstrap_mean_r(
             each, least_trs, job.resamples, job.seed, report("resampling blocks of TRs")
@@ -78,7 +77,7 @@ def evaluate_run(
     return Evaluation(
         name,
         opened,
-        judged_of(opened, scores, readings=1),
+        judged_of(opened, scores, own, readings=1),
         {
             subject: _subject(of, nulls[subject], ceilings, subject, indices.get(subject))
             for subject, of in scores.subjects.items()
@@ -120,15 +119,15 @@ def _beside(mean: MeanR, location: str, least_trs: int, job: EvaluateJob) -> Bas
     rows = list(all_rows(opened).values())
     of_ridge = mean_r([scan_influence(scan) for scan in rows])
     (test,) = paired_tests([(mean, of_ridge)], least_trs, job.permutations, job.seed)
-    units = {name: of.pearson_V for name, of in _scores(rows, opened).subjects.items()}
+    units = {name: of.pearson_V for name, of in _scores(rows, opened)[0].subjects.items()}
     return Baseline(opened.checkpoint.record.config["name"], of_ridge, units, test)
 
 
-def _scores(rows: Sequence[ScanRows], opened: OpenedRun) -> HeldOutScores:
-    sums = ScanSums([each.subject for each in rows], len(opened.valid_V))
+def _scores(rows: Sequence[ScanRows], opened: OpenedRun) -> tuple[HeldOutScores, dict[str, float]]:
+    scores = TallyOfTest(opened, [each.subject for each in rows])
     for index, each in enumerate(rows):
-        sums.add(index, each.prediction_TV, each.bold_TV)
-    return sums.compute(opened.valid_V)
+        scores.add(index, each.tr_T, each.prediction_TV, each.bold_TV)
+    return scores.compute()
 
 
 def _nulls(

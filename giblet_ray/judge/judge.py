@@ -9,15 +9,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from giblet_ray.checkpoint.judged import Judged, keep_judged, read_judged
 from giblet_ray.checkpoint.store import find_checkpoint
 from giblet_ray.dataset.reader import Dataset
 from giblet_ray.dataset.storage import Storage
+from giblet_ray.evaluation.own_metrics import HeldOutRows, load_metrics
 from giblet_ray.evaluation.scan_sums import ScanSums
 from giblet_ray.evaluation.unit_scores import HeldOutScores
 from giblet_ray.judge.opened import OpenedRun, open_run
@@ -59,15 +62,19 @@ def judge_run(
         return before
     opened = open_run(location, None, lambda where: dataset or Dataset.open(where), packages)
     with Progress(show) as progress:
-        scores = score_test(opened, lambda done: setattr(progress, "doing", f"test TRs {done:.0%}"))
-    judged = judged_of(opened, scores, 1 if before is None else before.readings + 1)
+        scores, own = score_test(
+            opened, lambda done: setattr(progress, "doing", f"test TRs {done:.0%}")
+        )
+    judged = judged_of(opened, scores, own, 1 if before is None else before.readings + 1)
     units = {subject: each.pearson_V for subject, each in scores.subjects.items()}
     keep_judged(storage, run, judged, units)
     return judged
 
 
-def judged_of(opened: OpenedRun, scores: HeldOutScores, readings: int) -> Judged:
-    """Return scores of a run's test by their names."""
+def judged_of(
+    opened: OpenedRun, scores: HeldOutScores, own: Mapping[str, float], readings: int
+) -> Judged:
+    """Return scores of a run's test, and its user's own metrics, by their names."""
     scored = [np.isfinite(each.pearson_V).sum() for each in scores.subjects.values()]
     return Judged(
         checkpoint=opened.checkpoint.location.rstrip("/").rpartition("/")[2],
@@ -75,16 +82,53 @@ def judged_of(opened: OpenedRun, scores: HeldOutScores, readings: int) -> Judged
         name="test_seen_film" if opened.data.split.test_film_is_seen else "test",
         n_trs=sum(each.n_trs for each in scores.subjects.values()),
         n_units=int(max(scored)),
-        metrics=scores.summary(),
+        metrics=scores.summary() | dict(own),
         subjects={subject: each.summary() for subject, each in scores.subjects.items()},
         readings=readings,
     )
 
 
+class TallyOfTest:
+    """Scores of the test TRs of scans, added up piece by piece.
+
+    Rows are kept only where the run has metrics of its user's own, which are computed from them.
+
+    Parameters
+    ----------
+    opened : OpenedRun
+        The run.
+    subjects : sequence of str
+        The subject of each scan.
+    """
+
+    def __init__(self, opened: OpenedRun, subjects: Sequence[str]) -> None:
+        n_units = len(opened.valid_V)
+        paths = opened.checkpoint.record.config["train"]["metrics"]
+        self._metrics = load_metrics(paths, opened.packages)
+        self._sums = ScanSums(subjects, n_units)
+        self._rows = HeldOutRows(subjects, n_units, torch.device("cpu"))
+        self._valid_V = opened.valid_V
+
+    def add(
+        self, scan: int, tr_T: NDArray[np.integer], prediction_TV: Tensor, bold_TV: Tensor
+    ) -> None:
+        """Add TRs of the scan of this index: (T,), and (T, units) predicted and measured."""
+        self._sums.add(scan, prediction_TV, bold_TV)
+        if self._metrics:
+            scan_T = torch.full((len(tr_T),), scan)
+            self._rows.add(scan_T, torch.from_numpy(tr_T), prediction_TV, bold_TV)
+
+    def compute(self) -> tuple[HeldOutScores, dict[str, float]]:
+        """Return the scores, and the user's own metrics by the names of their functions."""
+        own = self._rows.compute(self._metrics, torch.from_numpy(self._valid_V))
+        of_test = {name.removeprefix("val/"): value for name, value in own.items()}
+        return self._sums.compute(self._valid_V), of_test
+
+
 def score_test(
     opened: OpenedRun, report: Callable[[float], None] = lambda done: None
-) -> HeldOutScores:
-    """Predict the test TRs from a run's best checkpoint, and score them.
+) -> tuple[HeldOutScores, dict[str, float]]:
+    """Predict the test TRs from a run's best checkpoint, and score them; see :class:`TallyOfTest`.
 
     Raises
     ------
@@ -92,8 +136,8 @@ def score_test(
         If weights or data cannot be read, or nothing can be scored.
     """
     scans = judged_scans(opened)
-    sums = ScanSums([scan.subject for scan in scans], len(opened.valid_V))
-    for scan, (_, prediction_TV, bold_TV) in pieces_of_test(opened, report):
+    scores = TallyOfTest(opened, [scan.subject for scan in scans])
+    for scan, (tr_T, prediction_TV, bold_TV) in pieces_of_test(opened, report):
         pair = torch.from_numpy(prediction_TV), torch.from_numpy(bold_TV)
-        sums.add(scans.index(scan), *pair)
-    return sums.compute(opened.valid_V)
+        scores.add(scans.index(scan), tr_T, *pair)
+    return scores.compute()
