@@ -82,7 +82,7 @@ class RunEnd:
     def _report(self) -> None:
         if self.report is None or self._run.has_tag(REPORTED_TAG):
             return
-        self._show("logging the best model to MLflow")
+        self._show("recording the run in MLflow")
         self.report()
         self._run.tag(REPORTED_TAG, "true")
 
