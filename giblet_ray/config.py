@@ -9,7 +9,7 @@ configuration.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     Field,
@@ -256,6 +256,11 @@ class EvaluateJob(Job):
     """Noise ceiling: repeats (explainable variance) or split_half, both from repeats of the test
     TRs; an .npy file of each unit's, as r; or none. subjects: the shared ceiling, from subjects who
     saw the same test TRs, which r is not divided by."""
+    partition: Literal["none", "product", "subsets", "permuted", "retrained"] = "none"
+    """Which part carries the prediction: product, parts' shares in the R2 of the banded ridge
+    beside the run; subsets, unique and shared R2 by banded ridge fitted to every set of parts;
+    retrained, the same by the run's own model, trained on every set; permuted, what the run's model
+    loses when blocks of a part's TRs change places; or none."""
     permutations: int = Field(1000, ge=99)
     """Shifts of BOLD that say what chance gives, and rotations of the paired test."""
     resamples: int = Field(1000, ge=100)
@@ -268,7 +273,16 @@ class EvaluateJob(Job):
     @property
     def starts_ray(self) -> bool:
         """See :class:`Job`; ridge is fitted on the cluster."""
-        return self.ridge
+        return self.ridge or self.partition == "retrained"
+
+    @model_validator(mode="after")
+    def _partition_has_its_ridge(self) -> Self:
+        if self.partition in ("product", "subsets") and not self.ridge:
+            raise ValueError(
+                f"--partition {self.partition} is of banded ridge, which --no-ridge leaves out; "
+                "permuted and retrained do without"
+            )
+        return self
 
     @field_validator("ceiling")
     @classmethod

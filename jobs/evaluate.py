@@ -2,11 +2,13 @@
 
     python jobs/evaluate.py --run first
     python jobs/evaluate.py --run night first --ceiling repeats --out scores
+    python jobs/evaluate.py --run first --partition subsets
 
-Takes runs by name, folder or URI, sweeps (their best trial), or registered models. Gives for each,
-below --out: units.parquet (r, R2, p, q and r / ceiling of every unit), r in the kind of file that
-the scans were, scores.json and a figure; and the same numbers in MLflow. Banded ridge is fitted on
-the same parts, units and training TRs, once, and set beside each run.
+Takes runs by name, folder or URI, sweeps (their best trial), trainings in folds (all of them
+together), or registered models. Gives for each, below --out: units.parquet (r, R2, p, q and r /
+ceiling of every unit), r in the kind of file that the scans were, scores.json and a figure; and the
+same numbers in MLflow. Banded ridge is fitted on the same parts, units and training TRs, once, and
+set beside each run. --partition adds which part carries the prediction: a table, and maps.
 """
 
 from __future__ import annotations

@@ -11,12 +11,14 @@ started again under its name.
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 from giblet_ray.checkpoint.judged import Judged
 from giblet_ray.cli import run_job
 from giblet_ray.config import TrainJob
 from giblet_ray.console import show, show_table
+from giblet_ray.settings import words_of
 
 
 def main(job: TrainJob) -> None:
@@ -35,6 +37,9 @@ def main(job: TrainJob) -> None:
         folds.append(trained)
     if job.data.split.fold == "all":
         show_table("all folds", folds_in_words(folds))
+    where = words_of(job, "storage.path", "tracking.uri")
+    command = shlex.join(["python", "jobs/evaluate.py", "--run", job.name, *where])
+    show(f"\nchance, intervals, ridge beside it: {command}")
 
 
 def judge(*finished: Any) -> Judged:

@@ -26,8 +26,9 @@ class Judged(Group):
     """Name of the checkpoint's folder."""
     weights: str
     """Checksum of its weights: no others have these scores."""
-    name: Literal["test", "test_seen_film"]
-    """test; test_seen_film where another repeat of the same film has trained."""
+    name: Literal["test", "test_seen_film", "test_folds"]
+    """test; test_seen_film where another repeat of the same film has trained; test_folds of all
+    folds together."""
     n_trs: int = Field(ge=1)
     """Test TRs of all scans together."""
     n_units: int = Field(ge=1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -221,7 +221,30 @@ class Encoder:
         bold_NV[:, ~self.valid_V] = np.nan
         return bold_NV
 
-    def predict_bold(self, dataset: Dataset, span: Span, subject: int = 0) -> np.ndarray:
+    def read_stimulus(
+        self, dataset: Dataset, span: Span, parts: Sequence[str] = ()
+    ) -> dict[str, np.ndarray]:
+        """Read some stimulus TRs as the model is given them: (TRs, *shape) of each part, or some.
+
+        Raises
+        ------
+        InputError
+            If they cannot be read.
+        """
+        selection = Selection(tuple(parts) or self.shapes.parts, leading=self.leading)
+        table = dataset.read(span, selection)
+        return {
+            name: as_arrays(table[name].combine_chunks(), kind)
+            for name, kind in selection.value_types(dataset).items()
+        }
+
+    def predict_bold(
+        self,
+        dataset: Dataset,
+        span: Span,
+        subject: int = 0,
+        read: Callable[[Span], Mapping[str, np.ndarray]] | None = None,
+    ) -> np.ndarray:
         """Predict the BOLD of some TRs of a data set.
 
         Parameters
@@ -232,6 +255,8 @@ class Encoder:
             BOLD TRs of a stimulus, counted from its onset.
         subject : int
             Index of the subject.
+        read : callable, optional
+            Gives other rows of stimulus TRs than :meth:`read_stimulus` does.
 
         Returns
         -------
@@ -245,12 +270,8 @@ class Encoder:
         bold_NV = np.zeros((len(span), len(self.valid_V)), np.float32)
         if stop > first:
             lead = min(self.model.context_trs, first)
-            selection = Selection(self.shapes.parts, leading=self.leading)
-            table = dataset.read(Span(span.stimulus, first - lead, stop), selection)
-            values = {
-                name: as_arrays(table[name].combine_chunks(), kind)
-                for name, kind in selection.value_types(dataset).items()
-            }
+            seen = Span(span.stimulus, first - lead, stop)
+            values = self.read_stimulus(dataset, seen) if read is None else read(seen)
             bold_NV[before:] = self.predict_trs(values, subject)[lead:]
         bold_NV[:, ~self.valid_V] = np.nan
         return bold_NV

@@ -6,7 +6,7 @@ Shapes: K parts, T TRs, V units.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ def subsets(parts: Sequence[str]) -> list[tuple[str, ...]]:
 
 
 def unique_and_shared(
-    r2_V: Mapping[Collection[str], NDArray],
+    r2_V: Mapping[tuple[str, ...], NDArray],
 ) -> dict[tuple[str, ...], Floats]:
     """Return what each set of parts explains that no other part does, from models of all sets.
 

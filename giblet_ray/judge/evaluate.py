@@ -1,4 +1,4 @@
-"""Runs on their test TRs: scores, nulls, intervals, ceilings, the group, and ridge beside them.
+"""Runs on their test TRs: scores, nulls, intervals, ceilings, the group, ridge and parts.
 
 Shapes: V units.
 """
@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from giblet_ray.checkpoint.judged import Judged
 from giblet_ray.config import EvaluateJob
 from giblet_ray.dataset.config import HRF_SECONDS
 from giblet_ray.dataset.splits import whole_trs
@@ -19,75 +20,110 @@ from giblet_ray.evaluation.null import Null, draw_shifts, mean_null, shift_null
 from giblet_ray.evaluation.paired import paired_tests
 from giblet_ray.evaluation.unit_scores import HeldOutScores, UnitScores
 from giblet_ray.judge.ceilings import Ceilings, plan_ceilings
-from giblet_ray.judge.evaluation import Baseline, Evaluation, OfSubject
+from giblet_ray.judge.evaluation import Baseline, Evaluation, OfSubject, Partition
+from giblet_ray.judge.folds import (
+    Folds,
+    Report,
+    Rows,
+    check_folds,
+    gathered_rows,
+    name_of,
+    parts_of_run,
+    score_rows,
+    valid_units,
+)
 from giblet_ray.judge.group import score_group
 from giblet_ray.judge.judge import TallyOfTest, judged_of
-from giblet_ray.judge.opened import OpenedRun, open_run
-from giblet_ray.judge.rows import all_rows, judged_scans
+from giblet_ray.judge.opened import open_run
+from giblet_ray.judge.partition import Fit, from_product, from_refits, plan_partition
+from giblet_ray.judge.permuted import from_permuted
+from giblet_ray.judge.rows import judged_scans
 from giblet_ray.progress import Progress
 
 
 def evaluate_run(
-    location: str,
+    locations: Sequence[str],
     job: EvaluateJob,
     show: Callable[[str], None],
-    ridge: Callable[[OpenedRun], str] | None,
+    ridge: Fit | None,
+    retrain: Fit | None = None,
 ) -> Evaluation:
-    """Evaluate the best checkpoint of a run on its test TRs.
+    """Evaluate the best checkpoint of a run, or of each of its folds, on its test TRs.
 
     Parameters
     ----------
-    location : str
-        Folder or URI of a run or checkpoint.
+    locations : sequence of str
+        Folder or URI of a run or checkpoint, or of each fold.
     job : EvaluateJob
         How.
     show : callable
         Takes each line that the user should see.
     ridge : callable or None
-        Gives the folder of a ridge run on the same data, which is set beside it.
+        Gives ridge on the same data as a run, on some of its parts.
+    retrain : callable, optional
+        Gives the run's model, trained anew on some of its parts.
 
     Raises
     ------
     InputError
         If something cannot be read, or the test TRs are too few to say anything.
     """
-    opened = open_run(location, job.dataset, packages=job.packages)
-    name = opened.checkpoint.record.config["name"]
-    dataset, scans, n_units = opened.data.dataset, judged_scans(opened), len(opened.valid_V)
+    folds = [open_run(location, job.dataset, packages=job.packages) for location in locations]
+    check_folds(folds)
+    record, dataset = folds[0].checkpoint.record, folds[0].data.dataset
+    name, valid_V = name_of(folds), valid_units(folds)
+    scans = list(dict.fromkeys(scan for fold in folds for scan in judged_scans(fold)))
     least_trs = whole_trs(HRF_SECONDS, dataset.manifest.tr_seconds)
-    # First, so that a ceiling which cannot be had is told before anything is predicted.
-    find_ceilings = plan_ceilings(job.ceiling, scans, n_units, least_trs, job.seed)
+    # First, so that what cannot be had is told before anything is predicted.
+    find_ceilings = plan_ceilings(job.ceiling, scans, len(valid_V), least_trs, job.seed)
+    if job.partition != "none":
+        show(f"partition: {plan_partition(job.partition, folds)}")
     with Progress(show) as progress:
 
-        def report(doing: str) -> Callable[[float], None]:
+        def report(doing: str) -> Report:
             return lambda done: setattr(progress, "doing", f"{name}: {doing} {done:.0%}")
 
-        rows = all_rows(opened, report("predicting test TRs"))
+        rows = gathered_rows(folds, report("predicting test TRs"))
         each = list(rows.values())
-        scores, own = _scores(each, opened)
+        scores, own = _scores(rows, folds)
         nulls = _nulls(each, least_trs, job, report("chance"))
         interval = bootstrap_mean_r(
             each, least_trs, job.resamples, job.seed, report("resampling blocks of TRs")
         )
     mean, ceilings = mean_r([scan_influence(scan) for scan in each]), find_ceilings(rows)
-    baseline = None
-    if ridge is not None and opened.checkpoint.record.config["model"]["kind"] != "ridge":
-        baseline = _beside(mean, ridge(opened), least_trs, job)
-    indices = opened.checkpoint.record.indices_by_subject
+    parts, is_ridge = tuple(parts_of_run(folds[0])), record.config["model"]["kind"] == "ridge"
+    baseline, ridges = None, folds
+    if ridge is not None and (not is_ridge or job.partition == "subsets"):
+        ridges = [ridge(fold, parts) for fold in folds]
+        if not is_ridge:
+            baseline = _beside(mean, ridges, least_trs, job)
+    partition: Partition | None = None
+    if job.partition == "permuted":
+        with Progress(show) as progress:
+            how = (interval.block_trs, job.seed, report("permuting blocks of a part's TRs"))
+            partition = from_permuted(folds, scores.subjects, *how)
+    elif job.partition == "product":
+        partition = from_product(ridges)
+    elif job.partition == "subsets" and ridge is not None:
+        partition = from_refits("subsets", folds, ridges, ridge)
+    elif job.partition == "retrained" and retrain is not None:
+        partition = from_refits("retrained", folds, folds, retrain)
+    indices = record.indices_by_subject
     return Evaluation(
-        name,
-        opened,
-        judged_of(opened, scores, own, readings=1),
-        {
+        name=name,
+        folds=tuple(folds),
+        judged=_judged(folds, scores, own),
+        subjects={
             subject: _subject(of, nulls[subject], ceilings, subject, indices.get(subject))
             for subject, of in scores.subjects.items()
         },
-        interval,
-        mean_null(list(nulls.values())),
-        ceilings.words,
-        mean,
-        baseline,
-        score_group(rows, dataset),
+        interval=interval,
+        null=mean_null(list(nulls.values())),
+        ceiling=ceilings.words,
+        mean=mean,
+        baseline=baseline,
+        group=score_group(rows, dataset),
+        partition=partition,
     )
 
 
@@ -113,21 +149,28 @@ def _subject(
     )
 
 
-def _beside(mean: MeanR, location: str, least_trs: int, job: EvaluateJob) -> Baseline:
-    """Return what is shown of a ridge run beside a mean r."""
-    opened = open_run(location, job.dataset)
-    rows = list(all_rows(opened).values())
-    of_ridge = mean_r([scan_influence(scan) for scan in rows])
+def _scores(rows: Rows, folds: Folds) -> tuple[HeldOutScores, dict[str, float]]:
+    """Return the scores of a run, and its user's own metrics."""
+    tally = TallyOfTest(folds[0], [scan.subject for scan in rows], valid_units(folds))
+    for index, each in enumerate(rows.values()):
+        tally.add(index, each.tr_T, each.prediction_TV, each.bold_TV)
+    return tally.compute()
+
+
+def _judged(folds: Folds, scores: HeldOutScores, own: dict[str, float]) -> Judged:
+    judged = judged_of(folds[0], scores, own, readings=1)
+    return judged if len(folds) == 1 else judged.model_copy(update={"name": "test_folds"})
+
+
+def _beside(mean: MeanR, ridges: Folds, least_trs: int, job: EvaluateJob) -> Baseline:
+    """Return what is shown of ridge beside a mean r."""
+    rows = gathered_rows(ridges)
+    of_ridge = mean_r([scan_influence(scan) for scan in rows.values()])
     (test,) = paired_tests([(mean, of_ridge)], least_trs, job.permutations, job.seed)
-    units = {name: of.pearson_V for name, of in _scores(rows, opened)[0].subjects.items()}
-    return Baseline(opened.checkpoint.record.config["name"], of_ridge, units, test)
-
-
-def _scores(rows: Sequence[ScanRows], opened: OpenedRun) -> tuple[HeldOutScores, dict[str, float]]:
-    scores = TallyOfTest(opened, [each.subject for each in rows])
-    for index, each in enumerate(rows):
-        scores.add(index, each.tr_T, each.prediction_TV, each.bold_TV)
-    return scores.compute()
+    subjects = score_rows(rows, valid_units(ridges)).subjects
+    units = {subject: of.pearson_V for subject, of in subjects.items()}
+    names = [each.checkpoint.record.config["name"] for each in ridges]
+    return Baseline(", ".join(names), of_ridge, units, test)
 
 
 def _nulls(

@@ -107,6 +107,28 @@ class Partition:
         """The same of r."""
         return _means(self.pearson)
 
+    def csv(self) -> str:
+        """Return the means as a table: parts, R2, and r where it is divided."""
+        r_means = self.pearson_means
+        rows = [
+            f"{' + '.join(of)},{mean:.6f},{r_means[of]:.6f}"
+            if r_means
+            else f"{' + '.join(of)},{mean:.6f}"
+            for of, mean in self.means.items()
+        ]
+        return "\n".join(["parts,r2,pearson" if r_means else "parts,r2", *rows, ""])
+
+    def table(self) -> dict[str, str]:
+        """Return a row of each set of parts, in words; means over units, then subjects."""
+        means, r_means = self.means, self.pearson_means
+        rows = {}
+        for of, mean in means.items():
+            r = f", r {r_means[of]:+.4f}" if of in r_means else ""
+            rows[" + ".join(of)] = f"R2 {mean:+.4f}{r}"
+        if not self.pearson:  # what is lost without one part and another does not add up
+            rows["together"] = f"R2 {sum(means.values()):+.4f}"
+        return rows | {"by": self.words}
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -116,8 +138,8 @@ class Evaluation:
     ----------
     name : str
         Of the run.
-    opened : OpenedRun
-        Its checkpoint and data.
+    folds : tuple of OpenedRun
+        Its checkpoint and data; of a training in folds, all of them.
     judged : Judged
         Its scores by name.
     subjects : dict of str to OfSubject
@@ -133,13 +155,14 @@ class Evaluation:
     baseline : Baseline or None
         Ridge beside it.
     group : UnitScores or None
-        Of the mean prediction, on the mean BOLD of the subjects who saw the same films.
+        Of the mean prediction, on the mean BOLD of the subjects who saw the same films; r alone
+        says something, since both are means of z-scores.
     partition : Partition or None
         Which part carries the prediction.
     """
 
     name: str
-    opened: OpenedRun
+    folds: tuple[OpenedRun, ...]
     judged: Judged
     subjects: dict[str, OfSubject]
     interval: MeanInterval
@@ -149,6 +172,11 @@ class Evaluation:
     baseline: Baseline | None = None
     group: UnitScores | None = None
     partition: Partition | None = None
+
+    @property
+    def opened(self) -> OpenedRun:
+        """The checkpoint and data of the run, or of its first fold."""
+        return self.folds[0]
 
     def read_again(self, readings: int) -> Evaluation:
         """Return the same, as what the test TRs were read for the so-many-th time for."""
@@ -189,8 +217,7 @@ class Evaluation:
             low, high = self.shared_ceiling
             told |= {f"{name}/shared_ceiling_low": low, f"{name}/shared_ceiling_high": high}
         if self.group is not None:
-            scores = self.group.summary()
-            told |= {f"{name}_group/{key}": scores[key] for key in ("pearson_mean", "r2_mean")}
+            told[f"{name}_group/pearson_mean"] = self.group.summary()["pearson_mean"]
         if self.baseline is not None:
             beside = self.baseline.beside
             told |= {
@@ -231,10 +258,10 @@ class Evaluation:
                 "of all: bounds what subjects share, not what a subject's own head may reach"
             )
         if self.group is not None:
-            scores = self.group.summary()
+            r = self.group.summary()["pearson_mean"]
             rows[f"{self.judged.name}_group r, mean"] = (
-                f"{scores['pearson_mean']:.4f}, R2 {scores['r2_mean']:.4f}: of the mean BOLD of "
-                f"{len(self.subjects)} subjects, which has less noise; no subject's score"
+                f"{r:.4f}, of the mean BOLD of {len(self.subjects)} subjects, which has less "
+                "noise; no subject's score"
             )
         if self.baseline is not None:
             test = self.baseline.beside

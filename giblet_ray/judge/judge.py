@@ -99,15 +99,19 @@ class TallyOfTest:
         The run.
     subjects : sequence of str
         The subject of each scan.
+    valid_V : ndarray
+        (units,) bool, those that are scored.
     """
 
-    def __init__(self, opened: OpenedRun, subjects: Sequence[str]) -> None:
-        n_units = len(opened.valid_V)
+    def __init__(
+        self, opened: OpenedRun, subjects: Sequence[str], valid_V: NDArray[np.bool_]
+    ) -> None:
+        n_units = len(valid_V)
         paths = opened.checkpoint.record.config["train"]["metrics"]
         self._metrics = load_metrics(paths, opened.packages)
         self._sums = ScanSums(subjects, n_units)
         self._rows = HeldOutRows(subjects, n_units, torch.device("cpu"))
-        self._valid_V = opened.valid_V
+        self._valid_V = valid_V
 
     def add(
         self, scan: int, tr_T: NDArray[np.integer], prediction_TV: Tensor, bold_TV: Tensor
@@ -136,7 +140,7 @@ def score_test(
         If weights or data cannot be read, or nothing can be scored.
     """
     scans = judged_scans(opened)
-    scores = TallyOfTest(opened, [scan.subject for scan in scans])
+    scores = TallyOfTest(opened, [scan.subject for scan in scans], opened.valid_V)
     for scan, (tr_T, prediction_TV, bold_TV) in pieces_of_test(opened, report):
         pair = torch.from_numpy(prediction_TV), torch.from_numpy(bold_TV)
         scores.add(scans.index(scan), tr_T, *pair)

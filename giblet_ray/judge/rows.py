@@ -6,14 +6,14 @@ Shapes: T test TRs of a scan, V units.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from giblet_ray.checkpoint.trained import Encoder
 from giblet_ray.dataset.layout import ScanKey
-from giblet_ray.dataset.reader import Span
+from giblet_ray.dataset.reader import Dataset, Span
 from giblet_ray.evaluation.influence import ScanRows
 from giblet_ray.judge.opened import OpenedRun
 
@@ -22,8 +22,18 @@ Rows = tuple[NDArray[np.int64], NDArray[np.float32], NDArray]
 ReadBold = Callable[[Span, ScanKey], NDArray]
 
 
+class Predicts(Protocol):
+    """What predicts BOLD of a data set: an Encoder, or one that is shown other things."""
+
+    def subject_index(self, subject: str) -> int:
+        """See ``Encoder.subject_index``."""
+
+    def predict_bold(self, dataset: Dataset, span: Span, subject: int = 0) -> NDArray[np.float32]:
+        """See ``Encoder.predict_bold``."""
+
+
 def predicted_rows(
-    encoder: Encoder,
+    encoder: Predicts,
     opened: OpenedRun,
     span: Span,
     scans: Sequence[ScanKey],
@@ -33,7 +43,7 @@ def predicted_rows(
 
     Parameters
     ----------
-    encoder, opened : Encoder, OpenedRun
+    encoder, opened : Predicts, OpenedRun
         The model, and what it was trained on.
     span : Span
         Which TRs.
@@ -74,19 +84,19 @@ def judged_scans(opened: OpenedRun) -> list[ScanKey]:
 
 
 def pieces_of_test(
-    opened: OpenedRun, report: Callable[[float], None]
+    opened: OpenedRun, report: Callable[[float], None], encoder: Predicts | None = None
 ) -> Iterator[tuple[ScanKey, Rows]]:
     """Predict the test TRs of all scans, a row group at a time; BOLD is z-scored, float32.
 
-    What is held is one model and one row group of one stimulus. Units that took no part have NaN
-    predicted and 0 measured.
+    What is held is one model (the run's own, or another that is given) and one row group of one
+    stimulus. Units that took no part have NaN predicted and 0 measured.
 
     Raises
     ------
     InputError
         If weights or data cannot be read.
     """
-    encoder, scans = opened.load(), judged_scans(opened)
+    encoder, scans = encoder or opened.load(), judged_scans(opened)
     spans = opened.at_row_groups(opened.data.split.test)
 
     def z_scored(span: Span, scan: ScanKey) -> NDArray[np.float32]:
@@ -99,9 +109,11 @@ def pieces_of_test(
 
 
 def all_rows(
-    opened: OpenedRun, report: Callable[[float], None] = lambda done: None
+    opened: OpenedRun,
+    report: Callable[[float], None] = lambda done: None,
+    encoder: Predicts | None = None,
 ) -> dict[ScanKey, ScanRows]:
-    """Return the test TRs of each scan in memory: 8 bytes per TR and unit.
+    """Return the test TRs of each scan, in memory: 8 bytes per TR and unit.
 
     Raises
     ------
@@ -109,6 +121,6 @@ def all_rows(
         If weights or data cannot be read.
     """
     pieces: dict[ScanKey, list[Rows]] = {scan: [] for scan in judged_scans(opened)}
-    for scan, rows in pieces_of_test(opened, report):
+    for scan, rows in pieces_of_test(opened, report, encoder):
         pieces[scan].append(rows)
     return {scan: joined(scan, of_scan) for scan, of_scan in pieces.items()}

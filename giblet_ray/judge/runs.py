@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 
 from giblet_ray.checkpoint.judged import count_reading
-from giblet_ray.checkpoint.store import find_checkpoint
+from giblet_ray.checkpoint.store import find_checkpoint, latest_record
 from giblet_ray.config import EvaluateJob
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
 from giblet_ray.judge.choice import best_trial, find_run
 from giblet_ray.tracking.sqlite import check_store
+from giblet_ray.training.config import TrainConfig
 
 _REGISTRY = "models:"
 
@@ -28,32 +31,38 @@ def evaluate_all(
     """
     with found_runs(job) as found:
         # Here, so that a run that is not there is told without the seconds that torch takes.
-        from giblet_ray.judge.baseline import fit_ridge
         from giblet_ray.judge.evaluate import evaluate_run
+        from giblet_ray.judge.refits import fit_ridge, retrain
         from giblet_ray.judge.write import draw_evaluation, record_evaluation, write_evaluation
 
-        for wanted, location in found.items():
+        fits = [partial(each, job=job, show=show) for each in (fit_ridge, retrain)]
+        for wanted, locations in found.items():
             show(f"evaluating {wanted}")
-            ridge = (lambda opened: fit_ridge(opened, job, show)) if job.ridge else None
-            evaluation = evaluate_run(location, job, show, ridge)
-            checkpoint = evaluation.opened.checkpoint.location.rstrip("/")
-            run_folder, _, name = checkpoint.rpartition("/")
-            evaluation = evaluation.read_again(count_reading(run_folder))
+            evaluation = evaluate_run(locations, job, show, fits[0] if job.ridge else None, fits[1])
+            checkpoints = [fold.checkpoint.location.rstrip("/") for fold in evaluation.folds]
+            run_folders = [each.rpartition("/")[0] for each in checkpoints]
+            evaluation = evaluation.read_again(max(map(count_reading, run_folders)))
             folder = f"{job.out or 'evaluation'}/{evaluation.name}"
             figure = draw_evaluation(evaluation)
             told = {
-                "checkpoint": name,
+                "checkpoint": ", ".join(
+                    checkpoint.rpartition("/")[2] for checkpoint in checkpoints
+                ),
                 **evaluation.summary(),
                 **write_evaluation(evaluation, figure, folder),
             }
-            run_id = record_evaluation(evaluation, figure, job, run_folder)
-            told["MLflow run"] = f"{run_id or 'none of this folder'} in {job.tracking.uri}"
+            run_ids = [record_evaluation(evaluation, figure, job, each) for each in run_folders]
+            known = ", ".join(id for id in run_ids if id) or "none of this folder"
+            told["MLflow run"] = f"{known} in {job.tracking.uri}"
             yield wanted, told
+            if evaluation.partition is not None:
+                yield f"parts of {wanted}", evaluation.partition.table()
 
 
 @contextmanager
-def found_runs(job: EvaluateJob) -> Iterator[dict[str, str]]:
-    """Give the folder of each run that is asked for, by what it was asked for as.
+def found_runs(job: EvaluateJob) -> Iterator[dict[str, tuple[str, ...]]]:
+    """Give the folder of each run that is asked for, by what it was asked for as; of a training in
+    folds, the folder of each.
 
     A folder or URI, a run's name below ``storage.path``, a registered model, or a run or sweep of
     MLflow by name or id; of a sweep, its best trial.
@@ -61,27 +70,54 @@ def found_runs(job: EvaluateJob) -> Iterator[dict[str, str]]:
     Raises
     ------
     InputError
-        If there is no such run.
+        If there is no such run, or a fold of it is missing.
     """
     with ExitStack() as stack:
         yield {wanted: _found(wanted, job, stack) for wanted in job.run}
 
 
-def _found(wanted: str, job: EvaluateJob, stack: ExitStack) -> str:
+def _found(wanted: str, job: EvaluateJob, stack: ExitStack) -> tuple[str, ...]:
     if wanted.startswith(_REGISTRY):
         from giblet_ray.tracking.registry import fetch_registered
 
         folder, _ = stack.enter_context(fetch_registered(wanted, job.tracking.uri))
-        return str(folder)
+        return (str(folder),)
     for location in (Storage.at(job.storage.path).describe(wanted), wanted):
         try:
             find_checkpoint(location)
         except InputError:
             continue
-        return location
+        return (location,)
+    if folds := _folds(wanted, Storage.at(job.storage.path)):
+        return folds
     check_store(job.tracking.uri)
     from giblet_ray.tracking.store import open_store
 
     store = open_store(job.tracking.uri)
     sweeps = {name for run in store.runs() if run.is_sweep for name in (run.name, run.id)}
-    return (best_trial if wanted in sweeps else find_run)(store, wanted).folder
+    return ((best_trial if wanted in sweeps else find_run)(store, wanted).folder,)
+
+
+def _folds(wanted: str, storage: Storage) -> tuple[str, ...]:
+    """Return the folders of a training's folds; none where it has none."""
+    of_folds = re.compile(rf"{re.escape(wanted)}-fold[0-9]+")
+    names = [name for name in storage.entries() if of_folds.fullmatch(name)]
+    records = {name: record for name in names if (record := latest_record(storage, name))}
+    if not records:
+        return ()
+    from giblet_ray.training.loop import is_finished
+
+    n = next(iter(records.values())).config["data"]["split"]["folds"]
+    all_names = [f"{wanted}-fold{fold}" for fold in range(1, n + 1)]
+    finished = {
+        name
+        for name, record in records.items()
+        if is_finished(record.position, TrainConfig.model_validate(record.config["train"]))
+    }
+    if missing := [name for name in all_names if name not in finished]:
+        raise InputError(
+            f"--run {wanted}: of its {n} folds, {', '.join(missing)} "
+            f"{'is' if len(missing) == 1 else 'are'} not finished in {storage.location}; train all "
+            f"(--name {wanted} --data.split.fold all), or evaluate a fold by its own name"
+        )
+    return tuple(storage.describe(name) for name in all_names)

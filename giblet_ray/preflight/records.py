@@ -47,22 +47,25 @@ def preflight_evaluation(job: EvaluateJob, show: Callable[[str], None]) -> None:
         If there is no such run, or its data set cannot be read.
     """
     # Here, so that what is not there is told without the seconds that torch takes.
+    from giblet_ray.judge.folds import name_of
     from giblet_ray.judge.opened import open_run
+    from giblet_ray.judge.partition import plan_partition
 
     report = Report(show)
     with found_runs(job) as found:
-        for wanted, location in found.items():
-            opened = open_run(location, job.dataset, packages=job.packages)
-            n_trs = sum(map(len, opened.data.split.test))
-            report.add(
-                wanted,
-                {
-                    "checkpoint": opened.checkpoint.location,
-                    "test TRs": f"{n_trs:,} of films, {len(opened.valid_V):,} units",
-                    "beside it": "banded ridge, fitted unless it is there" if job.ridge else "none",
-                    "out": f"{job.out or 'evaluation'}/{opened.checkpoint.record.config['name']}",
-                },
-            )
+        for wanted, locations in found.items():
+            folds = [open_run(each, job.dataset, packages=job.packages) for each in locations]
+            n_trs = sum(len(span) for fold in folds for span in fold.data.split.test)
+            n_units = len(folds[0].valid_V)
+            rows = {
+                "checkpoint": ", ".join(fold.checkpoint.location for fold in folds),
+                "test TRs": f"{n_trs:,} of films, {n_units:,} units",
+                "beside it": "banded ridge, fitted unless it is there" if job.ridge else "none",
+                "out": f"{job.out or 'evaluation'}/{name_of(folds)}",
+            }
+            if job.partition != "none":
+                rows["partition"] = plan_partition(job.partition, folds)
+            report.add(wanted, rows)
     report.conclude("nothing was read of the test TRs")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from matplotlib.figure import Figure
 from mlflow.entities import Metric
@@ -13,9 +14,13 @@ from giblet_ray.tracking.store import open_store
 
 
 def log_evaluation(
-    uri: str, folder: str, metrics: Mapping[str, float], figures: Mapping[str, Figure]
+    uri: str,
+    folder: str,
+    metrics: Mapping[str, float],
+    figures: Mapping[str, Figure],
+    texts: Mapping[str, str] = MappingProxyType({}),
 ) -> str | None:
-    """Log metrics and figures to the run whose checkpoints lie in a folder.
+    """Log metrics, figures and texts to the run whose checkpoints lie in a folder.
 
     Parameters
     ----------
@@ -25,7 +30,7 @@ def log_evaluation(
         Folder or URI of the run.
     metrics : mapping of str to float
         By name.
-    figures : mapping of str to Figure
+    figures, texts : mapping of str to Figure, of str to str
         By the name of their artifact.
 
     Returns
@@ -48,4 +53,6 @@ def log_evaluation(
         store.client.log_batch(found.id, metrics=logged)
         for name, figure in figures.items():
             store.client.log_figure(found.id, figure, name)
+        for name, text in texts.items():
+            store.client.log_text(found.id, text, name)
     return found.id

@@ -54,6 +54,7 @@ def test_a_run_that_was_interrupted_is_continued_by_the_same_command(
         "epoch 2/2",
         "validation (selected on)",
         "nothing was chosen on",
+        f"jobs/evaluate.py --run run --tracking.uri sqlite:///{tmp_path}/mlflow.db",
     ):
         assert words_said in said
     assert "is finished already" in say("train.py", *words)

@@ -17,6 +17,7 @@ from giblet_ray.dataset.reader import Dataset
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
 from giblet_ray.judge.evaluate import evaluate_run
+from giblet_ray.judge.opened import open_run
 from giblet_ray.judge.runs import found_runs
 from giblet_ray.judge.write import draw_evaluation, write_evaluation
 
@@ -26,7 +27,10 @@ def evaluation(lab: Path) -> Any:
     job = EvaluateJob(run=("first",), ceiling="subjects", permutations=199, resamples=200)
     lines: list[str] = []
     return evaluate_run(
-        str(lab / "runs/first"), job, lines.append, lambda opened: str(lab / "runs/ridge")
+        [str(lab / "runs/first")],
+        job,
+        lines.append,
+        lambda opened, parts: open_run(str(lab / "runs/ridge")),
     )
 
 
@@ -58,7 +62,7 @@ def test_what_subjects_share_is_told_apart_from_what_is_their_own(evaluation: An
     assert "test/pearson_of_ceiling" not in told
     group = told["test_group/pearson_mean"]
     assert group > told["test/pearson_mean"]
-    assert said["test_group r, mean"].startswith(f"{group:.4f}, R2 ")
+    assert said["test_group r, mean"].startswith(f"{group:.4f}, of the mean BOLD of 2")
     assert said["test_group r, mean"].endswith("no subject's score")
 
 
@@ -93,7 +97,7 @@ def test_runs_are_found_by_name_and_by_folder(lab: Path, tmp_path: Path) -> None
         tracking={"uri": f"sqlite:///{tmp_path}/none.db"},
     )
     with found_runs(job) as found:
-        assert [Storage.at(folder).location for folder in found.values()] == [
+        assert [Storage.at(folder).location for (folder,) in found.values()] == [
             str(lab / "runs/first"),
             str(lab / "runs/ridge"),
         ]

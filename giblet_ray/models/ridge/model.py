@@ -91,6 +91,17 @@ class Ridge(FittedPredictor):
             }
 
     @torch.no_grad()
+    def keep_part(self, part: str) -> None:
+        """Predict by one part alone from now on: what it adds to the prediction of all parts."""
+        edges = itertools.accumulate(
+            (each.n_features for each in self._vectors.values()), initial=0
+        )
+        for other, (start, stop) in zip(self.parts, itertools.pairwise(edges), strict=True):
+            if other != part:
+                for weights_VLF in self.weights:
+                    weights_VLF[:, :, start:stop] = 0
+
+    @torch.no_grad()
     def fit(self, training: TrainingTrs, show: Callable[[str], None]) -> None:
         """See :meth:`FittedPredictor.fit`."""
         rows = TrainingRows(training, self._subjects, self._fits, self.context_trs)

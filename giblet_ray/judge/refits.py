@@ -1,0 +1,112 @@
+"""Models fitted anew beside a run: banded ridge, and the run's own on some of its parts.
+
+Each is a run of its own, fitted once and kept by its name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from giblet_ray.config import EvaluateJob, TrainJob
+from giblet_ray.judge.judge import judge_run
+from giblet_ray.judge.opened import OpenedRun, open_run
+from giblet_ray.models.ridge.config import RidgeConfig
+from giblet_ray.training.trainer import fit
+
+
+def fit_ridge(
+    opened: OpenedRun, parts: tuple[str, ...], job: EvaluateJob, show: Callable[[str], None]
+) -> OpenedRun:
+    """Return banded ridge on some parts, and the units and TRs, of a run.
+
+    Its name follows from the data set, the split, the parts and the units, so that all runs on the
+    same data share it.
+
+    Parameters
+    ----------
+    opened : OpenedRun
+        The run.
+    parts : tuple of str
+        What ridge sees, as ``data.modalities`` calls it.
+    job : EvaluateJob
+        Where runs are kept and recorded.
+    show : callable
+        Takes each line that the user should see.
+
+    Raises
+    ------
+    InputError
+        If ridge cannot take the parts, or the fit does not fit the machine.
+    """
+    record = opened.checkpoint.record
+    data = {
+        name: record.config["data"][name]
+        for name in ("modalities", "audio", "subjects", "voxels", "split")
+    }
+    data["modalities"] = parts
+    units = [each.model_dump() for each in record.units]
+    same = json.dumps([record.dataset.checksum, data, units], sort_keys=True)
+    name = f"ridge-{hashlib.sha256(same.encode()).hexdigest()[:10]}"
+    show(f"ridge, {' + '.join(parts)}: run {name}")
+    return _fitted(opened, name, {"data": data, "model": RidgeConfig()}, job, show)
+
+
+def retrain(
+    opened: OpenedRun, parts: tuple[str, ...], job: EvaluateJob, show: Callable[[str], None]
+) -> OpenedRun:
+    """Return a run's model, trained anew on some of its parts with its own settings.
+
+    Its name is the run's, with the parts behind it.
+
+    Parameters
+    ----------
+    opened, parts, job, show
+        See :func:`fit_ridge`.
+
+    Raises
+    ------
+    InputError
+        If it cannot be trained, or the name is another run's.
+    """
+    config = opened.checkpoint.record.config
+    name = "-".join((config["name"], *parts))
+    show(f"trained anew, {' + '.join(parts)}: run {name}")
+    settings = {group: config[group] for group in ("model", "loss", "optimizer", "train")}
+    settings["data"] = {**config["data"], "modalities": parts}
+    return _fitted(opened, name, settings, job, show)
+
+
+def _fitted(
+    opened: OpenedRun,
+    name: str,
+    settings: dict[str, Any],
+    job: EvaluateJob,
+    show: Callable[[str], None],
+) -> OpenedRun:
+    record = opened.checkpoint.record
+    if record.units:  # as the run chose them: their file may be gone
+        kept = Path(job.out or "evaluation") / f"{name}-units.npy"
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        np.save(kept, record.units[0].indices)
+        settings["data"] = {**settings["data"], "voxels": str(kept)}
+    trained = fit(
+        TrainJob.model_validate(
+            {
+                **settings,
+                "dataset": opened.data.dataset.storage.location,
+                "name": name,
+                "packages": job.packages,
+                "storage": job.storage.model_dump(),
+                "tracking": {**job.tracking.model_dump(), "log_model": False},
+            }
+        ),
+        show,
+        judge=judge_run,
+    )
+    return open_run(trained.run_folder, job.dataset, packages=job.packages)
