@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 
 from giblet_ray.checkpoint.judged import count_reading
-from giblet_ray.checkpoint.store import find_checkpoint, latest_record
+from giblet_ray.checkpoint.store import find_checkpoint, is_sweep, latest_record
 from giblet_ray.config import EvaluateJob
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
@@ -88,8 +88,14 @@ def _found(wanted: str, job: EvaluateJob, stack: ExitStack) -> tuple[str, ...]:
         except InputError:
             continue
         return (location,)
-    if folds := _folds(wanted, Storage.at(job.storage.path)):
+    storage = Storage.at(job.storage.path)
+    if folds := _folds(wanted, storage):
         return folds
+    if wanted in storage.entries() and not is_sweep(storage, wanted):
+        raise InputError(
+            f"--run {wanted}: {storage.describe(wanted)} has no checkpoint; a run has one after "
+            "its first epoch"
+        )
     check_store(job.tracking.uri)
     from giblet_ray.tracking.store import open_store
 

@@ -162,6 +162,8 @@ def test_gap_is_rounded_up_to_whole_trs() -> None:
          r"no training TRs are left of 100"),
         ({"one": 30}, {}, r"one has 30 TRs, too few for 1 block of validation"),
         ({"one": 90}, {"blocks": 4}, r"too few for 4 blocks"),
+        ({"one": 90}, {"test_fraction": 0.001},
+         r"one has 90 TRs, too few for 1 block of validation and of test TRs"),
         ({"one": 30}, {"folds": 5}, r"too few for 5 blocks"),
         ({"one": 50, "two": 50}, {"kind": "stimuli", "folds": 3}, r"of 2 stimuli 3 to 2 folds"),
         ({"one": 50}, {"kind": "repeats", "val_repeats": (1,), "test_repeats": (2,)},

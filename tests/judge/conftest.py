@@ -10,7 +10,11 @@ import numpy as np
 import pytest
 
 from giblet_ray.config import TrainJob
+from giblet_ray.dataset.layout import ScanKey
 from giblet_ray.models.ridge.config import RidgeConfig
+
+HOLE = ScanKey("02", "two", 2), 140
+"""A scan's TR that has no number."""
 
 
 @pytest.fixture(scope="session")
@@ -20,11 +24,22 @@ def lab(
     train_locally: Callable[..., Any],
     tiny_model: dict[str, Any],
 ) -> Path:
-    """A data set of two repeats, long enough to be shifted, an encoder and ridge on it."""
+    """A data set of two repeats, long enough to be shifted, an encoder and ridge on it.
+
+    One scan has a TR of NaN among those that are judged.
+    """
     folder = tmp_path_factory.mktemp("lab")
     mask = np.zeros((4, 5, 3), bool)
     mask.flat[np.random.default_rng(0).permutation(60)[:24]] = True
-    dataset_writer(folder / "data", {"one": 240, "two": 150}, ("01", "02"), repeats=2, mask=mask)
+
+    def hole(key: ScanKey, bold: np.ndarray) -> np.ndarray:
+        if key == HOLE[0]:
+            bold[HOLE[1]] = np.nan
+        return bold
+
+    films = {"one": 240, "two": 150}
+    scans = {"repeats": 2, "mask": mask, "change_bold": hole}
+    dataset_writer(folder / "data", films, ("01", "02"), **scans)
     for name, model, more in (
         ("first", tiny_model, {"data": {"modalities": ("audio", "text")}}),
         ("ridge", RidgeConfig(n_iter=3, n_alphas=5), {"data": {"modalities": ("audio", "text"),

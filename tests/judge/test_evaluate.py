@@ -53,6 +53,13 @@ def test_a_signal_is_told_from_chance_and_stands_beside_ridge(evaluation: Any) -
     assert said["minus ridge"].endswith("(paired, two-sided)")
 
 
+def test_one_tr_of_nan_is_not_judged_and_costs_no_unit(evaluation: Any) -> None:
+    n_trs = 4 * sum(len(span) for span in evaluation.opened.data.split.test)  # scans of a film
+    assert evaluation.judged.n_trs == n_trs - 1
+    for of in evaluation.subjects.values():
+        assert np.isfinite([of.pearson_V, of.r2_V, of.p_V]).all()
+
+
 def test_what_subjects_share_is_told_apart_from_what_is_their_own(evaluation: Any) -> None:
     said, told = evaluation.summary(), evaluation.metrics()
     low, high = told["test/shared_ceiling_low"], told["test/shared_ceiling_high"]
@@ -101,6 +108,11 @@ def test_runs_are_found_by_name_and_by_folder(lab: Path, tmp_path: Path) -> None
             str(lab / "runs/first"),
             str(lab / "runs/ridge"),
         ]
+    (lab / "runs/begun").mkdir(exist_ok=True)
+    begun = job.model_copy(update={"run": ("begun",)})
+    said = "--run begun: .*/begun has no checkpoint; a run has one after its first epoch"
+    with pytest.raises(InputError, match=said), found_runs(begun):
+        pass
     absent = job.model_copy(update={"run": ("frist",)})
     with pytest.raises(InputError, match=r"none\.db"), found_runs(absent):
         pass
