@@ -13,7 +13,7 @@ from giblet_ray.config import TrainJob
 from giblet_ray.dataset.layout import ScanKey
 from giblet_ray.models.ridge.config import RidgeConfig
 
-HOLE = ScanKey("02", "two", 2), 140
+HOLE = ScanKey("02", "two", 2), 180
 """A scan's TR that has no number."""
 
 
@@ -37,7 +37,7 @@ def lab(
             bold[HOLE[1]] = np.nan
         return bold
 
-    films = {"one": 240, "two": 150}
+    films = {"one": 240, "two": 200}
     scans = {"repeats": 2, "mask": mask, "change_bold": hole}
     dataset_writer(folder / "data", films, ("01", "02"), **scans)
     for name, model, more in (
