@@ -10,7 +10,6 @@ from typing import Any
 
 import ray
 import ray.train
-import ray.train.torch
 from ray.train import FailureConfig, RunConfig, ScalingConfig, UserCallback
 from ray.train.v2.api.exceptions import ControllerError, TrainingFailedError
 
@@ -23,6 +22,7 @@ from giblet_ray.dataset.view import DataView
 from giblet_ray.errors import InputError
 from giblet_ray.tracking.points import RunAddress
 from giblet_ray.training.config import StorageConfig
+from giblet_ray.training.lean_trainer import LeanTrainer
 from giblet_ray.training.monitor import Failures, shown_monitor
 from giblet_ray.training.worker import train_worker
 
@@ -80,7 +80,7 @@ def run_workers(
     missing = partial(_what_is_missing, scaling.min_workers, per_worker)
     waits = math.ceil(scaling.wait_minutes * 60 / float(os.environ[START_TIMEOUT]))
     with shown_monitor(monitor, show, missing, when_training):
-        trainer = ray.train.torch.TorchTrainer(
+        trainer = LeanTrainer(
             train_worker,
             train_loop_config={
                 "job": job,

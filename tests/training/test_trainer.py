@@ -211,6 +211,7 @@ def test_losses_are_the_same_for_one_two_and_three_workers(
         np.testing.assert_allclose(history(other, "step/loss"), losses, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_storage_that_fails_for_a_moment_is_told_of(alone: tuple[Trained, list[str]]) -> None:
     result, lines = alone
     (line,) = [line for line in lines if "; try 2 of 4 in " in line]
@@ -304,6 +305,7 @@ def test_streamed_windows_train(streamed: tuple) -> None:
     assert not any("masked, or not in them" in line for line in lines)
 
 
+@pytest.mark.slow
 def test_chosen_voxels_and_subject_are_trained_on(streamed: tuple) -> None:
     result, lines = streamed
     assert any("of 1 subject, 3 voxels" in line for line in lines)
