@@ -249,7 +249,7 @@ class EvaluateJob(Job):
     dataset: str | None = None
     """Folder or URI of the data set, if it is not where the runs were trained on it."""
     out: str | None = None
-    """Folder or URI for tables, maps and figures, one folder per run (default: evaluation)."""
+    """Folder or URI for tables, maps and report.html, one folder per run (default: evaluation)."""
     ridge: bool = True
     """Set banded ridge beside each run; it is fitted once per data set, split, parts and units."""
     ceiling: str = "none"

@@ -6,9 +6,10 @@
 
 Takes runs by name, folder or URI, sweeps (their best trial), trainings in folds (all of them
 together), or registered models. Gives for each, below --out: units.parquet (r, R2, p, q and r /
-ceiling of every unit), r in the kind of file that the scans were, scores.json and a figure; and the
-same numbers in MLflow. Banded ridge is fitted on the same parts, units and training TRs, once, and
-set beside each run. --partition adds which part carries the prediction: a table, and maps.
+ceiling of every unit), r in the kind of file that the scans were, scores.json and report.html, one
+page with figures, captions and methods; the same in MLflow. Banded ridge is fitted on the same
+parts, units and training TRs, once, and set beside each run. --partition adds which part carries
+the prediction: a table, and maps.
 """
 
 from __future__ import annotations

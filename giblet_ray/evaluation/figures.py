@@ -13,10 +13,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from giblet_ray.errors import InputError
 from giblet_ray.evaluation.drawing import BARS, BIN_WIDTH, PALETTE, finish
+from giblet_ray.evaluation.score import VAL_PEARSON
 
 DPI = 150
 TRAIN_COLOR, VALIDATION_COLOR, CEILING_COLOR = "#7a7a7a", PALETTE[0], PALETTE[1]
@@ -27,6 +28,7 @@ def learning_curves(
     path: str | Path | None = None,
     *,
     ceiling_mean: float | None = None,
+    chosen: int | None = None,
 ) -> Figure:
     """Draw the loss of training and validation TRs, and the validation r, over epochs.
 
@@ -39,6 +41,8 @@ def learning_curves(
         File to save to, of any format that matplotlib writes (.png, .svg, .pdf).
     ceiling_mean : float, optional
         Mean noise ceiling over voxels, as r; drawn as a line.
+    chosen : int, optional
+        The epoch that was chosen; drawn as a dotted line.
 
     Returns
     -------
@@ -57,7 +61,7 @@ def learning_curves(
     _curve(loss_axes, history, "val_loss", "validation", VALIDATION_COLOR)
     loss_axes.set(title="Loss", ylabel="loss (BOLD in z-scores)")
     _curve(pearson_axes, history, "val_pearson_mean", "validation", VALIDATION_COLOR)
-    pearson_axes.set(title="Correlation", ylabel="Pearson r over TRs, mean of voxels")
+    pearson_axes.set(title="Correlation", ylabel="Pearson r over TRs, mean of units")
     if ceiling_mean is not None:
         pearson_axes.axhline(
             ceiling_mean,
@@ -71,6 +75,8 @@ def learning_curves(
         axes.set(xlabel="epoch", xlim=(history[0]["epoch"] - 0.5, history[-1]["epoch"] + 0.5))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         finish(axes)
+        if chosen is not None:
+            axes.axvline(chosen, color="black", linestyle=":", linewidth=1, label="chosen epoch")
         if axes.get_legend_handles_labels()[0]:
             axes.legend(frameon=False)
     return _saved(figure, path)
@@ -141,48 +147,17 @@ def voxel_histogram(
     return _saved(figure, path)
 
 
-def units_beside_chance(
-    pearson_V: NDArray, null_VP: NDArray, ceiling_V: NDArray | None, name: str
-) -> Figure:
-    """Draw r of all units on test TRs beside what chance gives, and from best to worst.
-
-    Parameters
-    ----------
-    pearson_V : ndarray
-        (V,) r of each unit, of all subjects one after another; NaN where not scored.
-    null_VP : ndarray
-        (U, P) r under permutation, see :class:`giblet_ray.evaluation.null.Null`.
-    ceiling_V : ndarray or None
-        (V,) noise ceiling, as r.
-    name : str
-        Of the run.
-    """
-    scored = np.isfinite(pearson_V)
-    pearson, chance = pearson_V[scored], null_VP[np.isfinite(null_VP)]
-    figure = Figure(figsize=(9.6, 4), layout="constrained")
-    histogram, ranked = figure.subplots(1, 2)
-    low = min(float(pearson.min()), float(np.percentile(chance, 0.1)))
-    edges = np.arange(np.floor(low / BIN_WIDTH), np.ceil(pearson.max() / BIN_WIDTH) + 1) * BIN_WIDTH
-    shares = (pearson, BARS, f"data, mean {pearson.mean():.3f}"), (
-        chance, CEILING_COLOR, f"chance (BOLD shifted), 95 % below {np.percentile(chance, 95):.3f}",
-    )  # fmt: skip
-    for values, color, label in shares:
-        counts, _ = np.histogram(values, edges)
-        percents = 100 * counts / len(values)
-        histogram.stairs(percents, edges, fill=True, color=color, alpha=0.6, label=label)
-    histogram.set(title=f"{name}: units on test TRs", xlabel="Pearson r", ylabel="% of units")
-    order = np.argsort(pearson)[::-1]
-    percent = 100 * (np.arange(len(pearson)) + 1) / len(pearson)
-    ranked.plot(percent, pearson[order], color=BARS, label="r")
-    if ceiling_V is not None:
-        of_order = ceiling_V[scored][order]
-        ranked.plot(percent, of_order, ".", color=CEILING_COLOR, markersize=3, label="its ceiling")
-    ranked.axhline(0, color="black", linewidth=0.8)
-    ranked.set(title="from best to worst", xlabel="% of units", ylabel="Pearson r on test TRs")
-    for axes in (histogram, ranked):
-        finish(axes)
-        axes.legend(frameon=False, fontsize="small")
-    return figure
+def epoch_curves(history: Sequence[Mapping[str, float]]) -> list[dict[str, Any]]:
+    """Return what :func:`learning_curves` draws of the metrics of every epoch."""
+    return [
+        {
+            "epoch": metrics["epoch"],
+            "train_loss": metrics.get("train/loss"),
+            "val_loss": metrics.get("val/loss"),
+            "val_pearson_mean": metrics.get(VAL_PEARSON),
+        }
+        for metrics in history
+    ]
 
 
 def _curve(

@@ -20,6 +20,7 @@ from giblet_ray.evaluation.null import Null, draw_shifts, mean_null, shift_null
 from giblet_ray.evaluation.paired import paired_tests
 from giblet_ray.evaluation.unit_scores import HeldOutScores, UnitScores
 from giblet_ray.judge.ceilings import Ceilings, plan_ceilings
+from giblet_ray.judge.courses import unit_courses
 from giblet_ray.judge.evaluation import Baseline, Evaluation, OfSubject, Partition
 from giblet_ray.judge.folds import (
     Folds,
@@ -121,6 +122,7 @@ def evaluate_run(
         null=mean_null(list(nulls.values())),
         ceiling=ceilings.words,
         mean=mean,
+        courses=unit_courses(each, {name: of.pearson_V for name, of in scores.subjects.items()}),
         baseline=baseline,
         group=score_group(rows, dataset),
         partition=partition,
@@ -170,7 +172,8 @@ def _beside(mean: MeanR, ridges: Folds, least_trs: int, job: EvaluateJob) -> Bas
     subjects = score_rows(rows, valid_units(ridges)).subjects
     units = {subject: of.pearson_V for subject, of in subjects.items()}
     names = [each.checkpoint.record.config["name"] for each in ridges]
-    return Baseline(", ".join(names), of_ridge, units, test)
+    model = ridges[0].checkpoint.record.config["model"]
+    return Baseline(", ".join(names), model, of_ridge, units, test)
 
 
 def _nulls(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from giblet_ray.evaluation.influence import MeanR
 from giblet_ray.evaluation.null import Null
 from giblet_ray.evaluation.paired import PairedTest
 from giblet_ray.evaluation.unit_scores import UnitScores
+from giblet_ray.judge.courses import Course
 from giblet_ray.judge.opened import OpenedRun
 
 Q = 0.05
@@ -53,6 +55,12 @@ class OfSubject:
     shared_low_V: Floats | None = None
     shared_high_V: Floats | None = None
 
+    def placed(self, values_V: Floats, n_units: int) -> NDArray[np.float32]:
+        """Return values of its units among all of the data set's, (n_units,), NaN elsewhere."""
+        of_all = np.full(n_units, np.nan, np.float32)
+        of_all[self.units_V] = values_V
+        return of_all
+
 
 @dataclass(frozen=True)
 class Baseline:
@@ -62,6 +70,8 @@ class Baseline:
     ----------
     name : str
         Of its run.
+    model : dict
+        Its settings.
     mean : MeanR
         Its mean r, and what each TR adds to it.
     pearson_V : dict of str to ndarray
@@ -71,6 +81,7 @@ class Baseline:
     """
 
     name: str
+    model: dict[str, Any]
     mean: MeanR
     pearson_V: dict[str, Floats]
     beside: PairedTest
@@ -152,6 +163,8 @@ class Evaluation:
         How the ceiling was found, in words; empty without one.
     mean : MeanR
         The mean r, and what each TR adds to it.
+    courses : tuple of Course
+        Time courses of the best, the median and the worst unit.
     baseline : Baseline or None
         Ridge beside it.
     group : UnitScores or None
@@ -169,6 +182,7 @@ class Evaluation:
     null: Null
     ceiling: str
     mean: MeanR
+    courses: tuple[Course, ...]
     baseline: Baseline | None = None
     group: UnitScores | None = None
     partition: Partition | None = None

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from giblet_ray.checkpoint.files import NORMALISATION
+from giblet_ray.checkpoint.files import NORMALISATION, load_space
 from giblet_ray.checkpoint.record import Record
 from giblet_ray.checkpoint.store import Checkpoint, find_checkpoint
 from giblet_ray.checkpoint.trained import Encoder
@@ -22,6 +22,7 @@ from giblet_ray.dataset.layout import ScanKey, bold_column
 from giblet_ray.dataset.reader import Dataset, Span
 from giblet_ray.dataset.view import DataView
 from giblet_ray.errors import InputError
+from giblet_ray.spaces.space import Space
 from giblet_ray.training.data import plan_data
 
 
@@ -66,6 +67,18 @@ class OpenedRun:
         """Load the model, onto a GPU where there is one."""
         device = "cuda" if torch.cuda.is_available() else "cpu"
         return Encoder.load(self.checkpoint.location, device=device, packages=self.packages)
+
+    def space(self) -> Space:
+        """Read what the data set's units are.
+
+        Raises
+        ------
+        InputError
+            If the checkpoint's files of it are damaged.
+        """
+        record = self.checkpoint.record.dataset.space
+        with self.checkpoint.files(record.files.values()) as folder:
+            return load_space(folder, record, self.checkpoint.location)
 
     def z_scored(self, span: Span, scan: ScanKey) -> NDArray[np.float64]:
         """Read the BOLD of some TRs of a scan, (TRs, units), as the model was given it.

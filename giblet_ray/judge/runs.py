@@ -33,7 +33,7 @@ def evaluate_all(
         # Here, so that a run that is not there is told without the seconds that torch takes.
         from giblet_ray.judge.evaluate import evaluate_run
         from giblet_ray.judge.refits import fit_ridge, retrain
-        from giblet_ray.judge.write import draw_evaluation, record_evaluation, write_evaluation
+        from giblet_ray.judge.write import write_evaluation, write_report
 
         fits = [partial(each, job=job, show=show) for each in (fit_ridge, retrain)]
         for wanted, locations in found.items():
@@ -43,17 +43,14 @@ def evaluate_all(
             run_folders = [each.rpartition("/")[0] for each in checkpoints]
             evaluation = evaluation.read_again(max(map(count_reading, run_folders)))
             folder = f"{job.out or 'evaluation'}/{evaluation.name}"
-            figure = draw_evaluation(evaluation)
             told = {
                 "checkpoint": ", ".join(
                     checkpoint.rpartition("/")[2] for checkpoint in checkpoints
                 ),
                 **evaluation.summary(),
-                **write_evaluation(evaluation, figure, folder),
+                **write_evaluation(evaluation, folder),
+                **write_report(evaluation, job, run_folders, folder),
             }
-            run_ids = [record_evaluation(evaluation, figure, job, each) for each in run_folders]
-            known = ", ".join(id for id in run_ids if id) or "none of this folder"
-            told["MLflow run"] = f"{known} in {job.tracking.uri}"
             yield wanted, told
             if evaluation.partition is not None:
                 yield f"parts of {wanted}", evaluation.partition.table()

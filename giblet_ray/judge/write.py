@@ -1,42 +1,44 @@
-"""What an evaluation leaves: a table of units, maps like the scans, a figure, MLflow."""
+"""What an evaluation leaves: a table of units, maps like the scans, a report, MLflow."""
 
 from __future__ import annotations
 
-import io
 import json
+import platform
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from giblet_ray.checkpoint.files import load_space
 from giblet_ray.config import EvaluateJob
 from giblet_ray.dataset.storage import Storage
-from giblet_ray.evaluation.figures import units_beside_chance
+from giblet_ray.errors import InputError
 from giblet_ray.judge.evaluation import Evaluation, Partition
-from giblet_ray.tracking.logged_evaluation import log_evaluation
+from giblet_ray.judge.report.methods import Code
+from giblet_ray.judge.report.report import REPORT, make_report
+from giblet_ray.tracking.logged_evaluation import log_evaluation, recorded_run
+from giblet_ray.tracking.mlflow_run import git_commit, package_version
 
 UNITS = "units.parquet"
 PARTITION = "partition.parquet"
 SCORES = "scores.json"
-FIGURE = "units.png"
+_PACKAGES = ("giblet_ray", "torch", "numpy", "himalaya", "nilearn")
+"""That numbers and maps come from."""
 
 
-def write_evaluation(evaluation: Evaluation, figure: Figure, folder: str) -> dict[str, str]:
+def write_evaluation(evaluation: Evaluation, folder: str) -> dict[str, str]:
     """Write an evaluation to a folder or URI; return where each kind of file is.
 
     Files: ``units.parquet``, a row per subject and unit (subject, unit, pearson, r2, p, q, and with
     a ceiling ceiling and pearson_of_ceiling, or shared_ceiling_low and shared_ceiling_high);
     ``r-SUBJECT`` in the space of the scans, NaN where a unit has no score; with a partition
     ``partition.parquet``, a row per subject and unit with the share of each set of parts in R2, and
-    ``PARTS-SUBJECT`` in the space of the scans; ``scores.json``, all numbers by name;
-    ``units.png``.
+    ``PARTS-SUBJECT`` in the space of the scans; ``scores.json``, all numbers by name.
     """
     storage = Storage.at(folder)
     maps = {
-        f"r-{subject}": (of.units_V, of.pearson_V, "test r")
+        f"r-{subject}": (subject, of.pearson_V, "test r")
         for subject, of in evaluation.subjects.items()
     }
     with storage.write(UNITS) as stream:
@@ -47,53 +49,65 @@ def write_evaluation(evaluation: Evaluation, figure: Figure, folder: str) -> dic
             pq.write_table(_partition_table(evaluation, partition), stream)
         written["parts"] = storage.describe(PARTITION)
         for subject, shares in partition.shares.items():
-            units_V = evaluation.subjects[subject].units_V
             for of, share_V in shares.items():
                 says = f"R2 of {' + '.join(of)}, {partition.how}"
-                maps[f"{'-'.join(of)}-{subject}"] = (units_V, share_V, says)
+                maps[f"{'-'.join(of)}-{subject}"] = (subject, share_V, says)
     ending = _write_maps(evaluation, maps, storage)
     with storage.write(SCORES) as stream:
         stream.write(json.dumps(evaluation.metrics(), indent=1).encode())
-    with storage.write(FIGURE) as stream:
-        drawn = io.BytesIO()
-        figure.savefig(drawn, dpi=150, format="png")
-        stream.write(drawn.getvalue())
     named = "r-SUBJECT, PARTS-SUBJECT" if evaluation.partition else "r-SUBJECT"
     return written | {
         "in the scans' space": storage.describe(f"{named}{ending}"),
         "scores": storage.describe(SCORES),
-        "figure": storage.describe(FIGURE),
     }
 
 
 def _write_maps(
     evaluation: Evaluation,
-    maps: dict[str, tuple[NDArray, NDArray, str]],
+    maps: dict[str, tuple[str, NDArray, str]],
     storage: Storage,
 ) -> str:
-    """Write units, their values and what they are, by file, like the scans; return the ending."""
-    checkpoint = evaluation.opened.checkpoint
-    dataset = checkpoint.record.dataset
-    with checkpoint.files(dataset.space.files.values()) as kept:
-        space = load_space(kept, dataset.space, checkpoint.location)
-        for name, (units_V, values_V, says) in maps.items():
-            values = np.full((1, space.n_units), np.nan, np.float32)
-            values[0, units_V] = values_V
-            with storage.write(f"{name}{space.ending}") as stream:
-                opened = space.open_file(stream, 1, dataset.tr_seconds, 0.0, says)
-                with opened as file:
-                    file.add(values)
+    """Write a subject's values and what they are, by file, like the scans; return the ending."""
+    space = evaluation.opened.space()
+    tr_seconds = evaluation.opened.checkpoint.record.dataset.tr_seconds
+    for name, (subject, values_V, says) in maps.items():
+        with (
+            storage.write(f"{name}{space.ending}") as stream,
+            space.open_file(stream, 1, tr_seconds, 0.0, says) as file,
+        ):
+            file.add(evaluation.subjects[subject].placed(values_V, space.n_units)[None])
     return space.ending
 
 
-def record_evaluation(
-    evaluation: Evaluation, figure: Figure, job: EvaluateJob, run_folder: str
-) -> str | None:
-    """Log an evaluation to the MLflow run of a folder; return its id, None if there is none."""
-    name, partition = evaluation.judged.name, evaluation.partition
-    texts = {} if partition is None else {f"{name}_{partition.how}.csv": partition.csv()}
-    figures = {f"{name}_{FIGURE}": figure}
-    return log_evaluation(job.tracking.uri, run_folder, evaluation.metrics(), figures, texts)
+def write_report(
+    evaluation: Evaluation, job: EvaluateJob, run_folders: Sequence[str], folder: str
+) -> dict[str, str]:
+    """Write ``report.html`` beside the tables, log all to MLflow, and return where they are.
+
+    The MLflow runs are those of the runs' folders. Where there is none, or no MLflow, that is said.
+    """
+    uri, storage, recorded = job.tracking.uri, Storage.at(folder), []
+    where = f"none of this folder in {uri}"
+    try:
+        found = (recorded_run(uri, each) for each in run_folders)
+        recorded = [run for run in found if run is not None]
+    except InputError as error:  # what was judged is written all the same
+        where = f"none: {error}"
+    if recorded:
+        where = f"{', '.join(run.id for run in recorded)} in {uri}"
+    trained = ", ".join(dict.fromkeys(run.commit for run in recorded if run.commit))
+    page, pictures = make_report(
+        evaluation, job, Code(trained, git_commit() or "", _versions(), where)
+    )
+    with storage.write(REPORT) as stream:
+        stream.write(page.encode())
+    files = {f"report/{picture.name}": picture.png for picture in pictures}
+    files[REPORT] = page.encode()
+    if (partition := evaluation.partition) is not None:
+        files[f"{evaluation.judged.name}_{partition.how}.csv"] = partition.csv().encode()
+    for run in recorded:
+        log_evaluation(uri, run.id, evaluation.metrics(), files)
+    return {"MLflow run": where, "report": storage.describe(REPORT)}
 
 
 def _table(evaluation: Evaluation) -> pa.Table:
@@ -132,9 +146,7 @@ def _partition_table(evaluation: Evaluation, partition: Partition) -> pa.Table:
     return pa.concat_tables(tables)
 
 
-def draw_evaluation(evaluation: Evaluation) -> Figure:
-    """Draw the units of all subjects beside chance and their ceilings."""
-    pearson_V = np.concatenate([each.pearson_V for each in evaluation.subjects.values()])
-    ceilings = [e.ceiling_V for e in evaluation.subjects.values() if e.ceiling_V is not None]
-    ceiling_V = np.concatenate(ceilings) if ceilings else None
-    return units_beside_chance(pearson_V, evaluation.null.null_VP, ceiling_V, evaluation.name)
+def _versions() -> dict[str, str]:
+    return {"python": platform.python_version()} | {
+        package: package_version(package) for package in _PACKAGES
+    }

@@ -16,7 +16,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import IO, ClassVar, Protocol, Self
+from typing import IO, Any, ClassVar, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -130,6 +130,16 @@ class Space(ABC):
         what : str
             What the rows are, in at most 79 letters.
         """
+
+    def image(self, values_V: NDArray[Any]) -> Any:
+        """Return a number per unit as an image that nilearn draws; None if units have no place.
+
+        Parameters
+        ----------
+        values_V : ndarray
+            (V,), NaN where a unit has none, as all places without a unit have.
+        """
+        return None
 
     @abstractmethod
     def file_bytes(self, n_trs: int) -> int:

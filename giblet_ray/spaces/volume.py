@@ -186,6 +186,11 @@ class Volume(Space):
             header.write_to(unzipped)
             yield _Volumes(unzipped, self.inside)
 
+    def image(self, values_V: NDArray[Any]) -> Any:
+        values_XYZ = np.full(self.inside.shape, np.nan, np.float32)
+        values_XYZ[self.inside] = values_V
+        return _as_image(values_XYZ, self.affine)
+
     def file_bytes(self, n_trs: int) -> int:
         return 4 * n_trs * self.inside.size + 352
 

@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from types import MappingProxyType
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from matplotlib.figure import Figure
 from mlflow.entities import Metric
 
+from giblet_ray.tracking.recorded_run import RecordedRun
 from giblet_ray.tracking.server import tracking_errors
 from giblet_ray.tracking.store import open_store
 
 
-def log_evaluation(
-    uri: str,
-    folder: str,
-    metrics: Mapping[str, float],
-    figures: Mapping[str, Figure],
-    texts: Mapping[str, str] = MappingProxyType({}),
-) -> str | None:
-    """Log metrics, figures and texts to the run whose checkpoints lie in a folder.
+def recorded_run(uri: str, folder: str) -> RecordedRun | None:
+    """Return the run whose checkpoints lie in a folder, None if the store has no such run.
 
     Parameters
     ----------
@@ -28,15 +23,6 @@ def log_evaluation(
         Tracking store.
     folder : str
         Folder or URI of the run.
-    metrics : mapping of str to float
-        By name.
-    figures, texts : mapping of str to Figure, of str to str
-        By the name of their artifact.
-
-    Returns
-    -------
-    str or None
-        The run's id; None if the store has no such run.
 
     Raises
     ------
@@ -45,14 +31,37 @@ def log_evaluation(
     """
     store = open_store(uri)
     with tracking_errors(uri):
-        found = next((run for run in store.runs() if run.folder == folder), None)
-        if found is None:
-            return None
+        return next((run for run in store.runs() if run.folder == folder), None)
+
+
+def log_evaluation(
+    uri: str, run_id: str, metrics: Mapping[str, float], files: Mapping[str, bytes]
+) -> None:
+    """Log metrics and files to a run.
+
+    Parameters
+    ----------
+    uri : str
+        Tracking store.
+    run_id : str
+        The run.
+    metrics : mapping of str to float
+        By name.
+    files : mapping of str to bytes
+        By the path of their artifact.
+
+    Raises
+    ------
+    InputError
+        If the store cannot be used.
+    """
+    store = open_store(uri)
+    with tracking_errors(uri), TemporaryDirectory(prefix="giblet_ray-") as folder:
         now = round(1000 * time.time())
         logged = [Metric(name, value, now, 0) for name, value in metrics.items()]
-        store.client.log_batch(found.id, metrics=logged)
-        for name, figure in figures.items():
-            store.client.log_figure(found.id, figure, name)
-        for name, text in texts.items():
-            store.client.log_text(found.id, text, name)
-    return found.id
+        store.client.log_batch(run_id, metrics=logged)
+        for name, content in files.items():
+            path = Path(folder) / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(content)
+        store.client.log_artifacts(run_id, folder)

@@ -9,8 +9,8 @@ from giblet_ray.checkpoint.judged import Judged
 from giblet_ray.checkpoint.record import RECORD
 from giblet_ray.checkpoint.store import Checkpoint
 from giblet_ray.checkpoint.trained import Encoder
-from giblet_ray.evaluation.figures import learning_curves, voxel_histogram
-from giblet_ray.evaluation.score import VAL_PEARSON, Score
+from giblet_ray.evaluation.figures import epoch_curves, learning_curves, voxel_histogram
+from giblet_ray.evaluation.score import Score
 from giblet_ray.tracking.logged_model import log_model
 from giblet_ray.tracking.mlflow_run import MlflowRun
 
@@ -48,16 +48,7 @@ def report_best(
     judged : Judged, optional
         Its scores on the test TRs.
     """
-    curves = [
-        {
-            "epoch": metrics["epoch"],
-            "train_loss": metrics["train/loss"],
-            "val_loss": metrics["val/loss"],
-            "val_pearson_mean": metrics[VAL_PEARSON],
-        }
-        for metrics in history
-    ]
-    run.figure(learning_curves(curves), "learning_curves.png")
+    run.figure(learning_curves(epoch_curves(history)), "learning_curves.png")
     with checkpoint.files((VOXELS,)) as folder:
         run.figure(voxel_histogram(load_voxel_pearson(folder)), "voxel_pearson.png")
     run.best(dict(score.best_epoch(history) or {}))

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from giblet_ray.config import TrainJob
+from giblet_ray.config import EvaluateJob, TrainJob
 from giblet_ray.dataset.layout import ScanKey
+from giblet_ray.judge.evaluate import evaluate_run
+from giblet_ray.judge.opened import open_run
 from giblet_ray.models.ridge.config import RidgeConfig
 
 HOLE = ScanKey("02", "two", 2), 180
@@ -52,3 +54,16 @@ def lab(
         )  # fmt: skip
         train_locally(job, folder / "runs" / name)
     return folder
+
+
+@pytest.fixture(scope="session")
+def evaluation(lab: Path) -> Any:
+    """What is said of the encoder, with a shared ceiling and ridge beside it."""
+    job = EvaluateJob(run=("first",), ceiling="subjects", permutations=199, resamples=200)
+    lines: list[str] = []
+    return evaluate_run(
+        [str(lab / "runs/first")],
+        job,
+        lines.append,
+        lambda opened, parts: open_run(str(lab / "runs/ridge")),
+    )

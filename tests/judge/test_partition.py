@@ -22,7 +22,7 @@ from giblet_ray.judge.opened import OpenedRun, open_run
 from giblet_ray.judge.partition import from_product, from_refits, plan_partition
 from giblet_ray.judge.permuted import Disordered, from_permuted, permuted_trs
 from giblet_ray.judge.rows import all_rows
-from giblet_ray.judge.write import draw_evaluation, write_evaluation
+from giblet_ray.judge.write import write_evaluation
 from giblet_ray.models.ridge.config import RidgeConfig
 
 PARTS = ("audio", "text")
@@ -152,7 +152,7 @@ def test_an_evaluation_writes_maps_and_a_table_of_its_parts(lab: Path, tmp_path:
     evaluation = evaluate_run([str(lab / "runs/first")], job, lines.append, None)
     assert "partition: 20 predictions of the test TRs, no fit" in lines
     assert evaluation.partition is not None
-    where = write_evaluation(evaluation, draw_evaluation(evaluation), str(tmp_path))
+    where = write_evaluation(evaluation, str(tmp_path))
     table = pq.read_table(tmp_path / "partition.parquet").to_pandas()
     columns = [f"{kind}/{part}" for kind in ("r2", "pearson") for part in PARTS]
     assert list(table.columns) == ["subject", "unit", *columns]

@@ -1,0 +1,157 @@
+"""Maps of units: on nilearn's glass brain and cortical surface, where they lie in a brain.
+
+nilearn is imported when a map is drawn.
+
+Shapes: V units, N vertices of a hemisphere.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from giblet_ray.evaluation.drawing import plain
+from giblet_ray.spaces.space import Space
+
+MOST_ROWS = 6
+"""Brains in one figure."""
+_COLORS = "viridis_r"
+"""From pale to dark, as the paper is pale."""
+_VIEWS = (("left", "lateral"), ("left", "medial"), ("right", "medial"), ("right", "lateral"))
+_COVERED = 0.5
+_INSIDE = 0.5
+"""Share of the units that must lie in the brain of MNI space for a map in it."""
+
+
+def no_place(space: Space) -> str:
+    """Return why units cannot be drawn in a brain; empty if they can.
+
+    Volumes are taken to be in MNI space, whose brain their voxels must lie in.
+    """
+    image = space.image(np.ones(space.n_units))
+    if image is None:
+        return "units of an array have no place in a brain; scans as NIfTI files with a mask do"
+    from nilearn.datasets import load_mni152_brain_mask
+
+    brain = load_mni152_brain_mask(resolution=4)
+    voxels_3V = np.array(np.nonzero(np.isfinite(np.asarray(image.dataobj))))
+    to_brain = np.linalg.inv(brain.affine) @ image.affine
+    places_3V = np.round(to_brain[:3, :3] @ voxels_3V + to_brain[:3, 3:]).astype(int)
+    inside_V = ((places_3V >= 0) & (places_3V < np.array(brain.shape)[:, None])).all(axis=0)
+    share = np.asarray(brain.dataobj)[tuple(places_3V[:, inside_V])].sum() / space.n_units
+    if share >= _INSIDE:
+        return ""
+    return (
+        f"only {share:.0%} of the voxels lie in the brain of MNI space by the affine of the scans; "
+        "scans that are normalised to MNI space do"
+    )
+
+
+def glass_brains(maps_V: Mapping[str, NDArray], space: Space, label: str) -> Figure:
+    """Draw the largest value along each line of sight through a glass brain, a row per map.
+
+    Parameters
+    ----------
+    maps_V : mapping of str to ndarray
+        (V,) by what stands beside the row, :data:`MOST_ROWS` at most; NaN where there is none.
+        Values below 0 are drawn as 0.
+    space : Space
+        Where the units lie.
+    label : str
+        What the values are.
+    """
+    from nilearn.plotting import plot_glass_brain
+
+    top = _top(list(maps_V.values()))
+    figure = Figure(figsize=(10, 2.3 * len(maps_V) + 0.2))
+    height = 1 / len(maps_V)
+    for row, (name, values_V) in enumerate(maps_V.items()):
+        bottom = 1 - (row + 1) * height
+        volume = _filled(space.image(np.clip(values_V, 1e-5 * top, top)))
+        plot_glass_brain(
+            volume, figure=figure, axes=(0.08, bottom, 0.8, height), display_mode="lyrz",
+            colorbar=False, cmap=_COLORS, plot_abs=False, vmin=0, vmax=top, threshold=1e-6 * top,
+            symmetric_cbar=False,
+        )  # fmt: skip
+        figure.text(0.01, bottom + height / 2, plain(name), va="center", fontsize=10, rotation=90)
+    _colorbar(figure, top, label)
+    return figure
+
+
+def surfaces(values_V: NDArray, space: Space, label: str) -> Figure | None:
+    """Draw values of voxels on the inflated cortex of fsaverage5; None where none lies in it.
+
+    A vertex has the mean of the voxels between its white and its pial surface.
+
+    Parameters
+    ----------
+    values_V : ndarray
+        (V,) NaN where there is none. Values below 0 are drawn as 0.
+    space, label
+        As for :func:`glass_brains`.
+    """
+    from nilearn.datasets import fetch_surf_fsaverage
+    from nilearn.plotting import plot_surf_stat_map
+
+    cortex = fetch_surf_fsaverage("fsaverage5")  # comes with nilearn
+    volume = space.image(values_V)
+    of_hemisphere = {side: at_vertices(volume, cortex, side) for side in ("left", "right")}
+    if not any(np.isfinite(values_N).any() for values_N in of_hemisphere.values()):
+        return None
+    top = _top([values_V])
+    figure = Figure(figsize=(10, 2.6))
+    for column, (side, view) in enumerate(_VIEWS):
+        axes: Any = figure.add_axes((0.225 * column - 0.01, 0, 0.225, 0.95), projection="3d")
+        axes.set_box_aspect(None, zoom=1.7)
+        plot_surf_stat_map(
+            cortex[f"infl_{side}"], np.clip(of_hemisphere[side], 1e-5 * top, top), hemi=side,
+            view=view, bg_map=cortex[f"sulc_{side}"], bg_on_data=False, axes=axes, figure=figure,
+            colorbar=False, cmap=_COLORS, vmin=0, vmax=top, threshold=1e-6 * top,
+            engine="matplotlib", symmetric_cbar=False,
+        )  # fmt: skip
+        axes.set_title(f"{side}, {view}", fontsize=10, y=0.95)
+    _colorbar(figure, top, label)
+    return figure
+
+
+def at_vertices(volume: Any, cortex: Any, side: str) -> NDArray:
+    """Return the mean of an image's voxels between white and pial surface, (N,).
+
+    NaN where less than half of what lies there has a number. What has none counts for nothing:
+    nilearn's interpolation takes it as 0, in numbers and weights alike.
+    """
+    from nilearn.surface import vol_to_surf
+
+    weights = volume.__class__(np.isfinite(volume.dataobj).astype(np.float32), volume.affine)
+    with warnings.catch_warnings():  # of vertices outside the image
+        warnings.filterwarnings("ignore", "Mean of empty slice")
+        total_N, weight_N = (
+            vol_to_surf(image, cortex[f"pial_{side}"], inner_mesh=cortex[f"white_{side}"])
+            for image in (_filled(volume), weights)
+        )
+    enough_N = weight_N >= _COVERED
+    return np.where(enough_N, total_N / np.where(enough_N, weight_N, 1), np.nan)
+
+
+def _filled(volume: Any) -> Any:
+    """Return an image with 0, which nilearn shows as nothing, where it has no number."""
+    return volume.__class__(np.nan_to_num(volume.dataobj), volume.affine)
+
+
+def _top(maps_V: list[NDArray]) -> float:
+    """Return where the colours end: a few units beyond it do not decide them."""
+    highest = max(float(np.nanpercentile(values_V, 99.5)) for values_V in maps_V)
+    return highest if highest > 0 else 1.0
+
+
+def _colorbar(figure: Figure, top: float, label: str) -> None:
+    axes = figure.add_axes((0.92, 0.12, 0.013, 0.74))
+    scale = ScalarMappable(Normalize(0, top), _COLORS)
+    figure.colorbar(scale, cax=axes, label=label)

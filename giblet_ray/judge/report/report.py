@@ -1,0 +1,346 @@
+"""The page of a run: what it reaches on test TRs, drawn and told so that a reviewer can follow.
+
+What there is no data for is left out, and a sentence says why, or how to get it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+import numpy as np
+from numpy.typing import NDArray
+
+from giblet_ray.checkpoint.store import epoch_history
+from giblet_ray.config import EvaluateJob
+from giblet_ray.dataset.storage import Storage
+from giblet_ray.evaluation.figures import epoch_curves, learning_curves
+from giblet_ray.evaluation.paired_figure import paired_difference
+from giblet_ray.evaluation.unit_scores import nanmean
+from giblet_ray.judge.evaluation import Evaluation
+from giblet_ray.judge.report.maps import MOST_ROWS, glass_brains, no_place, surfaces
+from giblet_ray.judge.report.methods import Code, methods, settings_of
+from giblet_ray.judge.report.partition_figure import in_words, partition_figure
+from giblet_ray.judge.report.time_figures import (
+    MOST_LINES,
+    MOST_TRS,
+    courses_figure,
+    split_figure,
+)
+from giblet_ray.judge.report.unit_figures import (
+    ceiling_figure,
+    chance_figure,
+    shared_ceiling_figure,
+    units_figure,
+)
+from giblet_ray.page import Picture, whole_page
+
+REPORT = "report.html"
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading, with its figures, or a sentence that says why there is none."""
+
+    title: str
+    pictures: Sequence[Picture] = ()
+    note: str = ""
+
+    def html(self) -> str:
+        """Return it as part of a page."""
+        note = f'<p class="soft">{escape(self.note)}.</p>' if self.note else ""
+        figures = "".join(picture.html() for picture in self.pictures)
+        return f"<section><h2>{escape(self.title)}</h2>{note}{figures}</section>"
+
+
+def make_report(evaluation: Evaluation, job: EvaluateJob, code: Code) -> tuple[str, list[Picture]]:
+    """Return the page of a run, and its figures.
+
+    Parameters
+    ----------
+    evaluation : Evaluation
+        What is said of the run.
+    job : EvaluateJob
+        How it was judged.
+    code : Code
+        Which code ran.
+
+    Raises
+    ------
+    InputError
+        If the run's checkpoint cannot be read.
+    """
+    history = _history(evaluation)
+    of_run = (_units, _maps, _chance, _ceiling, _ridge, _partition, _courses)
+    sections = [draw(evaluation) for draw in of_run]
+    sections += [_learning(evaluation, history), _split(evaluation)]
+    told = methods(evaluation, job, history, code)
+    body = [_summary(evaluation), *(each.html() for each in sections), _methods(told)]
+    body.append(_settings(evaluation))
+    page = whole_page(f"{evaluation.name}: test report", _lead(evaluation), body)
+    return page, [picture for section in sections for picture in section.pictures]
+
+
+def _lead(evaluation: Evaluation) -> str:
+    interval, judged = evaluation.interval, evaluation.judged
+    words = f"mean r {interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
+    if evaluation.normalised is not None:
+        words += f", {evaluation.normalised:.0%} of the noise ceiling"
+    if evaluation.baseline is not None:
+        test = evaluation.baseline.beside
+        words += (
+            f"; banded ridge {evaluation.baseline.mean.value:.3f}, difference "
+            f"{test.difference:+.3f} [{test.low:+.3f}, {test.high:+.3f}]"
+        )
+    seen = ", of films that other repeats trained on" if judged.name == "test_seen_film" else ""
+    return (
+        f'<p class="lead">On {judged.n_trs:,} test TRs, which nothing was chosen on{seen}: '
+        f"<b>{escape(words)}</b>. Brackets: 95&nbsp;% intervals.</p>"
+    )
+
+
+def _summary(evaluation: Evaluation) -> str:
+    rows = "".join(
+        f'<tr><th scope="row">{escape(name)}</th><td class="cause">{escape(value)}</td></tr>'
+        for name, value in evaluation.summary().items()
+    )
+    return f'<section><div class="wide"><table><tbody>{rows}</tbody></table></div></section>'
+
+
+def _units(evaluation: Evaluation) -> Section:
+    subjects = evaluation.subjects
+    ceilings = {name: of.ceiling_V for name, of in subjects.items() if of.ceiling_V is not None}
+    figure = units_figure({name: of.pearson_V for name, of in subjects.items()}, ceilings or None)
+    pearson = _joined(evaluation, "pearson_V")
+    pearson = pearson[np.isfinite(pearson)]
+    dashed = " Dashed: their noise ceilings, sorted for themselves." if ceilings else ""
+    caption = (
+        f"How well units are predicted. Left: share of a subject's units by r; "
+        f"half of the {len(pearson):,} units of all subjects lie between "
+        f"{np.percentile(pearson, 25):.3f} and {np.percentile(pearson, 75):.3f}, and "
+        f"{(pearson > 0).mean():.1%} above 0. Right: r of the units from the best to the worst, as "
+        f"quantiles.{dashed}"
+    )
+    return Section("Units", [Picture.of("units", figure, caption)])
+
+
+def _maps(evaluation: Evaluation) -> Section:
+    title = "Where in the brain"
+    space = evaluation.opened.space()
+    if why := no_place(space):
+        return Section(title, note=f"No map: {why}")
+    maps_V = {
+        f"subject {name}": of.placed(of.pearson_V, space.n_units)
+        for name, of in evaluation.subjects.items()
+    }
+    shown = dict(list(maps_V.items())[:MOST_ROWS])
+    more = f" The first {len(shown)} of {len(maps_V)} subjects." if len(maps_V) > len(shown) else ""
+    assumed = (
+        "The voxels are drawn where the affine of the scans has them, taken to be MNI space: of "
+        "scans in a subject's own space, the outlines are only near."
+    )
+    pictures = [
+        Picture.of(
+            "glass_brain",
+            glass_brains(shown, space, "Pearson r on test TRs"),
+            "Glass brain: r of the best voxel along each line of sight, from the left, the back, "
+            f"the right and above; pale is 0 or less, dark is high.{more} {assumed}",
+        )
+    ]
+    mean_V = nanmean(list(maps_V.values()))
+    figure = surfaces(mean_V, space, "Pearson r on test TRs")
+    if figure is None:
+        note = "No surface: none of the voxels lies in the cortex of fsaverage5"
+        return Section(title, pictures, note)
+    caption = (
+        "Cortical surface (fsaverage5, inflated): r, mean over subjects, of the voxels between "
+        "the white and the pial surface; grey where no voxel lies. MNI space is assumed as above."
+    )
+    return Section(title, [*pictures, Picture.of("surface", figure, caption)])
+
+
+def _chance(evaluation: Evaluation) -> Section:
+    null = evaluation.null
+    figure = chance_figure(_joined(evaluation, "pearson_V"), null, evaluation.interval)
+    caption = (
+        "Data beside chance: BOLD shifted against the film, so that it has nothing to do with it. "
+        "Left: share of units by r, under all shifts together (grey) and as measured (line); under "
+        "shifts, units are means over subjects. Right: the mean r, under each shift and as "
+        f"measured (line; bar: 95 % interval). Smallest p {null.smallest_p:.2g}."
+    )
+    return Section("Chance", [Picture.of("chance", figure, caption)])
+
+
+def _ceiling(evaluation: Evaluation) -> Section:
+    title = "Noise ceiling"
+    if evaluation.shared_ceiling is not None:
+        return _shared_ceiling(evaluation)
+    if not evaluation.ceiling:
+        note = (
+            "No noise ceiling was asked for: --ceiling repeats or split_half, of test TRs that "
+            "were scanned again; subjects, who saw the same film; or an .npy file of each unit's"
+        )
+        return Section(title, note=note)
+    names = ("pearson_V", "ceiling_V", "normalised_V")
+    pearson_V, ceiling_V, normalised_V = (_joined(evaluation, name) for name in names)
+    if not np.isfinite(normalised_V).any():
+        return Section(title, note="The ceiling of every unit is 0 or within noise")
+    caption = (
+        f"r against the noise ceiling, by {evaluation.ceiling}. Left: density of the units of all "
+        "subjects, pale where few and dark where many; on the dashed line a unit is predicted as "
+        "well as its noise allows. Right: r / ceiling of units whose ceiling is beyond noise; the "
+        "outermost bars hold what lies farther out."
+    )
+    figure = ceiling_figure(pearson_V, ceiling_V, normalised_V)
+    return Section(title, [Picture.of("ceiling", figure, caption)])
+
+
+def _shared_ceiling(evaluation: Evaluation) -> Section:
+    names = ("pearson_V", "shared_low_V", "shared_high_V")
+    caption = (
+        f"r against the shared ceiling, by {evaluation.ceiling}: r of a subject's BOLD with the "
+        "mean of the others' (left: a lower bound) and of all (right: an upper). Density of the "
+        "units of all subjects, pale where few and dark where many. It bounds what subjects share, "
+        "not what a subject's own head may reach: units may lie above the dashed line."
+    )
+    figure = shared_ceiling_figure(*(_joined(evaluation, name) for name in names))
+    return Section("Shared ceiling", [Picture.of("ceiling", figure, caption)])
+
+
+def _ridge(evaluation: Evaluation) -> Section:
+    title = "Beside ridge"
+    baseline = evaluation.baseline
+    if baseline is None:
+        kind = evaluation.opened.checkpoint.record.config["model"]["kind"]
+        own = "This run is ridge itself" if kind == "ridge" else "Ridge was left out: --ridge true"
+        return Section(title, note=own)
+    test = baseline.beside
+    ridge_V = np.concatenate([baseline.pearson_V[name] for name in evaluation.subjects])
+    pair = _joined(evaluation, "pearson_V"), ridge_V
+    figure = paired_difference(*pair, test, evaluation.name, baseline.name)
+    caption = (
+        f"{evaluation.name} beside banded ridge ({baseline.name}), on the same parts, units and "
+        "TRs. Left: r of each unit under both; above the line the run is better. Middle: the "
+        f"difference, unit by unit. Right: the mean difference, {test.difference:+.4f} (line; "
+        f"dashed: with the other sign; bar: its 95 % interval, {test.low:+.4f} to "
+        f"{test.high:+.4f}), among those that chance makes, given how long errors last."
+    )
+    return Section(title, [Picture.of("ridge", figure, caption)])
+
+
+def _partition(evaluation: Evaluation) -> Section:
+    title = "Which part carries it"
+    partition = evaluation.partition
+    if partition is None:
+        return Section(
+            title, note="It was not asked for: --partition product, subsets, retrained or permuted"
+        )
+    caption = (
+        f"Share of each part of the stimulus in R2 on test TRs ({partition.how}): mean over all "
+        f"units (dot, and number), and 5 to 95 % of them (bar). By {partition.words}."
+    )
+    pictures = [Picture.of("partition", partition_figure(partition.shares, partition.how), caption)]
+    space = evaluation.opened.space()
+    alone = [of for of in partition.means if len(of) == 1][:MOST_ROWS]
+    if alone and not no_place(space):
+        subjects = evaluation.subjects
+        maps_V = {
+            in_words(of, partition.how): nanmean(
+                [
+                    subjects[name].placed(shares[of], space.n_units)
+                    for name, shares in partition.shares.items()
+                ]
+            )
+            for of in alone
+        }
+        caption = (
+            "Where each part carries it: mean over subjects of its share in R2, on a glass brain "
+            "as above; pale is 0 or less."
+        )
+        figure = glass_brains(maps_V, space, "R2 on test TRs")
+        pictures.append(Picture.of("partition_map", figure, caption))
+    return Section(title, pictures)
+
+
+def _courses(evaluation: Evaluation) -> Section:
+    courses = evaluation.courses
+    tr_seconds = evaluation.opened.data.dataset.manifest.tr_seconds
+    names = [
+        f"unit {evaluation.subjects[each.subject].units_V[each.unit]:,} of subject {each.subject}"
+        for each in courses
+    ]
+    many = max(len(each.tr_T) for each in courses) > MOST_TRS
+    first = f", its first {MOST_TRS} test TRs" if many else ""
+    films = ", ".join(dict.fromkeys(each.stimulus for each in courses))
+    caption = (
+        f"Prediction (blue) over BOLD (grey) of the best, the median and the worst unit of all "
+        f"subjects by r, on test TRs of the subject's first scan ({films}){first}. Both are "
+        "z-scored over the scan's test TRs, as r takes them: how large a prediction is does not "
+        "count. r is the mean over the subject's scans."
+    )
+    figure = courses_figure(courses, names, tr_seconds)
+    return Section("Time courses", [Picture.of("time_courses", figure, caption)])
+
+
+def _learning(evaluation: Evaluation, history: list[dict[str, float]]) -> Section:
+    title = "Learning"
+    if len(history) < 2:
+        return Section(title, note="No learning curves: the model was fitted at once")
+    record = evaluation.opened.checkpoint.record
+    fold = " of the first fold" if len(evaluation.folds) > 1 else ""
+    figure = learning_curves(epoch_curves(history), chosen=record.position.epoch)
+    caption = (
+        f"Learning curves{fold}: loss of training and validation TRs (left), and r on "
+        f"validation TRs (right), which chose among epochs; dotted: the chosen epoch, "
+        f"{record.position.epoch}, by {record.chosen_by.label}. Test TRs are judged "
+        "once, for that epoch."
+    )
+    return Section(title, [Picture.of("learning_curves", figure, caption)])
+
+
+def _split(evaluation: Evaluation) -> Section:
+    data, folds = evaluation.opened.data, evaluation.folds
+    seen = {scan.stimulus for scan in data.scans}
+    films = {film.name: film.n_trs for film in data.dataset.manifest.stimuli if film.name in seen}
+    splits = {f"fold {number}": fold.data.split for number, fold in enumerate(folds, 1)}
+    splits = splits if len(folds) > 1 else {"": data.split}
+    figure = split_figure(splits, films, data.dataset.manifest.tr_seconds)
+    more = (
+        f" The first {MOST_LINES} lines are shown." if len(films) * len(folds) > MOST_LINES else ""
+    )
+    caption = (
+        "Which BOLD TRs fitted the model (training), chose its epoch and settings (validation) and "
+        f"judge it (test), in time after the onset of the film; white: gaps, in no set.{more}"
+    )
+    return Section("Split", [Picture.of("split", figure, caption)])
+
+
+def _methods(told: dict[str, str]) -> str:
+    paragraphs = "".join(
+        f"<p><b>{escape(name)}.</b> {escape(text)}</p>" for name, text in told.items()
+    )
+    return f'<section id="methods"><h2>Methods</h2>{paragraphs}</section>'
+
+
+def _settings(evaluation: Evaluation) -> str:
+    rows = "".join(
+        f"<tr><td><code>{escape(name)}</code></td><td class=cause>{escape(value)}</td></tr>"
+        for name, value in settings_of(evaluation).items()
+    )
+    return (
+        "<section><details><summary>All settings of the run</summary>"
+        f'<div class="wide"><table><tbody>{rows}</tbody></table></div></details></section>'
+    )
+
+
+def _history(evaluation: Evaluation) -> list[dict[str, float]]:
+    """Return the metrics of all epochs; of a checkpoint alone, of those up to it."""
+    checkpoint = evaluation.opened.checkpoint
+    folder = checkpoint.location.rstrip("/").rpartition("/")[0]
+    return epoch_history(Storage.at(folder), "") or checkpoint.record.position.history
+
+
+def _joined(evaluation: Evaluation, name: str) -> NDArray[np.float64]:
+    """Return an array of all subjects' units, one after another."""
+    return np.concatenate([getattr(of, name) for of in evaluation.subjects.values()])

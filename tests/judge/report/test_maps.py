@@ -1,0 +1,73 @@
+"""Maps: units that lie in a brain are drawn there, and others are not."""
+
+from __future__ import annotations
+
+import nibabel
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from nilearn.datasets import fetch_surf_fsaverage, load_mni152_brain_mask
+
+from giblet_ray.judge.report.maps import at_vertices, glass_brains, no_place, surfaces
+from giblet_ray.spaces.array import Array
+from giblet_ray.spaces.volume import Volume
+
+
+@pytest.fixture(scope="module")
+def brain() -> Volume:
+    """The voxels of the brain of MNI space, 6 mm wide."""
+    mask = load_mni152_brain_mask(resolution=6)
+    values = np.asarray(mask.dataobj)
+    return Volume(mask, values, "MNI152")
+
+
+def at(brain: Volume, shift_mm: tuple[float, float, float]) -> Volume:
+    """The same voxels elsewhere."""
+    affine = brain.affine.copy()
+    affine[:3, 3] += shift_mm
+    values = brain.inside.astype(np.uint8)
+    return Volume(nibabel.Nifti1Image(values, affine), values, "elsewhere")
+
+
+def test_units_have_a_place_where_they_lie_in_the_brain_of_mni_space(brain: Volume) -> None:
+    assert no_place(brain) == ""
+    assert no_place(at(brain, (20, 0, 0))) == ""
+    far = no_place(at(brain, (400, 0, 0)))
+    assert far.startswith("only 0% of the voxels lie in the brain of MNI space")
+    assert "units of an array have no place" in no_place(Array(5))
+
+
+def test_a_vertex_has_the_mean_of_the_voxels_at_the_cortex_and_no_other(brain: Volume) -> None:
+    x_V = (brain.affine @ np.vstack([np.nonzero(brain.inside), np.ones((1, brain.n_units))]))[0]
+    values_V = np.where(x_V < 0, 0.5, np.nan)  # the left hemisphere
+    cortex = fetch_surf_fsaverage("fsaverage5")
+    left, right = (at_vertices(brain.image(values_V), cortex, side) for side in ("left", "right"))
+    found = left[np.isfinite(left)]
+    np.testing.assert_allclose(found, 0.5, rtol=1e-5)
+    assert len(found) > 0.85 * len(left)
+    assert np.isfinite(right).mean() < 0.1
+
+
+def test_no_surface_is_drawn_where_no_voxel_lies_in_the_cortex(brain: Volume) -> None:
+    values = brain.inside & False
+    values[tuple(np.round(np.linalg.inv(brain.affine) @ (25, -20, 28, 1)).astype(int)[:3])] = True
+    deep = Volume(nibabel.Nifti1Image(values.astype(np.uint8), brain.affine), values, "deep")
+    assert surfaces(np.ones(1), deep, "r") is None
+    assert surfaces(np.full(brain.n_units, 0.3), brain, "r") is not None
+
+
+def test_a_glass_brain_shows_a_row_per_map_and_values_as_dark_as_they_are_high(
+    brain: Volume,
+) -> None:
+    random = np.random.default_rng(0)
+    low, high = 0.1 * random.random(brain.n_units), 0.5 + 0.1 * random.random(brain.n_units)
+    high[::7] = np.nan
+    figure = glass_brains({"low": low, "high": high}, brain, "r")
+    assert [text.get_text() for text in figure.texts] == ["low", "high"]
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    pixels = np.asarray(canvas.buffer_rgba())[..., :3].mean(axis=2)
+    height, width = pixels.shape
+    rows = pixels[: height // 2, : int(0.85 * width)], pixels[height // 2 :, : int(0.85 * width)]
+    brightness = [float(np.median(row[row < 250])) for row in rows]
+    assert brightness[1] < brightness[0] - 40
