@@ -81,7 +81,7 @@ def main() -> None:
         results: dict[str, Swept] = {}
         for scheduler in ("none", "asha"):
             settings = {"search": "random", "scheduler": scheduler}
-            settings |= {"grace_epochs": 3, "reduction_factor": 4}
+            settings |= {"grace_steps": 21, "reduction_factor": 4}  # three epochs
             name = f"with-{scheduler}"
             swept, seconds = run(
                 folder, Path(temporary), name, options.trials, settings, options.asha_epochs

@@ -63,6 +63,11 @@ class DataOrder(Group):
         rest = self.windows % self.batch_size
         return rest if rest < self.smallest_batch else 0
 
+    @property
+    def steps(self) -> int:
+        """Batches of an epoch."""
+        return -(-(self.windows - self.left_out) // self.batch_size)
+
     def epoch(self, epoch: int, row_group: np.ndarray) -> np.ndarray:
         """Return the windows of an epoch (counted from 0) in their order, shape (windows,).
 

@@ -103,6 +103,7 @@ def fit_at_once(
         "train/rows_per_second": windows.train.n_trs / seconds,
         "train/data_wait_share": min(1.0, loader.seconds_waited / seconds),
         "train/seconds": seconds,
+        "train/steps": 1,
         **memory.bytes(),
     }
     position = Position(epoch=1, step=1, history=[{"epoch": 1, **metrics}])

@@ -191,16 +191,17 @@ def train(
                 checkpoint({"step": position.step}, None)
         train_metrics = totals.means(position.epoch)
         seconds = time.perf_counter() - started
-        speed = {
+        course = {
             "train/rows_per_second": rows / seconds,
             "train/data_wait_share": (loader.seconds_waited - waited) / seconds,
             "train/seconds": seconds,
+            "train/steps": position.step,
         }
         scores.retake_batch_norm(ranks, loader, windows.train, whole_epoch)
         held_out, val_metrics = scores.evaluate(ranks, loader, windows.val, rank)
         position.epoch += 1
         position.step_in_epoch, position.loss_sums = 0, {}
-        metrics = {**train_metrics, **val_metrics, **speed, **memory.bytes()}
+        metrics = {**train_metrics, **val_metrics, **course, **memory.bytes()}
         position.history.append({"epoch": position.epoch, **metrics})
         if rank == 0:
             link.log(metrics, position.epoch)

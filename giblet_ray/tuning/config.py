@@ -21,10 +21,11 @@ class SweepConfig(Group):
     grid_points: int = Field(4, ge=2)
     """Values that a grid takes from a range, both ends included."""
     scheduler: Literal["asha", "median", "none"] = "asha"
-    """Stop trials early that are not among the best 1/reduction_factor at epochs grace_epochs,
-    grace_epochs * reduction_factor, ... (asha), or that are worse than the median (median)."""
-    grace_epochs: int = Field(2, ge=1)
-    """Epochs that every trial is given."""
+    """Stop trials early that are not among the best 1/reduction_factor once they have trained
+    grace_steps, grace_steps * reduction_factor, ... optimiser steps (asha), each seen at the end
+    of an epoch; or that are worse than the median of the same epoch (median)."""
+    grace_steps: int | None = Field(None, ge=1)
+    """Optimiser steps that every trial is given (default: of 2 epochs at train.batch_size)."""
     reduction_factor: int = Field(3, ge=2)
     """Of so many trials, asha lets one go on."""
     num_samples: Annotated[int | None, Mark.FREE] = Field(None, ge=1)

@@ -73,7 +73,7 @@ class SweepDirector:
         """Learn what an earlier session of the sweep did; what it left undone comes first."""
         for trial in before:
             self.trials[trial.number] = trial
-            self._search.replay(trial.number, trial.settings, trial.scores)
+            self._search.replay(trial.number, trial.settings, trial.scores, trial.steps)
             if trial.state == "running":
                 self._waiting.append(trial)
             else:
@@ -125,15 +125,15 @@ class SweepDirector:
         epoch = int(metrics["epoch"])
         if epoch in trial.scores:
             return False  # a trial that was started again repeats what it had reported
-        score = metrics[self._score.name]
-        trial.scores[epoch] = score
+        score, steps = metrics[self._score.name], int(metrics["train/steps"])
+        trial.scores[epoch], trial.steps[epoch] = score, steps
         trial.seconds += self._elapsed(number)
-        stop = self._search.report(number, epoch, score) and epoch < trial.epochs
+        stop = self._search.report(number, epoch, steps, score) and epoch < trial.epochs
         if stop:
             trial.state = "stopped"
             trial.cause = (
                 f"{self._settings.scheduler}: {self._score.short} {score:.4f} at epoch {epoch} "
-                "is not good enough"
+                f"({steps:,} steps) is not good enough"
             )
         elif reason := self._spent():
             stop = epoch < trial.epochs

@@ -4,7 +4,7 @@ Below the sweep's folder::
 
     sweep.json         settings of the sweep and of all its trainings, the data set's
                        checksum, and the units that are predicted
-    0000/trial.json    one trial: settings, state, scores by epoch
+    0000/trial.json    one trial: settings, state, scores and steps by epoch
     0000/epoch-...     its checkpoints, the best and the latest
     best.yaml          the best settings, for jobs/train.py --config
 """
@@ -23,7 +23,7 @@ from giblet_ray.evaluation.score import Score
 from giblet_ray.tuning.space import Settings
 
 _TRIAL = "trial.json"
-_VERSION = 3
+_VERSION = 4
 
 State = Literal["running", "finished", "stopped", "failed"]
 
@@ -47,6 +47,8 @@ class TrialRecord:
         Why it was stopped or has failed.
     scores : dict of int to float
         Of each epoch, from 1.
+    steps : dict of int to int
+        Optimiser steps that were done by the end of each.
     seconds : float
         Time that it ran.
     """
@@ -57,6 +59,7 @@ class TrialRecord:
     state: State = "running"
     cause: str = ""
     scores: dict[int, float] = field(default_factory=dict)
+    steps: dict[int, int] = field(default_factory=dict)
     seconds: float = 0.0
 
     def best(self, score: Score) -> float | None:
@@ -138,8 +141,9 @@ class Journal:
         for name in self._storage.names():
             if posixpath.basename(name) == _TRIAL:
                 content = json.loads(self._storage.read(name))
-                scores = {int(epoch): score for epoch, score in content.pop("scores").items()}
-                records.append(TrialRecord(**content, scores=scores))
+                for by_epoch in ("scores", "steps"):
+                    content[by_epoch] = {int(n): each for n, each in content[by_epoch].items()}
+                records.append(TrialRecord(**content))
         return sorted(records, key=lambda record: record.number)
 
     def _write(self, name: str, content: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ from giblet_ray.errors import InputError
 from giblet_ray.models.config import MultimodalConfig
 from giblet_ray.settings import Mark, marked_settings
 from giblet_ray.training.data import encoders_of, plan_data
-from giblet_ray.training.identity import check_batch
+from giblet_ray.training.identity import check_batch, new_order
 from giblet_ray.tuning.space import Settings, Space, grid, with_settings
 
 DEFAULT_SPACE: dict[str, list[Any]] = {
@@ -26,6 +26,8 @@ DEFAULT_SPACE: dict[str, list[Any]] = {
 }
 """What a sweep searches unless told: how finely, in how much detail and at which time scales the
 model hears."""
+
+_GRACE_EPOCHS = 2
 
 
 def with_space(job: TuneJob, dataset: Dataset) -> TuneJob:
@@ -88,6 +90,15 @@ def plan_sweep(job: TuneJob, space: Space, dataset: Dataset) -> DataView:
             leading[part] = max(first, leading.get(part, 0))
     widest = replace(plans[0].selection, parts=tuple(parts), leading=leading)
     return replace(plans[0], selection=widest)
+
+
+def with_grace(job: TuneJob, data: DataView) -> TuneJob:
+    """Return a job that says how many steps every trial is given: by default, two epochs' of its
+    own batch size, whatever a trial's is."""
+    if job.sweep.grace_steps is not None:
+        return job
+    steps = max(1, _GRACE_EPOCHS * new_order(job, data).steps)
+    return job.model_copy(update={"sweep": job.sweep.model_copy(update={"grace_steps": steps})})
 
 
 def _variants(space: Space) -> Iterator[Settings]:

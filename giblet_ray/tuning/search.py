@@ -51,6 +51,7 @@ class Search:
     def __init__(self, space: Space, settings: SweepConfig, score: Score) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._space, self._settings = space, settings
+        self._grace_steps = settings.grace_steps or 1
         direction = StudyDirection.MAXIMIZE if score.higher_is_better else StudyDirection.MINIMIZE
         self._study = optuna.create_study(direction=direction, pruner=_pruner(settings))
         self._distributions = {name: _distribution(domain) for name, domain in space.items()}
@@ -91,17 +92,36 @@ class Search:
         self._begin(number, chosen)
         return chosen
 
-    def replay(self, number: int, settings: Settings, scores: Mapping[int, float]) -> None:
-        """Learn of a trial of an earlier session: its settings, and its scores by epoch."""
+    def replay(
+        self,
+        number: int,
+        settings: Settings,
+        scores: Mapping[int, float],
+        steps: Mapping[int, int],
+    ) -> None:
+        """Learn of a trial of an earlier session: its settings, its scores and steps by epoch."""
         self._begin(number, settings)
         for epoch, score in sorted(scores.items()):
-            self.report(number, epoch, score)
+            self.report(number, epoch, steps[epoch], score)
 
-    def report(self, number: int, epoch: int, score: float) -> bool:
-        """Take the score of an epoch (from 1); return whether to stop the trial."""
+    def report(self, number: int, epoch: int, steps: int, score: float) -> bool:
+        """Take the score of an epoch; return whether to stop the trial.
+
+        Parameters
+        ----------
+        number : int
+            The trial.
+        epoch : int
+            Which, from 1.
+        steps : int
+            Optimiser steps that the trial has done. Trials whose batches differ are compared at
+            like steps by asha; the median is one of the same epoch.
+        score : float
+            What is searched for.
+        """
         trial = self._trials[number]
-        trial.report(score, epoch)
-        return trial.should_prune()
+        trial.report(score, steps if self._settings.scheduler == "asha" else epoch)
+        return steps >= self._grace_steps and trial.should_prune()
 
     def finish(self, number: int, score: float | None, stopped: bool) -> None:
         """Learn that a trial has ended.
@@ -151,13 +171,14 @@ def _distribution(domain: Domain) -> BaseDistribution:
 
 def _pruner(settings: SweepConfig) -> optuna.pruners.BasePruner:
     if settings.scheduler == "asha":
-        # Asynchronous successive halving: Li et al. 2020, arXiv:1810.05934.
+        # Asynchronous successive halving: Li et al. 2020, arXiv:1810.05934. A rung is passed at the
+        # first report with as many steps.
         return optuna.pruners.SuccessiveHalvingPruner(
-            min_resource=settings.grace_epochs, reduction_factor=settings.reduction_factor
+            min_resource=settings.grace_steps or 1, reduction_factor=settings.reduction_factor
         )
     if settings.scheduler == "median":
         # Golovin et al. 2017, doi:10.1145/3097983.3098043, section 3.2.1.
-        return optuna.pruners.MedianPruner(n_startup_trials=3, n_warmup_steps=settings.grace_epochs)
+        return optuna.pruners.MedianPruner(n_startup_trials=3)
     return optuna.pruners.NopPruner()
 
 

@@ -17,7 +17,7 @@ from giblet_ray.dataset.reader import Dataset
 from giblet_ray.evaluation.score import Score
 from giblet_ray.tracking.ready import connect_beside_store
 from giblet_ray.tuning.journal import TrialRecord
-from giblet_ray.tuning.plan import plan_sweep, with_space
+from giblet_ray.tuning.plan import plan_sweep, with_grace, with_space
 from giblet_ray.tuning.resume import earlier_trials, open_sweep, sweep_folder
 from giblet_ray.tuning.space import Space, parse_space, show_value
 from giblet_ray.tuning.table import table_console, trials_table
@@ -105,6 +105,7 @@ def sweep(job: TuneJob, show: Callable[[str], None], check: Check = lambda *swee
     job = with_space(job, dataset)
     space = parse_space(job.sweep.space or {}, job)
     data = plan_sweep(job, space, dataset)
+    job = with_grace(job, data)
     earlier_trials(job, journal, data)
     # Until here, nothing has been started or written: mistakes are told within seconds.
     with claimed(sweep_folder(job), "--name"):

@@ -105,6 +105,7 @@ def test_an_order_says_how_large_its_batches_are(n: int, batch: int, smallest: i
     sizes = [step.n_global for step in epoch_steps(np.arange(n), batch, smallest, 0, 1)]
     if batch >= smallest and n >= batch:
         assert (order.last_batch, order.left_out) == (min(sizes), n - sum(sizes))
+        assert order.steps == len(sizes)
 
 
 @given(n=st.integers(1, 300), batch=st.integers(1, 64), world=st.integers(1, 5))

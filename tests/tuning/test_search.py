@@ -35,7 +35,7 @@ def run(search: Search, numbers: range, epochs: int = 1) -> list[Settings]:
         asked.append(search.ask(number))
         score = quality(asked[-1])
         for epoch in range(1, epochs + 1):
-            search.report(number, epoch, score)
+            search.report(number, epoch, 5 * epoch, score)
         search.finish(number, score, stopped=False)
     return asked
 
@@ -56,7 +56,7 @@ def test_a_search_goes_on_from_its_records_as_if_never_stopped(method: Any) -> N
     whole = run(Search(SPACE, settings, Score()), range(14))
     resumed = Search(SPACE, settings, Score())
     for number, tried in enumerate(whole[:9]):
-        resumed.replay(number, tried, {1: quality(tried)})
+        resumed.replay(number, tried, {1: quality(tried)}, {1: 5})
         resumed.finish(number, quality(tried), stopped=False)
     assert run(resumed, range(9, 14)) == whole[9:]
 
@@ -91,7 +91,7 @@ def test_tpe_comes_nearer_to_the_best_than_random_search() -> None:
 
 def epochs_spent(scheduler: Any, n_trials: int = 27, epochs: int = 18) -> tuple[int, float]:
     """Run trials one after the other; return the epochs of all and the best final score."""
-    settings = SweepConfig(search="random", scheduler=scheduler, grace_epochs=2, num_samples=99)
+    settings = SweepConfig(search="random", scheduler=scheduler, grace_steps=10, num_samples=99)
     search = Search(SPACE, settings, Score())
     spent, best = 0, 0.0
     for number in range(n_trials):
@@ -99,7 +99,7 @@ def epochs_spent(scheduler: Any, n_trials: int = 27, epochs: int = 18) -> tuple[
         for epoch in range(1, epochs + 1):
             spent += 1
             score = top * (1 - 0.5**epoch)
-            if search.report(number, epoch, score) and epoch < epochs:
+            if search.report(number, epoch, 5 * epoch, score) and epoch < epochs:
                 search.finish(number, score, stopped=True)
                 break
         else:
@@ -119,14 +119,30 @@ def test_asha_and_median_stopping_save_epochs_and_keep_the_best() -> None:
 
 def test_every_trial_has_its_grace() -> None:
     search = Search(
-        SPACE, SweepConfig(search="random", grace_epochs=5, reduction_factor=2), Score()
+        SPACE, SweepConfig(search="random", grace_steps=50, reduction_factor=2), Score()
     )
     for number in range(10):
         search.ask(number)
-        stops = [search.report(number, epoch, -0.1 * number) for epoch in range(1, 6)]
+        stops = [search.report(number, epoch, 10 * epoch, -0.1 * number) for epoch in range(1, 6)]
         assert not any(stops[:4])
         search.finish(number, -0.1 * number, stopped=stops[4])
     assert stops[4]
+
+
+def test_trials_of_other_batch_sizes_are_compared_at_like_steps() -> None:
+    """Of 12 steps an epoch, and of 5: a rung is passed at the first epoch's end with its steps."""
+    settings = SweepConfig(search="random", grace_steps=20, reduction_factor=3)
+    search = Search(SPACE, settings, Score())
+    for number in range(9):  # good ones, which pass the rungs of 20 and 60 steps
+        search.ask(number)
+        for epoch in range(1, 6):
+            search.report(number, epoch, 12 * epoch, 1.0)
+        search.finish(number, 1.0, stopped=False)
+    for number, per_epoch, last in ((9, 12, 2), (10, 5, 4)):
+        search.ask(number)
+        stops = [search.report(number, e, per_epoch * e, 0.5) for e in range(1, last + 1)]
+        assert stops == [False] * (last - 1) + [True]
+        search.finish(number, 0.5, stopped=True)
 
 
 def test_failed_trials_are_no_evidence() -> None:

@@ -205,7 +205,7 @@ def test_trials_of_two_workers_run_and_are_stopped(tune_job: MakeJob) -> None:
     settings = {
         "space": space,
         "search": "grid",
-        "grace_epochs": 1,
+        "grace_steps": 1,
         "reduction_factor": 2,
         "max_concurrent": 1,
     }
