@@ -2,7 +2,7 @@
 
 model.safetensors           weights and BatchNorm statistics; the record says where each tensor
                             lies, which may be in several files, by ranges of units
-normalisation.safetensors   how BOLD was z-scored: mean_SV, std_SV, valid_V
+normalisation.safetensors   how BOLD was z-scored: mean_SV, std_SV, valid_SV
 space-NAME                  what the space of its units is made of, such as a mask
 voxels.safetensors          validation scores per unit: pearson_V, r2_V  (after an epoch)
 state.pt                    optimizer and schedule, to train on (loaded with weights_only); of a
@@ -124,7 +124,7 @@ def _write_state(
         {
             "mean_SV": torch.from_numpy(normalisation.mean_SV),
             "std_SV": torch.from_numpy(normalisation.std_SV),
-            "valid_V": torch.from_numpy(normalisation.valid_V),
+            "valid_SV": torch.from_numpy(normalisation.valid_SV),
         },
         folder / NORMALISATION,
     )
@@ -217,8 +217,8 @@ def load_voxel_pearson(folder: Path) -> np.ndarray:
     return load_file(folder / VOXELS)["pearson_V"].numpy()
 
 
-def load_valid_voxels(folder: Path) -> np.ndarray:
-    """Return which voxels took part in training, bool (voxels,).
+def load_valid_voxels(folder: Path, record: Record) -> np.ndarray:
+    """Return which voxels took part in each subject's training, bool (subjects, voxels).
 
     Raises
     ------
@@ -226,7 +226,9 @@ def load_valid_voxels(folder: Path) -> np.ndarray:
         If the file that says so is gone or damaged.
     """
     try:
-        return load_file(folder / NORMALISATION)["valid_V"].numpy()
+        valid_SV = load_file(folder / NORMALISATION)["valid_SV"].numpy()
     except (OSError, KeyError, SafetensorError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{folder / NORMALISATION}: cannot be read: {reason}") from error
+    of_scans = [scan.subject for scan in record.scans]
+    return valid_SV[[of_scans.index(subject) for subject in record.dataset.subjects]]

@@ -37,8 +37,8 @@ class Encoder:
         In evaluation mode.
     record : Record
         What was trained on what, and how far.
-    valid_V : ndarray of bool, shape (units,)
-        Units that took part in training; the others have no prediction.
+    valid_SV : ndarray of bool, shape (subjects, units)
+        Units that took part in each subject's training; the others have no prediction for it.
     packages : tuple of str
         Packages that its model may be imported from.
     shapes : Shapes
@@ -51,12 +51,12 @@ class Encoder:
         self,
         model: Predictor,
         record: Record,
-        valid_V: np.ndarray,
+        valid_SV: np.ndarray,
         packages: Iterable[str] = (),
     ) -> None:
         self.model = model
         self.record = record
-        self.valid_V = valid_V
+        self.valid_SV = valid_SV
         self.packages = tuple(packages)
         self.shapes = Shapes.of_record(record.dataset)
         settings = read_settings(ModelSettings, record.config["model"], self.packages, _KIND)
@@ -94,8 +94,9 @@ class Encoder:
         record = checkpoint.record
         with checkpoint.files((*record.weight_files, NORMALISATION)) as folder:
             try:
-                weights, valid_V = load_weights(folder, record), load_valid_voxels(folder)
-                encoder = cls.build(record, weights, valid_V, device, packages)
+                weights = load_weights(folder, record)
+                valid_SV = load_valid_voxels(folder, record)
+                encoder = cls.build(record, weights, valid_SV, device, packages)
             except InputError:
                 raise
             except (OSError, RuntimeError, SafetensorError) as error:
@@ -111,7 +112,7 @@ class Encoder:
         cls,
         record: Record,
         weights: Mapping[str, Tensor],
-        valid_V: np.ndarray,
+        valid_SV: np.ndarray,
         device: str,
         packages: Iterable[str] = (),
     ) -> Encoder:
@@ -124,8 +125,8 @@ class Encoder:
         weights : mapping of str to Tensor
             By name in the model. They are taken as they are, not copied, unless they have to move
             to the device: processes that share them share their memory.
-        valid_V : ndarray of bool, shape (units,)
-            Units that took part in training.
+        valid_SV : ndarray of bool, shape (subjects, units)
+            Units that took part in each subject's training.
         device : str
             Where the model goes.
         packages : iterable of str
@@ -143,7 +144,7 @@ class Encoder:
         with unfilled():
             model = build_predictor(settings, shapes, packages)
         model.load_state_dict(weights, assign=True)
-        return cls(model.to(device).eval(), record, valid_V, packages)
+        return cls(model.to(device).eval(), record, valid_SV, packages)
 
     def check(self, dataset: Dataset) -> None:
         """Make sure that a data set's rows mean what those meant that the model was trained on.
@@ -186,22 +187,27 @@ class Encoder:
         Returns
         -------
         ndarray
-            (n, units) float32; NaN where a unit was masked in training (constant, or not finite).
+            (n, units) float32; NaN where a unit was masked in training (constant, or not finite),
+            in all subjects if they share the head.
         """
         return self.predict_trs(values)
 
     @torch.inference_mode()
     def predict_trs(
-        self, values: Mapping[str, np.ndarray], subject: int = 0, at_a_time: int | None = None
+        self,
+        values: Mapping[str, np.ndarray],
+        subject: int | None = None,
+        at_a_time: int | None = None,
     ) -> np.ndarray:
-        """Predict as :meth:`predict` does, for one of the subjects.
+        """Predict as :meth:`predict` does, or for one of the subjects.
 
         Parameters
         ----------
         values : mapping of str to ndarray
             (n, *shape) by part.
-        subject : int
-            Index of the subject; a head that all subjects share gives the same for each.
+        subject : int, optional
+            Index of the subject. A head that all subjects share gives the same for each, but where
+            a unit was masked in one.
         at_a_time : int, optional
             TRs that the model is given at a time, besides their context (default: all).
         """
@@ -214,11 +220,11 @@ class Encoder:
             inputs = {part: _window(row, window) for part, row in rows.items()}
             exists = torch.tensor([[tr >= 0 for tr in window]], device=device)
             on_device = {part: value.to(device) for part, value in inputs.items()}
-            of = torch.tensor([subject])
-            bold = self.model(self.shapes.inputs(on_device), exists, of)[subject]
+            of = torch.tensor([subject or 0])
+            bold = self.model(self.shapes.inputs(on_device), exists, of)[subject or 0]
             predicted.append(bold[0].float().cpu().numpy())
         bold_NV = np.concatenate(predicted)
-        bold_NV[:, ~self.valid_V] = np.nan
+        bold_NV[:, ~self.units_of(subject)] = np.nan
         return bold_NV
 
     def read_stimulus(
@@ -238,11 +244,17 @@ class Encoder:
             for name, kind in selection.value_types(dataset).items()
         }
 
+    def units_of(self, subject: int | None) -> np.ndarray:
+        """Return which units :meth:`predict_trs` predicts for a subject, bool (units,)."""
+        if subject is None and not self.model.tells_subjects_apart:
+            return np.logical_or.reduce(self.valid_SV)
+        return self.valid_SV[subject or 0]
+
     def predict_bold(
         self,
         dataset: Dataset,
         span: Span,
-        subject: int = 0,
+        subject: int | None = None,
         read: Callable[[Span], Mapping[str, np.ndarray]] | None = None,
     ) -> np.ndarray:
         """Predict the BOLD of some TRs of a data set.
@@ -253,8 +265,8 @@ class Encoder:
             What the stimulus is read from.
         span : Span
             BOLD TRs of a stimulus, counted from its onset.
-        subject : int
-            Index of the subject.
+        subject : int, optional
+            Index of the subject, as :meth:`predict_trs` takes it.
         read : callable, optional
             Gives other rows of stimulus TRs than :meth:`read_stimulus` does.
 
@@ -267,17 +279,17 @@ class Encoder:
         lag = self.record.lag_trs
         first, stop = max(0, span.start - lag), span.stop - lag
         before = min(len(span), max(0, lag - span.start))
-        bold_NV = np.zeros((len(span), len(self.valid_V)), np.float32)
+        bold_NV = np.zeros((len(span), self.valid_SV.shape[1]), np.float32)
         if stop > first:
             lead = min(self.model.context_trs, first)
             seen = Span(span.stimulus, first - lead, stop)
             values = self.read_stimulus(dataset, seen) if read is None else read(seen)
             bold_NV[before:] = self.predict_trs(values, subject)[lead:]
-        bold_NV[:, ~self.valid_V] = np.nan
+        bold_NV[:, ~self.units_of(subject)] = np.nan
         return bold_NV
 
-    def subject_index(self, subject: str) -> int:
-        """Return the index that a subject's prediction is asked for with.
+    def subject_index(self, subject: str) -> int | None:
+        """Return the index of the head that predicts a subject; None for one that all share.
 
         Raises
         ------
@@ -285,7 +297,7 @@ class Encoder:
             If the model tells subjects apart, and was not trained on this one.
         """
         if not self.model.tells_subjects_apart:
-            return 0
+            return None
         if subject not in self.shapes.subjects:
             has = ", ".join(self.shapes.subjects)
             raise InputError(f"subject {subject}: the model was trained on {has}")

@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -78,13 +78,13 @@ class CommonTrs:
         Stretches of BOLD TRs, in ascending order within each stimulus.
     scans : tuple of ScanKey
         Scans of these stimuli that each run was trained for.
-    valid_V : ndarray
-        Voxels that are valid in each.
+    valid : mapping of str to ndarray
+        Voxels of each subject that are valid in each run.
     """
 
     spans: tuple[Span, ...]
     scans: tuple[ScanKey, ...]
-    valid_V: NDArray[np.bool_]
+    valid: Mapping[str, NDArray[np.bool_]]
 
     @property
     def n_trs(self) -> int:
@@ -119,7 +119,11 @@ def common_trs(trained: Sequence[TrainedRun]) -> CommonTrs:
     if not spans or not scans:
         names = ", ".join(each.run.name for each in trained)
         raise InputError(f"runs {names}: no validation TR is common to all of them")
-    return CommonTrs(tuple(spans), scans, np.logical_and.reduce([each.valid_V for each in trained]))
+    valid = {
+        scan.subject: np.logical_and.reduce([each.valid(scan.subject) for each in trained])
+        for scan in scans
+    }
+    return CommonTrs(tuple(spans), scans, valid)
 
 
 @dataclass(frozen=True)
@@ -154,7 +158,7 @@ def score_run(
     encoder = trained.load()
 
     def read(span: Span, scan: ScanKey) -> NDArray:
-        return np.where(common.valid_V, read_bold(trained.data, span, scan), np.nan)
+        return np.where(common.valid[scan.subject], read_bold(trained.data, span, scan), np.nan)
 
     influences: list[ScanInfluence] = []
     n_done = 0

@@ -2,8 +2,8 @@
 
 Per unit, subject and scan, from that scan's own training TRs; a scan that is wholly held out is
 z-scored by itself, so that an offset or gain of its own moves no score. Of held-out TRs nothing
-else enters but whether they are finite: a unit with a number that is not, in any TR that trains or
-judges, takes no part.
+else enters but whether they are finite: a unit with a number that is not, in any TR of a subject
+that trains or judges, takes no part in that subject. It stays in the others.
 """
 
 from __future__ import annotations
@@ -70,30 +70,32 @@ class Normalisation:
     mean_SV, std_SV : ndarray of float32, shape (scans, voxels)
         Of each scan's training TRs, or of all that judge where none trains (population standard
         deviation); 0 and 1 where not valid.
-    valid_V : ndarray of bool, shape (voxels,)
-        Voxels that are finite in the TRs that train or judge, and vary in every scan's training
-        TRs. The others take no part in loss or metrics.
+    valid_SV : ndarray of bool, shape (scans, voxels)
+        Voxels that are finite in the scan's subject's TRs that train or judge, and vary in the
+        training TRs of each of the subject's scans: the same in all of them. The others take no
+        part in the subject's loss and metrics.
     n_not_finite : int
-        Of those others, how many are not finite somewhere.
+        Of those others, how many are not finite somewhere, those of all subjects together.
     """
 
     scans: tuple[ScanKey, ...]
     mean_SV: np.ndarray
     std_SV: np.ndarray
-    valid_V: np.ndarray
+    valid_SV: np.ndarray
     n_not_finite: int
 
     @property
     def n_masked(self) -> int:
-        """Voxels that take no part."""
-        return int((~self.valid_V).sum())
+        """Voxels that take no part, those of all subjects together."""
+        first = {scan.subject: row for row, scan in reversed(list(enumerate(self.scans)))}
+        return int((~self.valid_SV[list(first.values())]).sum())
 
 
 def normalisation_from_moments(
     scans: Sequence[ScanKey],
     moments: Mapping[ScanKey, Moments],
     trained: Set[ScanKey],
-    finite_V: np.ndarray,
+    finite: Mapping[str, np.ndarray],
     where: str,
 ) -> Normalisation:
     """Turn the moments of the training TRs into what each scan is z-scored with.
@@ -106,15 +108,15 @@ def normalisation_from_moments(
         Of the TRs that each is z-scored by.
     trained : set of ScanKey
         Scans that have training TRs.
-    finite_V : ndarray of bool, shape (voxels,)
-        Voxels that are finite in all TRs that train or judge.
+    finite : mapping of str to ndarray of bool, shape (voxels,)
+        Voxels that are finite in all TRs of a subject that train or judge.
     where : str
         Location of the data set, for messages.
 
     Raises
     ------
     InputError
-        If a subject has no training TRs, or no voxel is left.
+        If a subject has no training TRs, or no voxel of one is left.
     """
     for subject in dict.fromkeys(scan.subject for scan in scans):
         if not any(scan.subject == subject for scan in trained):
@@ -123,25 +125,28 @@ def normalisation_from_moments(
                 "this subject, or leave it out"
             )
     # Of a scan without a TR that is used, nothing is z-scored.
-    nothing = Moments(1, *np.zeros((2, len(finite_V))))
+    nothing = Moments(1, *np.zeros((2, len(next(iter(finite.values()))))))
     found = [moments.get(scan, nothing) for scan in scans]
     mean_SV = np.stack([each.mean_V for each in found])
     std_SV = np.stack([np.sqrt(each.squares_V / each.n) for each in found])
     # A voxel counts as constant when it varies by less than float32 resolves about its mean.
     varies_SV = (std_SV > np.abs(mean_SV) * np.finfo(np.float32).eps) & (std_SV > 0)
-    trains_S = np.array([scan in trained for scan in scans])
-    valid_V = finite_V & varies_SV[trains_S].all(axis=0)
-    if not valid_V.any():
-        raise InputError(
-            f"{where}: every voxel is constant in the training TRs of some scan, or not finite in "
-            "a TR that trains or judges"
-        )
+    valid = {}
+    for subject, finite_V in finite.items():
+        trains_S = [scan in trained and scan.subject == subject for scan in scans]
+        valid[subject] = finite_V & varies_SV[trains_S].all(axis=0)
+        if not valid[subject].any():
+            raise InputError(
+                f"{where}: every voxel of subject {subject} is constant in the training TRs of "
+                "some scan, or not finite in a TR that trains or judges"
+            )
+    valid_SV = np.stack([valid[scan.subject] for scan in scans])
     return Normalisation(
         tuple(scans),
-        np.where(valid_V, mean_SV, 0).astype(np.float32),
-        np.where(valid_V & varies_SV, std_SV, 1).astype(np.float32),
-        valid_V,
-        int((~finite_V).sum()),
+        np.where(valid_SV, mean_SV, 0).astype(np.float32),
+        np.where(valid_SV & varies_SV, std_SV, 1).astype(np.float32),
+        valid_SV,
+        sum(int((~finite_V).sum()) for finite_V in finite.values()),
     )
 
 
@@ -221,21 +226,20 @@ class UsedRows:
         Raises
         ------
         InputError
-            If a subject has no training TRs, or no voxel is left.
+            If a subject has no training TRs, or no voxel of one is left.
         """
         return self.merge(found for block in blocks for found in self.moments(block))
 
     def merge(self, partial: Iterable[PartialMoments]) -> Normalisation:
         """Compute it from what all blocks hold, in any order; see :meth:`fit`."""
         merged: dict[ScanKey, Moments] = {}
-        finite_V: np.ndarray | bool = True
+        finite = {subject: np.ones(kind.shape, bool) for subject, kind in self._kinds.items()}
         # In the order of TRs, so that the sums are the same to the last bit whoever was first.
         for found in sorted(partial, key=lambda each: (each.scan, each.first)):
             scan = self._scans[found.scan]
             if found.moments.n:
                 before = merged.get(scan)
                 merged[scan] = before.merge(found.moments) if before else found.moments
-            finite_V = finite_V & found.finite_V
+            finite[scan.subject] = finite[scan.subject] & found.finite_V
         trained = {s for s, by in zip(self._scans, self._by, strict=True) if by == Use.TRAINS}
-        of_all = (merged, trained, np.asarray(finite_V))
-        return normalisation_from_moments(self._scans, *of_all, self._where)
+        return normalisation_from_moments(self._scans, merged, trained, finite, self._where)

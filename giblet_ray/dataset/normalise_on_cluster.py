@@ -35,7 +35,7 @@ def fit_on_cluster(rows: ray.data.Dataset, used: UsedRows) -> Normalisation:
     Raises
     ------
     InputError
-        If a file is damaged, a subject has no training TRs, or no voxel is left.
+        If a file is damaged, a subject has no training TRs, or no voxel of one is left.
     """
 
     def partial_moments(block: pa.Table) -> pa.Table:

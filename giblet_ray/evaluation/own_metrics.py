@@ -85,8 +85,15 @@ class HeldOutRows:
         self._places.append(torch.stack([scan_N, tr_N], dim=1).cpu())
         self._rows.append(torch.stack([prediction_NV, target_NV]).float().cpu())
 
-    def compute(self, metrics: Mapping[str, Metric], valid_V: Tensor) -> dict[str, float]:
+    def compute(self, metrics: Mapping[str, Metric], valid_SV: Tensor) -> dict[str, float]:
         """Return each metric over the rows of all ranks, the same on every rank.
+
+        Parameters
+        ----------
+        metrics : mapping of str to Metric
+            By name.
+        valid_SV : Tensor
+            (scans, V) bool, the units that count in each scan.
 
         Raises
         ------
@@ -108,18 +115,25 @@ class HeldOutRows:
             rows_N2U = _gathered(rows_2NV[:, :, units].transpose(0, 1), self._device)
             if index % world_size() == rank:
                 rows_2NU = rows_N2U.transpose(0, 1)[:, order_N].contiguous().numpy()
-                found = [self._mean(*each, rows_2NU, scan_N) for each in metrics.items()]
+                valid_SU = valid_SV[:, units].cpu().numpy()
+                found = [self._mean(*each, rows_2NU, scan_N, valid_SU) for each in metrics.items()]
                 found_MV[:, units] = torch.from_numpy(np.stack(found))
         if world_size() > 1:
             found_MV = found_MV.to(self._device)
             dist.all_reduce(found_MV)
-        counted_MV = found_MV.cpu()[:, valid_V.cpu()].numpy()
-        return {name: _mean(of_V) for name, of_V in zip(metrics, counted_MV, strict=True)}
+        of_metrics = zip(metrics, found_MV.cpu().numpy(), strict=True)
+        return {name: _mean(of_V) for name, of_V in of_metrics}
 
     def _mean(
-        self, name: str, metric: Metric, rows_2NU: NDArray[np.float32], scan_N: NDArray
+        self,
+        name: str,
+        metric: Metric,
+        rows_2NU: NDArray[np.float32],
+        scan_N: NDArray,
+        valid_SU: NDArray[np.bool_],
     ) -> NDArray[np.float64]:
-        """Return a metric's mean over scans and then subjects, per unit (U,)."""
+        """Return a metric's mean over scans and then subjects, per unit (U,), NaN where it counts
+        in none."""
         by_subject: dict[str, list[NDArray]] = {}
         for scan in np.unique(scan_N):
             prediction_TU, target_TU = rows_2NU[:, scan_N == scan]
@@ -130,7 +144,8 @@ class HeldOutRows:
                     f"{found_U.shape} for {target_TU.shape[1]} units; one number for each is "
                     "expected"
                 )
-            by_subject.setdefault(self._subjects[scan], []).append(found_U)
+            counted_U = np.where(valid_SU[scan], found_U, np.nan)
+            by_subject.setdefault(self._subjects[scan], []).append(counted_U)
         return nanmean([nanmean(scans) for scans in by_subject.values()])
 
 

@@ -72,11 +72,11 @@ def evaluate_run(
     folds = [open_run(location, job.dataset, packages=job.packages) for location in locations]
     check_folds(folds)
     record, dataset = folds[0].checkpoint.record, folds[0].data.dataset
-    name, valid_V = name_of(folds), valid_units(folds)
+    name, n_units = name_of(folds), folds[0].data.n_units
     scans = list(dict.fromkeys(scan for fold in folds for scan in judged_scans(fold)))
     least_trs = whole_trs(HRF_SECONDS, dataset.manifest.tr_seconds)
     # First, so that what cannot be had is told before anything is predicted.
-    find_ceilings = plan_ceilings(job.ceiling, scans, len(valid_V), least_trs, job.seed)
+    find_ceilings = plan_ceilings(job.ceiling, scans, n_units, least_trs, job.seed)
     if job.partition != "none":
         show(f"partition: {plan_partition(job.partition, folds)}")
     with Progress(show) as progress:

@@ -13,7 +13,7 @@ Shapes: T test TRs of a scan, V units.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,8 @@ from giblet_ray.judge.rows import Predicts, all_rows
 Folds = Sequence[OpenedRun]
 """Runs that are judged as one: one run, or all folds of a training."""
 Rows = dict[ScanKey, ScanRows]
+Valid = Mapping[str, NDArray[np.bool_]]
+"""Units of each subject that are scored, (V,)."""
 Report = Callable[[float], None]
 
 
@@ -40,9 +42,13 @@ def name_of(folds: Folds) -> str:
     return name if len(folds) == 1 else name.rpartition("-fold")[0]
 
 
-def valid_units(folds: Folds) -> NDArray[np.bool_]:
-    """Return the units, (V,), that took part in all of them."""
-    return np.logical_and.reduce([each.valid_V for each in folds])
+def valid_units(folds: Folds) -> Valid:
+    """Return the units that took part in a subject in all of them, by subject."""
+    subjects = {scan.subject for scan in folds[0].scans}
+    return {
+        subject: np.logical_and.reduce([each.valid(subject) for each in folds])
+        for subject in subjects
+    }
 
 
 def parts_of_run(opened: OpenedRun) -> dict[str, str]:
@@ -109,11 +115,11 @@ def gathered_rows(
                 np.asarray(of, np.float64) * std_V for of in (each.prediction_TV, each.bold_TV)
             )
             found.setdefault(scan, []).append((each.tr_T, prediction_TV, bold_TV + mean_V))
-    valid_V = valid_units(folds)
-    return {scan: _joined(scan, pieces, valid_V) for scan, pieces in found.items()}
+    valid = valid_units(folds)
+    return {scan: _joined(scan, pieces, valid[scan.subject]) for scan, pieces in found.items()}
 
 
-def score_rows(rows: Rows, valid_V: NDArray[np.bool_]) -> HeldOutScores:
+def score_rows(rows: Rows, valid: Valid) -> HeldOutScores:
     """Score test TRs: one sum of each scan and unit, whichever folds its TRs are of.
 
     Raises
@@ -121,10 +127,11 @@ def score_rows(rows: Rows, valid_V: NDArray[np.bool_]) -> HeldOutScores:
     InputError
         If nothing can be scored.
     """
-    sums = ScanSums([scan.subject for scan in rows], len(valid_V))
+    n_units = len(next(iter(valid.values())))
+    sums = ScanSums([scan.subject for scan in rows], n_units)
     for index, each in enumerate(rows.values()):
         sums.add(index, each.prediction_TV, each.bold_TV)
-    return sums.compute(valid_V)
+    return sums.compute([valid[scan.subject] for scan in rows])
 
 
 def _joined(

@@ -99,19 +99,22 @@ class TallyOfTest:
         The run.
     subjects : sequence of str
         The subject of each scan.
-    valid_V : ndarray
-        (units,) bool, those that are scored.
+    valid : mapping of str to ndarray
+        (units,) bool of each subject, those that are scored.
     """
 
     def __init__(
-        self, opened: OpenedRun, subjects: Sequence[str], valid_V: NDArray[np.bool_]
+        self,
+        opened: OpenedRun,
+        subjects: Sequence[str],
+        valid: Mapping[str, NDArray[np.bool_]],
     ) -> None:
-        n_units = len(valid_V)
+        n_units = opened.data.n_units
         paths = opened.checkpoint.record.config["train"]["metrics"]
         self._metrics = load_metrics(paths, opened.packages)
         self._sums = ScanSums(subjects, n_units)
         self._rows = HeldOutRows(subjects, n_units, torch.device("cpu"))
-        self._valid_V = valid_V
+        self._valid_SV = np.stack([valid[subject] for subject in subjects])
 
     def add(
         self, scan: int, tr_T: NDArray[np.integer], prediction_TV: Tensor, bold_TV: Tensor
@@ -124,9 +127,9 @@ class TallyOfTest:
 
     def compute(self) -> tuple[HeldOutScores, dict[str, float]]:
         """Return the scores, and the user's own metrics by the names of their functions."""
-        own = self._rows.compute(self._metrics, torch.from_numpy(self._valid_V))
+        own = self._rows.compute(self._metrics, torch.from_numpy(self._valid_SV))
         of_test = {name.removeprefix("val/"): value for name, value in own.items()}
-        return self._sums.compute(self._valid_V), of_test
+        return self._sums.compute(list(self._valid_SV)), of_test
 
 
 def score_test(
@@ -140,7 +143,8 @@ def score_test(
         If weights or data cannot be read, or nothing can be scored.
     """
     scans = judged_scans(opened)
-    scores = TallyOfTest(opened, [scan.subject for scan in scans], opened.valid_V)
+    subjects = [scan.subject for scan in scans]
+    scores = TallyOfTest(opened, subjects, {name: opened.valid(name) for name in subjects})
     for scan, (tr_T, prediction_TV, bold_TV) in pieces_of_test(opened, report):
         pair = torch.from_numpy(prediction_TV), torch.from_numpy(bold_TV)
         scores.add(scans.index(scan), tr_T, *pair)

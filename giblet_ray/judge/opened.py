@@ -40,8 +40,8 @@ class OpenedRun:
         Rows of the normalisation.
     mean_SV, std_SV : ndarray
         How its BOLD was z-scored.
-    valid_V : ndarray
-        Units that took part.
+    valid_SV : ndarray
+        Units that took part in the scan's subject.
     packages : tuple of str
         Packages that its model may be imported from.
     """
@@ -51,7 +51,7 @@ class OpenedRun:
     scans: tuple[ScanKey, ...]
     mean_SV: NDArray[np.float32]
     std_SV: NDArray[np.float32]
-    valid_V: NDArray[np.bool_]
+    valid_SV: NDArray[np.bool_]
     packages: tuple[str, ...]
 
     def at_row_groups(self, spans: Iterable[Span]) -> list[Span]:
@@ -80,14 +80,18 @@ class OpenedRun:
         with self.checkpoint.files(record.files.values()) as folder:
             return load_space(folder, record, self.checkpoint.location)
 
+    def valid(self, subject: str) -> NDArray[np.bool_]:
+        """Return which units took part in a subject, (units,)."""
+        return self.valid_SV[[scan.subject for scan in self.scans].index(subject)]
+
     def z_scored(self, span: Span, scan: ScanKey) -> NDArray[np.float64]:
         """Read the BOLD of some TRs of a scan, (TRs, units), as the model was given it.
 
-        Units that took no part are 0.
+        Units that took no part in the subject are 0.
         """
         row = self.scans.index(scan)
         bold_NV = read_bold(self.data, span, scan)
-        return np.where(self.valid_V, (bold_NV - self.mean_SV[row]) / self.std_SV[row], 0.0)
+        return np.where(self.valid_SV[row], (bold_NV - self.mean_SV[row]) / self.std_SV[row], 0.0)
 
 
 def read_bold(data: DataView, span: Span, scan: ScanKey) -> NDArray:
@@ -153,7 +157,7 @@ def open_run(
         record.scans,
         scales["mean_SV"],
         scales["std_SV"],
-        scales["valid_V"].astype(bool),
+        scales["valid_SV"].astype(bool),
         tuple(packages),
     )
 

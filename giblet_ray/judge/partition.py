@@ -123,7 +123,7 @@ def from_product(ridge: Folds) -> Partition:
     InputError
         If it cannot be read.
     """
-    parts, valid_V = parts_of_run(ridge[0]), valid_units(ridge)
+    parts, valid = parts_of_run(ridge[0]), valid_units(ridge)
     by_part = []
     for part in parts.values():
 
@@ -136,7 +136,9 @@ def from_product(ridge: Folds) -> Partition:
     found: dict[str, list[NDArray[float64]]] = {}
     for scan, rows in by_part[0].items():
         added = torch.stack([of_part[scan].prediction_TV for of_part in by_part])
-        added[:, :, torch.from_numpy(~valid_V)] = 0  # their BOLD is 0 too: they get no share
+        added[:, :, torch.from_numpy(~valid[scan.subject])] = (
+            0  # their BOLD is 0 too: they get no share
+        )
         found.setdefault(scan.subject, []).append(product_measure(added, rows.bold_TV))
     means = {subject: nanmean(of_scans) for subject, of_scans in found.items()}
     shares: dict[str, Shares] = {

@@ -65,7 +65,7 @@ def from_permuted(
     InputError
         If a film has fewer than two blocks.
     """
-    parts, valid_V = parts_of_run(folds[0]), valid_units(folds)
+    parts, valid = parts_of_run(folds[0]), valid_units(folds)
     held: list[tuple[OpenedRun, Encoder]] = []  # one model at a time
 
     def model(opened: OpenedRun) -> Encoder:
@@ -82,7 +82,7 @@ def from_permuted(
                 sources = permuted_trs(opened, block_trs, seed + order)
                 return Disordered(model(opened), part, sources)
 
-            found = score_rows(gathered_rows(folds, load=load), valid_V)
+            found = score_rows(gathered_rows(folds, load=load), valid)
             for subject, of_order in found.subjects.items():
                 without[subject].append(of_order)
             report((index + (order + 1) / N_ORDERS) / len(parts))
@@ -117,11 +117,13 @@ class Disordered:
     part: str
     sources: Mapping[str, NDArray[np.int64]]
 
-    def subject_index(self, subject: str) -> int:
+    def subject_index(self, subject: str) -> int | None:
         """See :meth:`Encoder.subject_index`."""
         return self.encoder.subject_index(subject)
 
-    def predict_bold(self, dataset: Dataset, span: Span, subject: int = 0) -> NDArray[np.float32]:
+    def predict_bold(
+        self, dataset: Dataset, span: Span, subject: int | None = None
+    ) -> NDArray[np.float32]:
         """See :meth:`Encoder.predict_bold`."""
 
         def read(seen: Span) -> dict[str, np.ndarray]:

@@ -25,10 +25,12 @@ ReadBold = Callable[[Span, ScanKey], NDArray]
 class Predicts(Protocol):
     """What predicts BOLD of a data set: an Encoder, or one that is shown other things."""
 
-    def subject_index(self, subject: str) -> int:
+    def subject_index(self, subject: str) -> int | None:
         """See ``Encoder.subject_index``."""
 
-    def predict_bold(self, dataset: Dataset, span: Span, subject: int = 0) -> NDArray[np.float32]:
+    def predict_bold(
+        self, dataset: Dataset, span: Span, subject: int | None = None
+    ) -> NDArray[np.float32]:
         """See ``Encoder.predict_bold``."""
 
 
@@ -39,7 +41,7 @@ def predicted_rows(
     scans: Sequence[ScanKey],
     read: ReadBold,
 ) -> dict[ScanKey, Rows]:
-    """Predict a span of BOLD TRs, once for each subject, and read those that each scan has.
+    """Predict a span of BOLD TRs, once with each head, and read those that each scan has.
 
     Parameters
     ----------
@@ -58,14 +60,16 @@ def predicted_rows(
         If data cannot be read.
     """
     dataset = opened.data.dataset
-    predicted: dict[int, NDArray[np.float32]] = {}
+    predicted: dict[int | None, NDArray[np.float32]] = {}
     rows: dict[ScanKey, Rows] = {}
     for scan in scans:
-        subject = encoder.subject_index(scan.subject)
-        if subject not in predicted:
-            predicted[subject] = encoder.predict_bold(dataset, span, subject)
+        head = encoder.subject_index(scan.subject)
+        if head not in predicted:
+            predicted[head] = encoder.predict_bold(dataset, span, head)
         usable = np.flatnonzero(dataset.usable_trs(scan)[span.start : span.stop])
-        rows[scan] = usable + span.start, predicted[subject][usable], read(span, scan)[usable]
+        prediction_TV = predicted[head][usable]
+        prediction_TV[:, ~opened.valid(scan.subject)] = np.nan
+        rows[scan] = usable + span.start, prediction_TV, read(span, scan)[usable]
     return rows
 
 
@@ -89,7 +93,7 @@ def pieces_of_test(
     """Predict the test TRs of all scans, a row group at a time; BOLD is z-scored, float32.
 
     What is held is one model (the run's own, or another that is given) and one row group of one
-    stimulus. Units that took no part have NaN predicted and 0 measured.
+    stimulus. Units that took no part in a subject have NaN predicted and 0 measured in its scans.
 
     Raises
     ------

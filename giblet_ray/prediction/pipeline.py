@@ -99,7 +99,7 @@ def predicted_blocks(
             fn_constructor_kwargs={
                 "record": task.encoder.record,
                 "weights": ray.put(weights),
-                "valid_V": task.encoder.valid_V,
+                "valid_SV": task.encoder.valid_SV,
                 "packages": task.encoder.packages,
                 "subject": task.subject,
                 "batch_trs": batch_trs,
@@ -113,7 +113,7 @@ def predicted_blocks(
         blocks = predicted.iter_batches(batch_size=None, batch_format="pyarrow")
         rows_of = each_tr_once(cast(Iterator[pa.Table], blocks), task.predictions.value)
         for stimulus, trs_T, bold_TV in rows_of:
-            _check_finite(stimulus, trs_T, bold_TV[:, task.encoder.valid_V])
+            _check_finite(stimulus, trs_T, bold_TV[:, task.encoder.units_of(task.subject)])
             yield stimulus, trs_T, bold_TV
 
 
@@ -127,11 +127,11 @@ class _Predicting:
     weights : ObjectRef
         Of a dict of arrays, by name in the model. On CPUs all actors of a node compute with the
         very pages of the object store that they lie in.
-    valid_V : ndarray of bool, shape (voxels,)
-        Voxels that have a prediction.
+    valid_SV : ndarray of bool, shape (subjects, voxels)
+        Voxels that have a prediction for each subject.
     packages : tuple of str
         Packages that the model may be imported from.
-    subject : int
+    subject : int or None
         Whose response is predicted.
     batch_trs : int
         TRs that the model is given at a time.
@@ -145,9 +145,9 @@ class _Predicting:
         self,
         record: Record,
         weights: ray.ObjectRef,
-        valid_V: np.ndarray,
+        valid_SV: np.ndarray,
         packages: tuple[str, ...],
-        subject: int,
+        subject: int | None,
         batch_trs: int,
         kinds: dict[str, ValueType],
         device: str,
@@ -157,7 +157,7 @@ class _Predicting:
             # Weights that are only read may lie in memory that is read-only.
             warnings.filterwarnings("ignore", message=".*not writable")
             tensors = {name: torch.from_numpy(value) for name, value in ray.get(weights).items()}
-        self._encoder = Encoder.build(record, tensors, valid_V, device, packages)
+        self._encoder = Encoder.build(record, tensors, valid_SV, device, packages)
 
     def __call__(self, rows: pa.Table) -> pa.Table:
         """See :func:`predict_rows`."""
@@ -165,7 +165,11 @@ class _Predicting:
 
 
 def predict_rows(
-    encoder: Encoder, rows: pa.Table, kinds: dict[str, ValueType], subject: int, batch_trs: int
+    encoder: Encoder,
+    rows: pa.Table,
+    kinds: dict[str, ValueType],
+    subject: int | None,
+    batch_trs: int,
 ) -> pa.Table:
     """Return stimulus, TR and prediction of each row whose context is there.
 
@@ -177,7 +181,7 @@ def predict_rows(
         A block as :class:`ShardSource` reads it; of a model with context whole, not a part of it.
     kinds : dict of str to ValueType
         The value columns of the rows.
-    subject : int
+    subject : int or None
         Whose response is predicted.
     batch_trs : int
         TRs that the model is given at a time.

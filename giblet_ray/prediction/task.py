@@ -34,7 +34,7 @@ class Task:
     ----------
     encoder : Encoder
         The model, on this machine's CPU.
-    subject : int
+    subject : int or None
         Whose response is predicted.
     dataset, selection : Dataset, Selection
         What is read of each row.
@@ -47,7 +47,7 @@ class Task:
     """
 
     encoder: Encoder
-    subject: int
+    subject: int | None
     dataset: Dataset
     selection: Selection
     space: Space
@@ -81,6 +81,7 @@ def plan_task(job: PredictJob) -> Task:
         record = encoder.record
         with checkpoint.files(record.dataset.space.files.values()) as folder:
             space = load_space(folder, record.dataset.space, checkpoint.location)
+    subject = _subject(encoder, job.subject)
     predictions = Predictions(
         model=Model(
             asked=job.model,
@@ -94,7 +95,7 @@ def plan_task(job: PredictJob) -> Task:
         tr_seconds=dataset.manifest.tr_seconds,
         lag_trs=record.lag_trs,
         value=ValueType(dtype="float32", shape=(record.dataset.n_voxels,)),
-        masked_voxels=int((~encoder.valid_V).sum()),
+        masked_voxels=int((~encoder.units_of(subject)).sum()),
         space=WrittenSpace(
             kind=space.kind,
             ending=space.ending,
@@ -107,16 +108,17 @@ def plan_task(job: PredictJob) -> Task:
     )
     selection = Selection(encoder.shapes.parts, leading=encoder.leading)
     units = record.units[0].indices if record.units else None
-    subject = _subject(encoder, job.subject)
     return Task(encoder, subject, dataset, selection, space, units, predictions)
 
 
-def _subject(encoder: Encoder, asked: str | None) -> int:
+def _subject(encoder: Encoder, asked: str | None) -> int | None:
     subjects = encoder.shapes.subjects
     if asked is None and encoder.model.tells_subjects_apart and len(subjects) > 1:
         raise InputError(f"--subject is missing: the model tells {', '.join(subjects)} apart")
     try:
-        return encoder.subject_index(asked or subjects[0])
+        if asked in subjects:
+            return subjects.index(asked)  # which units it has a prediction of is its own
+        return None if asked is None else encoder.subject_index(asked)
     except InputError as error:
         raise InputError(f"--{error}") from error
 

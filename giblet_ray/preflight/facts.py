@@ -96,7 +96,7 @@ def _scale(
                 column = bold_column(scan.subject)
                 bold_NV = _arrays(table, column, kinds[column])[take]
                 scored = (bold_NV - normalisation.mean_SV[index]) / normalisation.std_SV[index]
-                valid = scored[:, normalisation.valid_V].astype(np.float64)
+                valid = scored[:, normalisation.valid_SV[index]].astype(np.float64)
                 n += valid.size
                 total += float(valid.sum())
                 squares += float(np.square(valid).sum())

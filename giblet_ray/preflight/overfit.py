@@ -130,6 +130,8 @@ def _suspects(batch: Batch, normalisation: Normalisation) -> list[str]:
         if name != "bold" and bool((value == value.flatten(0, 1)[0]).all())
     ]
     if normalisation.n_masked:
-        n_voxels = len(normalisation.valid_V)
-        found.append(f"{normalisation.n_masked:,} of {n_voxels:,} voxels are constant: masked")
+        subjects = {scan.subject for scan in normalisation.scans}
+        n_voxels = len(subjects) * normalisation.valid_SV.shape[1]
+        of_all = f"{n_voxels:,} voxels of {len(subjects)} subjects"
+        found.append(f"{normalisation.n_masked:,} of {of_all} are constant: masked")
     return found

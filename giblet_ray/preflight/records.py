@@ -56,7 +56,7 @@ def preflight_evaluation(job: EvaluateJob, show: Callable[[str], None]) -> None:
         for wanted, locations in found.items():
             folds = [open_run(each, job.dataset, packages=job.packages) for each in locations]
             n_trs = sum(len(span) for fold in folds for span in fold.data.split.test)
-            n_units = len(folds[0].valid_V)
+            n_units = folds[0].data.n_units
             rows = {
                 "checkpoint": ", ".join(fold.checkpoint.location for fold in folds),
                 "test TRs": f"{n_trs:,} of films, {n_units:,} units",

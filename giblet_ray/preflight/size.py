@@ -136,7 +136,7 @@ def measure_activations(job: TrainJob, shapes: Shapes, ranks: int) -> int:
     n_units = shapes.shared_units
     ones_SV = np.ones((1, n_units), np.float32)
     scans = (ScanKey(shapes.subjects[0], ""),)
-    normalisation = Normalisation(scans, ones_SV, ones_SV, np.ones(n_units, bool), 0)
+    normalisation = Normalisation(scans, ones_SV, ones_SV, ones_SV.astype(bool), 0)
     model = _shapes_of_model(job, shapes)
     return kept_by_step(job, model, shapes, batch, normalisation, _SHAPES)
 

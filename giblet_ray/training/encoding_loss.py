@@ -1,6 +1,7 @@
 """The loss of a global batch, the same for any number of ranks that share it.
 
-Shapes: B rows of this rank, N rows of all ranks together, V voxels.
+Shapes: B rows of this rank, N rows of all ranks together, V voxels. A voxel may be valid in the
+rows of some subjects and not in those of others.
 """
 
 from __future__ import annotations
@@ -33,9 +34,10 @@ class LossTerms(NamedTuple):
         mse + weight * correlation_loss; this and the following are the same on every rank and
         carry no gradient.
     mse : Tensor or None
-        Mean squared error over rows and valid voxels; None of a loss of the user's own.
+        Mean over rows of the mean squared error over a row's valid voxels; None of a loss of the
+        user's own.
     correlation_loss : Tensor or None
-        Mean of (1 - Pearson r) over valid voxels; None where its weight is 0.
+        Mean of (1 - Pearson r) over voxels that are valid in some row; None where its weight is 0.
     """
 
     objective: Tensor
@@ -55,23 +57,21 @@ class EncodingLoss(nn.Module):
 
     ::
 
-        loss = mean over n, v of (p_nv - t_nv)^2  +  weight * mean over v of (1 - r_v)
+        loss = mean over n of mean over v of (p_nv - t_nv)^2  +  weight * mean over v of (1 - r_v)
 
-    for predictions p, targets t, the rows n of all ranks, and the valid voxels v. r_v correlates
-    over rows, within a voxel. A voxel whose prediction or target does not vary over the batch has
-    r_v = 0 and no gradient through it.
+    for predictions p, targets t, the rows n of all ranks, and the voxels v that are valid in them.
+    r_v correlates over the rows in which voxel v is valid. A voxel whose prediction or target does
+    not vary over them has r_v = 0 and no gradient through it.
 
     Parameters
     ----------
-    valid_V : Tensor
-        Bool: the voxels that count.
     correlation_weight : float
         At 0, correlations are neither computed nor communicated.
 
     Raises
     ------
     InputError
-        For a mask that is not one bool per voxel or holds no voxel, or a negative weight.
+        For a negative weight.
 
     Notes
     -----
@@ -82,36 +82,29 @@ class EncodingLoss(nn.Module):
     parts' terms add up. The squared error is then exactly that of the whole batch; correlations
     are over the rows of each part, averaged in proportion to its rows.
 
-    r is found from sums about the global means, in two all-reduces (of 2V + 1 and 3V + 1
-    numbers): raw sums of squares in float32 would cancel where a prediction is far from 0.
+    r is found from sums about the global means, in two all-reduces (of 3V + 1 numbers each): raw
+    sums of squares in float32 would cancel where a prediction is far from 0.
     """
 
-    valid_V: Tensor
-
-    def __init__(self, valid_V: Tensor, correlation_weight: float = 0.0) -> None:
+    def __init__(self, correlation_weight: float = 0.0) -> None:
         super().__init__()
-        if valid_V.dim() != 1 or valid_V.dtype != torch.bool:
-            raise InputError(
-                f"valid_V: found {valid_V.dtype} of shape {tuple(valid_V.shape)}, must be one bool "
-                "per voxel"
-            )
-        self.n_valid = int(valid_V.sum())
-        if self.n_valid == 0:
-            raise InputError(f"valid_V: none of {len(valid_V)} voxels is valid, one must be")
         if not (math.isfinite(correlation_weight) and correlation_weight >= 0):
             raise InputError(
                 f"correlation_weight: found {correlation_weight}, must be finite and at least 0"
             )
         self.correlation_weight = correlation_weight
-        self.register_buffer("valid_V", valid_V, persistent=False)
 
-    def forward(self, prediction_BV: Tensor, target_BV: Tensor, global_rows: int) -> LossTerms:
+    def forward(
+        self, prediction_BV: Tensor, target_BV: Tensor, valid_BV: Tensor, global_rows: int
+    ) -> LossTerms:
         """Compute the loss of this rank's rows and of the global batch that they are part of.
 
         Parameters
         ----------
         prediction_BV, target_BV : Tensor
             (B, V) BOLD, z-scored, of any floating-point type; computed in float32.
+        valid_BV : Tensor
+            (B, V) bool, what counts; a voxel of each row at least.
         global_rows : int
             N, rows of all ranks (and all accumulated parts) in this optimizer step.
 
@@ -125,39 +118,40 @@ class EncodingLoss(nn.Module):
         InputError
             For shapes that differ, or more local than global rows.
         """
-        rows, n_voxels = prediction_BV.shape
-        if target_BV.shape != prediction_BV.shape or n_voxels != len(self.valid_V):
+        rows = len(prediction_BV)
+        if not prediction_BV.shape == target_BV.shape == valid_BV.shape:
             raise InputError(
-                f"target: found shape {tuple(target_BV.shape)}, must be that of the prediction, "
-                f"{tuple(prediction_BV.shape)}, with the {len(self.valid_V)} voxels of valid_V"
+                f"target and valid: found shapes {tuple(target_BV.shape)} and "
+                f"{tuple(valid_BV.shape)}, must be that of the prediction, "
+                f"{tuple(prediction_BV.shape)}"
             )
         if not rows <= global_rows or global_rows < 1:
             raise InputError(
                 f"global_rows: found {global_rows}, must be at least 1 and the {rows} of this rank"
             )
         # Voxels that are not valid leave here, since a NaN times 0 would still be one.
-        prediction_BV = torch.where(self.valid_V, prediction_BV.float(), 0.0)
-        target_BV = torch.where(self.valid_V, target_BV.float(), 0.0)
-        squared_error = (prediction_BV - target_BV).square().sum()
-        scale = 1 / (global_rows * self.n_valid)
+        prediction_BV = torch.where(valid_BV, prediction_BV.float(), 0.0)
+        target_BV = torch.where(valid_BV, target_BV.float(), 0.0)
+        squares_B = (prediction_BV - target_BV).square().sum(dim=1)
+        squared_error = (squares_B / valid_BV.sum(dim=1)).sum() / global_rows
         # Ranks' gradients will be averaged, where these have to be added.
-        objective = world_size() * scale * squared_error
+        objective = world_size() * squared_error
         if self.correlation_weight == 0:
-            mse = scale * sum_over_ranks(squared_error.detach())
+            mse = sum_over_ranks(squared_error.detach())
             return LossTerms(objective, mse, mse, None)
 
-        pearson_V, batch_rows, total_squared_error = self._global_pearson(
-            prediction_BV, target_BV, squared_error.detach()
+        pearson_V, rows_V, batch_rows, mse = self._global_pearson(
+            prediction_BV, target_BV, valid_BV, squared_error.detach()
         )
-        dissimilarity_V = torch.where(self.valid_V, 1 - pearson_V, 0.0)
-        correlation_loss = dissimilarity_V.sum() / self.n_valid * (batch_rows / global_rows)
+        counts_V = rows_V > 0
+        dissimilarity = torch.where(counts_V, 1 - pearson_V, 0.0).sum() / counts_V.sum()
+        correlation_loss = dissimilarity * (batch_rows / global_rows)
         objective = objective + self.correlation_weight * correlation_loss
-        mse = scale * total_squared_error
         correlation_loss = correlation_loss.detach()
         loss = mse + self.correlation_weight * correlation_loss
         return LossTerms(objective, loss, mse, correlation_loss)
 
-    def of_rows(self, prediction_BV: Tensor, target_BV: Tensor) -> Tensor:
+    def of_rows(self, prediction_BV: Tensor, target_BV: Tensor, valid_BV: Tensor) -> Tensor:
         """Return nothing of held-out rows: their loss follows from their scores."""
         return prediction_BV.new_zeros(())
 
@@ -167,26 +161,22 @@ class EncodingLoss(nn.Module):
         return summary["mse"] + self.correlation_weight * (1 - summary["pearson_mean"])
 
     def _global_pearson(
-        self, prediction_BV: Tensor, target_BV: Tensor, squared_error: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return r per voxel (V,), the rows of all ranks, and the squared errors' global sum."""
+        self, prediction_BV: Tensor, target_BV: Tensor, valid_BV: Tensor, squared_error: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return r per voxel (V,), the rows of all ranks that it is valid in and those of all
+        voxels, and the squared errors' global sum."""
         rows, n_voxels = prediction_BV.shape
         with torch.no_grad():
-            counts_and_sums = torch.cat(
-                [
-                    prediction_BV.new_full((1,), rows),
-                    prediction_BV.sum(dim=0),
-                    target_BV.sum(dim=0),
-                ]
-            )
-            counts_and_sums = sum_over_ranks(counts_and_sums)
-            batch_rows = counts_and_sums[0]
-            prediction_mean_V, target_mean_V = (counts_and_sums[1:] / batch_rows).split(n_voxels)
+            rows_V = valid_BV.sum(dim=0, dtype=prediction_BV.dtype)
+            sums = [rows_V, prediction_BV.sum(dim=0), target_BV.sum(dim=0)]
+            every = sum_over_ranks(torch.cat([*sums, rows_V.new_full((1,), rows)]))
+            rows_V, *of_means, batch_rows = every.split([n_voxels, n_voxels, n_voxels, 1])
+            prediction_mean_V, target_mean_V = (each / rows_V.clamp(min=1) for each in of_means)
         # The means are constants to autograd: their gradient would be multiplied by the sum of
         # deviations from a mean, which is 0.
-        prediction_BV = prediction_BV - prediction_mean_V
-        target_BV = target_BV - target_mean_V
-        sums = torch.cat(
+        prediction_BV = torch.where(valid_BV, prediction_BV - prediction_mean_V, 0.0)
+        target_BV = torch.where(valid_BV, target_BV - target_mean_V, 0.0)
+        products = torch.cat(
             [
                 (prediction_BV * target_BV).sum(dim=0),
                 prediction_BV.square().sum(dim=0),
@@ -195,11 +185,11 @@ class EncodingLoss(nn.Module):
             ]
         )
         covariance_V, prediction_square_V, target_square_V, total_squared_error = (
-            _SumOverRanks.apply(sums).split([n_voxels, n_voxels, n_voxels, 1])
+            _SumOverRanks.apply(products).split([n_voxels, n_voxels, n_voxels, 1])
         )
         varies_V = (
-            (prediction_square_V > _rounding_of_squares(prediction_mean_V, batch_rows))
-            & (target_square_V > _rounding_of_squares(target_mean_V, batch_rows))
+            (prediction_square_V > _rounding_of_squares(prediction_mean_V, rows_V))
+            & (target_square_V > _rounding_of_squares(target_mean_V, rows_V))
         ) | ~torch.isfinite(covariance_V)
         # Constant voxels leave the graph before the root is taken: its slope at 0 is infinite.
         one = torch.ones_like(covariance_V)
@@ -208,12 +198,12 @@ class EncodingLoss(nn.Module):
             * torch.where(varies_V, target_square_V, one).sqrt()
         )
         pearson_V = torch.where(varies_V, covariance_V, 0.0) / norms_V
-        return pearson_V, batch_rows, total_squared_error.squeeze(0).detach()
+        return pearson_V, rows_V, batch_rows.squeeze(0), total_squared_error.squeeze(0).detach()
 
 
-def _rounding_of_squares(mean_V: Tensor, rows: Tensor) -> Tensor:
+def _rounding_of_squares(mean_V: Tensor, rows_V: Tensor) -> Tensor:
     """Sum of squared deviations up to which a voxel counts as constant."""
-    return rows * (CONSTANT_STD * (1 + mean_V.abs())).square()
+    return rows_V * (CONSTANT_STD * (1 + mean_V.abs())).square()
 
 
 def sum_over_ranks(values: Tensor) -> Tensor:

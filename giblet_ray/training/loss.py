@@ -23,12 +23,15 @@ from giblet_ray.training.encoding_loss import EncodingLoss, LossTerms, sum_over_
 class RankLoss(Protocol):
     """A loss as all ranks compute it together."""
 
-    valid_V: Tensor
+    def __call__(
+        self, prediction_NV: Tensor, target_NV: Tensor, valid_NV: Tensor, global_rows: int
+    ) -> LossTerms:
+        """Compute the loss of this rank's rows and of the global batch that they are part of.
 
-    def __call__(self, prediction_NV: Tensor, target_NV: Tensor, global_rows: int) -> LossTerms:
-        """Compute the loss of this rank's rows and of the global batch that they are part of."""
+        What is valid is that of each row's subject, (N, V) bool.
+        """
 
-    def of_rows(self, prediction_NV: Tensor, target_NV: Tensor) -> Tensor:
+    def of_rows(self, prediction_NV: Tensor, target_NV: Tensor, valid_NV: Tensor) -> Tensor:
         """Return what held-out rows add to a sum over all batches and ranks, a scalar."""
 
     def held_out(self, scores: HeldOutScores, mean_of_rows: float) -> float:
@@ -79,35 +82,27 @@ class Loss(nn.Module, ABC):
 class OwnLoss(nn.Module):
     """A :class:`Loss` as all ranks compute it together: a :class:`RankLoss`."""
 
-    valid_V: Tensor
-
-    def __init__(self, loss: Loss, valid_V: Tensor) -> None:
+    def __init__(self, loss: Loss) -> None:
         super().__init__()
         self._loss = loss
-        self.register_buffer("valid_V", valid_V, persistent=False)
 
-    def forward(self, prediction_NV: Tensor, target_NV: Tensor, global_rows: int) -> LossTerms:
+    def forward(
+        self, prediction_NV: Tensor, target_NV: Tensor, valid_NV: Tensor, global_rows: int
+    ) -> LossTerms:
         """See :class:`RankLoss`."""
-        share = self._sum(prediction_NV, target_NV) / global_rows
+        share = self.of_rows(prediction_NV, target_NV, valid_NV) / global_rows
         # Ranks' gradients will be averaged, where these have to be added.
         return LossTerms(world_size() * share, sum_over_ranks(share.detach()), None, None)
 
-    def of_rows(self, prediction_NV: Tensor, target_NV: Tensor) -> Tensor:
-        """Return the loss of some held-out rows, times their number."""
-        return self._sum(prediction_NV, target_NV)
-
-    def held_out(self, scores: HeldOutScores, mean_of_rows: float) -> float:
-        """Return the mean over batches."""
-        return mean_of_rows
-
-    def _sum(self, prediction_NV: Tensor, target_NV: Tensor) -> Tensor:
+    def of_rows(self, prediction_NV: Tensor, target_NV: Tensor, valid_NV: Tensor) -> Tensor:
+        """Return the loss of some rows, times their number."""
         # Units that are not valid leave here, since a NaN times 0 would still be one.
-        prediction_NV = torch.where(self.valid_V, prediction_NV.float(), 0.0)
-        target_NV = torch.where(self.valid_V, target_NV.float(), 0.0)
+        prediction_NV = torch.where(valid_NV, prediction_NV.float(), 0.0)
+        target_NV = torch.where(valid_NV, target_NV.float(), 0.0)
         rows = len(prediction_NV)
         if rows == 0:
             return prediction_NV.sum()
-        loss = self._loss(prediction_NV, target_NV, self.valid_V.expand_as(target_NV))
+        loss = self._loss(prediction_NV, target_NV, valid_NV)
         if loss.shape != ():
             raise InputError(
                 f"--loss.kind {self._loss.settings.kind}: returned a shape of "
@@ -115,16 +110,18 @@ class OwnLoss(nn.Module):
             )
         return loss * rows
 
+    def held_out(self, scores: HeldOutScores, mean_of_rows: float) -> float:
+        """Return the mean over batches."""
+        return mean_of_rows
 
-def build_loss(settings: LossSettings, valid_V: Tensor, packages: Iterable[str]) -> Any:
+
+def build_loss(settings: LossSettings, packages: Iterable[str]) -> Any:
     """Return the :class:`RankLoss` that settings describe.
 
     Parameters
     ----------
     settings : LossSettings
         Of the loss's own class.
-    valid_V : Tensor
-        (V,) bool, the units that count.
     packages : iterable of str
         Packages that may be imported.
 
@@ -134,8 +131,8 @@ def build_loss(settings: LossSettings, valid_V: Tensor, packages: Iterable[str])
         If there is no such loss, or its package may not be or cannot be imported.
     """
     if isinstance(settings, LossConfig):
-        return EncodingLoss(valid_V, settings.correlation_weight)
+        return EncodingLoss(settings.correlation_weight)
     loss = load_object(settings.kind, packages, "--loss.kind")
     if not (isinstance(loss, type) and issubclass(loss, Loss)):
         raise InputError(f"--loss.kind {settings.kind}: is no loss; a subclass of Loss is accepted")
-    return OwnLoss(loss(settings), valid_V)
+    return OwnLoss(loss(settings))

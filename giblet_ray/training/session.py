@@ -156,9 +156,9 @@ def _describe_data(data: DataView, order: DataOrder, normalisation: Normalisatio
     )
     if normalisation.n_masked:
         yield (
-            f"{normalisation.n_masked:,} voxels take no part in loss and metrics: "
-            f"{normalisation.n_not_finite:,} are not finite at some TR that trains or judges, the "
-            "others constant in some scan's training TRs"
+            f"{normalisation.n_masked:,} voxels, those of all subjects together, take no part in "
+            f"their subject's loss and metrics: {normalisation.n_not_finite:,} are not finite at "
+            "some TR that trains or judges, the others constant in some scan's training TRs"
         )
     if lacking := data.n_lacking:
         yield f"{lacking:,} TRs of these scans are masked, or not in them: they are left out"

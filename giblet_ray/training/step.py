@@ -1,6 +1,6 @@
 """One optimiser step and one evaluation, as all ranks do them together. Torch alone.
 
-Shapes: rows are TRs (windows times TRs per window), V voxels, S scans.
+Shapes: rows are TRs (windows times TRs per window), V voxels, S scans, B windows of W TRs.
 """
 
 from __future__ import annotations
@@ -92,9 +92,9 @@ class Scores:
     ) -> None:
         self._mean_SV = torch.tensor(normalisation.mean_SV, device=device)
         self._std_SV = torch.tensor(normalisation.std_SV, device=device)
-        valid_V = torch.tensor(normalisation.valid_V)  # counted here, also for a device of shapes
-        self._loss = build_loss(job.loss, valid_V, job.packages).to(device)
-        self._valid_V = self._loss.valid_V
+        self._valid_SV = torch.tensor(normalisation.valid_SV, device=device)
+        self._same_units = bool((normalisation.valid_SV == normalisation.valid_SV[0]).all())
+        self._loss = build_loss(job.loss, job.packages)
         self._metrics = load_metrics(job.train.metrics, job.packages)
         self._subjects = [scan.subject for scan in normalisation.scans]
         self._subject_S = torch.tensor([shapes.subjects.index(name) for name in self._subjects])
@@ -108,8 +108,9 @@ class Scores:
         target_BWV = self._z_score(values["bold"], scan.to(self._device))
         return self._shapes.inputs(values), self._subject_S[scan], target_BWV
 
-    def _predict(self, model: nn.Module, batch: Batch, part: slice) -> tuple[Tensor, Tensor]:
-        """Return prediction and z-scored BOLD, (rows, voxels) each, of some of the windows."""
+    def _predict(self, model: nn.Module, batch: Batch, part: slice) -> tuple[Tensor, ...]:
+        """Return prediction, z-scored BOLD, and what is valid of it in the row's subject, (rows,
+        voxels) each, of some of the windows."""
         inputs, subject, target_BWV = self.read(batch, part)
         device = self._device.type
         with torch.autocast(device, torch.bfloat16) if self._bf16 else nullcontext():
@@ -121,19 +122,27 @@ class Scores:
                 f"{tuple(prediction_BWV.shape)}, where (windows, TRs, units) "
                 f"{tuple(target_BWV.shape)} is expected"
             )
-        prediction_NV, target_NV = prediction_BWV.flatten(0, 1).float(), target_BWV.flatten(0, 1)
+        valid_NV = self._valid(batch.windows.scan[part], target_BWV)
+        rows = prediction_BWV.flatten(0, 1).float(), target_BWV.flatten(0, 1), valid_NV
         if len(np.unique(batch.windows.length)) > 1:  # rows that only the longest have do not count
             is_row_N = torch.from_numpy(batch.windows.bold_rows()[1][part].flatten()).to(
                 self._device
             )
-            return prediction_NV[is_row_N], target_NV[is_row_N]
-        return prediction_NV, target_NV
+            return tuple(each[is_row_N] for each in rows)
+        return rows
+
+    def _valid(self, scan_B: np.ndarray, target_BWV: Tensor) -> Tensor:
+        """Return what is valid of each row of some windows, (rows, voxels) bool."""
+        if self._same_units:  # takes no memory
+            return self._valid_SV[0].expand(target_BWV.shape[:2].numel(), -1)
+        valid_BV = self._valid_SV[torch.from_numpy(scan_B).long().to(self._device)]
+        return valid_BV[:, None].expand_as(target_BWV).flatten(0, 1)
 
     def _z_score(self, bold_BWV: Tensor, scan_B: Tensor) -> Tensor:
         """Z-score BOLD, scan by scan; units that are not valid become 0."""
         mean_BV, std_BV = self._mean_SV[scan_B], self._std_SV[scan_B]
         scored_BWV = (bold_BWV.float() - mean_BV[:, None]) / std_BV[:, None]
-        return torch.where(self._valid_V, scored_BWV, 0.0)
+        return torch.where(self._valid_SV[scan_B][:, None], scored_BWV, 0.0)
 
     def backward(self, ranks: Ranks, batch: Batch, n_global: int, totals: LossTotals) -> Tensor:
         """Compute and clip the gradients of a global batch; return their norm before clipping."""
@@ -144,8 +153,7 @@ class Scores:
         for index, part in enumerate(parts):
             last = index == len(parts) - 1
             with nullcontext() if last else ranks.unsynchronised():
-                prediction, target = self._predict(ranks.parallel, batch, part)
-                terms = self._loss(prediction, target, n_rows)
+                terms = self._loss(*self._predict(ranks.parallel, batch, part), n_rows)
                 terms.objective.backward()
             totals.add(terms)
         limit = self._job.optimizer.max_grad_norm
@@ -202,25 +210,26 @@ class Scores:
         ranks.eval_mode()
         mine = rank_part(val, rank, ranks.world_size)
         size = max(1, self._job.train.batch_size // ranks.world_size)
-        sums = ScanSums(self._subjects, len(self._valid_V), self._device)
-        rows = HeldOutRows(self._subjects, len(self._valid_V), self._device)
+        n_units = self._valid_SV.shape[1]
+        sums = ScanSums(self._subjects, n_units, self._device)
+        rows = HeldOutRows(self._subjects, n_units, self._device)
         loss = torch.zeros((), dtype=torch.float64, device=self._device)
         for batch in loader.batches(equal_length_batches(mine, size)):
-            prediction, target = self._predict(ranks.model, batch, slice(None))
+            prediction, target, valid = self._predict(ranks.model, batch, slice(None))
             scan_N, tr_N = _places(batch.windows)
             for scan in scan_N.unique().tolist():
                 of_scan = torch.nonzero(scan_N == scan)[:, 0].to(self._device)
                 sums.add(scan, prediction[of_scan], target[of_scan])
-            loss += self._loss.of_rows(prediction, target)
+            loss += self._loss.of_rows(prediction, target, valid)
             if self._metrics:
                 rows.add(scan_N, tr_N, prediction, target)
         sums.reduce()
         if ranks.world_size > 1:
             dist.all_reduce(loss)
-        scores = sums.compute(self._valid_V)
+        scores = sums.compute(list(self._valid_SV))
         metrics = {f"val/{name}": value for name, value in scores.summary().items()}
         metrics["val/loss"] = self._loss.held_out(scores, float(loss) / scores.n_trs)
-        return scores, metrics | rows.compute(self._metrics, self._valid_V)
+        return scores, metrics | rows.compute(self._metrics, self._valid_SV)
 
 
 class LossTotals:

@@ -103,8 +103,8 @@ def test_nothing_of_the_held_out_trs_enters_what_trains(
     found = [
         fit_here(Dataset.open(str(tmp_path / name)), **split) for name in ("as made", "changed")
     ]
-    np.testing.assert_array_equal(found[0].valid_V, found[1].valid_V)
-    assert found[0].valid_V.all()
+    np.testing.assert_array_equal(found[0].valid_SV, found[1].valid_SV)
+    assert found[0].valid_SV.all()
     trains = [any(s.stimulus == scan.stimulus for s in spans) for scan in found[0].scans]
     np.testing.assert_array_equal(found[0].mean_SV[trains], found[1].mean_SV[trains])
     np.testing.assert_array_equal(found[0].std_SV[trains], found[1].std_SV[trains])
@@ -115,7 +115,7 @@ def test_nothing_of_the_held_out_trs_enters_what_trains(
 def test_units_constant_in_training_or_not_finite_in_any_used_tr_are_masked_and_counted(
     tmp_path: Path, dataset_writer: Callable
 ) -> None:
-    """A NaN counts where it trains or judges, in one subject for all, and nowhere else."""
+    """A NaN counts where it trains or judges, and in the subject that has it alone."""
     scans = [ScanKey("01", "film"), ScanKey("02", "film")]
     uses = np.zeros(70, np.int8)
     uses[np.r_[3:19, 43:63]], uses[28:35] = Use.TRAINS, Use.JUDGES
@@ -136,7 +136,7 @@ def test_units_constant_in_training_or_not_finite_in_any_used_tr_are_masked_and_
     of_scans = [np.where(dataset.usable_trs(scan), uses, Use.NONE) for scan in scans]
     blocks = [dataset.read(span, selection) for span in dataset.row_groups()]
     found = UsedRows(dataset, selection, scans, of_scans).fit(blocks)
-    assert found.valid_V.tolist() == [True, False, True, True, False, False, True]
+    assert [np.flatnonzero(~valid_V).tolist() for valid_V in found.valid_SV] == [[1], [4, 5]]
     assert (found.n_masked, found.n_not_finite) == (3, 2)
     assert np.isfinite(found.mean_SV).all()
     assert (found.std_SV > 0).all()
@@ -156,6 +156,6 @@ def test_merged_moments_are_those_of_all_rows(cuts: Any) -> None:
 def test_subject_without_training_trs_is_refused() -> None:
     scans = [ScanKey("01", "one"), ScanKey("02", "two")]
     moments = {scans[0]: Moments.of(np.random.default_rng(0).normal(size=(9, 2)))}
-    finite_V = np.ones(2, bool)
+    finite = {"01": np.ones(2, bool)}
     with pytest.raises(InputError, match=r"subject 02 has no training TRs; train on another"):
-        normalisation_from_moments(scans, moments, {scans[0]}, finite_V, "here")
+        normalisation_from_moments(scans, moments, {scans[0]}, finite, "here")

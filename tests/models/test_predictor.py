@@ -230,7 +230,7 @@ def test_units_that_were_masked_have_no_prediction(
     training.train(tmp_path / "run")
     folder = Path(find_checkpoint(str(tmp_path / "run")).location)
     scales = load_file(folder / NORMALISATION)
-    scales["valid_V"][[2, 5]] = False
+    scales["valid_SV"][:, [2, 5]] = False
     save_file(scales, folder / NORMALISATION)
     sign(folder, NORMALISATION)
     encoder = Encoder.load(folder)

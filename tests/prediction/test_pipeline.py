@@ -51,8 +51,8 @@ def encoder_of(checkpoint: Path, context: int) -> Encoder:
     record = read_record(checkpoint)
     of_text = record.dataset.model_copy(update={"encoders": {"text": "vector"}})
     model = Fir(Fir.Settings(context=context), Shapes.of_record(of_text))
-    valid_V = np.ones(N_UNITS, bool)
-    return Encoder(model, record.model_copy(update={"dataset": of_text}), valid_V)
+    valid_SV = np.ones((len(of_text.subjects), N_UNITS), bool)
+    return Encoder(model, record.model_copy(update={"dataset": of_text}), valid_SV)
 
 
 def plain(text_TD: np.ndarray, weight_CDV: np.ndarray) -> np.ndarray:

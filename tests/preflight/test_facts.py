@@ -98,18 +98,18 @@ def test_batch_is_learned_by_heart_and_dead_inputs_are_named(made: tuple[Any, ..
     learned = overfit(job, data, loader, sample.train, normalisation, seconds=300)
     assert learned.learned
     assert str(learned).startswith("yes: loss 1.")
-    masked = normalisation.valid_V.copy()
-    masked[:3] = False
+    masked = normalisation.valid_SV.copy()
+    masked[:, :3] = False
     failed = overfit(
         job,
         data,
         WithoutPictures(loader),
         sample.train,
-        replace(normalisation, valid_V=masked),
+        replace(normalisation, valid_SV=masked),
     )
     assert failed.suspects == (
         "frames is the same in every row of the batch",
-        "3 of 24 voxels are constant: masked",
+        "6 of 48 voxels of 2 subjects are constant: masked",
     )
     assert "frames is the same" in str(replace(failed, last=failed.first, steps=100))
     assert str(replace(failed, last=failed.first, steps=3)).startswith("not yet: ")

@@ -79,7 +79,7 @@ def test_activations_of_shapes_are_those_that_a_real_step_keeps(
         (ScanKey("01", "one"),),
         np.zeros((1, 24), np.float32),
         np.ones((1, 24), np.float32),
-        np.ones(24, bool),
+        np.ones((1, 24), bool),
         0,
     )
     kept = kept_by_step(job, model, shapes, batch, normalisation, cpu)

@@ -28,10 +28,9 @@ def main(rank: int, world_size: int, folder: Path) -> None:
         model = nn.Linear(*reversed(given["model"]["weight"].shape))
         model.load_state_dict(given["model"])
         parallel = DistributedDataParallel(model)
-        loss = EncodingLoss(given["valid_V"], weight)
-        terms = loss(
-            parallel(given["features"][rows]), given["target"][rows], len(given["features"])
-        )
+        loss = EncodingLoss(weight)
+        shares = (given[name][rows] for name in ("target", "valid"))
+        terms = loss(parallel(given["features"][rows]), *shares, len(given["features"]))
         terms.objective.backward()
         results[weight] = {
             "loss": terms.loss,

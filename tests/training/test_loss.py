@@ -34,11 +34,13 @@ class PerUnit(Loss):
 
 def test_parts_of_a_batch_add_up_to_its_loss_and_its_gradient() -> None:
     prediction, target = torch.randn(9, 3, requires_grad=True), torch.randn(9, 3)
-    loss = OwnLoss(Absolute(LossSettings(kind="a:b")), VALID)
-    whole = loss(prediction, target, 9)
+    loss = OwnLoss(Absolute(LossSettings(kind="a:b")))
+    valid = VALID.expand(9, 3)
+    whole = loss(prediction, target, valid, 9)
     whole.objective.backward()
     gradient, prediction.grad = prediction.grad, None
-    parts = [loss(prediction[rows], target[rows], 9) for rows in (slice(0, 2), slice(2, 9))]
+    shares = (slice(0, 2), slice(2, 9))
+    parts = [loss(prediction[rows], target[rows], valid[rows], 9) for rows in shares]
     sum(part.objective for part in parts).backward()  # type: ignore[union-attr]
     assert float(sum(part.loss for part in parts)) == pytest.approx(float(whole.loss))
     torch.testing.assert_close(prediction.grad, gradient)
@@ -50,22 +52,22 @@ def test_parts_of_a_batch_add_up_to_its_loss_and_its_gradient() -> None:
 def test_units_that_do_not_count_are_never_seen() -> None:
     prediction, target = torch.randn(4, 3), torch.randn(4, 3)
     prediction[:, 1], target[:, 1] = torch.nan, torch.inf
-    loss = OwnLoss(Absolute(LossSettings(kind="a:b")), VALID)
-    assert torch.isfinite(loss(prediction, target, 4).loss)
-    assert loss(prediction[:0], target[:0], 4).loss == 0
+    loss = OwnLoss(Absolute(LossSettings(kind="a:b")))
+    assert torch.isfinite(loss(prediction, target, VALID.expand(4, 3), 4).loss)
+    assert loss(prediction[:0], target[:0], VALID.expand(0, 3), 4).loss == 0
 
 
 def test_a_loss_that_is_no_scalar_is_refused() -> None:
-    loss = OwnLoss(PerUnit(LossSettings(kind="my_lab.losses:PerUnit")), VALID)
+    loss = OwnLoss(PerUnit(LossSettings(kind="my_lab.losses:PerUnit")))
     with pytest.raises(InputError, match=r"my_lab\.losses:PerUnit: returned a shape of \(3,\)"):
-        loss(torch.zeros(2, 3), torch.zeros(2, 3), 2)
+        loss(torch.zeros(2, 3), torch.zeros(2, 3), VALID.expand(2, 3), 2)
 
 
 def test_what_is_no_loss_is_refused() -> None:
-    assert isinstance(build_loss(LossConfig(correlation_weight=0.2), VALID, ()), EncodingLoss)
+    assert isinstance(build_loss(LossConfig(correlation_weight=0.2), ()), EncodingLoss)
     settings = LossSettings(kind="collections:OrderedDict")
     with pytest.raises(InputError, match="OrderedDict: is no loss; a subclass of Loss is accepted"):
-        build_loss(settings, VALID, ["collections"])
+        build_loss(settings, ["collections"])
 
 
 def test_another_score_chooses_another_epoch(

@@ -42,7 +42,7 @@ NORMALISATION = Normalisation(
     SCANS,
     np.where(VALID_V, RANDOM.normal(50, 2, (3, N_UNITS)), 0).astype(np.float32),
     np.where(VALID_V, RANDOM.uniform(8, 10, (3, N_UNITS)), 1).astype(np.float32),
-    VALID_V,
+    np.tile(VALID_V, (3, 1)),
     0,
 )
 RAGGED = Windows(

@@ -311,7 +311,7 @@ def test_chosen_voxels_and_subject_are_trained_on(streamed: tuple) -> None:
     assert any("of 1 subject, 3 voxels" in line for line in lines)
     record = json.loads((Path(result.best_location) / "record.json").read_text())
     assert {scan[0] for scan in record["scans"]} == {"02"}
-    assert Encoder.load(result.best_location).valid_V.shape == (3,)
+    assert Encoder.load(result.best_location).valid_SV.shape == (1, 3)
 
 
 @pytest.mark.parametrize(
