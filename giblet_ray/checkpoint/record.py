@@ -27,6 +27,7 @@ from giblet_ray.config import TrainJob
 from giblet_ray.dataset.config import DataConfig
 from giblet_ray.dataset.layout import ScanKey
 from giblet_ray.dataset.order import DataOrder
+from giblet_ray.dataset.splits import SameFilm
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
 from giblet_ray.evaluation.score import Score
@@ -184,6 +185,8 @@ class RunRecord(Group):
     """The order in which its windows train."""
     units: tuple[Units, ...] = ()
     """Which units it predicts, where those are not all of the data set's."""
+    same: tuple[SameFilm, ...] = ()
+    """Intervals of films that show the same, which its split keeps in one set."""
 
     @property
     def indices_by_subject(self) -> dict[str, np.ndarray]:
@@ -339,6 +342,11 @@ def check_same_run(before: RunRecord, now: RunRecord) -> None:
             f"--data.voxels {now.config['data']['voxels']}: other units than run {name} was "
             f"started with ({_count(now)}, then {_count(before)}): continue it with those, or "
             "give another --name"
+        )
+    if before.same != now.same:
+        raise InputError(
+            f"--data.split.same {now.config['data']['split']['same']}: other intervals than run "
+            f"{name} was started with: continue it with those, or give another --name"
         )
     if before.order != now.order:
         raise InputError(

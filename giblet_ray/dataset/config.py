@@ -46,9 +46,10 @@ class SplitConfig(Group):
     """Folds: every TR is test in one of so many runs, and validation lies inside the rest."""
     fold: int | Literal["all"] = 1
     """Which of them; all: one run after another, each by its own name."""
-    same: str | None = None
+    same: Annotated[str | None, Mark.FREE] = None
     """.tsv of intervals of films that show the same, which are kept in one set: columns group,
-    stimulus, start_seconds, stop_seconds."""
+    stimulus, start_seconds, stop_seconds. A run keeps the intervals: the file may be moved, and is
+    needed no more to go on or to judge."""
 
     @property
     def fold_index(self) -> int:

@@ -14,7 +14,16 @@ from giblet_ray.dataset.layout import ScanKey, bold_column
 from giblet_ray.dataset.order import DataOrder, OrderedWindows
 from giblet_ray.dataset.reader import Dataset, Selection, Span
 from giblet_ray.dataset.same_film import read_same
-from giblet_ray.dataset.splits import IN_WORDS, SETS, SetName, Split, Use, draw_split, whole_trs
+from giblet_ray.dataset.splits import (
+    IN_WORDS,
+    SETS,
+    SameFilm,
+    SetName,
+    Split,
+    Use,
+    draw_split,
+    whole_trs,
+)
 from giblet_ray.dataset.windows import Windows, cut_windows
 from giblet_ray.errors import InputError
 from giblet_ray.parts.value import ValueType
@@ -47,6 +56,8 @@ class DataView:
         :func:`giblet_ray.dataset.residence.place_data`.
     may_move_to_device : bool
         Workers whose GPU has room take the rows from the object store to it.
+    same : tuple of SameFilm
+        Intervals of films that show the same, which the split keeps in one set.
     blocks : tuple of ObjectRef
         Rows in the object store, unless streamed.
     held : Selection
@@ -64,6 +75,7 @@ class DataView:
     residence: Residence = "stream"
     may_move_to_device: bool = False
     reason: str = ""
+    same: tuple[SameFilm, ...] = ()
     blocks: tuple[ray.ObjectRef, ...] = ()
     held: Selection | None = None
 
@@ -169,6 +181,7 @@ def view_data(
     parts: Sequence[str],
     leading: Mapping[str, int] | None = None,
     context_trs: int = 0,
+    same: Sequence[SameFilm] | None = None,
 ) -> DataView:
     """Decide what is read, from the settings and the manifest alone; starts nothing.
 
@@ -184,6 +197,9 @@ def view_data(
         Of parts whose first entries are read alone: how many.
     context_trs : int
         TRs of the stimulus before those of a window that the model sees.
+    same : sequence of SameFilm, optional
+        Intervals that show the same, where a run has kept them (default: those of
+        ``data.split.same``).
 
     Raises
     ------
@@ -198,7 +214,9 @@ def view_data(
     _check_trainable(dataset, selection, scans)
     _check_context(settings.split, context_trs, dataset.manifest.tr_seconds)
     tr_seconds = dataset.manifest.tr_seconds
-    split = _split(settings, dataset, scans)
+    if same is None:
+        same = _same(settings.split, dataset)
+    split = _split(settings, dataset, scans, same)
     lag_trs = settings.lag_trs(tr_seconds)
     return DataView(
         dataset,
@@ -209,6 +227,7 @@ def view_data(
         lag_trs,
         settings.window,
         context_trs,
+        same=tuple(same),
     )
 
 
@@ -329,11 +348,19 @@ def _read_units(path: str, subject: str, n_units: int) -> np.ndarray:
     return chosen
 
 
-def _split(settings: DataConfig, dataset: Dataset, scans: Sequence[ScanKey]) -> Split:
+def _same(settings: SplitConfig, dataset: Dataset) -> tuple[SameFilm, ...]:
+    if settings.same is None:
+        return ()
+    n_trs = {name: stimulus.n_trs for name, stimulus in dataset.stimuli.items()}
+    return read_same(settings.same, n_trs, dataset.manifest.tr_seconds)
+
+
+def _split(
+    settings: DataConfig, dataset: Dataset, scans: Sequence[ScanKey], same: Sequence[SameFilm]
+) -> Split:
     names = dict.fromkeys(scan.stimulus for scan in scans)
     n_trs = {name: dataset.stimuli[name].n_trs for name in names}
     tr_seconds = dataset.manifest.tr_seconds
-    same = () if settings.split.same is None else read_same(settings.split.same, n_trs, tr_seconds)
     split = draw_split(settings.split, n_trs, tr_seconds, (scan.repeat for scan in scans), same)
     _check_films(dataset, split, names)
     return split

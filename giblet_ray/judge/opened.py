@@ -135,7 +135,7 @@ def open_run(
         raise InputError(f"{location}: cannot be read: {error}") from error
     record = checkpoint.record
     job = _job(record, dataset, checkpoint, packages)
-    data = plan_data(job, open_dataset(job.dataset))
+    data = plan_data(job, open_dataset(job.dataset), record.same)
     if record.units:  # as the run chose them: their file is needed no more
         chosen = replace(data.selection, units=record.indices_by_subject)
         data = replace(data, selection=chosen)

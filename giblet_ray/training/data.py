@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from giblet_ray.checkpoint.record import DatasetRecord
 from giblet_ray.config import TrainJob
 from giblet_ray.dataset.reader import Dataset
+from giblet_ray.dataset.splits import SameFilm
 from giblet_ray.dataset.view import DataView, view_data
 from giblet_ray.parts.built_in import parts_of
 from giblet_ray.parts.reading import find_reading
@@ -19,7 +21,9 @@ _FITTED_WINDOW = 16
 read again for each."""
 
 
-def plan_data(job: TrainJob, dataset: Dataset | None = None) -> DataView:
+def plan_data(
+    job: TrainJob, dataset: Dataset | None = None, same: Sequence[SameFilm] | None = None
+) -> DataView:
     """Decide what a training reads, from the settings and the manifest alone; starts nothing.
 
     Parameters
@@ -28,6 +32,9 @@ def plan_data(job: TrainJob, dataset: Dataset | None = None) -> DataView:
         Validated settings.
     dataset : Dataset, optional
         The job's data set, if it is open already.
+    same : sequence of SameFilm, optional
+        Intervals of films that show the same, as a run has kept them (default: those of the file
+        that ``data.split.same`` names).
 
     Raises
     ------
@@ -45,7 +52,7 @@ def plan_data(job: TrainJob, dataset: Dataset | None = None) -> DataView:
     settings = job.data
     if job.model.fitted:  # windows are how its rows are read, and no more
         settings = settings.model_copy(update={"window": _FITTED_WINDOW})
-    return view_data(dataset, settings, tuple(encoders), leading, context_trs)
+    return view_data(dataset, settings, tuple(encoders), leading, context_trs, same)
 
 
 def encoders_of(job: TrainJob, dataset: Dataset) -> dict[str, str]:

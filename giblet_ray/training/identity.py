@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from giblet_ray.checkpoint.record import DatasetRecord, RunRecord, Units, check_same_run
 from giblet_ray.config import TrainJob
 from giblet_ray.dataset.order import DataOrder, StreamedOrder
+from giblet_ray.dataset.splits import SameFilm
 from giblet_ray.dataset.storage import absolute
 from giblet_ray.dataset.view import DataView
 from giblet_ray.errors import InputError
@@ -73,10 +75,18 @@ def run_record(job: TrainJob, data: DataView, before: RunRecord | None) -> RunRe
         dataset=DatasetRecord.model_validate(data.describe()),
         order=new_order(job, data) if before is None else before.order,
         units=chosen_units(data),
+        same=data.same,
     )
     if before is not None:
         check_same_run(before, run)
     return run
+
+
+def kept_same(job: TrainJob, before: tuple[SameFilm, ...] | None) -> tuple[SameFilm, ...] | None:
+    """Return the intervals that a run or sweep has kept, if the file that named them is gone."""
+    path = job.data.split.same
+    is_gone = path is not None and not Path(path).expanduser().exists()
+    return before if is_gone else None
 
 
 def smallest_batch(job: TrainJob) -> int:

@@ -28,7 +28,7 @@ from giblet_ray.errors import InputError
 from giblet_ray.evaluation.score import VAL_PEARSON, Score
 from giblet_ray.tracking.ready import connect_beside_store
 from giblet_ray.training.data import plan_data
-from giblet_ray.training.identity import check_batch, run_record
+from giblet_ray.training.identity import check_batch, kept_same, run_record
 
 if TYPE_CHECKING:
     from giblet_ray.tracking.mlflow_run import MlflowRun
@@ -128,12 +128,13 @@ def fit(
         For settings that the data set, the cluster or an earlier run of this name do not allow, or
         if another job works on the run.
     """
-    data = plan_data(job)
-    check_batch(job, data)
     storage = Storage.at(job.storage.path)
+    before = latest_record(storage, job.name)
+    data = plan_data(job, same=kept_same(job, None if before is None else before.same))
+    check_batch(job, data)
     if is_sweep(storage, job.name):
         raise InputError(f"--name {job.name}: is a sweep already; give another --name")
-    run_record(job, data, latest_record(storage, job.name))
+    run_record(job, data, before)
     # Until here, nothing has been started or written: mistakes are told within seconds.
     with claimed(storage.describe(job.name), "--name"):
         connect_beside_store(job.tracking.uri)

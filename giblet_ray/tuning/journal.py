@@ -3,7 +3,8 @@
 Below the sweep's folder::
 
     sweep.json         settings of the sweep and of all its trainings, the data set's
-                       checksum, and the units that are predicted
+                       checksum, the units that are predicted, intervals that show
+                       the same
     0000/trial.json    one trial: settings, state, scores and steps by epoch
     0000/epoch-...     its checkpoints, the best and the latest
     best.yaml          the best settings, for jobs/train.py --config
@@ -16,7 +17,10 @@ import posixpath
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from pydantic import TypeAdapter
+
 from giblet_ray.checkpoint.store import SWEEP, is_sweep
+from giblet_ray.dataset.splits import SameFilm
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
 from giblet_ray.evaluation.score import Score
@@ -24,6 +28,7 @@ from giblet_ray.tuning.space import Settings
 
 _TRIAL = "trial.json"
 _VERSION = 4
+_SAME = TypeAdapter(tuple[SameFilm, ...])
 
 State = Literal["running", "finished", "stopped", "failed"]
 
@@ -94,13 +99,21 @@ class Journal:
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
 
-    def begin(self, config: dict[str, Any], checksum: str, units: list[dict[str, Any]]) -> None:
-        """Record what the sweep is: settings, data set, and units, if not all are predicted."""
+    def begin(
+        self,
+        config: dict[str, Any],
+        checksum: str,
+        units: list[dict[str, Any]],
+        same: tuple[SameFilm, ...],
+    ) -> None:
+        """Record what the sweep is: settings, data set, units, if not all are predicted, and
+        intervals that show the same."""
         content = {
             "version": _VERSION,
             "config": config,
             "dataset_checksum": checksum,
             "units": units,
+            "same": _SAME.dump_python(same, mode="json"),
         }
         self._write(SWEEP, content)
 
@@ -126,6 +139,10 @@ class Journal:
                 f"{where}: version {content.get('version')} is unknown; {_VERSION} is accepted"
             )
         return content
+
+    def same(self) -> tuple[SameFilm, ...] | None:
+        """Return the intervals that :meth:`begin` recorded; None of a sweep that is not there."""
+        return _SAME.validate_python(self.load()["same"]) if self.exists() else None
 
     def exists(self) -> bool:
         """Whether a sweep was begun here."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 from giblet_ray.cluster import cluster_totals, living_nodes
 from giblet_ray.config import TrainJob, TuneJob
 from giblet_ray.dataset.reader import Dataset
+from giblet_ray.dataset.splits import SameFilm
 from giblet_ray.dataset.view import DataView
 from giblet_ray.environment import cluster_address
 from giblet_ray.errors import InputError
@@ -58,8 +59,12 @@ def with_space(job: TuneJob, dataset: Dataset) -> TuneJob:
     return job.model_copy(update={"sweep": job.sweep.model_copy(update={"space": space})})
 
 
-def plan_sweep(job: TuneJob, space: Space, dataset: Dataset) -> DataView:
+def plan_sweep(
+    job: TuneJob, space: Space, dataset: Dataset, same: Sequence[SameFilm] | None = None
+) -> DataView:
     """Return what all trials read, together; starts nothing.
+
+    `same` is as :func:`giblet_ray.training.data.plan_data` takes it.
 
     Raises
     ------
@@ -77,7 +82,7 @@ def plan_sweep(job: TuneJob, space: Space, dataset: Dataset) -> DataView:
     for settings in _variants(space):
         trial = with_settings(job, settings)
         try:
-            plan = plan_data(trial, dataset)
+            plan = plan_data(trial, dataset, same)
             check_batch(trial, plan)
         except InputError as error:
             shown = ", ".join(f"{name}={value}" for name, value in settings.items())

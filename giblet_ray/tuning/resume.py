@@ -76,6 +76,11 @@ def earlier_trials(job: TuneJob, journal: Journal, data: DataView) -> list[Trial
             f"--data.voxels {job.data.voxels}: other units than sweep {job.name} was started with: "
             "continue it with those, or start another sweep"
         )
+    if journal.same() != data.same:
+        raise InputError(
+            f"--data.split.same {job.data.split.same}: other intervals than sweep {job.name} was "
+            "started with: continue it with those, or start another sweep"
+        )
     return journal.trials()
 
 

@@ -73,7 +73,8 @@ def run_sweep(
         before = earlier_trials(job, journal, data)
         config = sweep_config(job)
         if not journal.exists():
-            journal.begin(config, checksum, [units.model_dump() for units in chosen_units(data)])
+            units = [each.model_dump() for each in chosen_units(data)]
+            journal.begin(config, checksum, units, data.same)
         where = data.dataset.storage.location
         text = yaml.safe_dump(config, sort_keys=False)
         with tracking_errors(job.tracking.uri):

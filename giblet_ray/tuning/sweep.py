@@ -16,6 +16,7 @@ from giblet_ray.config import TuneJob
 from giblet_ray.dataset.reader import Dataset
 from giblet_ray.evaluation.score import Score
 from giblet_ray.tracking.ready import connect_beside_store
+from giblet_ray.training.identity import kept_same
 from giblet_ray.tuning.journal import TrialRecord
 from giblet_ray.tuning.plan import plan_sweep, with_grace, with_space
 from giblet_ray.tuning.resume import earlier_trials, open_sweep, sweep_folder
@@ -104,7 +105,7 @@ def sweep(job: TuneJob, show: Callable[[str], None], check: Check = lambda *swee
     dataset = Dataset.open(job.dataset)
     job = with_space(job, dataset)
     space = parse_space(job.sweep.space or {}, job)
-    data = plan_sweep(job, space, dataset)
+    data = plan_sweep(job, space, dataset, kept_same(job, journal.same()))
     job = with_grace(job, data)
     earlier_trials(job, journal, data)
     # Until here, nothing has been started or written: mistakes are told within seconds.

@@ -132,7 +132,8 @@ def _train(job: TrainJob, trial: TrialConfig, shared: Shared) -> None:
 
 def trial_data(shared: Shared, job: TrainJob) -> DataView:
     """Return what a trial reads of the blocks that all share."""
-    data = plan_data(job, shared.data.dataset)
+    is_same = job.data.split.same == shared.job.data.split.same
+    data = plan_data(job, shared.data.dataset, shared.data.same if is_same else None)
     check_batch(job, data)
     return replace(
         data,
