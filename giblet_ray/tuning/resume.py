@@ -53,6 +53,12 @@ def resuming(job: TuneJob) -> str:
     return shlex.join(["--sweep.resume", job.name, *words_of(job, "storage.path")])
 
 
+def comparing(job: TuneJob) -> str:
+    """Return what compares a sweep's trials, for the user to copy: its experiment, and its store."""
+    experiment = ["--experiment", job.tracking.experiment]
+    return shlex.join([*experiment, *words_of(job, "tracking.uri")])
+
+
 def earlier_trials(job: TuneJob, journal: Journal, data: DataView) -> list[TrialRecord]:
     """Return the trials of the sweep that is resumed; refuse a wrong name, data or units."""
     if job.sweep.resume is None:

@@ -30,7 +30,7 @@ from giblet_ray.training.trainer import choose_gpu
 from giblet_ray.tuning.director import SweepDirector
 from giblet_ray.tuning.journal import Journal, TrialRecord
 from giblet_ray.tuning.plan import fitting_trials, trial_resources
-from giblet_ray.tuning.resume import earlier_trials, resuming, sweep_config, sweep_folder
+from giblet_ray.tuning.resume import comparing, earlier_trials, resuming, sweep_config, sweep_folder
 from giblet_ray.tuning.search import Search
 from giblet_ray.tuning.space import Space, with_settings
 from giblet_ray.tuning.sweep import Check, Swept
@@ -114,7 +114,7 @@ def run_sweep(
         judged,
         runs.parent.id,
         runs.parent.uri,
-        job.tracking.experiment,
+        comparing(job),
     )
 
 

@@ -44,8 +44,10 @@ class Swept:
         The best trial's test.
     mlflow_run : str
         Id of the parent run.
-    tracking_uri, experiment : str
+    tracking_uri : str
         Where MLflow has it.
+    comparing : str
+        What jobs/compare.py takes, to compare its trials.
     """
 
     name: str
@@ -55,7 +57,7 @@ class Swept:
     judged: Judged
     mlflow_run: str
     tracking_uri: str
-    experiment: str
+    comparing: str
 
     def print_table(self) -> None:
         """Print the trials, the best first, and why some have failed."""
@@ -77,7 +79,7 @@ class Swept:
             "epochs": f"{sum(len(trial.scores) for trial in self.trials)}",
             "MLflow run": f"{self.mlflow_run} in {self.tracking_uri}",
             "train it": f"python jobs/train.py --config {shlex.quote(self.best_settings)}",
-            "compare": f"python jobs/compare.py --experiment {shlex.quote(self.experiment)}",
+            "compare": f"python jobs/compare.py {self.comparing}",
         }
 
 

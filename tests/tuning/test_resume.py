@@ -7,8 +7,8 @@ import shlex
 import pytest
 
 from giblet_ray.cli import parse_job
-from giblet_ray.config import TuneJob
-from giblet_ray.tuning.resume import resuming
+from giblet_ray.config import CompareJob, TuneJob
+from giblet_ray.tuning.resume import comparing, resuming
 
 
 @pytest.mark.parametrize("path", ["runs", "/lab/runs", "it's a lab/runs", "s3://lab/runs"])
@@ -17,3 +17,13 @@ def test_what_resumes_a_sweep_can_be_typed_and_finds_it(path: str) -> None:
     assert ("--storage.path" in told) == (path != "runs")
     resumed = parse_job(TuneJob, shlex.split(told))
     assert (resumed.sweep.resume, resumed.storage.path) == ("night", path)
+
+
+@pytest.mark.parametrize("uri", [None, "sqlite:////lab's/mlflow.db", "http://lab:5000"])
+def test_what_compares_its_trials_can_be_typed_and_finds_them(uri: str | None) -> None:
+    where = {} if uri is None else {"uri": uri}
+    job = TuneJob(dataset="d", name="night", tracking={"experiment": "two films", **where})
+    told = comparing(job)
+    assert ("--tracking.uri" in told) == (uri is not None)
+    compared = parse_job(CompareJob, shlex.split(told))
+    assert (compared.experiment, compared.tracking.uri) == ("two films", job.tracking.uri)
