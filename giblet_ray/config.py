@@ -222,7 +222,7 @@ class CompareJob(Job):
     """Errors are taken to last so many seconds at least, or as long as measured; at least the
     haemodynamic response."""
     seed: int = Field(0, ge=0)
-    """Seed of permutations, bootstrap and importance."""
+    """Seed of rotations and importance."""
     out: str | None = None
     """Folder for the page, figures and tables (default: comparison/EXPERIMENT)."""
     tracking: TrackingConfig = TrackingConfig()

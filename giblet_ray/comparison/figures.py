@@ -24,8 +24,8 @@ from giblet_ray.comparison.runs import (
     short_names,
     show_setting,
 )
-from giblet_ray.evaluation.bootstrap import Interval
 from giblet_ray.evaluation.drawing import BIN_WIDTH, OTHERS, PALETTE, finish, plain
+from giblet_ray.evaluation.interval import Interval
 from giblet_ray.evaluation.score import Score
 
 MAX_SETTINGS = 9
@@ -101,7 +101,7 @@ def score_by_setting(
     intervals: Mapping[str, Interval],
     importance: Importance,
 ) -> Figure:
-    """Draw the score against each setting, with its uncertainty over voxels where it is known.
+    """Draw the score against each setting, with its interval where it is known.
 
     Parameters
     ----------

@@ -8,8 +8,16 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from giblet_ray.comparison.heldout import TrainedRun
 from giblet_ray.comparison.importance import setting_importance
-from giblet_ray.comparison.pairs import MAX_RUNS, PairSettings, Report, open_best, pair_all
+from giblet_ray.comparison.pairs import (
+    MAX_RUNS,
+    PairSettings,
+    Report,
+    intervals_of,
+    open_best,
+    pair_all,
+)
 from giblet_ray.comparison.result import ComparedGroup, Comparison, Pair
 from giblet_ray.comparison.runs import (
     ComparedRun,
@@ -19,11 +27,12 @@ from giblet_ray.comparison.runs import (
     run_labels,
     settings_that_differ,
 )
-from giblet_ray.comparison.scores import interval_of, is_over_voxels, read_voxel_scores
+from giblet_ray.comparison.scores import read_voxel_scores
 from giblet_ray.config import CompareJob
 from giblet_ray.dataset.reader import Dataset
 from giblet_ray.errors import InputError
-from giblet_ray.evaluation.bootstrap import Interval
+from giblet_ray.evaluation.interval import Interval
+from giblet_ray.evaluation.score import VAL_PEARSON
 
 
 def compare_runs(
@@ -75,6 +84,7 @@ def compare_runs(
     elif len(groups[0].ranked) > 1:
         pair, more = _best_pair(groups[0], compared[0], settings, report)
         notes += more
+    notes += settings.notes
     if pair is not None and pair.warning:
         notes.append(pair.warning)
     return Comparison(
@@ -98,40 +108,37 @@ def _compare_group(
     """Find everything about one group; return notes besides."""
     notes: list[str] = []
     pearson: dict[str, NDArray[np.float64]] = {}
-    intervals: dict[str, Interval] = {}
     unread: list[str] = []
-    for index, run in enumerate(group.ranked):
+    for run in group.ranked[:MAX_RUNS]:
         try:
-            scores = read_voxel_scores(run.folder)
+            pearson[run.id] = read_voxel_scores(run.folder)["pearson_V"]
         except InputError as error:
             unread.append(str(error))
-            continue
-        if is_over_voxels(metric):
-            intervals[run.id] = interval_of(metric, scores, settings.seed)
-        if len(pearson) < MAX_RUNS:
-            pearson[run.id] = scores["pearson_V"]
-        report("uncertainty over voxels", (index + 1) / len(group.ranked))
     if unread:
-        notes.append(
-            f"{len(unread)} of {len(group.ranked)} runs have no uncertainty over voxels, since "
-            f"their best checkpoint cannot be read: {unread[0]}"
-        )
-    if not is_over_voxels(metric):
-        notes.append(f"{metric} is no summary over voxels: it has no uncertainty over them")
+        notes.append(f"{len(unread)} of the best runs are not drawn voxel by voxel: {unread[0]}")
+    intervals: dict[str, Interval] = {}
+    opened: list[TrainedRun] = []
+    if metric == VAL_PEARSON or len(group.ranked) > 2:
+        opened, reasons = open_best(group.ranked, settings)
+        if reasons:
+            notes.append(
+                f"{len(reasons)} of the best runs have neither interval nor paired differences: "
+                f"{reasons[0]}"
+            )
+    if metric == VAL_PEARSON:
+        intervals, reasons = intervals_of(opened, settings, report)
+        notes += reasons
+        if len(group.ranked) > len(opened) == MAX_RUNS:
+            notes.append(f"intervals are those of the best {MAX_RUNS} runs")
+    else:
+        notes.append(f"{metric} has no interval: the mean r alone ({VAL_PEARSON}) has")
     differing = settings_that_differ(runs)
     importance = setting_importance(group.ranked, differing, metric, settings.seed)
     differing.sort(key=lambda name: (-importance.shares.get(name, 0.0), name))
     pairs: list[Pair] = []
-    if len(group.ranked) > 2:
-        opened, reasons = open_best(group.ranked, settings)
-        if len(opened) > 2:
-            pairs, more = _noted(lambda: pair_all(opened, settings, report))
-            notes += more
-            if reasons:
-                notes.append(
-                    f"{len(reasons)} of the best runs are left out of the paired differences: "
-                    f"{reasons[0]}"
-                )
+    if len(opened) > 2:
+        pairs, more = _noted(lambda: pair_all(opened, settings, report))
+        notes += more
     return ComparedGroup(group, differing, importance, intervals, pearson, pairs), notes
 
 

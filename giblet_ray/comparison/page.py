@@ -139,11 +139,11 @@ def _reading(comparison: Comparison) -> str:
 <p>{escape(comparison.metric)} and the other metrics are those of each run's best epoch, by its
 train.score, whose checkpoint is kept. Time is from start to end of the run; rows/s
 is the median over epochs.</p>
-<p>Brackets behind the metric are 95&nbsp;% bootstrap intervals over voxels: they tell how much the
-choice of voxels matters. Voxels resemble their neighbours, and all share the validation TRs:
-whether two intervals overlap says little about which run is better. The paired test says more: it
-measures how long the errors of the difference last, and asks how often chance alone would make a
-mean difference as large as the one observed. r is taken scan by scan, then over a subject's scans,
-then over subjects.</p>
+<p>Brackets behind the metric are 95&nbsp;% intervals of the mean r over stretches of the validation
+TRs, which the run was selected on: how far it would move with other TRs of such films, for these
+subjects and voxels. All runs share the TRs: whether two intervals overlap says little about which
+run is better. The paired test says more: it measures how long the errors of the difference last,
+and asks how often chance alone would make a mean difference as large as the one observed. r is
+taken scan by scan, then over a subject's scans, then over subjects.</p>
 <p>Of many runs, the best is better than it will be on new data: it was chosen by the TRs that it
 is judged on.</p></section>"""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -15,11 +15,13 @@ from giblet_ray.comparison.heldout import (
     common_trs,
     score_run,
 )
+from giblet_ray.comparison.kept import keep, read_kept
 from giblet_ray.comparison.result import Pair
 from giblet_ray.comparison.runs import ComparedRun
 from giblet_ray.dataset.reader import Dataset
 from giblet_ray.dataset.splits import whole_trs
 from giblet_ray.errors import InputError
+from giblet_ray.evaluation.interval import Interval, mean_interval
 from giblet_ray.evaluation.paired import paired_tests
 from giblet_ray.evaluation.score import VAL_PEARSON
 
@@ -36,7 +38,8 @@ Report = Callable[[str, float], None]
 class PairSettings:
     """How runs are paired; see :class:`giblet_ray.config.CompareJob`.
 
-    ``open_dataset`` opens the data set at a path or URI, each one once.
+    ``open_dataset`` opens the data set at a path or URI, each one once; ``notes`` gathers what a
+    reader should know of how runs were scored.
     """
 
     dataset: str | None
@@ -45,10 +48,33 @@ class PairSettings:
     seed: int
     open_dataset: Callable[[str], Dataset]
     packages: tuple[str, ...]
+    notes: list[str] = field(default_factory=list)
 
     def open(self, run: ComparedRun) -> TrainedRun:
         """Find a run's checkpoint and data set; see :meth:`TrainedRun.open`."""
         return TrainedRun.open(run, self.dataset, self.open_dataset, self.packages)
+
+    def least_trs(self, trained: TrainedRun) -> int:
+        """Return how many TRs errors last at least."""
+        return whole_trs(self.error_seconds, trained.data.dataset.manifest.tr_seconds)
+
+    def score(
+        self, trained: TrainedRun, common: CommonTrs, report: Callable[[float], None]
+    ) -> ScoredRun:
+        """Score a run on common TRs, or read it where the run's folder has kept it.
+
+        Raises
+        ------
+        InputError
+            If weights or data cannot be read, or a scan cannot be scored.
+        """
+        scored = read_kept(trained, common)
+        if scored is None:
+            scored = score_run(trained, common, report)
+            own = sum(int(mask.sum()) for mask in trained.validation.values())
+            if common.n_trs == own and len(common.scans) == len(trained.scans):
+                self.notes.extend(filter(None, [keep(trained, common, scored)]))
+        return scored
 
 
 def open_best(
@@ -75,6 +101,25 @@ def open_best(
     return opened, reasons
 
 
+def intervals_of(
+    trained: Sequence[TrainedRun], settings: PairSettings, report: Report
+) -> tuple[dict[str, Interval], list[str]]:
+    """Return each run's interval of the mean r over its own validation TRs, by run id.
+
+    Notes say whose cannot be had, and why.
+    """
+    intervals, reasons = {}, []
+    for index, each in enumerate(trained):
+        stage = _stage(report, "predicting validation TRs", index, len(trained))
+        try:
+            scored = settings.score(each, common_trs([each]), stage)
+        except InputError as error:
+            reasons.append(f"run {each.run.name} has no interval: {error}")
+            continue
+        intervals[each.run.id] = mean_interval(scored.mean, settings.least_trs(each))
+    return intervals, reasons
+
+
 def pair_all(
     trained: Sequence[TrainedRun], settings: PairSettings, report: Report
 ) -> tuple[list[Pair], list[str]]:
@@ -89,15 +134,15 @@ def pair_all(
     """
     common = common_trs(trained)
     scored = [
-        score_run(each, common, _stage(report, "predicting validation TRs", index, len(trained)))
+        settings.score(
+            each, common, _stage(report, "predicting validation TRs", index, len(trained))
+        )
         for index, each in enumerate(trained)
     ]
-    tr_seconds = trained[0].data.dataset.manifest.tr_seconds
-    least_trs = whole_trs(settings.error_seconds, tr_seconds)
     chosen = list(itertools.combinations(range(len(trained)), 2))
     tests = paired_tests(
         [(scored[i].mean, scored[j].mean) for i, j in chosen],
-        least_trs,
+        settings.least_trs(trained[0]),
         settings.permutations,
         settings.seed,
     )

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from giblet_ray.comparison.importance import Importance
 from giblet_ray.comparison.runs import ComparedRun, RunGroup
-from giblet_ray.evaluation.bootstrap import Interval
+from giblet_ray.evaluation.interval import Interval
 from giblet_ray.evaluation.long_run import LEAST_COSINES
 from giblet_ray.evaluation.paired import PairedTest
 
@@ -65,7 +65,8 @@ class ComparedGroup:
     importance : Importance
         Of these settings.
     intervals : mapping of str to Interval
-        Uncertainty of the metric over voxels, by run id, where it is known.
+        Of the mean r over stretches of validation TRs, by run id, of the best few runs that could
+        be predicted with.
     pearson : mapping of str to ndarray
         (V,) r of each voxel, by run id, of the best few runs whose checkpoints could be read.
     pairs : sequence of Pair

@@ -13,7 +13,8 @@
         rank, id, run, sweep, folder, dataset, commit
         status, cause FINISHED, RUNNING, KILLED, FAILED, or STOPPED by its sweep; and why
         value         the metric at the best epoch; null without one
-        interval      {low, high, n_voxels}: 95 % bootstrap over voxels; null where not known
+        interval      {low, high, n_trs}: 95 %, over stretches of validation TRs (selected on),
+                      of the best few runs; null where not known
         metrics       every metric of epochs, at the best epoch
         best_epoch, epochs, seconds, rows_per_second
         settings      every setting by dotted name; lists as lists, numbers as numbers
@@ -132,7 +133,7 @@ def _run(run: ComparedRun, compared: ComparedGroup, metric: str) -> dict[str, An
         "value": run.value(metric),
         "interval": None
         if interval is None
-        else {"low": interval.low, "high": interval.high, "n_voxels": interval.n_voxels},
+        else {"low": interval.low, "high": interval.high, "n_trs": interval.n_trs},
         "metrics": {name: run.value(name) for name in names},
         "best_epoch": run.best_epoch,
         "epochs": run.epochs,

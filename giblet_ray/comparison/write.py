@@ -109,7 +109,8 @@ def _group_pictures(comparison: Comparison, compared: ComparedGroup, prefix: str
             "settings",
             score_by_setting(ranked, here, metric, compared.intervals, compared.importance),
             f"{metric} against each setting that differs. Vertical lines: 95 % intervals over "
-            "voxels; hollow: not run to its end; dashes: means of the other runs of one value.",
+            "validation TRs; hollow: not run to its end; dashes: means of the other runs of one "
+            "value.",
         )
     add(
         "learning_curves",

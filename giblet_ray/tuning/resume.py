@@ -54,7 +54,7 @@ def resuming(job: TuneJob) -> str:
 
 
 def comparing(job: TuneJob) -> str:
-    """Return what compares a sweep's trials, for the user to copy: its experiment, and its store."""
+    """Return what compares a sweep's trials, for the user to copy: experiment and store."""
     experiment = ["--experiment", job.tracking.experiment]
     return shlex.join([*experiment, *words_of(job, "tracking.uri")])
 

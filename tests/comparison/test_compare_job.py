@@ -92,13 +92,15 @@ def test_json_has_numbers_as_numbers_and_runs_best_first(
     assert first["runs"][-1]["value"] is None
     assert first["runs"][-1]["cause"] == "loss is NaN <in epoch 1>"
     for run in ranked:
-        assert run["interval"]["low"] < run["value"] < run["interval"]["high"]
-        assert run["interval"]["n_voxels"] == 24
         scores = read_voxel_scores(run["folder"])["pearson_V"]
         assert run["value"] == pytest.approx(scores.mean(), abs=1e-6)
         assert run["id"] == store.ids[run["run"]]
         assert isinstance(run["settings"]["optimizer.lr"], float)
         assert isinstance(run["settings"]["model.kernel_sizes"], list)
+    for run in ranked[:6]:
+        assert run["interval"]["low"] < run["value"] < run["interval"]["high"]
+        assert run["interval"]["n_trs"] == content["pair"]["n_trs"]
+    assert [run["interval"] for run in ranked[6:]] == [None]
     assert set(first["settings"]) == {
         "data.lag_seconds",
         "data.modalities",
@@ -221,7 +223,7 @@ def test_chosen_runs_and_pair_without_checkpoints_of_others(
     assert group["importance"]["shares"] == {}
     assert content["pair"]["a"] == store.ids["slow"]
     assert content["higher_is_better"] is False
-    assert "val/loss is no summary over voxels" in capsys.readouterr().out
+    assert "val/loss has no interval" in capsys.readouterr().out
 
 
 def test_runs_whose_checkpoints_are_gone_are_still_compared(
@@ -233,7 +235,7 @@ def test_runs_whose_checkpoints_are_gone_are_still_compared(
     given = ["--experiment", store.experiment, "--out", str(tmp_path / "out")]
     run_here(*given, "--tracking.uri", f"sqlite:///{copy}")
     output = capsys.readouterr().out
-    assert "7 of 7 runs have no uncertainty over voxels" in output
+    assert "7 of the best runs have neither interval nor paired differences" in output
     assert "no paired difference of the best two runs" in output
     content = json.loads((tmp_path / "out/comparison.json").read_text())
     assert content["pair"] is None

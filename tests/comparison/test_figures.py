@@ -18,8 +18,8 @@ from giblet_ray.comparison.figures import (
 )
 from giblet_ray.comparison.importance import Importance
 from giblet_ray.comparison.paired_figures import difference_matrix
-from giblet_ray.evaluation.bootstrap import Interval
 from giblet_ray.evaluation.drawing import PALETTE
+from giblet_ray.evaluation.interval import Interval
 from giblet_ray.evaluation.paired import PairedTest
 
 METRIC = "val/pearson_mean"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,13 @@ import scipy.stats
 
 from giblet_ray.checkpoint.trained import Encoder
 from giblet_ray.comparison.heldout import TrainedRun, common_trs, score_run
+from giblet_ray.comparison.kept import KEPT
+from giblet_ray.comparison.pairs import PairSettings, intervals_of
 from giblet_ray.comparison.read import read_runs
 from giblet_ray.comparison.scores import read_voxel_scores
 from giblet_ray.dataset.binary import as_arrays
 from giblet_ray.dataset.layout import bold_column
-from giblet_ray.dataset.reader import Selection, Span
+from giblet_ray.dataset.reader import Dataset, Selection, Span
 from giblet_ray.errors import InputError
 
 
@@ -107,6 +110,37 @@ def test_runs_that_share_no_data_are_refused(
         TrainedRun.open(one.run, str(tmp_path / "other"))
     with pytest.raises(InputError, match="no such file"):
         TrainedRun.open(one.run, str(tmp_path / "absent"))
+
+
+def test_a_run_is_predicted_once_and_its_folder_keeps_what_each_tr_adds(
+    trained: dict[str, TrainedRun], tmp_path: Path
+) -> None:
+    """Read again without the weights; made anew for other TRs."""
+    folder = shutil.copytree(trained["good"].run.folder, tmp_path / "good")
+    one = TrainedRun.open(replace(trained["good"].run, folder=str(folder)))
+    settings = PairSettings(None, 99, 20, 0, Dataset.open, ())
+    common = common_trs([one])
+    made = settings.score(one, common, print)
+    for weights in folder.glob("*/model.safetensors"):
+        weights.unlink()
+    kept = settings.score(one, common, print)
+    assert kept.mean.value == made.mean.value
+    assert kept.mean.places == made.mean.places
+    for found, expected in zip(kept.mean.stretches, made.mean.stretches, strict=True):
+        np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(kept.pearson_V, made.pearson_V)
+    assert settings.notes == []
+    with pytest.raises(InputError, match=r"model\.safetensors"):
+        settings.score(one, replace(common, spans=common.spans[:1]), print)
+    intervals, reasons = intervals_of([one], settings, lambda stage, done: None)
+    (interval,) = intervals.values()
+    assert interval.low < one.run.value("val/pearson_mean") < interval.high
+    assert (interval.n_trs, reasons) == (common.n_trs, [])
+    (folder / KEPT).write_bytes(b"half")
+    intervals, (reason,) = intervals_of([one], settings, lambda stage, done: None)
+    assert not intervals
+    assert "run good has no interval" in reason
+    assert "validation.safetensors: damaged" in reason
 
 
 def test_missing_or_damaged_checkpoint_is_one_line(
