@@ -19,7 +19,8 @@ from giblet_ray.evaluation.own_metrics import HeldOutRows, load_metrics
 
 SUBJECTS = ["01", "01", "02"]
 N_TRS = (13, 8, 21)
-VALID = torch.tensor([True, True, False, True, True])
+VALID = torch.tensor([[True, True, False, True, True]] * 2 + [[True, False, False, True, True]])
+"""Unit 1 counts in the first subject alone, unit 2 in none."""
 
 
 def pearson(prediction_TV: np.ndarray, target_TV: np.ndarray) -> np.ndarray:
@@ -49,11 +50,11 @@ def expected() -> float:
         here = here[np.argsort(tr[here])]
         of_scan.append([
             scipy.stats.pearsonr(prediction[here, v], target[here, v]).statistic
-            if np.ptp(target[here, v]) else math.nan
+            if VALID[index, v] and np.ptp(target[here, v]) else math.nan
             for v in range(5)
         ])  # fmt: skip
     of_subject = [np.nanmean(of_scan[:2], axis=0), of_scan[2]]
-    return float(np.mean(of_subject, axis=0)[VALID.numpy()].mean())
+    return float(np.nanmean(of_subject, axis=0)[[0, 1, 3, 4]].mean())
 
 
 def computed(part: slice) -> float:
