@@ -113,7 +113,7 @@ class Ridge(FittedPredictor):
             films, targets = rows.read(self._vectors, [len(each) for each in self.weights])
             sizes = [f"{part} {each.n_features}" for part, each in self._vectors.items()]
             show(f"ridge: {', '.join(sizes)} numbers, at {len(self._delays)} delays each")
-            for target in targets:
+            for target in (part for whole in targets for part in whole.apart()):
                 self._fit_target(films, target, progress)
 
     def _fit_target(self, films: Tensor, target: Target, progress: Progress) -> None:
@@ -154,8 +154,9 @@ class Ridge(FittedPredictor):
                 weights_ULF = torch.cat(weights, dim=2)
                 for index, columns in target.units.items():
                     mine_U = (units_U >= columns.start) & (units_U < columns.stop)
-                    units = (units_U[mine_U] - columns.start).to(films.device)
+                    units = target.numbers(index)[units_U[mine_U] - columns.start].to(films.device)
                     self.weights[index][units] = weights_ULF[mine_U.to(films.device)]
                     self.get_buffer(f"bands_{index}")[units] = gamma_P
         for index, columns in target.units.items():
-            self.get_buffer(f"alpha_{index}").copy_(chosen.alpha_V[columns])
+            alpha_V = self.get_buffer(f"alpha_{index}")
+            alpha_V[target.numbers(index).to(alpha_V.device)] = chosen.alpha_V[columns].to(alpha_V)

@@ -9,7 +9,7 @@ D raw numbers of a part, F numbers of all vectors, V units.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,16 +29,54 @@ class Target:
     ----------
     film_N, tr_N : ndarray of int
         Film and stimulus TR of each row, in their order.
+    scan_N : ndarray of int
+        Scan of each row; where there are several fits, of the first.
     units : dict of int to slice
         Columns of each of them, by the number of its fit.
     bold_NV : Tensor
         z-scored BOLD of all of them, on the CPU.
+    some_V : Tensor or None
+        Which units of the fit the columns are; None: all, in their order.
     """
 
     film_N: np.ndarray
     tr_N: np.ndarray
+    scan_N: np.ndarray
     units: Mapping[int, slice]
     bold_NV: Tensor
+    some_V: Tensor | None = None
+
+    def numbers(self, fit: int) -> Tensor:
+        """Return which of a fit's units its columns are, int64."""
+        columns = self.units[fit]
+        return torch.arange(columns.stop - columns.start) if self.some_V is None else self.some_V
+
+    def apart(self) -> Iterator[Target]:
+        """Yield parts in which every unit counts in all rows.
+
+        A unit that does not count in a subject is 0 in all rows of its scans: where subjects share
+        a fit, those are none of the unit's.
+        """
+        scans = np.unique(self.scan_N)
+        counts_SV = np.stack(
+            [(self.bold_NV[self.scan_N == scan] != 0).any(dim=0).numpy() for scan in scans]
+        )
+        patterns_KS, pattern_V = np.unique(counts_SV.T, axis=0, return_inverse=True)
+        if len(self.units) > 1 or len(patterns_KS) == 1:
+            yield self
+            return
+        for index, counts_S in enumerate(patterns_KS):
+            rows_N = np.isin(self.scan_N, scans[counts_S])
+            some_V = torch.from_numpy(np.flatnonzero(pattern_V.ravel() == index))
+            if rows_N.any():  # a unit that counts nowhere keeps weights of 0
+                yield Target(
+                    self.film_N[rows_N],
+                    self.tr_N[rows_N],
+                    self.scan_N[rows_N],
+                    {fit: slice(0, len(some_V)) for fit in self.units},
+                    self.bold_NV[torch.from_numpy(rows_N)][:, some_V],
+                    some_V,
+                )
 
 
 class TrainingRows:
@@ -77,11 +115,12 @@ class TrainingRows:
         # Row of its fit that each (scan, TR) is: in the order of films and TRs for all.
         self._row_ST = np.full((len(scans), self.n_trs), -1)
         self._places: dict[int, np.ndarray] = {}
+        self._scans: dict[int, np.ndarray] = {}
         for fit in np.unique(self._fit_S[scan_R]).tolist():
             mine = np.flatnonzero(self._fit_S[scan_R] == fit)
             mine = mine[np.lexsort((scan_R[mine], self._place_R[mine]))]
             self._row_ST[scan_R[mine], tr_R[mine]] = np.arange(len(mine))
-            self._places[fit] = self._place_R[mine]
+            self._places[fit], self._scans[fit] = self._place_R[mine], scan_R[mine]
 
     @staticmethod
     def _rows(windows: Windows) -> tuple[np.ndarray, np.ndarray]:
@@ -170,5 +209,6 @@ class TrainingRows:
             edges = np.cumsum([0, *(n_units[fit] for fit in fits)]).tolist()
             film_N, tr_N = np.divmod(self._places[fits[0]], self.n_trs)
             units = {fit: slice(edges[i], edges[i + 1]) for i, fit in enumerate(fits)}
-            targets.append(Target(film_N, tr_N, units, torch.zeros(len(tr_N), edges[-1])))
+            bold_NV = torch.zeros(len(tr_N), edges[-1])
+            targets.append(Target(film_N, tr_N, self._scans[fits[0]], units, bold_NV))
         return targets

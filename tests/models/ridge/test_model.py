@@ -182,6 +182,25 @@ def test_one_fit_for_all_subjects_is_a_fit_to_all_their_scans() -> None:
     np.testing.assert_allclose(found_KV, wanted_KV, atol=1e-5)
 
 
+def test_one_fit_for_all_subjects_leaves_out_those_in_which_a_unit_does_not_count() -> None:
+    units = dict.fromkeys(UNITS, 3)
+    model = make_ridge(subjects="shared", units=units)
+    training = make_trs(model.context_trs)
+    for scan in SCANS:
+        training.bold[scan] = training.bold[scan][:, :3]
+        training.bold[scan][:, 1] *= scan.subject != "02"
+        training.bold[scan][:, 2] = 0
+    model.fit(training, silent)
+    others = [scan for scan in SCANS if scan.subject != "02"]
+    of_parts = np.split(model.weights[0].numpy(), [6], axis=2)
+    found_KV = np.concatenate([part.reshape(3, -1) for part in of_parts], axis=1).T
+    wanted_KV = by_hand(model, training, list(SCANS))[:, 0]
+    np.testing.assert_allclose(found_KV[:, 0], wanted_KV, atol=1e-5)
+    wanted_KV = by_hand(model, training, others)[:, 1]
+    np.testing.assert_allclose(found_KV[:, 1], wanted_KV, atol=1e-5)
+    assert not found_KV[:, 2].any()
+
+
 def test_chosen_alphas_and_weightings_are_kept() -> None:
     model = make_ridge()
     model.fit(make_trs(model.context_trs), silent)
