@@ -23,7 +23,7 @@ WITHOUT_RAY_AND_MLFLOW = [
     "giblet_ray.dataset.windows",
     "giblet_ray.dataset.writer",
     "giblet_ray.demo",
-    "giblet_ray.evaluation.bootstrap",
+    "giblet_ray.evaluation.interval",
     "giblet_ray.evaluation.figures",
     "giblet_ray.evaluation.block_bootstrap",
     "giblet_ray.evaluation.ceiling",

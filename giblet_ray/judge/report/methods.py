@@ -96,7 +96,7 @@ def _data(opened: OpenedRun) -> str:
              {scan.stimulus for scan in data.scans}]  # fmt: skip
     trs = sum(film.n_trs for film in films)
     subjects = data.selection.subjects
-    masked = int((~opened.valid_V).sum())
+    masked = sum(int((~opened.valid(subject)).sum()) for subject in subjects)
     of_all = f" of {record.dataset.space.n_units:,}" if record.units else ""
     parts = "; ".join(
         f"{name} ({part.value.dtype}, {' x '.join(map(str, part.value.shape))} per TR): "
@@ -110,8 +110,9 @@ def _data(opened: OpenedRun) -> str:
         f"{_count(len(films), 'film')} ({_few([film.name for film in films])}) of {trs:,} TRs of "
         f"{manifest.tr_seconds:g} s ({trs * manifest.tr_seconds / 60:.1f} min) in "
         f"{_count(len(data.scans), 'scan')}. {data.n_units:,}{of_all} units of each subject were "
-        f"predicted (space: {record.dataset.space.kind}); {masked:,} of them took no part, since "
-        f"their BOLD was constant or not finite. {data.n_lacking:,} TRs of all scans were masked "
+        f"predicted (space: {record.dataset.space.kind}); {masked:,} of them, those of all "
+        "subjects together, took no part in their subject, since their BOLD was constant or not "
+        f"finite. {data.n_lacking:,} TRs of all scans were masked "
         f"or not measured. Parts of the stimulus that the model reads: {parts}. Data set checksum "
         f"{manifest.checksum}."
     )
