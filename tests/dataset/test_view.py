@@ -196,7 +196,8 @@ def test_one_film_under_two_names_is_not_held_out_of_itself(
             stimulus["sources"]["film"]["sha256"] = f"{index:064x}"
 
     def show_one_film_again(content: dict[str, Any]) -> None:
-        content["stimuli"][2]["sources"]["film"] = content["stimuli"][0]["sources"]["film"]
+        first, _, third = (stimulus["sources"]["film"] for stimulus in content["stimuli"])
+        third.update(name="another.mp4", sha256=first["sha256"])
 
     change(tmp_path, show_other_films)
     view(tmp_path, split=split)
