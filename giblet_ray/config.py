@@ -42,7 +42,7 @@ from giblet_ray.settings import (
     RunNames,
     Spelling,
 )
-from giblet_ray.spaces.config import ScanConfig
+from giblet_ray.spaces.config import HighPass, ScanConfig
 from giblet_ray.tracking.config import TrackingConfig
 from giblet_ray.training.config import (
     LossConfig,
@@ -406,3 +406,16 @@ class DemoJob(Job):
     """Length of the film (TRs of 1.5 s)."""
     seed: int = Field(0, ge=0)
     """Seed of the film and of the noise."""
+    fast_features: float = Field(0.25, ge=0, le=1)
+    """How much light, loudness and speech change within scenes, every 1.5 to 4 s; 0: not."""
+    own_tuning: float = Field(0.1, ge=0, le=1)
+    """Share of each subject's signal that no other subject's tuning has."""
+    interaction: float = Field(0.05, ge=0, le=1)
+    """Share of the signal that follows luminance times loudness, which no linear model knows."""
+    drift: float = Field(1.0, ge=0)
+    """Slow drift of each scan, in SDs of the signal."""
+    repeats: int = Field(2, ge=1)
+    """Times that each subject is scanned watching the film, from which --ceiling repeats is
+    estimated."""
+    high_pass_seconds: HighPass = Field(128.0, gt=0)
+    """High-pass of the scans (s), or none; the ceiling is that of what it leaves."""

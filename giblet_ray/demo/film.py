@@ -11,10 +11,14 @@ import av.error
 import numpy as np
 
 from giblet_ray.demo import pictures, sound, words
-from giblet_ray.demo.script import Scene, draw_scenes
+from giblet_ray.demo.script import Scene, draw_scenes, draw_steps
 
 DrawSound = Callable[[list[Scene], int, np.random.Generator], Iterator[np.ndarray]]
 """As :func:`giblet_ray.demo.sound.draw_sound`: from scenes to blocks of samples."""
+
+# At full depth: luma up and down by this fraction, sound softer by up to so much, and this part of
+# the sentences left out.
+_FAST_LUMA, _FAST_DB, _FAST_SILENCE = 0.3, 24.0, 0.4
 
 
 def make_film(
@@ -25,6 +29,7 @@ def make_film(
     seed: int,
     n_sound_kinds: int = len(sound.KINDS),
     draw_sound: DrawSound = sound.draw_sound,
+    fast_features: float = 0.0,
     progress: Callable[[float], None] | None = None,
 ) -> None:
     """Draw, encode and write the film, a second at a time, so that memory does not grow with it.
@@ -43,6 +48,9 @@ def make_film(
         What order, shapes, phases, noise and sentences are drawn from.
     n_sound_kinds, draw_sound : int, callable
         Kinds of scenes that the sound has, and what makes it of them (default: chords).
+    fast_features : float
+        How much light, loudness and speech change within scenes, every 1.5 to 4 s and each by
+        itself: 0 not at all, 1 about as much as from scene to scene.
     progress : callable, optional
         Called after each second of film with the fraction made, in (0, 1].
     """
@@ -55,15 +63,31 @@ def make_film(
             words.N_KINDS,
         )
     )
-    words.write_subtitles(subtitles_path, word_scenes, rng_words)
+    light, softness, silence = (
+        draw_steps(duration_seconds, rng) for rng in np.random.default_rng([seed, 2]).spawn(3)
+    )
+    words.write_subtitles(
+        subtitles_path,
+        word_scenes,
+        rng_words,
+        lambda seconds: silence.at(seconds) < _FAST_SILENCE * fast_features,
+    )
 
     n_frames = round(duration_seconds * pictures.FRAMES_PER_SECOND)
     n_samples = round(duration_seconds * sound.SAMPLE_RATE)
-    frames = pictures.draw_frames(picture_scenes, n_frames, rng_pictures)
+    frames = pictures.draw_frames(
+        picture_scenes,
+        n_frames,
+        rng_pictures,
+        lambda seconds: _FAST_LUMA * fast_features * (2 * light.at(seconds) - 1),
+    )
     frames_sent = samples_sent = 0
     with av.open(str(film_path), "w", format="mp4") as container:
         video, audio = _add_video(container), _add_audio(container)
         for block in draw_sound(sound_scenes, n_samples, rng_sound):
+            heard_seconds = (samples_sent + np.arange(block.shape[1])) / sound.SAMPLE_RATE
+            softer_db = _FAST_DB * fast_features * softness.at(heard_seconds)
+            block *= 10 ** (-softer_db / 20)
             chunk = av.AudioFrame.from_ndarray(block, format="fltp", layout="stereo")
             chunk.sample_rate = sound.SAMPLE_RATE
             chunk.pts = samples_sent

@@ -9,20 +9,28 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from giblet_ray.demo import scans
 from giblet_ray.demo.film import make_film
 from giblet_ray.demo.measure import FEATURES, measure_features
+from giblet_ray.demo.simulate import (
+    CEILING,
+    CEILING_VOXELS,
+    MASK,
+    TRUTH,
+    TRUTH_IN_WORDS,
+    scan_name,
+    write_scans,
+)
 from giblet_ray.errors import InputError
 
 # Raised whenever the same settings give other files than before, so that old ones are remade.
 RECIPE = 1
 
 _FILM, _SUBTITLES = "demo-film.mp4", "demo-film.srt"
-_MASK, _FEATURES = "mask.nii.gz", "features.tsv"
-_CEILING, _CEILING_VOXELS = "noise_ceiling.json", "noise_ceiling.npy"
+_FEATURES = "features.tsv"
 _RECORD = "demo.json"
 
 
@@ -35,7 +43,9 @@ class DemoFiles:
     film, subtitles : pathlib.Path
         The .mp4 and its .srt.
     scans : tuple of pathlib.Path
-        One 4-D .nii.gz per subject, named ``{subject}_demo-film_bold.nii.gz``.
+        4-D .nii.gz, named ``sub-01_demo-film_bold.nii.gz``; with repeats ``sub-01_ses-1_...``.
+    scan_pattern : str
+        Where their names tell what, as ``--scan.pattern`` takes it.
     mask : pathlib.Path
         3-D .nii.gz on the scans' grid.
     ceiling : pathlib.Path
@@ -44,6 +54,8 @@ class DemoFiles:
         .npy with the noise ceiling of each voxel, float32 (voxels,), in the mask's C order.
     features : pathlib.Path
         .tsv of the film's measured features, one row per TR.
+    truth, truth_in_words : pathlib.Path
+        .npz of what the scans were made of, and .json that says what each array in it is.
     tr_seconds : float
         Length of a TR.
     """
@@ -51,10 +63,13 @@ class DemoFiles:
     film: Path
     subtitles: Path
     scans: tuple[Path, ...]
+    scan_pattern: str
     mask: Path
     ceiling: Path
     ceiling_voxels: Path
     features: Path
+    truth: Path
+    truth_in_words: Path
     tr_seconds: float
 
 
@@ -67,10 +82,16 @@ def make_demo(
     n_voxels: int = 400,
     ceiling: float = 0.65,
     feature_weights: Mapping[str, float] | None = None,
+    fast_features: float = 0.0,
+    own_tuning: float = 0.0,
+    interaction: float = 0.0,
+    drift: float = 0.0,
+    n_repeats: int = 1,
+    high_pass_seconds: float | None = None,
     seed: int = 0,
     progress: Callable[[str, float], None] | None = None,
 ) -> DemoFiles:
-    """Make the demo's film, subtitles, scans, mask and noise ceiling; or find them already made.
+    """Make the demo's film, subtitles, scans, mask, noise ceiling and truth; or find them made.
 
     Files appear in the folder when all of them are complete. A demo of the same settings whose
     files are intact is left as it is; files of another demo there are replaced, and no others
@@ -85,7 +106,8 @@ def make_demo(
     tr_seconds : float
         Length of a TR, at least 0.5.
     n_subjects : int
-        Scans to simulate. Subjects share the signal and differ in noise and baseline.
+        Subjects to simulate. They share the signal, but for own_tuning, and differ in noise,
+        drift and baseline.
     n_voxels : int
         Voxels in the mask.
     ceiling : float
@@ -93,6 +115,20 @@ def make_demo(
     feature_weights : mapping of str to float, optional
         How much of the signal each feature carries, beside 1 for those not named; at least 0, and
         not 0 for all. The features are ``giblet_ray.demo.measure.FEATURES``.
+    fast_features : float
+        How much light, loudness and speech change within scenes, in [0, 1].
+    own_tuning : float
+        Share of each subject's signal that is of tuning of its own, in [0, 1].
+    interaction : float
+        Share of the signal's variance, in [0, 1], that follows luminance times sound level, in all
+        voxels but those of words alone.
+    drift : float
+        SD of each scan's drift, beside the signal's.
+    n_repeats : int
+        Times that each subject sees the film.
+    high_pass_seconds : float, optional
+        The ceiling is that of scans from which slower cosines have been removed (default: of scans
+        as they are).
     seed : int
         What everything random is drawn from.
     progress : callable, optional
@@ -115,19 +151,33 @@ def make_demo(
         "n_voxels": n_voxels,
         "ceiling": ceiling,
         "feature_weights": dict(feature_weights or {}),
+        "fast_features": fast_features,
+        "own_tuning": own_tuning,
+        "interaction": interaction,
+        "drift": drift,
+        "n_repeats": n_repeats,
+        "high_pass_seconds": high_pass_seconds,
         "seed": seed,
     }
-    _check_settings(n_trs, tr_seconds, n_subjects, n_voxels, ceiling, feature_weights or {}, seed)
+    _check_settings(settings)
     folder = Path(folder).absolute()  # of day:1/film.mp4, FFmpeg would take day for a protocol
-    subjects = [f"sub-{number:02d}" for number in range(1, n_subjects + 1)]
+    names = [
+        scan_name(subject, repeat, n_repeats)
+        for subject in range(1, n_subjects + 1)
+        for repeat in range(1, n_repeats + 1)
+    ]
+    by_name = {name: folder / f"{name}_demo-film_bold.nii.gz" for name in names}
     files = DemoFiles(
         film=folder / _FILM,
         subtitles=folder / _SUBTITLES,
-        scans=tuple(folder / f"{subject}_demo-film_bold.nii.gz" for subject in subjects),
-        mask=folder / _MASK,
-        ceiling=folder / _CEILING,
-        ceiling_voxels=folder / _CEILING_VOXELS,
+        scans=tuple(by_name.values()),
+        scan_pattern="sub-{subject}_ses-{repeat}" if n_repeats > 1 else "sub-{subject}",
+        mask=folder / MASK,
+        ceiling=folder / CEILING,
+        ceiling_voxels=folder / CEILING_VOXELS,
         features=folder / _FEATURES,
+        truth=folder / TRUTH,
+        truth_in_words=folder / TRUTH_IN_WORDS,
         tr_seconds=tr_seconds,
     )
     if _is_complete(folder, settings):
@@ -147,6 +197,7 @@ def make_demo(
             making / _SUBTITLES,
             n_trs * tr_seconds,
             seed=seed,
+            fast_features=fast_features,
             progress=lambda done: report("film", done),
         )
         features_TF = measure_features(making / _FILM, making / _SUBTITLES, n_trs, tr_seconds)
@@ -154,43 +205,25 @@ def make_demo(
         np.savetxt(making / _FEATURES, features_TF, "%.6g", "\t", header=header, comments="")
         report("features", 1.0)
 
-        # A stream of random numbers apart from the film's own.
-        rng_response, *rng_subjects = np.random.default_rng([seed, 1]).spawn(1 + n_subjects)
-        response = scans.simulate_response(
+        write_scans(
+            making,
             features_TF,
             tr_seconds,
+            by_name,
+            n_subjects=n_subjects,
+            n_repeats=n_repeats,
             n_voxels=n_voxels,
             ceiling=ceiling,
             feature_weights=feature_weights or {},
-            rng=rng_response,
+            own_tuning=own_tuning,
+            interaction=interaction,
+            drift=drift,
+            high_pass_seconds=high_pass_seconds,
+            seed=seed,
+            report=lambda done: report("scans", done),
         )
-        scans.write_mask(making / _MASK, response.mask)
-        reached = {}
-        for number, (subject, scan) in enumerate(zip(subjects, files.scans, strict=True)):
-            bold_TV = scans.simulate_subject(response, rng_subjects[number])
-            scans.write_scan(making / scan.name, bold_TV, response.mask, tr_seconds)
-            reached[subject] = float(scans.correlate(bold_TV, response.signal).mean())
-            report("scans", (number + 1) / n_subjects)
-        _write_ceiling(making, response.ceiling, reached)
         _move_in(making, folder, settings)
     return files
-
-
-def _write_ceiling(folder: Path, ceiling_V: np.ndarray, reached: Mapping[str, float]) -> None:
-    """Write the noise ceiling: of each voxel as .npy, and what sums it up as .json."""
-    np.save(folder / _CEILING_VOXELS, ceiling_V.astype(np.float32))
-    summary = {
-        "what": "best Pearson r over TRs that any model of the film can expect",
-        "mean": float(ceiling_V.mean()),
-        "median": float(np.median(ceiling_V)),
-        "mean_r_of_signal_and_scan": reached,
-        "voxels_without_signal": int((ceiling_V == 0).sum()),
-        "per_voxel": _CEILING_VOXELS,
-        "hrf_model": scans.HRF_MODEL,
-        "noise_autocorrelation": scans.NOISE_AUTOCORRELATION,
-        "features": list(FEATURES),
-    }
-    (folder / _CEILING).write_text(json.dumps(summary, indent=2))
 
 
 def _move_in(making: Path, folder: Path, settings: Mapping[str, object]) -> None:
@@ -221,24 +254,30 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _check_settings(
-    n_trs: int,
-    tr_seconds: float,
-    n_subjects: int,
-    n_voxels: int,
-    ceiling: float,
-    feature_weights: Mapping[str, float],
-    seed: int,
-) -> None:
-    for name, value, least in (
-        ("n_trs", n_trs, 2),
-        ("tr_seconds", tr_seconds, 0.5),
-        ("n_subjects", n_subjects, 1),
-        ("n_voxels", n_voxels, 1),
-        ("seed", seed, 0),
+def _check_settings(settings: Mapping[str, Any]) -> None:
+    for name, least, most in (
+        ("n_trs", 2, math.inf),
+        ("tr_seconds", 0.5, math.inf),
+        ("n_subjects", 1, math.inf),
+        ("n_repeats", 1, math.inf),
+        ("n_voxels", 1, math.inf),
+        ("seed", 0, math.inf),
+        ("fast_features", 0, 1),
+        ("own_tuning", 0, 1),
+        ("interaction", 0, 1),
+        ("drift", 0, math.inf),
     ):
-        if not (math.isfinite(value) and value >= least):
-            raise InputError(f"{name}: {value} is too small; at least {least} is accepted")
+        value = settings[name]
+        if not (math.isfinite(value) and least <= value <= most):
+            accepted = f"at least {least}" if most == math.inf else f"{least} to {most}"
+            raise InputError(f"{name}: {value} is out of range; {accepted} is accepted")
+    longest, shortest = settings["high_pass_seconds"], 2 * settings["tr_seconds"]
+    if longest is not None and not (math.isfinite(longest) and longest > shortest):
+        raise InputError(
+            f"high_pass_seconds: {longest} s; more than two TRs ({shortest:g} s), or none, is "
+            "accepted"
+        )
+    ceiling, feature_weights = settings["ceiling"], settings["feature_weights"]
     if not 0 < ceiling < 1:
         raise InputError(f"ceiling: {ceiling} is not a correlation between 0 and 1, both excluded")
     for name, weight in feature_weights.items():

@@ -8,7 +8,7 @@ H, W : height and width in pixels. Frames are drawn as planar YCbCr 4:2:0, as fi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,7 +54,10 @@ KINDS = balanced_pairs()
 
 
 def draw_frames(
-    scenes: list[Scene], n_frames: int, rng: np.random.Generator
+    scenes: list[Scene],
+    n_frames: int,
+    rng: np.random.Generator,
+    light: Callable[[float], float] = lambda seconds: 0.0,
 ) -> Iterator[np.ndarray]:
     """Draw the film's frames one after another.
 
@@ -66,6 +69,8 @@ def draw_frames(
         Frames to draw; frame i is shown at ``i / FRAMES_PER_SECOND`` seconds.
     rng : numpy.random.Generator
         Where the shapes' positions and directions are drawn from.
+    light : callable
+        From seconds to the luma that is added to all of the picture, as a fraction of full luma.
 
     Yields
     ------
@@ -91,7 +96,8 @@ def draw_frames(
                 first_shade = HEIGHT - 1 + number * _TRAIL_SHADES
                 shade_HW = np.where(moved_HW > 0, moved_HW + np.uint8(first_shade), shade_HW)
             breath = np.sin(2 * np.pi * frame / (_BREATH_SECONDS * FRAMES_PER_SECOND))
-            yield _colour(shade_HW, _palette(place, crowd, _BREATH * breath))
+            lighter = _BREATH * breath + light(frame / FRAMES_PER_SECOND)
+            yield _colour(shade_HW, _palette(place, crowd, lighter))
             frame += 1
 
 
@@ -109,7 +115,7 @@ def _draw_layer(crowd: Crowd, drift: np.ndarray, rng: np.random.Generator) -> np
     return layer_HW
 
 
-def _palette(place: Place, crowd: Crowd, breath: float) -> np.ndarray:
+def _palette(place: Place, crowd: Crowd, lighter: float) -> np.ndarray:
     """YCbCr of every shade, uint8 (HEIGHT + 2 * _TRAIL_SHADES, 3), in television range.
 
     Shades below HEIGHT are the background's rows; then the lighter layer's, then the darker's.
@@ -117,7 +123,7 @@ def _palette(place: Place, crowd: Crowd, breath: float) -> np.ndarray:
     luma_row = place.luma + 0.05 * np.linspace(1.0, -1.0, HEIGHT)
     strength = np.linspace(1 / _TRAIL_SHADES, 1.0, _TRAIL_SHADES)
     luma_shape = place.luma + _CONTRAST * np.concatenate([strength, -strength])
-    luma = np.clip(np.concatenate([luma_row, luma_shape]) + breath, 0.0, 1.0)
+    luma = np.clip(np.concatenate([luma_row, luma_shape]) + lighter, 0.0, 1.0)
     hue = np.radians([place.hue_degrees] * HEIGHT + [crowd.hue_degrees] * 2 * _TRAIL_SHADES)
     chroma = np.concatenate([np.full(HEIGHT, 25.0), 70.0 * strength, 70.0 * strength])
     ycbcr = [16 + 219 * luma, 128 + chroma * np.cos(hue), 128 + chroma * np.sin(hue)]

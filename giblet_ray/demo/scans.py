@@ -2,14 +2,16 @@
 
 The BOLD of voxel v at TR t is
 
-    bold[t, v] = baseline[v] * (1 + 0.01 * (signal[t, v] + noise[t, v]))
+    bold[t, v] = baseline[v] * (1 + 0.01 * (signal[t, v] + noise[t, v] + drift[t, v]))
 
 signal : the features, z-scored, convolved with the haemodynamic response, mixed with the voxel's
-    weights, scaled to variance 1. The same for every subject: they share a common space.
-noise : a first-order autoregressive process of each subject's own, of variance
+    weights, scaled to variance 1; a subject's own may differ from it (subjects.py).
+noise : a first-order autoregressive process of each scan's own, of variance
     1 / ceiling[v]**2 - 1.
+drift : slow, and of each scan's own (subjects.py).
 
-No model of the film can correlate with such a voxel better than the signal does, which is
+No model of the film can correlate with such a voxel better than the signal does, which is, but for
+the drift,
 
     ceiling[v] = sqrt(var(signal) / (var(signal) + var(noise)))
 
@@ -45,7 +47,7 @@ _CLUSTERS = (*_ONE * 3, *_TWO)
 
 @dataclass(frozen=True)
 class Response:
-    """What is the same in every subject.
+    """What voxels do, but for what a scan adds.
 
     Attributes
     ----------
@@ -53,56 +55,55 @@ class Response:
         Of mean 0 and variance 1, or all 0.
     ceiling : numpy.ndarray, float64, (V,)
         Noise ceiling; 0 for a voxel without signal.
+    noise_sd : numpy.ndarray, float64, (V,)
+        SD of the noise, beside the signal's.
     mask : numpy.ndarray, bool, (X, Y, Z)
         Where the V voxels lie.
     """
 
     signal: np.ndarray
     ceiling: np.ndarray
+    noise_sd: np.ndarray
     mask: np.ndarray
 
 
-def simulate_response(
-    features_TF: np.ndarray,
-    tr_seconds: float,
-    *,
-    n_voxels: int,
-    ceiling: float,
-    feature_weights: Mapping[str, float],
-    rng: np.random.Generator,
-) -> Response:
-    """Lay out voxels in space and compute what each does, but for the noise.
+def draw_weights(
+    n_voxels: int, feature_weights: Mapping[str, float], rng: np.random.Generator
+) -> np.ndarray:
+    """Draw what each voxel responds to.
 
     Voxels lie in twelve clusters of equal size, each of which prefers a mixture of the features of
     one modality (nine clusters) or of two (three); each voxel varies its cluster's weights.
 
     Parameters
     ----------
-    features_TF : numpy.ndarray, (T, F)
-        In the order of ``FEATURES``, in any unit. A constant feature carries no signal.
-    tr_seconds : float
-        Length of a TR.
     n_voxels : int
         Voxels in the mask.
-    ceiling : float
-        Mean noise ceiling over the voxels that have a signal, in (0, 1).
     feature_weights : mapping of str to float
         By what a feature's share in every voxel is multiplied; 1 where it is not named.
     rng : numpy.random.Generator
-        Where places, weights and ceilings are drawn from.
+        Where the weights are drawn from.
 
     Returns
     -------
-    Response
-        A voxel all of whose features are constant or weighted 0 has signal 0 and ceiling 0.
+    numpy.ndarray, float64, (F, V)
+        Of the features in the order of ``FEATURES``, convolved.
     """
-    mask_XYZ = _ellipsoid(n_voxels)
     weights_FC = np.stack([_cluster_weights(preferred, rng) for preferred in _CLUSTERS], axis=1)
-    weights_FV = weights_FC[:, _wedges(mask_XYZ, len(_CLUSTERS))]
+    weights_FV = weights_FC[:, _clusters(n_voxels)]
     weights_FV = weights_FV + _WEIGHT_JITTER * rng.standard_normal(weights_FV.shape)
     weights_FV *= np.array([feature_weights.get(name, 1.0) for name in FEATURES])[:, None]
+    return weights_FV
 
-    return respond(convolve_features(features_TF, tr_seconds) @ weights_FV, ceiling, rng)
+
+def draw_interaction(n_voxels: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw whether a product of sound and picture raises a voxel or lowers it: -1 or 1, (V,).
+
+    All voxels of a cluster follow it alike; those of the clusters of words alone do not (0).
+    """
+    signs_C = rng.choice([-1.0, 1.0], len(_CLUSTERS))
+    signs_C *= [preferred != ("text",) for preferred in _CLUSTERS]
+    return signs_C[_clusters(n_voxels)]
 
 
 def respond(signal_TV: np.ndarray, ceiling: float, rng: np.random.Generator) -> Response:
@@ -111,19 +112,22 @@ def respond(signal_TV: np.ndarray, ceiling: float, rng: np.random.Generator) -> 
     Parameters
     ----------
     signal_TV : numpy.ndarray, (T, V)
-        Of any scale; 0 for a voxel without signal.
+        Of any scale; constant for a voxel without signal, whose ceiling is 0.
     ceiling : float
         Mean noise ceiling over the voxels that have a signal, in (0, 1).
     rng : numpy.random.Generator
         Where ceilings are drawn from.
     """
-    signal_TV = _standardise(signal_TV)
+    signal_TV = standardise(signal_TV)
     n_voxels = signal_TV.shape[1]
     spread = min(_CEILING_SPREAD, ceiling / 2, (1 - ceiling) / 2)
     # Evenly spaced and then shuffled, so that their mean is exactly the ceiling asked for.
     ceiling_V = rng.permutation(ceiling + spread * np.linspace(-1, 1, n_voxels))
     has_signal_V = signal_TV.any(axis=0)
-    return Response(signal_TV, np.where(has_signal_V, ceiling_V, 0.0), _ellipsoid(n_voxels))
+    noise_sd_V = np.ones(n_voxels)
+    noise_sd_V[has_signal_V] = np.sqrt(ceiling_V[has_signal_V] ** -2 - 1)
+    ceiling_V = np.where(has_signal_V, ceiling_V, 0.0)
+    return Response(signal_TV, ceiling_V, noise_sd_V, _ellipsoid(n_voxels))
 
 
 def convolve_features(features_TF: np.ndarray, tr_seconds: float) -> np.ndarray:
@@ -150,20 +154,24 @@ def convolve_features(features_TF: np.ndarray, tr_seconds: float) -> np.ndarray:
         compute_regressor(
             np.stack([onsets, durations, feature_T]), HRF_MODEL, onsets + tr_seconds / 2
         )[0][:, 0]
-        for feature_T in _standardise(features_TF).T
+        for feature_T in standardise(features_TF).T
     ]
     return np.stack(columns, axis=1)
 
 
-def simulate_subject(response: Response, rng: np.random.Generator) -> np.ndarray:
-    """Add one subject's noise and baseline to the shared signal.
+def simulate_subject(
+    response: Response, rng: np.random.Generator, drift_TV: np.ndarray | None = None
+) -> np.ndarray:
+    """Add one scan's noise, drift and baseline to a subject's signal.
 
     Parameters
     ----------
     response : Response
         Of T TRs and V voxels.
     rng : numpy.random.Generator
-        The subject's own.
+        The scan's own.
+    drift_TV : numpy.ndarray, (T, V), optional
+        In SDs of the signal (default: none).
 
     Returns
     -------
@@ -175,11 +183,11 @@ def simulate_subject(response: Response, rng: np.random.Generator) -> np.ndarray
     # Variance 1 from the first TR on: the process is started in its stationary state.
     white_TV[1:] *= np.sqrt(1 - NOISE_AUTOCORRELATION**2)
     noise_TV = lfilter([1.0], [1.0, -NOISE_AUTOCORRELATION], white_TV, axis=0)
-    has_signal_V = response.ceiling > 0
-    noise_sd_V = np.ones(n_voxels)
-    noise_sd_V[has_signal_V] = np.sqrt(response.ceiling[has_signal_V] ** -2 - 1)
     baseline_V = rng.uniform(900, 1_200, size=n_voxels)
-    bold_TV = baseline_V * (1 + 0.01 * (response.signal + noise_sd_V * noise_TV))
+    changes_TV = response.signal + response.noise_sd * noise_TV
+    if drift_TV is not None:
+        changes_TV += drift_TV
+    bold_TV = baseline_V * (1 + 0.01 * changes_TV)
     return bold_TV.astype(np.float32)
 
 
@@ -202,10 +210,10 @@ def write_mask(path: Path, mask_XYZ: np.ndarray) -> None:
 
 def correlate(a_TV: np.ndarray, b_TV: np.ndarray) -> np.ndarray:
     """Pearson r over TRs within each voxel, (V,); 0 where either is constant."""
-    return np.mean(_standardise(a_TV) * _standardise(b_TV), axis=0)
+    return np.mean(standardise(a_TV) * standardise(b_TV), axis=0)
 
 
-def _standardise(values_TV: np.ndarray) -> np.ndarray:
+def standardise(values_TV: np.ndarray) -> np.ndarray:
     """Z-score each column over TRs; a column that is constant but for rounding becomes 0."""
     values_TV = values_TV.astype(np.float64)
     centred_TV = values_TV - values_TV.mean(axis=0)
@@ -233,14 +241,15 @@ def _ellipsoid(n_voxels: int) -> np.ndarray:
     return mask_XYZ
 
 
-def _wedges(mask_XYZ: np.ndarray, n_wedges: int) -> np.ndarray:
-    """Cut the mask into wedges around the vertical axis, of equal size: int (V,)."""
-    n_voxels = int(mask_XYZ.sum())
+def _clusters(n_voxels: int) -> np.ndarray:
+    """Cut the mask into clusters, wedges around the vertical axis of equal size: int (V,)."""
+    mask_XYZ = _ellipsoid(n_voxels)
     from_middle_V3 = np.argwhere(mask_XYZ) - (np.array(mask_XYZ.shape) - 1) / 2
     angle_V = np.arctan2(from_middle_V3[:, 1], from_middle_V3[:, 0])
-    wedge_V = np.zeros(n_voxels, dtype=int)
-    wedge_V[np.argsort(angle_V, kind="stable")] = np.arange(n_voxels) * n_wedges // n_voxels
-    return wedge_V
+    cluster_V = np.zeros(n_voxels, dtype=int)
+    order = np.arange(n_voxels) * len(_CLUSTERS) // n_voxels
+    cluster_V[np.argsort(angle_V, kind="stable")] = order
+    return cluster_V
 
 
 def _affine(shape: tuple[int, ...]) -> np.ndarray:

@@ -13,6 +13,7 @@ the film that is held out resembles stretches that are not:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +21,9 @@ import numpy as np
 # the scene ends, so that one TR of film says most of what there is to know about the BOLD.
 SHORTEST_SCENE_SECONDS = 9.0
 LONGEST_SCENE_SECONDS = 15.0
+
+# Short beside it: what happens at this pace is smeared, and no one TR of film tells it.
+SHORTEST_STEP_SECONDS, LONGEST_STEP_SECONDS = 1.5, 4.0
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,26 @@ def draw_scenes(duration_seconds: float, n_kinds: int, rng: np.random.Generator)
             if end_seconds == duration_seconds:
                 return scenes
             start_seconds = end_seconds
+
+
+@dataclass(frozen=True)
+class Steps:
+    """A level that jumps several times within a scene: level i holds until ends_seconds[i]."""
+
+    ends_seconds: np.ndarray
+    levels: np.ndarray
+
+    def at(self, seconds: Any) -> Any:
+        """Return the level at a time, or at many, in [0, 1]."""
+        step = np.searchsorted(self.ends_seconds, seconds, side="right")
+        return self.levels[np.minimum(step, len(self.levels) - 1)]
+
+
+def draw_steps(duration_seconds: float, rng: np.random.Generator) -> Steps:
+    """Fill a duration with steps, of any level and of 1.5 to 4 s each."""
+    n_steps = int(duration_seconds / SHORTEST_STEP_SECONDS) + 1
+    lengths_seconds = rng.uniform(SHORTEST_STEP_SECONDS, LONGEST_STEP_SECONDS, n_steps)
+    return Steps(np.cumsum(lengths_seconds), rng.uniform(size=n_steps))
 
 
 def balanced_pairs() -> tuple[tuple[int, int], ...]:

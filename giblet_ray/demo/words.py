@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -61,7 +62,12 @@ _SENTENCE_WORDS = 5
 _PAUSE = 0.05  # silent part of a sentence's time
 
 
-def write_subtitles(path: Path, scenes: list[Scene], rng: np.random.Generator) -> None:
+def write_subtitles(
+    path: Path,
+    scenes: list[Scene],
+    rng: np.random.Generator,
+    is_silent: Callable[[float], bool] = lambda seconds: False,
+) -> None:
     """Write the film's subtitles as SubRip (.srt).
 
     Parameters
@@ -72,6 +78,8 @@ def write_subtitles(path: Path, scenes: list[Scene], rng: np.random.Generator) -
         Whose kinds index ``TOPICS``; kind ``len(TOPICS)`` is silence.
     rng : numpy.random.Generator
         Where the sentences are drawn from.
+    is_silent : callable
+        From seconds to whether the sentence that is half spoken then is left out.
     """
     subtitles = pysubs2.SSAFile()
     for scene in scenes:
@@ -87,7 +95,8 @@ def write_subtitles(path: Path, scenes: list[Scene], rng: np.random.Generator) -
                 end=round(1000 * (next_seconds - _PAUSE * (next_seconds - start_seconds))),
                 text=_sentence(topic, rng),
             )
-            subtitles.append(event)
+            if not is_silent((start_seconds + next_seconds) / 2):
+                subtitles.append(event)
     path.write_text(subtitles.to_string("srt"), encoding="utf-8")
 
 

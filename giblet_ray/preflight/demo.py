@@ -42,14 +42,15 @@ def preflight_demo(job: DemoJob, training: TrainJob, show: Callable[[str], None]
     )
     parts = chosen_parts(PrecomputeJob(out=job.out, film=("film.mp4",), text=("film.srt",)))
     row = sum(part.value(film).nbytes for part in parts.values())
-    dataset = job.n_trs * (row + 4 * made["n_subjects"] * made["n_voxels"])
+    n_scans = job.repeats * made["n_subjects"]
+    dataset = job.n_trs * (row + 4 * n_scans * made["n_voxels"])
     total = 2 * dataset + int(seconds * _BYTES_PER_SECOND)
     report = Report(show)
     report.add(
         "demo",
         {
             "film": f"{seconds / 60:.1f} minutes with sound and subtitles, {job.n_trs:,} TRs",
-            "scans": f"{made['n_subjects']} subjects, {made['n_voxels']:,} voxels",
+            "scans": (f"{n_scans} of {made['n_subjects']} subjects, {made['n_voxels']:,} voxels"),
             "training": (
                 f"{training.train.epochs} epochs on {training.scaling.min_workers} workers; with "
                 "the rest, about 3 minutes on two cores"

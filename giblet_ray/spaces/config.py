@@ -8,6 +8,8 @@ from pydantic import BeforeValidator, Field
 
 from giblet_ray.settings import Columns, Group, Spelling, none_by_word
 
+HighPass = Annotated[float | None, BeforeValidator(none_by_word), Spelling("SECONDS|none")]
+
 
 class ScanConfig(Group):
     """BOLD: how scans are read. They are not z-scored here: that is done per split, in training."""
@@ -15,9 +17,7 @@ class ScanConfig(Group):
     pattern: str = "sub-{subject}"
     """Where a scan's file name tells its {subject}, with several films its {stimulus}, and, of a
     film that somebody saw several times, the {repeat}."""
-    high_pass_seconds: Annotated[
-        float | None, BeforeValidator(none_by_word), Spelling("SECONDS|none")
-    ] = Field(128.0, gt=0)
+    high_pass_seconds: HighPass = Field(128.0, gt=0)
     """Remove what is slower than this (s) from each unit, by cosines as nilearn and SPM do; none
     for scans that have it already. They are fitted to each scan whole, to the TRs that will
     validate and test too."""

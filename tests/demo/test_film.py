@@ -13,7 +13,15 @@ import pytest
 from giblet_ray.demo import pictures, sound, words
 from giblet_ray.demo.film import make_film
 from giblet_ray.demo.measure import FEATURES, measure_features
-from giblet_ray.demo.script import LONGEST_SCENE_SECONDS, Scene, balanced_pairs, draw_scenes
+from giblet_ray.demo.script import (
+    LONGEST_SCENE_SECONDS,
+    LONGEST_STEP_SECONDS,
+    SHORTEST_STEP_SECONDS,
+    Scene,
+    balanced_pairs,
+    draw_scenes,
+    draw_steps,
+)
 
 SECONDS = 31.5
 N_TRS = 21
@@ -147,3 +155,30 @@ def test_sound_has_no_samples_lost_at_ragged_ends():
     levels = 10 * np.log10([np.mean(samples[0, :55_125] ** 2), np.mean(samples[0, 55_125:] ** 2)])
     expected = [sound.LEVELS_DBFS[sound.KINDS[kind][0]] for kind in (1, 6)]
     np.testing.assert_allclose(levels, expected, atol=2)
+
+
+def test_fast_features_change_within_a_scene(tmp_path, monkeypatch):
+    """One scene that lasts: what else varies is fast, and little unless asked for."""
+    monkeypatch.setattr(
+        "giblet_ray.demo.film.draw_scenes", lambda seconds, n_kinds, rng: [Scene(0, seconds, 2)]
+    )
+    spread = {}
+    for depth in (0.0, 1.0):
+        make_film(tmp_path / "f.mp4", tmp_path / "f.srt", 24.0, seed=0, fast_features=depth)
+        features = measure_features(tmp_path / "f.mp4", tmp_path / "f.srt", 16, TR_SECONDS)
+        spread[depth] = dict(zip(FEATURES, features.std(axis=0), strict=True))
+    for name, least in (("luminance", 0.08), ("sound_level", 3.0), ("words", 0.4)):
+        assert spread[1.0][name] > least > 3 * spread[0.0][name], name
+
+
+def test_steps_fill_the_film_at_a_pace_of_their_own():
+    steps = draw_steps(60.0, np.random.default_rng(0))
+    assert steps.ends_seconds[-1] >= 60
+    lengths = np.diff(steps.ends_seconds, prepend=0)
+    assert (lengths >= SHORTEST_STEP_SECONDS).all()
+    assert (lengths <= LONGEST_STEP_SECONDS).all()
+    levels = steps.at(np.linspace(0, 60, 10_000))
+    assert levels.min() < 0.2 < 0.8 < levels.max()
+    for number, end in enumerate(steps.ends_seconds[:5]):
+        assert steps.at(end - 1e-9) == steps.levels[number]
+        assert steps.at(end) == steps.levels[number + 1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 
+import av
 import nibabel
 import numpy as np
 import pytest
@@ -15,6 +16,13 @@ from giblet_ray.demo.measure import FEATURES
 from giblet_ray.errors import InputError
 
 N_TRS, N_VOXELS = 24, 37
+
+# TRs 0, 11 and 23 of voxels 0, 18 and 36 of the three subjects, as the first demo had them.
+FIRST_DEMO = (
+    [[1210.35, 1134.154, 975.765], [1191.796, 1119.431, 955.289], [1204.166, 1148.851, 994.113]],
+    [[1147.889, 1159.714, 1024.145], [1109.422, 1165.97, 989.249], [1165.268, 1182.972, 981.796]],
+    [[1042.287, 1004.583, 970.433], [1038.938, 991.11, 956.763], [1075.844, 1002.297, 961.08]],
+)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +51,9 @@ def features_TF():  # noqa: N802
 def respond(features_TF, seed=0, **changes):
     settings = {"n_voxels": 50, "ceiling": 0.6, "feature_weights": {}} | changes
     rng = np.random.default_rng(seed)
-    return scans.simulate_response(features_TF, 1.5, rng=rng, **settings)
+    weights_FV = scans.draw_weights(settings["n_voxels"], settings["feature_weights"], rng)
+    signal_TV = scans.convolve_features(features_TF, 1.5) @ weights_FV
+    return scans.respond(signal_TV, settings["ceiling"], rng)
 
 
 def checksums(files):
@@ -65,6 +75,24 @@ def test_scans_and_mask_are_nifti_on_one_grid_with_the_tr(demo):
         assert np.isfinite(bold_VT).all()
         assert 850 < bold_VT.mean() < 1250
         assert 0.005 < np.mean(bold_VT.std(1) / bold_VT.mean(1)) < 0.05
+
+
+def test_with_nothing_added_film_and_scans_are_those_of_the_first_demo(demo):
+    """What was measured on it, as by benchmarks/ridge_reference.py, can be measured again."""
+    pictures = hashlib.sha256()
+    with av.open(str(demo.film)) as container:
+        for frame in container.decode(video=0):
+            pictures.update(frame.to_ndarray(format="gray").tobytes())
+    assert pictures.hexdigest().startswith("65197973e6530a7b8995270d")
+    said = hashlib.sha256(demo.subtitles.read_bytes()).hexdigest()
+    assert said.startswith("8e0938f028ae1e79da28382a")
+    inside = nibabel.load(demo.mask).get_fdata() > 0
+    for path, expected in zip(demo.scans, FIRST_DEMO, strict=True):
+        bold_TV = nibabel.load(path).get_fdata()[inside].T
+        # To the last decimal but one of float32: sums are rounded by the processor.
+        found = bold_TV[np.ix_([0, 11, 23], [0, 18, 36])]
+        np.testing.assert_allclose(found, expected, rtol=0, atol=0.0015)
+    assert not [name for name in np.load(demo.truth) if name.startswith("drift")]
 
 
 def test_ceiling_is_written_beside_the_scans(demo):
@@ -218,6 +246,12 @@ def test_neighbouring_voxels_respond_alike(features_TF):
         ({"n_subjects": 0}, "n_subjects: 0 is"),
         ({"n_voxels": 0}, "n_voxels: 0 is"),
         ({"seed": -1}, "seed: -1 is"),
+        ({"n_repeats": 0}, "n_repeats: 0 is"),
+        ({"fast_features": 1.5}, "fast_features: 1.5 is out of range; 0 to 1 is accepted"),
+        ({"own_tuning": -0.1}, "own_tuning: -0.1 is"),
+        ({"interaction": 2.0}, "interaction: 2.0 is"),
+        ({"high_pass_seconds": 3.0}, "high_pass_seconds: 3.0 s; more than two TRs"),
+        ({"drift": float("inf")}, "drift: inf is"),
         ({"ceiling": 1.0}, "ceiling: 1.0 is"),
         ({"feature_weights": {"smell": 1.0}}, "no feature 'smell'; there are .*luminance"),
         ({"feature_weights": {"pitch": -1.0}}, "pitch is -1.0"),
