@@ -60,7 +60,7 @@ def said(
     """
     folder = tmp_path_factory.mktemp("film")
     film = make_demo(folder, n_trs=FILM_TRS, n_voxels=N_VOXELS)
-    dataset_writer(folder / "small", {"one": 90, "two": 60}, ("01",), n_voxels=N_VOXELS)
+    dataset_writer(folder / "small", {"one": 160, "two": 110}, ("01",), n_voxels=N_VOXELS)
     cluster_here.copy_to_s3(folder / "small", "small")
     (folder / "tiny.yaml").write_text(yaml.safe_dump(TINY))
     small = ["--config", str(folder / "tiny.yaml")]
@@ -78,6 +78,7 @@ def said(
         "sub-01.nii.gz sub-02.nii.gz": [str(film.scans[1])],
         "--mask mask.nii.gz": [str(film.mask)],
         "--name first": ["first", *small, "--scaling.cpus_per_worker", str(WORKER_CPUS)],
+        "--run first": ["first", "--out", "s3://giblet-ray/evaluation"],
         "--name night": ["night", *small],
         "--name elastic": ["elastic", *small],
         "--train.epochs 20": ["2"],
