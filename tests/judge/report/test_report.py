@@ -136,11 +136,11 @@ def test_the_report_is_in_mlflow_with_its_figures(placeless: Any, tmp_path: Path
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     job = JOB.model_copy(update={"tracking": JOB.tracking.model_copy(update={"uri": uri})})
     folder = placeless.opened.checkpoint.location.rpartition("/")[0]
-    told = write_report(placeless, job, folder, str(tmp_path / "out"))
+    told = write_report(placeless, job, [folder], str(tmp_path / "out"))
     assert told["MLflow run"].startswith("none: --tracking.uri: no such file")
     assert (tmp_path / "out/report.html").read_text().startswith("<!doctype html>")
     run = MlflowRun(uri, "films", "first", folder)
-    assert write_report(placeless, job, folder, str(tmp_path / "out"))["MLflow run"] == (
+    assert write_report(placeless, job, [folder], str(tmp_path / "out"))["MLflow run"] == (
         f"{run.id} in {uri}"
     )
     client = open_store(uri).client
