@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,7 @@ def write_scans(
         basis_TC = subjects.slow_basis(n_trs, tr_seconds, high_pass_seconds)
     truth: dict[str, Any] = {"features": convolved_TF, "product": product_T}
     reached: dict[str, float] = {}
+    from_repeats: dict[str, float] = {}
     for number in range(1, n_subjects + 1):
         rng_own, rng_drift, *rng_again = rng_subjects[number - 1].spawn(1 + n_repeats)
         own_weights_FV = scans.draw_weights(n_voxels, feature_weights, rng_own)
@@ -97,6 +99,7 @@ def write_scans(
         truth[f"interaction/{subject}"] = tuning.interaction
         truth[f"signal/{subject}"] = response.signal
         truth[f"noise_sd/{subject}"] = response.noise_sd
+        repeats = []
         for repeat, rng_scan in enumerate([rng_first[number - 1], *rng_again], 1):
             name = scan_name(number, repeat, n_repeats)
             drift_TV = None
@@ -110,8 +113,11 @@ def write_scans(
                 seen_TV = subjects.without(basis_TC, bold_TV.astype(np.float64))
                 signal_TV = subjects.without(basis_TC, signal_TV)
             reached[name] = float(scans.correlate(seen_TV, signal_TV).mean())
+            repeats.append(seen_TV)
             report(len(reached) / (n_subjects * n_repeats))
-    _write_ceiling(folder, shared.ceiling, reached, high_pass_seconds)
+        if n_repeats > 1:
+            from_repeats[subject] = _ceiling_from(repeats)
+    _write_ceiling(folder, shared.ceiling, reached, from_repeats, high_pass_seconds)
     arrays: Any = {name: np.asarray(values, np.float32) for name, values in truth.items()}
     np.savez(folder / TRUTH, **arrays)
     words = {
@@ -125,10 +131,17 @@ def write_scans(
     (folder / TRUTH_IN_WORDS).write_text(json.dumps(words, indent=2))
 
 
+def _ceiling_from(repeats: Sequence[np.ndarray]) -> float:
+    """Estimate a subject's mean ceiling as from real scans: the root of what repeats share."""
+    pairs = [scans.correlate(one, other) for one, other in combinations(repeats, 2)]
+    return float(np.sqrt(np.maximum(np.mean(pairs, axis=0), 0)).mean())
+
+
 def _write_ceiling(
     folder: Path,
     ceiling_V: np.ndarray,
     reached: Mapping[str, float],
+    from_repeats: Mapping[str, float],
     high_pass_seconds: float | None,
 ) -> None:
     """Write the noise ceiling: of each voxel as .npy, and what sums it up as .json."""
@@ -140,6 +153,7 @@ def _write_ceiling(
         "mean": float(ceiling_V.mean()),
         "median": float(np.median(ceiling_V)),
         "mean_r_of_signal_and_scan": reached,
+        "mean_estimated_from_repeats": from_repeats,
         "voxels_without_signal": int((ceiling_V == 0).sum()),
         "per_voxel": CEILING_VOXELS,
     }

@@ -163,7 +163,8 @@ def test_ceiling_from_the_repeats_is_the_known_one(demo):
 
     options = ScanOptions(high_pass_seconds=60.0)
     known = np.load(demo.ceiling_voxels)
-    for pair in (demo.scans[:2], demo.scans[2:]):
+    told = json.loads(demo.ceiling.read_text())["mean_estimated_from_repeats"]
+    for subject, pair in (("sub-01", demo.scans[:2]), ("sub-02", demo.scans[2:])):
         repeats = [
             read_bold(path, demo.mask, tr_seconds=demo.tr_seconds, options=options) for path in pair
         ]
@@ -171,3 +172,4 @@ def test_ceiling_from_the_repeats_is_the_known_one(demo):
         scored_RTV = (bold_RTV - bold_RTV.mean(1, keepdim=True)) / bold_RTV.std(1, keepdim=True)
         found = explainable_ceiling(scored_RTV, 14).ceiling_V
         assert found.mean() == pytest.approx(known.mean(), abs=0.05)
+        assert told[subject] == pytest.approx(np.nanmean(found), abs=1e-4)
