@@ -28,7 +28,7 @@ class Samples:
     exists : Tensor
         (B, C + W) bool; False before the film, and after a window that is shorter than others.
     bold_BWV : Tensor
-        z-scored BOLD; 0 for units that do not count.
+        z-scored BOLD; 0 for units that do not count in the subject.
     """
 
     windows: Windows
