@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 TR_SECONDS = 1.5
 LEAST_TRS = 14  # 20 s
+HIGH_PASS_SECONDS = 128.0
 Floats = NDArray[np.float64]
 
 
@@ -28,3 +29,11 @@ def smooth(
         noise = np.fft.irfft(np.fft.rfft(noise, axis=1) * np.fft.rfft(kernel), n=n_units, axis=1)
     a = np.exp(-TR_SECONDS / seconds)
     return scipy.signal.lfilter([np.sqrt(1 - a * a)], [1, -a], noise, axis=0)[lead:]
+
+
+def high_passed(rows_TV: Floats) -> Floats:
+    """Return rows without cosines of periods of 128 s or more, as precompute does with scans."""
+    n_trs = len(rows_TV)
+    n = int(2 * n_trs * TR_SECONDS / HIGH_PASS_SECONDS)
+    waves_NT = np.cos(np.pi * np.arange(1, n + 1)[:, None] * (np.arange(n_trs) + 0.5) / n_trs)
+    return rows_TV - (2 / n_trs) * waves_NT.T @ (waves_NT @ rows_TV)

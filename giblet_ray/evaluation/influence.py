@@ -28,7 +28,7 @@ from giblet_ray.errors import InputError
 from giblet_ray.evaluation.scan_sums import CONSTANT_PART
 
 Floats = NDArray[np.float64]
-_UNITS_AT_A_TIME = 4096
+_UNITS_AT_A_TIME = 256
 
 
 @dataclass(frozen=True)

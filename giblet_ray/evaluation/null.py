@@ -33,7 +33,7 @@ from giblet_ray.evaluation.influence import z_scored
 from giblet_ray.evaluation.unit_scores import nanmean
 
 N_PERMUTATIONS = 1000
-_UNITS_AT_A_TIME = 1024
+_UNITS_AT_A_TIME = 256
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ def shift_null(
     -----
     Assumes that the film's relation to BOLD, if there were none, would be the same at every shift:
     both stationary, so that slow drift is removed before. FFT and products are in the rows' own
-    precision, 1e-6 in float32. Memory: that of the rows and the result, and 64 bytes x T x 1,024.
+    precision, 1e-6 in float32. Memory: that of the rows and the result, and 64 bytes x T x 256.
     """
     n_units, n_permutations = bold[0].shape[1], shifts_SP.shape[1]
     pearson_V = np.empty(n_units)

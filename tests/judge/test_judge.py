@@ -19,7 +19,10 @@ from giblet_ray.dataset.layout import ScanKey
 from giblet_ray.dataset.reader import Dataset
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
+from giblet_ray.evaluation.scan_sums import ScanSums
 from giblet_ray.judge.judge import judge_run
+from giblet_ray.judge.opened import open_run
+from giblet_ray.judge.rows import all_rows
 from giblet_ray.training.data import plan_data
 
 FILMS = {"one": 117, "two": 90, "three": 80}
@@ -27,6 +30,7 @@ SPLITS: dict[str, dict[str, Any]] = {
     "blocks": {},
     "stimuli": {"kind": "stimuli", "val_stimuli": ("two",), "test_stimuli": ("three",)},
     "repeats": {"kind": "repeats", "val_repeats": (2,), "test_repeats": (3,)},
+    "folds": {"folds": 3, "val_fraction": 0.2},
 }
 
 
@@ -138,17 +142,49 @@ def test_other_test_values_change_the_test_and_nothing_else(
     assert histories[0] == histories[1]
     best = [best_checkpoint(run.storage, "run") for run in runs]
     assert best[0].location.rpartition("/")[2] == best[1].location.rpartition("/")[2]
-    weights = [Encoder.load(run.folder).model.state_dict() for run in runs]
-    for name, value in weights[0].items():
-        assert torch.equal(value, weights[1][name]), name
+    assert_same_weights(*runs)
     assert as_made.judge().metrics != changed.judge().metrics
 
 
-@pytest.mark.parametrize("split", SPLITS)
-def test_no_offset_or_gain_of_a_scan_moves_its_test(
+@pytest.mark.parametrize("split", ["blocks", "folds"])
+def test_no_gain_of_any_scan_moves_weights_or_scores(
     trained: Callable[..., Trained], split: str
 ) -> None:
-    """Of whole scans that are held out; where the rest of it trains, its weights would move."""
+    """To the last bit, as gains of powers of two round nothing; training TRs have them too."""
+
+    def rescale(key: ScanKey, bold: np.ndarray) -> np.ndarray:
+        return bold * np.float32(2.0 ** (key.repeat + 3 * int(key.subject) + len(key.stimulus)))
+
+    as_made, rescaled = trained(split), trained(split, change_bold=rescale)
+    assert_same_weights(as_made, rescaled)
+    one, other = (read_units(run) for run in (as_made, rescaled))
+    np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_no_offset_or_gain_of_any_scan_moves_r_of_what_is_predicted(
+    trained: Callable[..., Trained], split: str
+) -> None:
+    run = trained(split)
+    scans = list(all_rows(open_run(str(run.folder))).values())
+    random = np.random.default_rng(3)
+    found = []
+    for changes in (False, True):
+        sums = ScanSums([scan.subject for scan in scans], 24)
+        for index, scan in enumerate(scans):
+            bold_TV = scan.bold_TV.double()
+            if changes:
+                bold_TV = random.uniform(0.1, 9) * bold_TV + random.uniform(-2e4, 2e4)
+            sums.add(index, scan.prediction_TV, bold_TV)
+        found.append([each.pearson_V for each in sums.compute().subjects.values()])
+    np.testing.assert_allclose(found[0], found[1], rtol=0, atol=1e-6)
+    np.testing.assert_allclose(found[0], read_units(run), atol=1e-6)
+
+
+@pytest.mark.parametrize("split", ["stimuli", "repeats"])
+def test_no_offset_or_gain_of_a_scan_that_is_held_out_moves_its_test(
+    trained: Callable[..., Trained], split: str
+) -> None:
     as_made = trained(split)
     data = plan_data(as_made.job)
 
@@ -165,6 +201,12 @@ def test_no_offset_or_gain_of_a_scan_moves_its_test(
     np.testing.assert_allclose(one, other, atol=1e-4 if split == "repeats" else 1e-5)
     metrics = [run.link.reports[-1]["val/pearson_mean"] for run in (as_made, rescaled)]
     assert metrics[0] == pytest.approx(metrics[1], abs=1e-4)
+
+
+def assert_same_weights(*runs: Trained) -> None:
+    one, other = (Encoder.load(run.folder).model.state_dict() for run in runs)
+    for name, value in one.items():
+        assert torch.equal(value, other[name]), name
 
 
 def read_units(run: Trained) -> np.ndarray:

@@ -17,13 +17,15 @@ from mlflow.entities.model_registry import ModelVersion
 
 from giblet_ray.checkpoint.record import Units
 from giblet_ray.checkpoint.trained import Encoder
-from giblet_ray.config import PromoteJob
-from giblet_ray.dataset.reader import Dataset
+from giblet_ray.config import PromoteJob, TrainJob
+from giblet_ray.dataset.layout import ScanKey
+from giblet_ray.dataset.reader import Dataset, Span
 from giblet_ray.errors import InputError
 from giblet_ray.promotion.promote import Promotion, promote
 from giblet_ray.tracking.mlflow_run import MlflowRun
 from giblet_ray.tracking.recorded_run import KIND_TAG
 from giblet_ray.tracking.registry import fetch_registered
+from giblet_ray.training.data import plan_data
 
 
 class Store:
@@ -166,6 +168,53 @@ def test_better_model_replaces_and_worse_one_is_refused_unless_forced(store: Sto
     assert store.champion.run_id == worse
     assert store.lines[-1].startswith("forced: ")
     assert store.n_versions == 2  # the model that was there already was not registered anew
+
+
+@pytest.mark.slow
+def test_other_test_values_change_no_champion(
+    folder: Path,
+    checkpoint: Path,
+    tmp_path: Path,
+    dataset_writer: Callable[..., Any],
+    train_locally: Callable[..., Any],
+    tiny_model: dict[str, Any],
+) -> None:
+    """From the shards on: the same models, scores to the last bit, and champion; another test."""
+    test: tuple[Span, ...] = ()
+
+    def change(key: ScanKey, bold: np.ndarray) -> np.ndarray:
+        for span in test:
+            bold[span.start : span.stop] = np.random.default_rng(9).normal(
+                -300, 77, size=(len(span), bold.shape[1])
+            )
+        return bold
+
+    became = []
+    for made in (tmp_path / "as_made", tmp_path / "changed"):
+        dataset_writer(made / "data", {"one": 117}, ("01",), change_bold=change)
+        store, scores = Store(folder, checkpoint, f"model-{uuid.uuid4().hex[:8]}"), []
+        for lr in (1e-6, 3e-2):
+            job = TrainJob(
+                dataset=str(made / "data"),
+                name=f"lr-{lr:g}",
+                data={"modalities": ("text",)},
+                model=tiny_model,
+                train={"epochs": 3, "batch_size": 32},
+                optimizer={"lr": lr},
+            )
+            train_locally(job, made / "runs" / job.name)
+            run = MlflowRun(
+                store.uri, "x", f"{store.model_name}-{lr:g}", str(made / "runs" / job.name)
+            )
+            run.close("FINISHED")
+            promoted = store.promote(run=run.id)
+            scores.append(promoted.record.score)
+        test = plan_data(job).split.test
+        became.append((scores, store.champion.run_id == run.id, promoted.test))
+    assert became[0][:2] == became[1][:2]
+    assert became[0][1]
+    assert became[0][2] != became[1][2]
+    assert became[0][2].startswith("r ")
 
 
 def test_equally_good_model_is_not_refused_and_one_without_a_number_is(store: Store) -> None:
