@@ -50,9 +50,9 @@ def demo(options: Options) -> Iterator[Claim]:
         yield Claim(name, asked, text)
     for path in files:
         scores = json.loads(path.read_text())
-        run, ridge = scores["test/pearson_mean"], scores.get("test/ridge_pearson_mean")
-        if ridge is None:
-            yield Claim(name, asked, f"{path.parent.name}: {run:.4f}, evaluated without ridge")
+        run, ridge = (scores.get(f"test/{each}pearson_mean") for each in ("", "ridge_"))
+        if run is None or ridge is None:
+            yield Claim(name, asked, f"{path.parent.name}: evaluated without a test or ridge")
             continue
         text = f"{path.parent.name}: {run:.4f} / {ridge:.4f} = {run / ridge:.3f}"
         yield Claim(name, asked, text, 0.97 - run / ridge)
