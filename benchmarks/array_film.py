@@ -9,6 +9,7 @@ import torch
 
 from giblet_ray.dataset.layout import ScanKey
 from giblet_ray.dataset.windows import Windows
+from giblet_ray.errors import InputError
 from giblet_ray.models.fitted import Samples
 
 FILM = "film"
@@ -55,3 +56,7 @@ class ArrayFilm:
             of_scan = self.bold[self.scans[int(one.scan[0])].subject]
             bold = torch.from_numpy(of_scan[trs[:, self.context_trs :]])
             yield Samples(one, rows, torch.from_numpy(exists), bold)
+
+    def blob(self, part: str, name: str) -> bytes:
+        """Say that arrays have nothing beside them."""
+        raise InputError(f"{part}: there is no {name} of it")

@@ -70,7 +70,8 @@ def held_out_pearson(where: str, solver: str, weightings: int) -> float:
     normalisation, shapes = normalise_here(data), model_shapes(data)
     scores = Scores(normalisation, shapes, job, CPU)
     model: Any = build_predictor(job.model, shapes)
-    model.fit(TrainingWindows(train, normalisation.scans, loader, scores, 8), CONSOLE.print)
+    how = (loader, scores, 8, job.dataset)
+    model.fit(TrainingWindows(train, normalisation.scans, *how), CONSOLE.print)
     _, metrics = scores.evaluate(Ranks(model, 1, CPU, True), loader, val, rank=0)
     return metrics["val/pearson_mean"]
 

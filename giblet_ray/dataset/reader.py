@@ -220,6 +220,22 @@ class Dataset:
             )
         return content
 
+    def part_blob(self, part: str, name: str) -> bytes:
+        """Read a file that stands beside a part's rows.
+
+        Raises
+        ------
+        InputError
+            If there is none, or it is not what was written.
+        """
+        path = self.manifest.parts[part].blobs.get(name)
+        if path is None:
+            raise InputError(
+                f"{self.storage.describe(part)}: the data set keeps no {name} of it; run "
+                "precompute again, into another folder"
+            )
+        return self.blob(path)
+
     def checked_subjects(self, subjects: Sequence[str]) -> tuple[str, ...]:
         """Return the chosen subjects, or all if none is chosen.
 

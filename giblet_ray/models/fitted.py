@@ -54,6 +54,9 @@ class TrainingTrs(Protocol):
     def read(self, windows: Windows) -> Iterator[Samples]:
         """Read some of the windows, a batch at a time; their tensors last until the next."""
 
+    def blob(self, part: str, name: str) -> bytes:
+        """Read a file that the data set keeps beside a part's rows; InputError if it has none."""
+
 
 class FittedPredictor(Predictor):
     """A model that finds its own weights, in one go.

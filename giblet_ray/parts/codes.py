@@ -14,6 +14,7 @@ Shapes: K codebooks, T code frames, N samples, R TRs, F code frames per TR.
 
 from __future__ import annotations
 
+import io
 import math
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -72,6 +73,7 @@ class Codes(PartInPieces):
     encoder = "codes"
     group = "codes"
     libraries = ("av", "encodec", "torch")
+    blobs = ("codebooks",)
     Config = CodesConfig
 
     @property
@@ -137,6 +139,18 @@ class Codes(PartInPieces):
             file = Path(folder) / "codec.safetensors"
             file.write_bytes(prepared.content)
             self._codec: Codec = load_codec(str(file), device)
+
+    def blob(self, name: str, prepared: Prepared) -> bytes:
+        """Return the codebooks' vectors, (K, 1024, 128) float32, as an .npy file."""
+        from safetensors.numpy import load
+
+        weights, stream = load(prepared.content), io.BytesIO()
+        embeds = [
+            weights[f"quantizer.vq.layers.{codebook}._codebook.embed"]
+            for codebook in range(self.n_codebooks)
+        ]
+        np.save(stream, np.stack(embeds).astype(np.float32))
+        return stream.getvalue()
 
     # --- a film -------------------------------------------------------------------------------
 

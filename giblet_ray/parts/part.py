@@ -26,6 +26,7 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import Field
 
+from giblet_ray.errors import InputError
 from giblet_ray.parts.reading import Reading, find_reading
 from giblet_ray.parts.value import ValueType
 from giblet_ray.plugins import is_import_path
@@ -118,6 +119,8 @@ class Part(ABC):
         ``silent_trs`` among the facts.
     libraries : tuple of str
         Installed packages that its values depend on.
+    blobs : tuple of str
+        Names of files that stand beside its rows; see :meth:`blob`.
     Config : type of Group
         Its settings.
 
@@ -136,6 +139,7 @@ class Part(ABC):
     group: ClassVar[str] = ""
     zero_is_silence: ClassVar[bool] = False
     libraries: ClassVar[tuple[str, ...]] = ()
+    blobs: ClassVar[tuple[str, ...]] = ()
     Config: ClassVar[type[Group]] = Group
     made_from: tuple[str, ...] = (FILM,)
 
@@ -207,6 +211,10 @@ class Part(ABC):
     def load(self, prepared: Prepared, device: str) -> None:
         """Load what the part is made with, once per worker, before :meth:`make`."""
         self.prepared = prepared
+
+    def blob(self, name: str, prepared: Prepared) -> bytes:
+        """Return the content of one of :attr:`blobs`: what a model may need once of the part."""
+        raise InputError(f"{self.name}: has no {name} to be kept beside its rows")
 
     @abstractmethod
     def make(self, film: FilmFiles) -> Made:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from giblet_ray.dataset.layout import BLOBS
@@ -65,8 +65,9 @@ def blobs_are_whole(storage: Storage, manifest: Manifest) -> bool:
     )
 
 
-def delete_other_blobs(storage: Storage, kept: KeptSpaces) -> None:
+def delete_other_blobs(storage: Storage, kept: Iterable[WrittenFile]) -> None:
     """Delete the blobs that an interrupted run left and that are no part of the data set."""
+    paths = {blob.path for blob in kept}
     for name in storage.names(BLOBS):
-        if name not in {blob.path for blob in kept.blobs}:
+        if name not in paths:
             storage.delete(name)

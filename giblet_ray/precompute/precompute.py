@@ -18,6 +18,7 @@ from giblet_ray.dataset.writer import write_manifest
 from giblet_ray.errors import InputError
 from giblet_ray.parts.part import Part, PartInPieces, Prepared
 from giblet_ray.precompute import resume
+from giblet_ray.precompute.kept_blobs import keep_blobs
 from giblet_ray.precompute.kept_spaces import blobs_are_whole, delete_other_blobs, keep_spaces
 from giblet_ray.precompute.makers import Piece, join_shard
 from giblet_ray.precompute.plan import Plan, make_plan
@@ -138,8 +139,10 @@ def _make(
     records = _make_missing(storage, plan, kept, show, progress)
     resume.delete_leftovers(storage, records)
     spaces = keep_spaces(storage, plan.units)
-    delete_other_blobs(storage, spaces)
-    manifest = build_manifest(job, plan, records, spaces)
+    blobs = keep_blobs(storage, plan.parts, before, lambda part: _prepared(storage, plan, part))
+    written = [file for of_part in blobs.values() for file in of_part.values()]
+    delete_other_blobs(storage, [*spaces.blobs, *written])
+    manifest = build_manifest(job, plan, records, spaces, blobs)
     write_manifest(storage, manifest)
     resume.delete_work(storage)
     for note in _notes(manifest):

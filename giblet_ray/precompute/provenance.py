@@ -12,13 +12,18 @@ from giblet_ray.dataset.storage import absolute
 from giblet_ray.dataset.stored import Phase, Scan, Stimulus, StoredPart, Subject
 from giblet_ray.errors import InputError
 from giblet_ray.parts.part import FilmFiles
+from giblet_ray.precompute.kept_blobs import KeptBlobs
 from giblet_ray.precompute.kept_spaces import KeptSpaces
 from giblet_ray.precompute.plan import Plan
 from giblet_ray.precompute.units import BOLD, Record, Unit
 
 
 def build_manifest(
-    job: PrecomputeJob, plan: Plan, records: Mapping[str, Record], spaces: KeptSpaces
+    job: PrecomputeJob,
+    plan: Plan,
+    records: Mapping[str, Record],
+    spaces: KeptSpaces,
+    blobs: KeptBlobs,
 ) -> Manifest:
     """Describe a data set whose shards are all finished.
 
@@ -32,6 +37,8 @@ def build_manifest(
         What came out, by shard path.
     spaces : KeptSpaces
         What the units are.
+    blobs : dict
+        What is kept beside the rows of parts.
 
     Raises
     ------
@@ -49,7 +56,7 @@ def build_manifest(
             subjects.setdefault(unit.subject, Subject(value=record.value, space=space))
             provenance.setdefault("bold", _bold_provenance(job, plan, unit))
         elif unit.part not in parts:
-            parts[unit.part] = _stored_part(plan, unit, record)
+            parts[unit.part] = _stored_part(plan, unit, record, blobs)
         elif record.made_with != (others := parts[unit.part].made_with):
             raise InputError(
                 f"{job.out}: {unit.path} was made with {record.made_with}, others with {others}; "
@@ -66,7 +73,7 @@ def build_manifest(
         stimuli=tuple(_stimulus(plan, film, records) for film in plan.films),
         subjects=subjects,
         scans=tuple(_scan(job, plan, unit, records) for unit in plan.units if unit.part == BOLD),
-        blobs=spaces.blobs,
+        blobs=(*spaces.blobs, *(file for each in blobs.values() for file in each.values())),
         provenance=provenance,
     )
 
@@ -96,7 +103,7 @@ def _scan(job: PrecomputeJob, plan: Plan, unit: Unit, records: Mapping[str, Reco
     )
 
 
-def _stored_part(plan: Plan, unit: Unit, record: Record) -> StoredPart:
+def _stored_part(plan: Plan, unit: Unit, record: Record, blobs: KeptBlobs) -> StoredPart:
     """Say how a part was made; what holds for one shard alone stands with that shard."""
     part = plan.parts[unit.part]
     return StoredPart(
@@ -107,6 +114,7 @@ def _stored_part(plan: Plan, unit: Unit, record: Record) -> StoredPart:
         made_with=record.made_with,
         settings=unit.settings,
         libraries=unit.libraries,
+        blobs={name: file.path for name, file in blobs[unit.part].items()},
     )
 
 

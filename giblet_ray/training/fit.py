@@ -15,6 +15,7 @@ from giblet_ray.dataset.layout import ScanKey
 from giblet_ray.dataset.loader import Loader
 from giblet_ray.dataset.normalise import Normalisation
 from giblet_ray.dataset.order import OrderedWindows
+from giblet_ray.dataset.reader import Dataset
 from giblet_ray.dataset.windows import Windows, equal_length_batches
 from giblet_ray.models.fitted import FittedPredictor, Samples
 from giblet_ray.models.predictor import Shapes
@@ -39,6 +40,8 @@ class TrainingWindows:
         Deliver windows, and z-score their BOLD.
     batch_size : int
         Windows that are read at a time.
+    dataset : str
+        Folder or URI of the data set.
     """
 
     def __init__(
@@ -48,8 +51,9 @@ class TrainingWindows:
         loader: Loader,
         scores: Scores,
         batch_size: int,
+        dataset: str,
     ) -> None:
-        self.windows, self.scans = windows, scans
+        self.windows, self.scans, self._dataset = windows, scans, dataset
         self._loader, self._scores, self._batch_size = loader, scores, batch_size
 
     def read(self, windows: Windows) -> Iterator[Samples]:
@@ -57,6 +61,10 @@ class TrainingWindows:
         for batch in self._loader.batches(equal_length_batches(windows, self._batch_size)):
             inputs, _, bold_BWV = self._scores.read(batch, slice(None))
             yield Samples(batch.windows, inputs, batch.exists, bold_BWV)
+
+    def blob(self, part: str, name: str) -> bytes:
+        """See :class:`giblet_ray.models.fitted.TrainingTrs`."""
+        return Dataset.described(self._dataset).part_blob(part, name)
 
 
 def fit_at_once(
@@ -92,7 +100,8 @@ def fit_at_once(
     ranks = Ranks(model, 1, link.device, frozen_batch_norm=True)
     scores = Scores(normalisation, Shapes.of_record(run.dataset), job, link.device)
     scans = normalisation.scans
-    model.fit(TrainingWindows(windows.train, scans, loader, scores, batch_size), link.show)
+    how = (loader, scores, batch_size, run.dataset.location)
+    model.fit(TrainingWindows(windows.train, scans, *how), link.show)
     seconds = time.perf_counter() - started
     _, on_training = scores.evaluate(ranks, loader, windows.train, rank=0)
     voxels, on_validation = scores.evaluate(ranks, loader, windows.val, rank=0)

@@ -1,3 +1,4 @@
+import io
 import shutil
 from pathlib import Path
 
@@ -115,6 +116,10 @@ def test_codes_are_those_of_a_codec_seeded_from_the_films(made, codec, sounds):
     for film, n in N_TRS.items():
         codes = codec.encode([sounds[film]], 4, made[0].codes.chunk_seconds, 1.0)
         np.testing.assert_array_equal(stored(dataset, "codes", film), cut_codes(codes, n, TR))
+    codebooks = np.load(io.BytesIO(dataset.part_blob("codes", "codebooks")))
+    layers = codec.model.quantizer.vq.layers
+    expected = np.stack([layers[codebook]._codebook.embed.cpu().numpy() for codebook in range(4)])
+    np.testing.assert_array_equal(codebooks, expected)
 
 
 def test_bold_is_that_of_the_scans_and_unusable_voxels_are_counted_and_said(made, folder):
@@ -260,11 +265,14 @@ def interrupt(storage):
 def test_a_damaged_shard_of_a_finished_data_set_is_made_again(copied, made, cluster):
     job, out = copied
     (out / "bold/02/one.parquet").write_bytes(b"")
+    codebooks = made[1].dataset.manifest.parts["codes"].blobs["codebooks"]
+    (out / codebooks).write_bytes(b"")
     before, shown = modified(out), []
     summary = run.precompute(job, shown.append)
     after = modified(out)
     assert {path for path in after if after[path] != before[path]} == {"bold/02/one.parquet"}
     assert any("1 of 17 shards" in line for line in shown)
+    assert summary.dataset.blob(codebooks)  # whole again
     assert summary.dataset.manifest.checksum == made[1].dataset.manifest.checksum
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import itertools
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +29,7 @@ from giblet_ray.dataset.stored import (
     StoredPart,
     StoredSpace,
     Subject,
+    WrittenFile,
 )
 from giblet_ray.dataset.writer import value_type, write_blob, write_manifest, write_shard
 from giblet_ray.spaces.usable import count_bad_units, empty_trs, unmasked
@@ -64,14 +66,15 @@ def write_dataset(
     change_bold: Callable[[ScanKey, np.ndarray], np.ndarray] = lambda key, bold: bold,
     repeats: int = 1,
     mask: np.ndarray | None = None,
+    codebooks: np.ndarray | None = None,
     **of_scans: Any,
 ) -> dict[str, np.ndarray]:
     """Write a data set of random numbers; BOLD follows the stimulus, so that it can be learned.
 
     Returns the arrays by shard path. `unseen` lists (subject, stimulus) pairs without a scan;
     `first_code` replaces the first code of each stimulus; `change_bold` gives a scan other BOLD,
-    of other TRs or units too; `mask` is where its units lie; `of_scans` are further fields of every
-    scan.
+    of other TRs or units too; `mask` is where its units lie; `codebooks` are what the codes are of;
+    `of_scans` are further fields of every scan.
     """
     random = np.random.default_rng(seed)
     storage = Storage.at(str(folder))
@@ -122,16 +125,23 @@ def write_dataset(
             }
             scans.append(Scan(**key._asdict(), **{**facts, **of_scans}))
     made = {path.partition("/")[0]: array for path, array in arrays.items()}
-    space, blobs = StoredSpace(), ()
+    space, blobs = StoredSpace(), tuple[WrittenFile, ...]()
     if mask is not None:
         volume = Volume(nibabel.Nifti1Image(mask.astype(np.uint8), AFFINE), mask, "made")
         ((name, content),) = volume.files().items()
         blobs = (write_blob(storage, name, content),)
         space = StoredSpace(kind="volume", blobs={name: blobs[0].path})
+    stored = {name: stored_part(name, made[name]) for name in made if name != "bold"}
+    if codebooks is not None:
+        content = io.BytesIO()
+        np.save(content, codebooks)
+        blobs = (*blobs, write_blob(storage, "codebooks", content.getvalue()))
+        kept = {"blobs": {"codebooks": blobs[-1].path}}
+        stored["codes"] = stored["codes"].model_copy(update=kept)
     manifest = Manifest(
         tr_seconds=1.5,
         row_group_trs=ROW_GROUP_TRS,
-        parts={name: stored_part(name, made[name]) for name in made if name != "bold"},
+        parts=stored,
         stimuli=tuple(stimuli),
         subjects={
             scan.subject: Subject(value=value_type(arrays[scan.shard.path]), space=space)

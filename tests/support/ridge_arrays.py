@@ -10,6 +10,7 @@ import torch
 
 from giblet_ray.dataset.layout import ScanKey
 from giblet_ray.dataset.windows import Windows, equal_length_batches
+from giblet_ray.errors import InputError
 from giblet_ray.models.fitted import Samples
 from giblet_ray.models.predictor import Shapes
 from giblet_ray.models.ridge.config import RidgeConfig
@@ -61,6 +62,10 @@ class ArrayTrs:
                 rows = self.bold[self.scans[scan]][trs[index, self.context_trs :]]
                 bold_BWV[index, :, : rows.shape[1]] = rows
             yield Samples(batch, inputs, torch.from_numpy(exists), torch.from_numpy(bold_BWV))
+
+    def blob(self, part: str, name: str) -> bytes:
+        """Say that arrays have nothing beside them."""
+        raise InputError(f"{part}: there is no {name} of it")
 
 
 def make_trs(context_trs: int, window: int = 4) -> ArrayTrs:

@@ -60,6 +60,25 @@ def test_a_run_is_one_epoch_with_its_scores_and_a_checkpoint(
     assert is_finished(record.position, job.train)
 
 
+def test_codes_may_be_read_as_the_codec_reads_them(
+    run: tuple[Path, TrainJob, Any],
+    dataset_writer: Callable[..., Any],
+    train_locally: Callable[..., Any],
+    tmp_path: Path,
+) -> None:
+    codebooks = np.random.default_rng(0).normal(size=(4, 1024, 128)).astype(np.float32)
+    dataset_writer(tmp_path / "data", {"one": 150}, ("01",), codebooks=codebooks)
+    words = [*RIDGE, "--model.codes", "codebooks", "--data.modalities", "audio"]
+    job = parse_job(TrainJob, ["--dataset", str(tmp_path / "data"), *words])
+    link = train_locally(job, tmp_path / "run")
+    assert link.reports[0]["val/pearson_mean"] > 0.1  # codes alone
+    vectors = Encoder.load(tmp_path / "run").model.vectors["codes"]  # type: ignore[index]
+    np.testing.assert_array_equal(vectors.codebooks_CE, codebooks.reshape(-1, 128))
+    without = parse_job(TrainJob, ["--dataset", run[1].dataset, *words])
+    with pytest.raises(InputError, match="codes: the data set keeps no codebooks of it; run"):
+        train_locally(without, tmp_path / "other")
+
+
 def test_a_finished_run_is_not_fitted_again(
     run: tuple[Path, TrainJob, Any], train_locally: Callable[..., Any]
 ) -> None:

@@ -34,6 +34,9 @@ class RidgeConfig(FittedSettings):
     components: dict[str, Annotated[int, Field(ge=1)]] = Field({})
     """Principal components of a part, by its name: text=100 (default: 20 of pictures, 40 of all
     else; vectors of at most 256 numbers are taken as they are)."""
+    codes: Literal["counts", "codebooks"] = "counts"
+    """What a TR's codes become, before components: counts, how often each occurs; codebooks, the
+    mean over its frames of what EnCodec reads them as, the sum of its codebooks' own vectors."""
     alphas: tuple[
         Annotated[float, Field(gt=0)],
         Annotated[float, Field(gt=0)],

@@ -60,7 +60,8 @@ class Ridge(FittedPredictor):
             self._fits, units = [0] * len(units), [shapes.shared_units]
         self._delays = settings.delays(shapes.tr_seconds)
         self._gap_trs = whole_trs(settings.fold_gap_seconds, shapes.tr_seconds)
-        self.vectors = build_vectors(shapes, settings.components)
+        by_codebooks = settings.codes == "codebooks"
+        self.vectors = build_vectors(shapes, settings.components, by_codebooks)
         n_features = sum(each.n_features for each in self._vectors.values())
         self.weights = nn.ParameterList(
             nn.Parameter(torch.zeros(n, len(self._delays), n_features), requires_grad=False)
@@ -105,6 +106,9 @@ class Ridge(FittedPredictor):
     def fit(self, training: TrainingTrs, show: Callable[[str], None]) -> None:
         """See :meth:`FittedPredictor.fit`."""
         rows = TrainingRows(training, self._subjects, self._fits, self.context_trs)
+        for part, each in self._vectors.items():
+            if each.has_codebooks:
+                each.take_codebooks(training.blob(part, "codebooks"))
         with Progress(show) as progress:
             progress.doing = "reading the TRs that means and components are found from"
             for part, raw_ND in rows.raw(self._vectors, MOST_ROWS).items():

@@ -4,7 +4,8 @@
 kind    raw numbers of a TR                                         vector
 ======= =========================================================== ========================
 image   mean of each colour; luminance pooled to 9 x 16             colours, 20 components
-codes   how often each code occurs, codebook by codebook            40 components
+codes   how often each code occurs, codebook by codebook; or        40 components
+        the mean of EnCodec's vectors of them, summed over codebooks
 mel     mean of each band over the frames                           40 components
 vector  itself                                                      itself, or 40 components
 ======= =========================================================== ========================
@@ -13,13 +14,16 @@ Means, scales and components are fitted on training TRs alone. A vector's number
 them and a variance of 1 in all, so that no part weighs more for having more numbers; components
 keep the share of it that they have in the part.
 
-Shapes: N rows, D raw numbers, F numbers of a vector, K codebooks, T frames.
+Shapes: N rows, D raw numbers, F numbers of a vector, K codebooks, T frames, C codes of all
+codebooks, E numbers of a code's vector.
 """
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -35,12 +39,15 @@ _LUMINANCE = (0.299, 0.587, 0.114)
 _COMPONENTS = {"image": 20, "codes": 40, "mel": 40, "vector": 40}
 _AS_IT_IS = 256
 """Numbers of a vector that is taken as it is."""
+_CODE_NUMBERS = 128
+"""Numbers of a codebook's vector, of EnCodec at 24 kHz."""
 _CONSTANT = 1e-6
 """Standard deviation that is the rounding of a constant, as a part of its size."""
 
 HOW = (
     "pictures become their mean colour and components of luminance at 9 x 16, codes components of "
-    "their counts, mel components of its mean over frames, vectors themselves or components"
+    "their counts (--model.codes codebooks: of EnCodec's own vectors), mel components of its mean "
+    "over frames, vectors themselves or components"
 )
 
 
@@ -55,15 +62,29 @@ class Vectors(nn.Module):
         What one row holds.
     components : int or None
         Principal components (None: see the table).
+    by_codebooks : bool
+        Codes are looked up in EnCodec's codebooks, see :meth:`take_codebooks`, not counted.
     """
 
     mean_D: Tensor
     basis_DF: Tensor
+    codebooks_CE: Tensor
 
-    def __init__(self, part: str, encoder: str, value: ValueType, components: int | None) -> None:
+    def __init__(
+        self,
+        part: str,
+        encoder: str,
+        value: ValueType,
+        components: int | None,
+        by_codebooks: bool = False,
+    ) -> None:
         super().__init__()
         self.part, self._encoder = part, encoder
+        self.has_codebooks = by_codebooks and encoder == "codes"
         n_raw = _raw_size(encoder, value)
+        if self.has_codebooks:
+            self.register_buffer("codebooks_CE", torch.zeros(n_raw, _CODE_NUMBERS))
+            n_raw = _CODE_NUMBERS
         self._as_they_are = _COLOURS if encoder == "image" else 0
         reduced = n_raw - self._as_they_are
         if components is None and encoder == "vector" and reduced <= _AS_IT_IS:
@@ -88,8 +109,26 @@ class Vectors(nn.Module):
         if self._encoder == "image":
             return _of_pictures(rows.flatten(0, -4)).unflatten(0, rows.shape[:-3])
         if self._encoder == "codes":
-            return _counts(rows)
+            counts = _counts(rows)
+            return counts @ self.codebooks_CE / rows.shape[-1] if self.has_codebooks else counts
         return rows.mean(-1) if self._encoder == "mel" else rows
+
+    def take_codebooks(self, content: bytes) -> None:
+        """Look codes up in codebooks, (K or more, 1024, 128), from an .npy file.
+
+        Raises
+        ------
+        InputError
+            If they are not EnCodec's.
+        """
+        codebooks = np.load(io.BytesIO(content), allow_pickle=False)
+        n = len(self.codebooks_CE) // CODEBOOK_SIZE
+        if codebooks.shape[1:] != (CODEBOOK_SIZE, _CODE_NUMBERS) or len(codebooks) < n:
+            raise InputError(
+                f"{self.part}/: its codebooks have shape {codebooks.shape}; {n} or more of "
+                f"({CODEBOOK_SIZE}, {_CODE_NUMBERS}) are accepted"
+            )
+        self.codebooks_CE.copy_(torch.from_numpy(codebooks[:n]).flatten(0, 1))
 
     @torch.no_grad()
     def fit(self, raw_ND: Tensor) -> None:
@@ -124,7 +163,9 @@ class Vectors(nn.Module):
         self.basis_DF.copy_(basis_DF)
 
 
-def build_vectors(shapes: Shapes, components: Mapping[str, int]) -> nn.ModuleDict:
+def build_vectors(
+    shapes: Shapes, components: Mapping[str, int], by_codebooks: bool = False
+) -> nn.ModuleDict:
     """Return what makes vectors of each part, by part, not fitted yet.
 
     Raises
@@ -140,7 +181,7 @@ def build_vectors(shapes: Shapes, components: Mapping[str, int]) -> nn.ModuleDic
             )
     return nn.ModuleDict(
         {
-            part: Vectors(part, encoder, shapes.values[part], components.get(part))
+            part: Vectors(part, encoder, shapes.values[part], components.get(part), by_codebooks)
             for part, encoder in shapes.encoders.items()
         }
     )

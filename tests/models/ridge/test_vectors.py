@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
 import torch
@@ -57,6 +59,24 @@ def test_codes_are_counted_codebook_by_codebook() -> None:
         for codebook in range(2):
             wanted = np.bincount(rows[row, codebook], minlength=1024)
             np.testing.assert_array_equal(raw[row, codebook], wanted)
+
+
+def test_codes_are_what_the_codec_reads_them_as() -> None:
+    codebooks = np.random.default_rng(1).normal(size=(4, 1024, 128)).astype(np.float32)
+    content, other = io.BytesIO(), io.BytesIO()
+    np.save(content, codebooks)
+    np.save(other, codebooks[:, :, :64])
+    vectors = Vectors("part", "codes", VALUES["codes"], None, by_codebooks=True)
+    vectors.take_codebooks(content.getvalue())
+    rows = rows_of("codes")
+    raw = vectors.raw(torch.from_numpy(rows).long()).numpy()
+    for row in (0, 41):
+        frames = [codebooks[[0, 1], rows[row, :, frame]].sum(axis=0) for frame in range(20)]
+        np.testing.assert_allclose(raw[row], np.mean(frames, axis=0), atol=1e-5)
+    vectors.fit(torch.from_numpy(raw))
+    assert vectors(torch.from_numpy(rows).long()).shape == (N, 40)
+    with pytest.raises(InputError, match=r"part/: its codebooks have shape \(4, 1024, 64\); 2 or"):
+        vectors.take_codebooks(other.getvalue())
 
 
 @pytest.mark.parametrize(
