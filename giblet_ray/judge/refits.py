@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -45,14 +45,9 @@ def fit_ridge(
         If ridge cannot take the parts, or the fit does not fit the machine.
     """
     record = opened.checkpoint.record
-    data = {
-        name: record.config["data"][name]
-        for name in ("modalities", "audio", "subjects", "voxels", "split")
-    }
+    data = {name: record.config["data"][name] for name in ("audio", "subjects", "split")}
     data["modalities"] = parts
-    units = [each.model_dump() for each in record.units]
-    same = json.dumps([record.dataset.checksum, data, units], sort_keys=True)
-    name = f"ridge-{hashlib.sha256(same.encode()).hexdigest()[:10]}"
+    name = f"ridge-{_checksum(opened, data)[:10]}"
     show(f"ridge, {' + '.join(parts)}: run {name}")
     return _fitted(opened, name, {"data": data, "model": RidgeConfig()}, job, show)
 
@@ -62,7 +57,8 @@ def retrain(
 ) -> OpenedRun:
     """Return a run's model, trained anew on some of its parts with its own settings.
 
-    Its name is the run's, with the parts behind it.
+    Its name is the run's, with the parts behind it, and a checksum of its settings: trials of two
+    sweeps may have one name.
 
     Parameters
     ----------
@@ -72,14 +68,23 @@ def retrain(
     Raises
     ------
     InputError
-        If it cannot be trained, or the name is another run's.
+        If it cannot be trained.
     """
     config = opened.checkpoint.record.config
-    name = "-".join((config["name"], *parts))
+    groups = ("data", "model", "loss", "optimizer", "train")
+    settings = {group: config[group] for group in groups}
+    settings["data"] = {**config["data"], "modalities": parts, "voxels": None}
+    name = "-".join((config["name"], *parts, _checksum(opened, settings)[:6]))
     show(f"trained anew, {' + '.join(parts)}: run {name}")
-    settings = {group: config[group] for group in ("model", "loss", "optimizer", "train")}
-    settings["data"] = {**config["data"], "modalities": parts}
     return _fitted(opened, name, settings, job, show)
+
+
+def _checksum(opened: OpenedRun, settings: dict[str, Any]) -> str:
+    """Return a checksum of settings, and of the data and units of a run."""
+    record = opened.checkpoint.record
+    units = [each.model_dump() for each in record.units]
+    same = json.dumps([record.dataset.checksum, settings, units], sort_keys=True)
+    return hashlib.sha256(same.encode()).hexdigest()
 
 
 def _fitted(
@@ -90,23 +95,18 @@ def _fitted(
     show: Callable[[str], None],
 ) -> OpenedRun:
     record = opened.checkpoint.record
-    if record.units:  # as the run chose them: their file may be gone
-        kept = Path(job.out or "evaluation") / f"{name}-units.npy"
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        np.save(kept, record.units[0].indices)
-        settings["data"] = {**settings["data"], "voxels": str(kept)}
-    trained = fit(
-        TrainJob.model_validate(
-            {
-                **settings,
-                "dataset": opened.data.dataset.storage.location,
-                "name": name,
-                "packages": job.packages,
-                "storage": job.storage.model_dump(),
-                "tracking": {**job.tracking.model_dump(), "log_model": False},
-            }
-        ),
-        show,
-        judge=judge_run,
-    )
+    with tempfile.TemporaryDirectory() as folder:
+        if record.units:  # as the run chose them: their file may be gone
+            chosen = f"{folder}/units.npy"
+            np.save(chosen, record.units[0].indices)
+            settings = {**settings, "data": {**settings["data"], "voxels": chosen}}
+        given = {
+            **settings,
+            "dataset": opened.data.dataset.storage.location,
+            "name": name,
+            "packages": job.packages,
+            "storage": job.storage.model_dump(),
+            "tracking": {**job.tracking.model_dump(), "log_model": False},
+        }
+        trained = fit(TrainJob.model_validate(given), show, judge=judge_run)
     return open_run(trained.run_folder, job.dataset, packages=job.packages)
