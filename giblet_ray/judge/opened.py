@@ -23,7 +23,9 @@ from giblet_ray.dataset.reader import Dataset, Span
 from giblet_ray.dataset.view import DataView
 from giblet_ray.errors import InputError
 from giblet_ray.spaces.space import Space
+from giblet_ray.training.config import TrainConfig
 from giblet_ray.training.data import plan_data
+from giblet_ray.training.loop import is_finished
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,11 @@ class OpenedRun:
         row = self.scans.index(scan)
         bold_NV = read_bold(self.data, span, scan)
         return np.where(self.valid_SV[row], (bold_NV - self.mean_SV[row]) / self.std_SV[row], 0.0)
+
+
+def is_finished_run(record: Record) -> bool:
+    """Whether the training that a run's latest record is of has ended."""
+    return is_finished(record.position, TrainConfig.model_validate(record.config["train"]))
 
 
 def read_bold(data: DataView, span: Span, scan: ScanKey) -> NDArray:

@@ -13,9 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from giblet_ray.checkpoint.store import latest_record
 from giblet_ray.config import EvaluateJob, TrainJob
+from giblet_ray.dataset.storage import Storage
 from giblet_ray.judge.judge import judge_run
-from giblet_ray.judge.opened import OpenedRun, open_run
+from giblet_ray.judge.opened import OpenedRun, is_finished_run, open_run
 from giblet_ray.models.ridge.config import RidgeConfig
 from giblet_ray.training.trainer import fit
 
@@ -94,11 +96,25 @@ def _fitted(
     job: EvaluateJob,
     show: Callable[[str], None],
 ) -> OpenedRun:
-    record = opened.checkpoint.record
+    storage = Storage.at(job.storage.path)
+    before = latest_record(storage, name)
+    if before is None or not is_finished_run(before):
+        _fit(opened, name, settings, job, show)
+    return open_run(storage.describe(name), job.dataset, packages=job.packages)
+
+
+def _fit(
+    opened: OpenedRun,
+    name: str,
+    settings: dict[str, Any],
+    job: EvaluateJob,
+    show: Callable[[str], None],
+) -> None:
+    units = opened.checkpoint.record.units
     with tempfile.TemporaryDirectory() as folder:
-        if record.units:  # as the run chose them: their file may be gone
+        if units:  # as the run chose them: their file may be gone
             chosen = f"{folder}/units.npy"
-            np.save(chosen, record.units[0].indices)
+            np.save(chosen, units[0].indices)
             settings = {**settings, "data": {**settings["data"], "voxels": chosen}}
         given = {
             **settings,
@@ -108,5 +124,4 @@ def _fitted(
             "storage": job.storage.model_dump(),
             "tracking": {**job.tracking.model_dump(), "log_model": False},
         }
-        trained = fit(TrainJob.model_validate(given), show, judge=judge_run)
-    return open_run(trained.run_folder, job.dataset, packages=job.packages)
+        fit(TrainJob.model_validate(given), show, judge=judge_run)

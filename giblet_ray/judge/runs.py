@@ -14,7 +14,6 @@ from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
 from giblet_ray.judge.choice import best_trial, find_run
 from giblet_ray.tracking.sqlite import check_store
-from giblet_ray.training.config import TrainConfig
 
 _REGISTRY = "models:"
 
@@ -108,15 +107,11 @@ def _folds(wanted: str, storage: Storage) -> tuple[str, ...]:
     records = {name: record for name in names if (record := latest_record(storage, name))}
     if not records:
         return ()
-    from giblet_ray.training.loop import is_finished
+    from giblet_ray.judge.opened import is_finished_run
 
     n = next(iter(records.values())).config["data"]["split"]["folds"]
     all_names = [f"{wanted}-fold{fold}" for fold in range(1, n + 1)]
-    finished = {
-        name
-        for name, record in records.items()
-        if is_finished(record.position, TrainConfig.model_validate(record.config["train"]))
-    }
+    finished = {name for name, record in records.items() if is_finished_run(record)}
     if missing := [name for name in all_names if name not in finished]:
         raise InputError(
             f"--run {wanted}: of its {n} folds, {', '.join(missing)} "
