@@ -279,8 +279,8 @@ class EvaluateJob(Job):
     def _partition_has_its_ridge(self) -> Self:
         if self.partition in ("product", "subsets") and not self.ridge:
             raise ValueError(
-                f"--partition {self.partition} is of banded ridge, which --no-ridge leaves out; "
-                "permuted and retrained do without"
+                f"--partition {self.partition} is of banded ridge, which --ridge false leaves "
+                "out; permuted and retrained do without"
             )
         return self
 
