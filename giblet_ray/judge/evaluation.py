@@ -253,6 +253,9 @@ class Evaluation:
     def summary(self) -> dict[str, str]:
         """Return what a reader needs, in words."""
         null, n = self.null, self.judged.n_trs
+        chosen = "that nothing was chosen on"
+        if len(self.folds) > 1:
+            chosen = f"of {len(self.folds)} folds, each by a model that it did not train or choose"
         rows = {
             f"{self.judged.name} r, mean": str(self.interval),
             "by chance": (
@@ -260,7 +263,7 @@ class Evaluation:
                 f"p {null.smallest_p:.2g}"
             ),
             "significant": f"{self.share_significant:.1%} of units, q <= {Q:g}",
-            "judged on": f"{n:,} TRs that nothing was chosen on, read {self.judged.readings:,} "
+            "judged on": f"{n:,} TRs {chosen}, read {self.judged.readings:,} "
             f"time{'s' if self.judged.readings > 1 else ''}",
         }
         if self.normalised is not None:

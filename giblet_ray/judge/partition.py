@@ -40,8 +40,8 @@ from giblet_ray.models.ridge.model import Ridge
 _BELOW_0 = "a share below 0 is noise that a part adds, or takes from another"
 WORDS = {
     "product": (
-        "product measure of banded ridge: parts' shares in the R2 of their sum, what they have in "
-        "common divided between them"
+        "product measure of banded ridge: parts' shares in the R2 of their sum, about each scan's "
+        "mean, what they have in common divided between them"
     ),
     "subsets": (
         f"unique and shared R2, by banded ridge fitted anew to every set of parts; {_BELOW_0}"

@@ -104,6 +104,8 @@ def test_folds_are_evaluated_as_one_run_with_ridge_of_each_beside_them(
     assert evaluation.baseline is not None
     assert evaluation.baseline.name == "ridge-1, ridge-2, ridge-3"
     assert sum(map(len, evaluation.mean.stretches)) == sum(FILMS.values())
+    said = evaluation.summary()["judged on"]
+    assert said.startswith("760 TRs of 3 folds, each by a model that it did not train")
     told = evaluation.metrics()
     assert {"test_folds/pearson_mean", "test_folds/minus_ridge_p"} <= set(told)
     assert not any(name.startswith("test/") for name in told)

@@ -173,7 +173,5 @@ def test_one_part_is_not_divided(
     train_locally(job, tmp_path / "words")
     with pytest.raises(InputError, match="--partition subsets: run words sees text alone, where"):
         plan_partition("subsets", [open_run(str(tmp_path / "words"))])
-    with pytest.raises(
-        ValueError, match="--partition product is of banded ridge, which --no-ridge"
-    ):
+    with pytest.raises(ValueError, match="product is of banded ridge, which --ridge false"):
         EvaluateJob(run=("words",), partition="product", ridge=False)

@@ -199,13 +199,18 @@ def _fitted(model: Mapping[str, Any]) -> str:
         else "Ridge: all parts are weighed alike"
     )
     components = _listed(model["components"]) or "20 of pictures, 40 of all other parts"
+    codes = {
+        "counts": "codes by how often each occurs in a TR",
+        "codebooks": "codes by the mean over a TR of EnCodec's codebook vectors of them",
+    }[model.get("codes", "counts")]
     return (
         f"{banded}; finite impulse response of one weight per TR and feature at delays of "
         f"{first:g} to {last:g} s; principal components, fitted on training TRs: {components} "
-        f"(vectors of at most 256 numbers are taken as they are); {model['n_alphas']} alphas from "
-        f"{low:g} to {high:g}, one per unit, chosen by {model['folds']} contiguous folds of the "
-        f"training TRs with {model['fold_gap_seconds']:g} s left out on either side; subjects: "
-        f"{model['subjects']}. Solved with himalaya (Dupré la Tour et al. 2022)."
+        f"(vectors of at most 256 numbers are taken as they are), {codes}; "
+        f"{model['n_alphas']} alphas from {low:g} to {high:g}, one per unit, chosen by "
+        f"{model['folds']} contiguous folds of the training TRs with "
+        f"{model['fold_gap_seconds']:g} s left out on either side; subjects: {model['subjects']}. "
+        "Solved with himalaya (Dupré la Tour et al. 2022)."
     )
 
 
