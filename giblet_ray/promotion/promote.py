@@ -6,12 +6,14 @@ validation TRs of the same data. Any other comparison would mean nothing, and is
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from giblet_ray.checkpoint.record import RECORD, Record, parse_record
 from giblet_ray.checkpoint.store import Checkpoint, best_checkpoint
 from giblet_ray.config import PromoteJob, TrainJob
+from giblet_ray.dataset.splits import SameFilm
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
 from giblet_ray.judge.choice import best_trial, find_run
@@ -216,9 +218,18 @@ def _judged_on(record: Record) -> dict[str, str]:
         "train.score": record.chosen_by.name,
         "the data set's checksum": record.dataset.checksum[:12],
         **{name: str(settings[name]) for name in sorted(marked_settings(TrainJob, Mark.JUDGED))},
+        # What the table said when the run began: it may have been moved, or edited since.
+        "data.split.same": _intervals(record.same),
         "data.subjects": ",".join(sorted({scan.subject for scan in record.scans})),
         "data.voxels": ", ".join(units.summary for units in record.units) or "all",
     }
+
+
+def _intervals(same: Sequence[SameFilm]) -> str:
+    if not same:
+        return "none"
+    checksum = hashlib.sha256(repr(same).encode()).hexdigest()[:12]
+    return f"{sum(len(each.spans) for each in same)} intervals (checksum {checksum})"
 
 
 def _in_words(store: Store, present: Registered, record: Record | None) -> str:

@@ -234,8 +234,12 @@ def test_equally_good_model_is_not_refused_and_one_without_a_number_is(store: St
             lambda r: r.update(units=[Units.chosen(("01",), 30, np.arange(24)).model_dump()]),
             r"data.voxels is 24 of 30 \(.*\), there all",
         ),
+        (
+            lambda r: r.update(same=[same_film(("one", 0, 9), ("two", 3, 12))]),
+            r"data.split.same is 2 intervals \(checksum \w{12}\), there none",
+        ),
     ],
-    ids=["data set", "split", "subjects", "voxels"],
+    ids=["data set", "split", "subjects", "voxels", "intervals that show the same"],
 )
 def test_models_that_were_judged_on_other_data_are_not_compared(
     store: Store, change: Callable, message: str, checkpoint: Path
@@ -250,6 +254,25 @@ def test_models_that_were_judged_on_other_data_are_not_compared(
     store.promote(run=store.run("a", 0.25, change=one_subject))
     with pytest.raises(InputError, match=f"cannot be compared with version 1 .*{message}"):
         store.promote(run=store.run("b", 0.9, change=changed))
+
+
+def test_models_of_one_table_that_was_edited_between_are_not_compared(store: Store) -> None:
+    def told(stop: int) -> Callable[[dict[str, Any]], None]:
+        def change(record: dict[str, Any]) -> None:
+            record["config"]["data"]["split"]["same"] = "same.tsv"
+            record["same"] = [same_film(("one", 0, stop), ("two", 3, 12))]
+
+        return change
+
+    store.promote(run=store.run("a", 0.25, change=told(9)))
+    with pytest.raises(InputError, match=r"cannot be compared with .* data.split.same is 2 interv"):
+        store.promote(run=store.run("b", 0.3, change=told(8)))
+    assert store.promote(run=store.run("c", 0.3, change=told(9))).changed
+
+
+def same_film(*spans: tuple[str, int, int]) -> dict[str, Any]:
+    names = ("stimulus", "start", "stop")
+    return {"group": "a", "spans": [dict(zip(names, span, strict=True)) for span in spans]}
 
 
 def test_models_of_other_lag_and_size_are_compared(store: Store) -> None:
