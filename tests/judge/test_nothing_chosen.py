@@ -79,10 +79,10 @@ def test_no_trial_of_a_search_when_it_is_given_up_or_which_is_best(
     data_sets: tuple[Path, Path], train_locally: Callable[..., Any], tiny_model: dict[str, Any]
 ) -> None:
     """As a sweep asks and tells its search, one trial after the other."""
-    settings = SweepConfig(num_samples=N_TRIALS, grace_epochs=1)
+    settings = SweepConfig(num_samples=N_TRIALS, grace_steps=1)
     courses, tests = [], []
     for folder in data_sets:
-        base = job_of(folder, "0", model=tiny_model, train={"epochs": 2, "batch_size": 64})
+        base = job_of(folder, "0", model=tiny_model, train={"epochs": 2, "batch_size": 512})
         space = {"optimizer.lr": {"min": 1e-4, "max": 1e-1, "log": True}}
         search, course = Search(parse_space(space, base), settings, Score()), []
         for number in range(N_TRIALS):
@@ -90,7 +90,8 @@ def test_no_trial_of_a_search_when_it_is_given_up_or_which_is_best(
             job = with_settings(base, {**chosen, "name": str(number)})
             link = train_locally(job, folder / "runs" / job.name)
             scores = [metrics[VAL_PEARSON] for metrics in link.reports]
-            stops = [search.report(number, n, score) for n, score in enumerate(scores, 1)]
+            # An epoch is one step: all training TRs are a batch.
+            stops = [search.report(number, n, n, score) for n, score in enumerate(scores, 1)]
             search.finish(number, max(scores), stopped=any(stops))
             course.append((chosen, scores, stops))
         courses.append(course)
