@@ -419,3 +419,9 @@ class DemoJob(Job):
     estimated."""
     high_pass_seconds: HighPass = Field(128.0, gt=0)
     """High-pass of the scans (s), or none; the ceiling is that of what it leaves."""
+
+    def made(self) -> dict[str, Any]:
+        """Return what the film and its scans are made with."""
+        same = ("n_trs", "fast_features", "own_tuning", "interaction", "drift")
+        made = {name: getattr(self, name) for name in (*same, "high_pass_seconds", "seed")}
+        return made | {"n_repeats": self.repeats}

@@ -53,7 +53,7 @@ def preflight_demo(job: DemoJob, training: TrainJob, show: Callable[[str], None]
             "scans": (f"{n_scans} of {made['n_subjects']} subjects, {made['n_voxels']:,} voxels"),
             "training": (
                 f"{training.train.epochs} epochs on {training.scaling.min_workers} workers; with "
-                "the rest, about 3 minutes on two cores"
+                "the rest, and ridge beside it, about 4 minutes on two cores"
             ),
             "disk": report.check(
                 lambda needed: disk_room(Storage.at(job.out), needed, "--out"),

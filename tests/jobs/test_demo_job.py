@@ -21,5 +21,10 @@ def test_demo_says_where_everything_is_and_goes_on_with_what_is_there(
     assert Path("demo/dataset/manifest.json").is_file()
     assert Path("mlflow.db").is_file()
     assert "finished already" in again
-    verdicts = [re.findall("noise ceiling.*", said) for said in (first, again)]
-    assert verdicts[0] == verdicts[1] != []
+    found = [re.findall(r"^  (?:test r, mean|of the ceiling|minus ridge) .*", said, re.MULTILINE)
+             for said in (first, again)]  # fmt: skip
+    assert found[0] == found[1]
+    assert len(found[0]) == 3
+    last = first.rstrip().splitlines()[-1].split()
+    assert last[0] == "report"
+    assert Path(last[1]).read_text().startswith("<!doctype html>")
