@@ -32,6 +32,9 @@ from giblet_ray.spaces.kinds import open_space
 MASKED = [3, 17]
 VALID = np.setdiff1d(np.arange(24), MASKED)
 LAG = 3
+ROUNDING = 5e-5
+"""What float32 leaves of a prediction's SD after other sums in another order: BatchNorm divides by
+the small SDs of a small model's features."""
 
 
 def expected(checkpoint: Path, arrays: dict[str, np.ndarray], stimulus: str) -> np.ndarray:
@@ -80,7 +83,7 @@ def test_every_tr_is_predicted_once_as_by_the_encoder_itself(
     np.testing.assert_array_equal(trs, np.arange(LAG, n_trs + LAG))
     wanted = expected(checkpoint, arrays_and_dataset[0], stimulus)
     assert bold_TV.dtype == np.float32
-    np.testing.assert_allclose(bold_TV, wanted, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(bold_TV, wanted, rtol=0, atol=ROUNDING * np.nanstd(wanted))
     assert np.isfinite(bold_TV[:, VALID]).all()
     assert bold_TV[:, VALID].std() > 0
 
@@ -187,7 +190,7 @@ def test_films_without_scans_are_predicted_in_place_of_others(
     trs, bold_TV = read(out / "three.parquet")
     np.testing.assert_array_equal(trs, np.arange(LAG, 41 + LAG))
     wanted = expected(checkpoint, arrays, "three")
-    np.testing.assert_allclose(bold_TV, wanted, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(bold_TV, wanted, rtol=0, atol=ROUNDING * np.nanstd(wanted))
 
 
 def test_damaged_film_leaves_nothing_and_is_named(
