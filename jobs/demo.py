@@ -66,7 +66,8 @@ def main(job: DemoJob) -> None:
         storage=training.storage, tracking=training.tracking,
     )  # fmt: skip
     ((_, judged),) = evaluate_all(evaluation, show)
-    show_table("demo", {**trained.summary(), **judged})
+    ceiling = {"noise ceiling": files.ceiling_in_words()}
+    show_table("demo", {**trained.summary(), **ceiling, **judged})
 
 
 if __name__ == "__main__":

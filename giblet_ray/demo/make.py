@@ -72,6 +72,13 @@ class DemoFiles:
     truth_in_words: Path
     tr_seconds: float
 
+    def ceiling_in_words(self) -> str:
+        """Say the mean noise ceiling, and what the repeats, as real ones would, say of it."""
+        told = json.loads(self.ceiling.read_text())
+        estimates = list(told["mean_estimated_from_repeats"].values())
+        known = f"{told['mean']:.4f}, known"
+        return f"{known}; {np.mean(estimates):.4f} by the repeats" if estimates else known
+
 
 def make_demo(
     folder: str | Path,

@@ -101,6 +101,7 @@ def test_ceiling_is_written_beside_the_scans(demo):
     assert ceiling_V.shape == (N_VOXELS,)
     assert ceiling["mean"] == pytest.approx(0.65) == pytest.approx(ceiling_V.mean())
     assert set(ceiling["mean_r_of_signal_and_scan"]) == {"sub-01", "sub-02", "sub-03"}
+    assert demo.ceiling_in_words() == "0.6500, known"
     assert ceiling["per_voxel"] == demo.ceiling_voxels.name
     features = np.genfromtxt(demo.features, names=True, delimiter="\t")
     assert features.dtype.names == FEATURES

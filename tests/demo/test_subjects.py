@@ -173,3 +173,6 @@ def test_ceiling_from_the_repeats_is_the_known_one(demo):
         found = explainable_ceiling(scored_RTV, 14).ceiling_V
         assert found.mean() == pytest.approx(known.mean(), abs=0.05)
         assert told[subject] == pytest.approx(np.nanmean(found), abs=1e-4)
+    assert (
+        demo.ceiling_in_words() == f"0.6500, known; {np.mean([*told.values()]):.4f} by the repeats"
+    )
