@@ -40,6 +40,7 @@ def test_what_decides_a_run_s_numbers_is_said_on_the_field() -> None:
     assert free - outside == {
         "data.residence",
         "data.voxels",  # a run keeps the indices
+        "data.split.same",  # and the intervals
         "train.checkpoint_every_steps",
         "train.log_every_steps",
         *(f"sweep.{name}" for name in ("resume", "num_samples", "max_epochs", "max_minutes")),

@@ -96,10 +96,11 @@ def test_eight_trials_read_the_data_once_and_all_are_recorded(eight_trials: Swep
 
 
 def test_what_it_says_to_type_can_be_typed(eight_trials: Swept) -> None:
-    odd = replace(eight_trials, best_settings="/it's a lab/best.yaml", experiment="it's a film")
+    odd = replace(eight_trials, best_settings="/it's a lab/best.yaml")
     told = odd.summary()
     assert shlex.split(told["train it"])[2:] == ["--config", "/it's a lab/best.yaml"]
-    assert shlex.split(told["compare"])[2:] == ["--experiment", "it's a film"]
+    words = ["--experiment", "giblet_ray", "--tracking.uri", eight_trials.tracking_uri]
+    assert shlex.split(told["compare"])[2:] == words
 
 
 def test_the_best_settings_train_to_the_score_of_the_best_trial(
