@@ -39,6 +39,7 @@ def refused(refusal):
     return partial(refusal, "precompute.py")
 
 
+@pytest.mark.slow
 def test_what_was_made_is_told_kept_and_checked(say, refused, demo, tmp_path):
     out = tmp_path / "dataset"
     assert "5 shards, 0 kept" in say("precompute.py", *arguments(demo, out))

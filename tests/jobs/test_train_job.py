@@ -33,6 +33,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory, tiny_model: dict[str, Any
     return path
 
 
+@pytest.mark.slow
 def test_a_run_that_was_interrupted_is_continued_by_the_same_command(
     arrays_and_dataset: tuple[Any, Dataset],
     settings: Path,

@@ -93,6 +93,7 @@ def say(
     return run
 
 
+@pytest.mark.slow
 def test_tune_tells_of_its_largest_and_smallest_trial(lab: Lab, say: Callable[..., str]) -> None:
     said = say(
         "tune.py", "--preflight", "--config", lab.settings, "--dataset", lab.dataset,

@@ -140,6 +140,7 @@ def test_a_sweep_that_another_job_works_on_is_left_to_it(tune_job: MakeJob, tmp_
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_sweep_goes_on_when_trials_fail_and_says_why(tune_job: MakeJob) -> None:
     """Two diverge, two contradict themselves in a way that no setting shows alone."""
     space = {
