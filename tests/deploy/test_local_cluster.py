@@ -60,7 +60,7 @@ def said(
     """
     folder = tmp_path_factory.mktemp("film")
     film = make_demo(folder, n_trs=FILM_TRS, n_voxels=N_VOXELS)
-    dataset_writer(folder / "small", {"one": 160, "two": 110}, ("01",), n_voxels=N_VOXELS)
+    dataset_writer(folder / "small", {"one": 240, "two": 240}, ("01",), n_voxels=N_VOXELS)
     cluster_here.copy_to_s3(folder / "small", "small")
     (folder / "tiny.yaml").write_text(yaml.safe_dump(TINY))
     small = ["--config", str(folder / "tiny.yaml")]
