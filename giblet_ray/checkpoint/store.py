@@ -158,6 +158,16 @@ class Checkpoint:
         """Folder or URI."""
         return self.storage.describe(self.name).rstrip("/")
 
+    @property
+    def run_folder(self) -> str:
+        """Folder or URI of the run that it is of."""
+        return self.location.rpartition("/")[0]
+
+    @property
+    def label(self) -> str:
+        """Name of its own folder."""
+        return self.location.rpartition("/")[2]
+
     @contextmanager
     def files(self, names: Iterable[str]) -> Iterator[Path]:
         """Give a local folder with some of its files, and its record, while the block runs.

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from giblet_ray.dataset.reader import Span
-from giblet_ray.dataset.splits import SameFilm
+from giblet_ray.dataset.splits import SameFilm, whole_trs
 from giblet_ray.errors import InputError, nearest
 
 _COLUMNS = ("group", "stimulus", "start_seconds", "stop_seconds")
@@ -59,7 +59,7 @@ def read_same(path: str, n_trs: Mapping[str, int], tr_seconds: float) -> tuple[S
                 "are accepted"
             )
         if stimulus in n_trs:
-            last = min(n_trs[stimulus], math.ceil(stop / tr_seconds - 1e-9))
+            last = min(n_trs[stimulus], whole_trs(stop, tr_seconds))
             first = math.floor(start / tr_seconds + 1e-9)
             if first >= last:
                 raise InputError(

@@ -137,7 +137,7 @@ def draw_split(
     if settings.kind == "stimuli":
         labels = _label_stimuli(settings, n_trs)
     else:
-        response = whole_trs(HRF_SECONDS, tr_seconds)
+        response = response_trs(tr_seconds)
         labels = {
             name: _label_blocks(settings, name, n, gap, response) for name, n in n_trs.items()
         }
@@ -153,13 +153,18 @@ def whole_trs(seconds: float, tr_seconds: float) -> int:
     return math.ceil(seconds / tr_seconds - 1e-9)
 
 
+def response_trs(tr_seconds: float) -> int:
+    """Return the haemodynamic response in whole TRs: what gaps, blocks and shifts last at least."""
+    return whole_trs(HRF_SECONDS, tr_seconds)
+
+
 def smallest_p_line(split: Split, tr_seconds: float) -> str:
     """Say the smallest p that the test TRs allow for a unit, by shifts of BOLD against the film.
 
     A shift is at least as long as the haemodynamic response in either direction: a film of T test
     TRs has T - 2 * response + 1 of them (:mod:`giblet_ray.evaluation.null`).
     """
-    response = whole_trs(HRF_SECONDS, tr_seconds)
+    response = response_trs(tr_seconds)
     lengths: dict[str, int] = {}
     for span in split.test:
         lengths[span.stimulus] = lengths.get(span.stimulus, 0) + len(span)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from giblet_ray.checkpoint.judged import count_reading
-from giblet_ray.dataset.config import HRF_SECONDS
-from giblet_ray.dataset.splits import whole_trs
+from giblet_ray.dataset.splits import response_trs
 from giblet_ray.errors import InputError
 from giblet_ray.evaluation.influence import MeanR, mean_r, scan_influence
 from giblet_ray.evaluation.paired import PairedTest, paired_tests
@@ -48,9 +47,9 @@ def compare_tests(
         progress.doing = "predicting the test TRs with both models"
         means = [_mean(each) for each in opened]
     for each in opened:
-        count_reading(each.checkpoint.location.rstrip("/").rpartition("/")[0])
-    tr_seconds = opened[0].data.dataset.manifest.tr_seconds
-    (test,) = paired_tests([(means[0], means[1])], whole_trs(HRF_SECONDS, tr_seconds), _ROTATIONS)
+        count_reading(each.checkpoint.run_folder)
+    least_trs = response_trs(opened[0].data.dataset.manifest.tr_seconds)
+    (test,) = paired_tests([(means[0], means[1])], least_trs, _ROTATIONS)
     return means[0], means[1], test
 
 

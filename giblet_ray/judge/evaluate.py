@@ -5,14 +5,13 @@ Shapes: V units.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from giblet_ray.checkpoint.judged import Judged
 from giblet_ray.config import EvaluateJob
-from giblet_ray.dataset.config import HRF_SECONDS
-from giblet_ray.dataset.splits import whole_trs
+from giblet_ray.dataset.splits import response_trs
 from giblet_ray.evaluation.block_bootstrap import bootstrap_mean_r
 from giblet_ray.evaluation.fdr import adjusted_p
 from giblet_ray.evaluation.influence import MeanR, ScanRows, mean_r, scan_influence
@@ -74,7 +73,7 @@ def evaluate_run(
     record, dataset = folds[0].checkpoint.record, folds[0].data.dataset
     name, n_units = name_of(folds), folds[0].data.n_units
     scans = list(dict.fromkeys(scan for fold in folds for scan in judged_scans(fold)))
-    least_trs = whole_trs(HRF_SECONDS, dataset.manifest.tr_seconds)
+    least_trs = response_trs(dataset.manifest.tr_seconds)
     # First, so that what cannot be had is told before anything is predicted.
     find_ceilings = plan_ceilings(job.ceiling, scans, n_units, least_trs, job.seed)
     if job.partition != "none":
@@ -93,11 +92,13 @@ def evaluate_run(
         )
     mean, ceilings = mean_r([scan_influence(scan) for scan in each]), find_ceilings(rows)
     parts, is_ridge = tuple(parts_of_run(folds[0])), record.config["model"]["kind"] == "ridge"
-    baseline, ridges = None, folds
+    baseline, ridges, of_ridges = None, folds, scores.subjects
     if ridge is not None and (not is_ridge or job.partition == "subsets"):
         ridges = [ridge(fold, parts) for fold in folds]
+        ridge_rows = gathered_rows(ridges)
+        of_ridges = score_rows(ridge_rows, valid_units(ridges)).subjects
         if not is_ridge:
-            baseline = _beside(mean, ridges, least_trs, job)
+            baseline = _beside(mean, ridges, ridge_rows, of_ridges, least_trs, job)
     partition: Partition | None = None
     if job.partition == "permuted":
         with Progress(show) as progress:
@@ -106,9 +107,9 @@ def evaluate_run(
     elif job.partition == "product":
         partition = from_product(ridges)
     elif job.partition == "subsets" and ridge is not None:
-        partition = from_refits("subsets", folds, ridges, ridge)
+        partition = from_refits("subsets", folds, of_ridges, ridge)
     elif job.partition == "retrained" and retrain is not None:
-        partition = from_refits("retrained", folds, folds, retrain)
+        partition = from_refits("retrained", folds, scores.subjects, retrain)
     indices = record.indices_by_subject
     return Evaluation(
         name=name,
@@ -164,13 +165,18 @@ def _judged(folds: Folds, scores: HeldOutScores, own: dict[str, float]) -> Judge
     return judged if len(folds) == 1 else judged.model_copy(update={"name": "test_folds"})
 
 
-def _beside(mean: MeanR, ridges: Folds, least_trs: int, job: EvaluateJob) -> Baseline:
-    """Return what is shown of ridge beside a mean r."""
-    rows = gathered_rows(ridges)
+def _beside(
+    mean: MeanR,
+    ridges: Folds,
+    rows: Rows,
+    scores: Mapping[str, UnitScores],
+    least_trs: int,
+    job: EvaluateJob,
+) -> Baseline:
+    """Return what is shown of ridge, its test TRs and its scores, beside a mean r."""
     of_ridge = mean_r([scan_influence(scan) for scan in rows.values()])
     (test,) = paired_tests([(mean, of_ridge)], least_trs, job.permutations, job.seed)
-    subjects = score_rows(rows, valid_units(ridges)).subjects
-    units = {subject: of.pearson_V for subject, of in subjects.items()}
+    units = {subject: of.pearson_V for subject, of in scores.items()}
     names = [each.checkpoint.record.config["name"] for each in ridges]
     model = ridges[0].checkpoint.record.config["model"]
     return Baseline(", ".join(names), model, of_ridge, units, test)

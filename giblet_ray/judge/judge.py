@@ -77,7 +77,7 @@ def judged_of(
     """Return scores of a run's test, and its user's own metrics, by their names."""
     scored = [np.isfinite(each.pearson_V).sum() for each in scores.subjects.values()]
     return Judged(
-        checkpoint=opened.checkpoint.location.rstrip("/").rpartition("/")[2],
+        checkpoint=opened.checkpoint.label,
         weights=opened.checkpoint.record.weights_checksum,
         name="test_seen_film" if opened.data.split.test_film_is_seen else "test",
         n_trs=sum(each.n_trs for each in scores.subjects.values()),

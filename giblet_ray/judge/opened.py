@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -70,8 +71,9 @@ class OpenedRun:
         device = "cuda" if torch.cuda.is_available() else "cpu"
         return Encoder.load(self.checkpoint.location, device=device, packages=self.packages)
 
+    @cached_property
     def space(self) -> Space:
-        """Read what the data set's units are.
+        """What the data set's units are, read once.
 
         Raises
         ------

@@ -80,7 +80,7 @@ def plan_partition(how: str, folds: Folds) -> str:
     return f"{n} {what} on fewer parts, each kept as a run and not done again"
 
 
-def from_refits(how: str, folds: Folds, full: Folds, fit: Fit) -> Partition:
+def from_refits(how: str, folds: Folds, scores: Mapping[str, UnitScores], fit: Fit) -> Partition:
     """Return unique and shared variance, from a model of every set of parts.
 
     Parameters
@@ -89,8 +89,8 @@ def from_refits(how: str, folds: Folds, full: Folds, fit: Fit) -> Partition:
         subsets or retrained.
     folds : sequence of OpenedRun
         The run.
-    full : sequence of OpenedRun
-        The model of all parts, of each fold.
+    scores : mapping of str to UnitScores
+        Of each subject, by the model of all parts.
     fit : callable
         Gives that of a set of parts.
 
@@ -103,9 +103,12 @@ def from_refits(how: str, folds: Folds, full: Folds, fit: Fit) -> Partition:
     sets = subsets(parts)
     r2_V: dict[str, Shares] = {}
     for chosen in sets:
-        models = full if chosen == parts else [fit(fold, chosen) for fold in folds]
-        for subject, scores in _scores(models).items():
-            r2_V.setdefault(subject, {})[chosen] = scores.r2_V
+        found = scores
+        if chosen != parts:
+            models = [fit(fold, chosen) for fold in folds]
+            found = score_rows(gathered_rows(models), valid_units(models)).subjects
+        for subject, of_subject in found.items():
+            r2_V.setdefault(subject, {})[chosen] = of_subject.r2_V
     shares = {subject: unique_and_shared(of_sets) for subject, of_sets in r2_V.items()}
     return Partition(how, WORDS[how], shares)
 
@@ -146,7 +149,3 @@ def from_product(ridge: Folds) -> Partition:
         for subject, share_KV in means.items()
     }
     return Partition("product", WORDS["product"], shares)
-
-
-def _scores(folds: Folds) -> Mapping[str, UnitScores]:
-    return score_rows(gathered_rows(folds), valid_units(folds)).subjects

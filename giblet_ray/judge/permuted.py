@@ -13,9 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from giblet_ray.checkpoint.trained import Encoder
-from giblet_ray.dataset.config import HRF_SECONDS
 from giblet_ray.dataset.reader import Dataset, Span
-from giblet_ray.dataset.splits import whole_trs
+from giblet_ray.dataset.splits import response_trs
 from giblet_ray.errors import InputError
 from giblet_ray.evaluation.blocks import cut_blocks
 from giblet_ray.evaluation.influence import consecutive
@@ -159,7 +158,7 @@ def permuted_trs(opened: OpenedRun, block_trs: int, seed: int) -> dict[str, NDAr
     """
     random = np.random.default_rng(seed)
     data, sources = opened.data, {}
-    least_trs = whole_trs(HRF_SECONDS, data.dataset.manifest.tr_seconds)
+    least_trs = response_trs(data.dataset.manifest.tr_seconds)
     for film in dict.fromkeys(span.stimulus for span in data.split.test):
         seen: set[int] = set()
         for span in data.split.test:

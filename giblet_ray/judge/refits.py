@@ -96,32 +96,22 @@ def _fitted(
     job: EvaluateJob,
     show: Callable[[str], None],
 ) -> OpenedRun:
-    storage = Storage.at(job.storage.path)
+    """Return the best checkpoint of a run of these settings, trained unless it is finished."""
+    storage, units = Storage.at(job.storage.path), opened.checkpoint.record.units
     before = latest_record(storage, name)
     if before is None or not is_finished_run(before):
-        _fit(opened, name, settings, job, show)
+        with tempfile.TemporaryDirectory() as folder:
+            if units:  # as the run chose them: their file may be gone
+                chosen = f"{folder}/units.npy"
+                np.save(chosen, units[0].indices)
+                settings = {**settings, "data": {**settings["data"], "voxels": chosen}}
+            given = {
+                **settings,
+                "dataset": opened.data.dataset.storage.location,
+                "name": name,
+                "packages": job.packages,
+                "storage": job.storage.model_dump(),
+                "tracking": {**job.tracking.model_dump(), "log_model": False},
+            }
+            fit(TrainJob.model_validate(given), show, judge=judge_run)
     return open_run(storage.describe(name), job.dataset, packages=job.packages)
-
-
-def _fit(
-    opened: OpenedRun,
-    name: str,
-    settings: dict[str, Any],
-    job: EvaluateJob,
-    show: Callable[[str], None],
-) -> None:
-    units = opened.checkpoint.record.units
-    with tempfile.TemporaryDirectory() as folder:
-        if units:  # as the run chose them: their file may be gone
-            chosen = f"{folder}/units.npy"
-            np.save(chosen, units[0].indices)
-            settings = {**settings, "data": {**settings["data"], "voxels": chosen}}
-        given = {
-            **settings,
-            "dataset": opened.data.dataset.storage.location,
-            "name": name,
-            "packages": job.packages,
-            "storage": job.storage.model_dump(),
-            "tracking": {**job.tracking.model_dump(), "log_model": False},
-        }
-        fit(TrainJob.model_validate(given), show, judge=judge_run)

@@ -34,18 +34,17 @@ def evaluate_all(
         from giblet_ray.judge.refits import fit_ridge, retrain
         from giblet_ray.judge.write import write_evaluation, write_report
 
-        fits = [partial(each, job=job, show=show) for each in (fit_ridge, retrain)]
+        ridge = partial(fit_ridge, job=job, show=show) if job.ridge else None
+        anew = partial(retrain, job=job, show=show)
         for wanted, locations in found.items():
             show(f"evaluating {wanted}")
-            evaluation = evaluate_run(locations, job, show, fits[0] if job.ridge else None, fits[1])
-            checkpoints = [fold.checkpoint.location.rstrip("/") for fold in evaluation.folds]
-            run_folders = [each.rpartition("/")[0] for each in checkpoints]
+            evaluation = evaluate_run(locations, job, show, ridge, anew)
+            checkpoints = [fold.checkpoint for fold in evaluation.folds]
+            run_folders = [checkpoint.run_folder for checkpoint in checkpoints]
             evaluation = evaluation.read_again(max(map(count_reading, run_folders)))
             folder = f"{job.out or 'evaluation'}/{evaluation.name}"
             told = {
-                "checkpoint": ", ".join(
-                    checkpoint.rpartition("/")[2] for checkpoint in checkpoints
-                ),
+                "checkpoint": ", ".join(checkpoint.label for checkpoint in checkpoints),
                 **evaluation.summary(),
                 **write_evaluation(evaluation, folder),
                 **write_report(evaluation, job, run_folders, folder),

@@ -68,7 +68,7 @@ def _write_maps(
     storage: Storage,
 ) -> str:
     """Write a subject's values and what they are, by file, like the scans; return the ending."""
-    space = evaluation.opened.space()
+    space = evaluation.opened.space
     tr_seconds = evaluation.opened.checkpoint.record.dataset.tr_seconds
     for name, (subject, values_V, says) in maps.items():
         with (

@@ -78,7 +78,7 @@ def test_refits_say_what_parts_explain_alone(
         train_locally(job, tmp_path / job.name)
         return open_run(str(tmp_path / job.name))
 
-    partition = from_refits("subsets", [ridge], [ridge], fit)
+    partition = from_refits("subsets", [ridge], score_test(ridge)[0].subjects, fit)
     assert fitted == [("audio",), ("text",)]
     r2 = {of: score_test(open_run(str(tmp_path / of)))[0].subjects for of in PARTS}
     for subject, of in score_test(ridge)[0].subjects.items():

@@ -12,13 +12,14 @@ from giblet_ray.checkpoint.unfilled import unfilled
 from giblet_ray.config import EvaluateJob
 from giblet_ray.dataset.config import HRF_SECONDS, DataConfig
 from giblet_ray.dataset.schema import Manifest
-from giblet_ray.dataset.splits import SETS, Split, whole_trs
+from giblet_ray.dataset.splits import SETS, Split, response_trs
 from giblet_ray.evaluation.score import Score
 from giblet_ray.judge.evaluation import Baseline, Evaluation, Q
 from giblet_ray.judge.opened import OpenedRun
 from giblet_ray.kinds import read_settings
 from giblet_ray.models.config import ModelSettings
 from giblet_ray.models.predictor import Shapes, build_predictor
+from giblet_ray.models.ridge.vectors import AS_IT_IS, COMPONENTS
 from giblet_ray.settings import flat_settings
 from giblet_ray.spaces.config import high_pass_in_words
 
@@ -198,15 +199,17 @@ def _fitted(model: Mapping[str, Any]) -> str:
         if model["solver"] == "banded"
         else "Ridge: all parts are weighed alike"
     )
-    components = _listed(model["components"]) or "20 of pictures, 40 of all other parts"
+    components = _listed(model["components"]) or (
+        f"{COMPONENTS['image']} of pictures, {COMPONENTS['codes']} of all other parts"
+    )
     codes = {
         "counts": "codes by how often each occurs in a TR",
         "codebooks": "codes by the mean over a TR of EnCodec's codebook vectors of them",
-    }[model.get("codes", "counts")]
+    }[model["codes"]]
     return (
         f"{banded}; finite impulse response of one weight per TR and feature at delays of "
         f"{first:g} to {last:g} s; principal components, fitted on training TRs: {components} "
-        f"(vectors of at most 256 numbers are taken as they are), {codes}; "
+        f"(vectors of at most {AS_IT_IS} numbers are taken as they are), {codes}; "
         f"{model['n_alphas']} alphas from {low:g} to {high:g}, one per unit, chosen by "
         f"{model['folds']} contiguous folds of the training TRs with "
         f"{model['fold_gap_seconds']:g} s left out on either side; subjects: {model['subjects']}. "
@@ -253,7 +256,7 @@ def _scores(evaluation: Evaluation) -> str:
 
 def _chance(evaluation: Evaluation) -> str:
     null, tr_seconds = evaluation.null, evaluation.opened.data.dataset.manifest.tr_seconds
-    least = whole_trs(HRF_SECONDS, tr_seconds)
+    least = response_trs(tr_seconds)
     n = null.null_VP.shape[1]
     of_p95 = null.percentile(lambda r: np.percentile(r, 95, axis=0))
     return (

@@ -127,7 +127,7 @@ def _units(evaluation: Evaluation) -> Section:
 
 def _maps(evaluation: Evaluation) -> Section:
     title = "Where in the brain"
-    space = evaluation.opened.space()
+    space = evaluation.opened.space
     if why := no_place(space):
         return Section(title, note=f"No map: {why}")
     maps_V = {
@@ -241,7 +241,7 @@ def _partition(evaluation: Evaluation) -> Section:
         f"units (dot, and number), and 5 to 95 % of them (bar). By {partition.words}."
     )
     pictures = [Picture.of("partition", partition_figure(partition.shares, partition.how), caption)]
-    space = evaluation.opened.space()
+    space = evaluation.opened.space
     alone = [of for of in partition.means if len(of) == 1][:MOST_ROWS]
     if alone and not no_place(space):
         subjects = evaluation.subjects
@@ -337,8 +337,8 @@ def _settings(evaluation: Evaluation) -> str:
 def _history(evaluation: Evaluation) -> list[dict[str, float]]:
     """Return the metrics of all epochs; of a checkpoint alone, of those up to it."""
     checkpoint = evaluation.opened.checkpoint
-    folder = checkpoint.location.rstrip("/").rpartition("/")[0]
-    return epoch_history(Storage.at(folder), "") or checkpoint.record.position.history
+    storage = Storage.at(checkpoint.run_folder)
+    return epoch_history(storage, "") or checkpoint.record.position.history
 
 
 def _joined(evaluation: Evaluation, name: str) -> NDArray[np.float64]:

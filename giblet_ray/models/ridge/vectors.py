@@ -36,8 +36,8 @@ _POOLED = (9, 16)
 _COLOURS = 3
 _LUMINANCE = (0.299, 0.587, 0.114)
 """Of red, green and blue (ITU-R BT.601)."""
-_COMPONENTS = {"image": 20, "codes": 40, "mel": 40, "vector": 40}
-_AS_IT_IS = 256
+COMPONENTS = {"image": 20, "codes": 40, "mel": 40, "vector": 40}
+AS_IT_IS = 256
 """Numbers of a vector that is taken as it is."""
 _CODE_NUMBERS = 128
 """Numbers of a codebook's vector, of EnCodec at 24 kHz."""
@@ -87,10 +87,10 @@ class Vectors(nn.Module):
             n_raw = _CODE_NUMBERS
         self._as_they_are = _COLOURS if encoder == "image" else 0
         reduced = n_raw - self._as_they_are
-        if components is None and encoder == "vector" and reduced <= _AS_IT_IS:
+        if components is None and encoder == "vector" and reduced <= AS_IT_IS:
             self._as_they_are, self._components = n_raw, 0
         else:
-            self._components = min(components or _COMPONENTS[encoder], reduced)
+            self._components = min(components or COMPONENTS[encoder], reduced)
         if components is not None and components > reduced:
             raise InputError(
                 f"--model.components {part}={components}: the part has {reduced} numbers per TR; "
