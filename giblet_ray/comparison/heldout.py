@@ -91,6 +91,11 @@ class CommonTrs:
         """BOLD TRs of stimuli, counted once for all subjects."""
         return sum(map(len, self.spans))
 
+    def are_all_of(self, trained: TrainedRun) -> bool:
+        """Whether a run has no other validation TRs, and no other scans."""
+        n_trs = sum(int(mask.sum()) for mask in trained.validation.values())
+        return n_trs == self.n_trs and len(self.scans) == len(trained.scans)
+
 
 def common_trs(trained: Sequence[TrainedRun]) -> CommonTrs:
     """Find the validation TRs that several runs have.

@@ -71,9 +71,8 @@ class PairSettings:
         scored = read_kept(trained, common)
         if scored is None:
             scored = score_run(trained, common, report)
-            own = sum(int(mask.sum()) for mask in trained.validation.values())
-            if common.n_trs == own and len(common.scans) == len(trained.scans):
-                self.notes.extend(filter(None, [keep(trained, common, scored)]))
+            if common.are_all_of(trained) and (refused := keep(trained, common, scored)):
+                self.notes.append(refused)
         return scored
 
 
@@ -164,9 +163,8 @@ def _disagreements(
     """Say where all of a run's validation TRs give another score than its training recorded."""
     notes = []
     for each, scores in zip(trained, scored, strict=True):
-        n_trs = sum(int(mask.sum()) for mask in each.validation.values())
         recorded = each.run.value(VAL_PEARSON)
-        if n_trs != common.n_trs or len(common.scans) != len(each.scans) or recorded is None:
+        if recorded is None or not common.are_all_of(each):
             continue
         again = float(np.nanmean(scores.pearson_V))
         if abs(again - recorded) > _AGREES:

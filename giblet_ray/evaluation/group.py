@@ -10,12 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from giblet_ray.errors import InputError
-from giblet_ray.evaluation.scan_sums import CONSTANT_PART
+from giblet_ray.evaluation.influence import z_scored
 
 GROUP = "group"
 """What stands for the subject where a group is scored; see :func:`group_rows`."""
@@ -66,8 +65,8 @@ def group_rows(
             f"group: {int(common_T.sum())} TRs are common to all {len(bold_TV)} subjects, "
             "two or more are needed"
         )
-    scored = [_z_scored(rows[common_T]) for rows in bold_TV]
-    predicted = [_z_scored(rows[common_T]) for rows in prediction_TV]
+    scored = [z_scored(rows[common_T]) for rows in bold_TV]
+    predicted = [z_scored(rows[common_T]) for rows in prediction_TV]
     if not all(rows[common_T].isfinite().all() for rows in prediction_TV):
         raise InputError("group: a prediction has NaN or infinity, all must be finite")
     counts_V = torch.stack([varies_V for _, varies_V in scored]).sum(dim=0).clamp(min=1)
@@ -76,12 +75,3 @@ def group_rows(
     used = zip(predicted, scored, strict=True)
     mean_NV = torch.stack([rows * varies_V for (rows, _), (_, varies_V) in used]).sum(0) / counts_V
     return mean_NV, bold_NV
-
-
-def _z_scored(rows_NV: Tensor) -> tuple[Tensor, Tensor]:
-    """Return z-scores over rows, 0 where they are not finite or do not vary, and which vary."""
-    rows_NV = rows_NV.to(torch.float64)
-    mean_V = rows_NV.mean(dim=0)
-    std_V = (rows_NV - mean_V).square().mean(dim=0).sqrt()
-    varies_V = std_V > np.sqrt(CONSTANT_PART) * (std_V.square() + mean_V.square()).sqrt()
-    return torch.where(varies_V, (rows_NV - mean_V) / std_V, 0.0), varies_V
