@@ -1,10 +1,11 @@
-"""What models need once of a part, kept beside the shards of a data set."""
+"""Files beside the shards of a data set: what models need once of a part, and what is whole."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
+from giblet_ray.dataset.layout import BLOBS
 from giblet_ray.dataset.schema import Manifest
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.dataset.stored import WrittenFile
@@ -50,8 +51,21 @@ def _whole(storage: Storage, before: Manifest, part: str) -> dict[str, WrittenFi
     """Return the files of a part that are there, and what was written."""
     files = {file.path: file for file in before.blobs}
     of_part = before.parts[part].blobs if part in before.parts else {}
-    return {
-        name: files[path]
-        for name, path in of_part.items()
-        if storage.size(path) == files[path].bytes and storage.sha256(path) == files[path].sha256
-    }
+    return {name: files[path] for name, path in of_part.items() if _is_whole(storage, files[path])}
+
+
+def blobs_are_whole(storage: Storage, manifest: Manifest) -> bool:
+    """Whether every blob of a finished data set is what was written."""
+    return all(_is_whole(storage, blob) for blob in manifest.blobs)
+
+
+def _is_whole(storage: Storage, blob: WrittenFile) -> bool:
+    return storage.size(blob.path) == blob.bytes and storage.sha256(blob.path) == blob.sha256
+
+
+def delete_other_blobs(storage: Storage, kept: Iterable[WrittenFile]) -> None:
+    """Delete the blobs that an interrupted run left and that are no part of the data set."""
+    paths = {blob.path for blob in kept}
+    for name in storage.names(BLOBS):
+        if name not in paths:
+            storage.delete(name)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from giblet_ray.dataset.layout import BLOBS
-from giblet_ray.dataset.schema import Manifest
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.dataset.stored import StoredSpace, WrittenFile
 from giblet_ray.dataset.writer import write_blob
@@ -55,19 +53,3 @@ def keep_spaces(storage: Storage, units: Sequence[Unit]) -> KeptSpaces:
             paths[file] = blobs[name].path
         of_subjects[unit.subject] = StoredSpace(kind=space.kind, blobs=paths)
     return KeptSpaces(of_subjects, tuple(blobs.values()))
-
-
-def blobs_are_whole(storage: Storage, manifest: Manifest) -> bool:
-    """Whether every blob of a finished data set is what was written."""
-    return all(
-        storage.size(blob.path) == blob.bytes and storage.sha256(blob.path) == blob.sha256
-        for blob in manifest.blobs
-    )
-
-
-def delete_other_blobs(storage: Storage, kept: Iterable[WrittenFile]) -> None:
-    """Delete the blobs that an interrupted run left and that are no part of the data set."""
-    paths = {blob.path for blob in kept}
-    for name in storage.names(BLOBS):
-        if name not in paths:
-            storage.delete(name)

@@ -18,8 +18,8 @@ from giblet_ray.dataset.writer import write_manifest
 from giblet_ray.errors import InputError
 from giblet_ray.parts.part import Part, PartInPieces, Prepared
 from giblet_ray.precompute import resume
-from giblet_ray.precompute.kept_blobs import keep_blobs
-from giblet_ray.precompute.kept_spaces import blobs_are_whole, delete_other_blobs, keep_spaces
+from giblet_ray.precompute.kept_blobs import blobs_are_whole, delete_other_blobs, keep_blobs
+from giblet_ray.precompute.kept_spaces import keep_spaces
 from giblet_ray.precompute.makers import Piece, join_shard
 from giblet_ray.precompute.plan import Plan, make_plan
 from giblet_ray.precompute.prepared import find_prepared, keep_prepared
