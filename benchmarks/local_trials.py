@@ -15,6 +15,7 @@ from giblet_ray.dataset.loader import MemoryLoader
 from giblet_ray.dataset.residence import normalise_here
 from giblet_ray.dataset.rows import HeldRows
 from giblet_ray.dataset.storage import Storage
+from giblet_ray.dataset.view import DataView
 from giblet_ray.judge.judge import judge_run
 from giblet_ray.training.data import plan_data
 from giblet_ray.training.identity import run_record
@@ -59,6 +60,17 @@ class _KeepingLink(BareLink):
             keep_checkpoint(*self._place, checkpoint, name)
 
 
+def load_here(data: DataView) -> MemoryLoader:
+    """Return what delivers all that a training reads, from this process's memory to its CPU."""
+    held = HeldRows(
+        [data.dataset.read(span, data.selection) for span in data.dataset.row_groups()],
+        data.selection.value_types(data.dataset),
+        data.scans,
+        {name: stimulus.n_trs for name, stimulus in data.dataset.stimuli.items()},
+    )
+    return MemoryLoader(held, data.values, data.lag_trs, torch.device("cpu"), data.context_trs)
+
+
 def train_trial(folder: Path, number: int, settings: Mapping[str, Any], epochs: int = 8) -> Trial:
     """Train an encoder of text on the data set ``folder/data``, with some settings."""
     base = TrainJob.model_validate(
@@ -74,15 +86,9 @@ def train_trial(folder: Path, number: int, settings: Mapping[str, Any], epochs: 
     job = with_settings(base, dict(settings))
     data = plan_data(job)
     run = run_record(job, data, None)
-    held = HeldRows(
-        [data.dataset.read(span, data.selection) for span in data.dataset.row_groups()],
-        data.selection.value_types(data.dataset),
-        data.scans,
-        {name: stimulus.n_trs for name, stimulus in data.dataset.stimuli.items()},
-    )
     storage = Storage.at(job.storage.path)
     link = _KeepingLink(storage, job.name)
-    loader = MemoryLoader(held, data.values, data.lag_trs, link.device, data.context_trs)
+    loader = load_here(data)
     windows = data.ordered(run.order)
     train(job, run, windows, loader, normalise_here(data), data.space_files(), link)
     best = best_checkpoint(storage, job.name)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import scipy.signal
 from numpy.typing import NDArray
+
+from giblet_ray.spaces.cleaning import drift_cosines
 
 TR_SECONDS = 1.5
 LEAST_TRS = 14  # 20 s
@@ -33,7 +37,10 @@ def smooth(
 
 def high_passed(rows_TV: Floats) -> Floats:
     """Return rows without cosines of periods of 128 s or more, as precompute does with scans."""
-    n_trs = len(rows_TV)
-    n = int(2 * n_trs * TR_SECONDS / HIGH_PASS_SECONDS)
-    waves_NT = np.cos(np.pi * np.arange(1, n + 1)[:, None] * (np.arange(n_trs) + 0.5) / n_trs)
-    return rows_TV - (2 / n_trs) * waves_NT.T @ (waves_NT @ rows_TV)
+    slow_TC = _slow_basis(len(rows_TV))
+    return rows_TV - slow_TC @ (slow_TC.T @ rows_TV)
+
+
+@cache
+def _slow_basis(n_trs: int) -> Floats:
+    return drift_cosines(n_trs, TR_SECONDS, HIGH_PASS_SECONDS)

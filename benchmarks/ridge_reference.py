@@ -18,13 +18,12 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from local_trials import load_here
 from machine import CONSOLE
 
 from giblet_ray.config import TrainJob
-from giblet_ray.dataset.loader import MemoryLoader
 from giblet_ray.dataset.reader import Dataset, Span
 from giblet_ray.dataset.residence import normalise_here
-from giblet_ray.dataset.rows import HeldRows
 from giblet_ray.dataset.windows import cut_windows
 from giblet_ray.models.predictor import build_predictor
 from giblet_ray.training.data import model_shapes, plan_data
@@ -59,14 +58,7 @@ def held_out_pearson(where: str, solver: str, weightings: int) -> float:
     data = plan_data(job, dataset)
     train, val = (cut_windows(spans, data.scans, data.window) for spans in _spans(dataset))
     data = replace(data, windows={"train": train, "val": val, "test": val})
-    kinds = data.selection.value_types(dataset)
-    held = HeldRows(
-        [dataset.read(span, data.selection) for span in dataset.row_groups()],
-        kinds,
-        data.scans,
-        {name: stimulus.n_trs for name, stimulus in dataset.stimuli.items()},
-    )
-    loader = MemoryLoader(held, data.values, data.lag_trs, CPU, data.context_trs)
+    loader = load_here(data)
     normalisation, shapes = normalise_here(data), model_shapes(data)
     scores = Scores(normalisation, shapes, job, CPU)
     model: Any = build_predictor(job.model, shapes)

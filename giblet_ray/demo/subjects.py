@@ -29,7 +29,7 @@ from giblet_ray.demo.scans import (
     convolve_features,
     standardise,
 )
-from giblet_ray.spaces.cleaning import slow_cosines
+from giblet_ray.spaces.cleaning import drift_cosines
 
 PRODUCT_OF = ("luminance", "sound_level")
 """The features of picture and sound that interact."""
@@ -114,7 +114,7 @@ def _to_unit_variance(features_TF: np.ndarray, weights_FV: np.ndarray) -> np.nda
 
 def slow_basis(n_trs: int, tr_seconds: float, high_pass_seconds: float) -> np.ndarray:
     """Return what a high-pass removes, the mean among it, as orthonormal columns, (T, 1 + C)."""
-    slow_TC = slow_cosines(n_trs, tr_seconds, high_pass_seconds)
+    slow_TC = drift_cosines(n_trs, tr_seconds, high_pass_seconds)
     return np.column_stack([np.full(n_trs, 1 / math.sqrt(n_trs)), slow_TC])
 
 

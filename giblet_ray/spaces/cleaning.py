@@ -19,7 +19,7 @@ _TRS_LEFT = 2
 """With fewer TRs than this beyond what is fitted, the mean included, only rounding is left."""
 
 
-def slow_cosines(n_trs: int, tr_seconds: float, longest_seconds: float) -> NDArray[np.float64]:
+def drift_cosines(n_trs: int, tr_seconds: float, longest_seconds: float) -> NDArray[np.float64]:
     """Return nilearn's cosines that are slower than a period: its high-pass filter.
 
     They are the DCT-II's first C = floor(2 * T * tr_seconds / longest_seconds), so that a scan

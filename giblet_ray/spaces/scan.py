@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from giblet_ray.errors import InputError
 from giblet_ray.features.source import split_source
-from giblet_ray.spaces.cleaning import regress_out, slow_cosines
+from giblet_ray.spaces.cleaning import drift_cosines, regress_out
 from giblet_ray.spaces.confounds import find_confounds, read_confounds
 from giblet_ray.spaces.kinds import space_of_scan
 from giblet_ray.spaces.space import Space
@@ -94,7 +94,7 @@ def read_bold(
     bold_TV = space.read(file, part, trs, options.smoothing_fwhm_mm)
     regressors = []
     if options.high_pass_seconds is not None:
-        regressors.append(slow_cosines(len(bold_TV), tr_seconds, options.high_pass_seconds))
+        regressors.append(drift_cosines(len(bold_TV), tr_seconds, options.high_pass_seconds))
     if options.confounds:
         table = find_confounds(file, options.confounds_path)
         regressors.append(read_confounds(table, options.confounds, n_trs)[trs])
