@@ -32,6 +32,11 @@ class ModelSettings(Family):
     batch_norm: Literal["batch", "frozen"] = "batch"
     """batch: normalise by the batch; frozen: by the running statistics, for tiny batches."""
 
+    @property
+    def head_per_subject(self) -> bool:
+        """Whether each subject has a head, so that subjects whose units differ train together."""
+        return False
+
     def context_trs(self, tr_seconds: float) -> int:
         """Return how many TRs of stimulus before the predicted one the model sees.
 

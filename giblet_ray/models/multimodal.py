@@ -33,6 +33,7 @@ class Multimodal(Predictor):
     """
 
     Settings: ClassVar[type[ModelSettings]] = MultimodalConfig
+    head_modules = ("encoder.bottleneck_to_voxels",)
 
     def __init__(self, settings: MultimodalConfig, shapes: Shapes) -> None:
         super().__init__(settings, shapes)

@@ -13,7 +13,7 @@ Shapes: B windows, C TRs of context, W TRs of a window, V units, B_s windows of 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -30,6 +30,9 @@ _BUILT_IN = {
     "multimodal": "giblet_ray.models.multimodal:Multimodal",
     "ridge": "giblet_ray.models.ridge.model:Ridge",
 }
+
+GROUP = -1
+"""Index of nobody in particular, for models that have a head for the group."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,11 @@ class Predictor(nn.Module, ABC):
         C, TRs of stimulus before a window that it sees.
     tells_subjects_apart : bool
         Whether its prediction depends on the subject.
+    has_group_head : bool
+        Whether it predicts for :data:`GROUP` too, the units that its subjects share.
+    head_modules : tuple of str
+        Names of the submodules that are of subjects' units; all else is its trunk, which another
+        person's model can begin with.
 
     Parameters
     ----------
@@ -128,11 +136,17 @@ class Predictor(nn.Module, ABC):
 
     Settings: ClassVar[type[ModelSettings]] = ModelSettings
     tells_subjects_apart: bool = False
+    has_group_head: bool = False
+    head_modules: tuple[str, ...] = ()
 
     def __init__(self, settings: Any, shapes: Shapes) -> None:
         super().__init__()
         self.parts = shapes.parts
         self.context_trs = settings.context_trs(shapes.tr_seconds)
+
+    def is_of_heads(self, name: str) -> bool:
+        """Whether a parameter or buffer of this name is of :attr:`head_modules`."""
+        return any(f"{name}.".startswith(f"{head}.") for head in self.head_modules)
 
     @abstractmethod
     def forward(
@@ -174,29 +188,53 @@ def by_subject(bold_BWV: Tensor, subject: Tensor) -> dict[int, Tensor]:
     return {index: bold_BWV[(subject == index).nonzero().flatten()] for index in indices}
 
 
-def in_batch_order(predicted: Mapping[int, Tensor], subject: Tensor) -> Tensor:
+def in_batch_order(
+    predicted: Mapping[int, Tensor], subject: Tensor, units: Sequence[int] | None = None
+) -> Tensor:
     """Return what a model predicts as (B, W, V), windows as in the batch.
+
+    Subjects with fewer units than others have zeros at their end.
+
+    Parameters
+    ----------
+    predicted : mapping of int to Tensor
+        (B_s, W, units) of each subject s.
+    subject : Tensor
+        (B,) int64, on the CPU.
+    units : sequence of int, optional
+        Units of each subject by its index, of which V is the most (default: as many in all).
 
     Raises
     ------
     InputError
-        If a subject's windows are missing, or their shapes are not those of one tensor.
+        If a subject's windows or units are missing, or TRs of windows differ.
     """
     indices = subject.unique().tolist()
     wanted = {index: int((subject == index).sum()) for index in indices}
     found = {index: tuple(bold.shape) for index, bold in predicted.items()}
     fits = {index: shape[0] for index, shape in found.items() if len(shape) == 3} == wanted
-    if not fits or len({shape[1:] for shape in found.values()}) > 1:
+    same = slice(1, None if units is None else 2)
+    if not fits or len({shape[same] for shape in found.values()}) > 1:
         raise InputError(
             f"the model predicted shapes {found} by subject, where (windows, TRs, units) of "
             f"{wanted} windows are expected"
         )
+    has = {index: shape[2] for index, shape in found.items()}
+    if units is not None and has != (due := {index: units[index] for index in indices}):
+        raise InputError(f"the model predicted {has} units by subject, where {due} are expected")
+    most = max(has.values() if units is None else units)
+    rows = [_widened(predicted[index], most) for index in indices]
     if len(indices) == 1:
-        return predicted[indices[0]]
+        return rows[0]
     order = torch.argsort(subject, stable=True)
     place = torch.empty_like(order)
     place[order] = torch.arange(len(order))
-    return torch.cat([predicted[index] for index in indices])[place]
+    return torch.cat(rows)[place]
+
+
+def _widened(bold_BWV: Tensor, n_units: int) -> Tensor:
+    lacking = n_units - bold_BWV.shape[2]
+    return nn.functional.pad(bold_BWV, (0, lacking)) if lacking else bold_BWV
 
 
 def find_model(kind: str, packages: Iterable[str], where: str = "--model.kind") -> type[Predictor]:

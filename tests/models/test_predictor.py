@@ -208,6 +208,24 @@ def test_a_prediction_of_other_shapes_is_refused(predicted: dict[int, Tensor]) -
         in_batch_order(predicted, torch.tensor([0, 1, 0]))
 
 
+def test_units_that_a_subject_lacks_are_zeros_at_its_end() -> None:
+    predicted = {0: torch.ones(2, 3, 5), 2: torch.ones(1, 3, 2)}
+    subject = torch.tensor([2, 0, 0])
+    bold_BWV = in_batch_order(predicted, subject, units=(5, 9, 2))
+    assert bold_BWV.shape == (3, 3, 9)
+    assert [int(rows.count_nonzero()) for rows in bold_BWV] == [6, 15, 15]
+    assert not bold_BWV[0, :, 2:].any()
+    with pytest.raises(InputError, match=r"predicted \{0: 5, 2: 2\} units .* \{0: 5, 2: 3\}"):
+        in_batch_order(predicted, subject, units=(5, 9, 3))
+
+
+def test_trunk_and_heads_of_the_encoder_are_told_apart(settings: MultimodalConfig) -> None:
+    model = build_predictor(settings, shapes_of("frames", "codes", "text"))
+    of_heads = {name for name in model.state_dict() if model.is_of_heads(name)}
+    head = model.encoder.bottleneck_to_voxels.state_dict()
+    assert of_heads == {f"encoder.bottleneck_to_voxels.{name}" for name in head}
+
+
 def test_what_is_no_model_is_refused() -> None:
     with pytest.raises(InputError, match=r"collections:OrderedDict: is no model; a subclass"):
         find_model("collections:OrderedDict", ["collections"])

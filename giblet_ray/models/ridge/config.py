@@ -65,6 +65,11 @@ class RidgeConfig(FittedSettings):
                 )
         return self
 
+    @property
+    def head_per_subject(self) -> bool:
+        """See :attr:`FittedSettings.head_per_subject`."""
+        return self.subjects == "each"
+
     def delays(self, tr_seconds: float) -> range:
         """Return the delays in TRs."""
         first, last = (round(seconds / tr_seconds) for seconds in self.delays_seconds)
