@@ -1,14 +1,17 @@
-"""A film's pictures: one RGB frame per TR.
+"""A film's pictures: one RGB frame per TR, or several.
 
-Shapes: T TRs, C colour channels (red, green, blue), H rows, W columns.
+Shapes: T TRs, n frames of a TR, C colour channels (red, green, blue; of each frame in turn, where
+there are several), H rows, W columns.
 
 The frame of TR i is the one on screen at the TR's midpoint, found by presentation timestamp, so
-that films of a variable frame rate come out right:
+that films of a variable frame rate come out right; n frames are those at the midpoints of n equal
+pieces of the TR:
 
     TR              |         0         |         1         |         2         |
     midpoints                 *                   *                   *
     pictures        a    b   c  d e                f             g  h
     frame of TR               c                   e                   h
+    two of a TR          b         e         e         f         f         h
 """
 
 from __future__ import annotations
@@ -25,9 +28,14 @@ from giblet_ray.features.media import open_media, start_seconds, video_stream
 
 
 def read_frames(
-    path: str | Path, n_trs: int, tr_seconds: float, height: int = 90, width: int = 160
+    path: str | Path,
+    n_trs: int,
+    tr_seconds: float,
+    height: int = 90,
+    width: int = 160,
+    per_tr: int = 1,
 ) -> np.ndarray:
-    """Read the frame on screen at each TR's midpoint.
+    """Read the frame on screen at each TR's midpoint, or at several moments of it.
 
     The film is decoded once, from its start, and no more than one decoded frame is held. Frames
     are resized by area averaging to the whole of (height, width), whatever the film's aspect.
@@ -42,19 +50,23 @@ def read_frames(
         Duration of a TR (s).
     height, width : int
         Size of the frames (pixels).
+    per_tr : int
+        n, frames of a TR, evenly in time.
 
     Returns
     -------
-    frames_TCHW : np.ndarray of uint8, shape (n_trs, 3, height, width)
+    frames_TCHW : np.ndarray of uint8, shape (n_trs, per_tr * 3, height, width)
+        Channels 0 to 2 are those of a TR's first frame.
 
     Raises
     ------
     InputError
-        The film cannot be opened, has no video, or ends (or is damaged) before the last TR's
-        midpoint.
+        The film cannot be opened, has no video, or ends (or is damaged) before the last
+        frame.
     """
-    frames_TCHW = np.empty((n_trs, 3, height, width), np.uint8)
-    tr = exact_seconds(tr_seconds)
+    n_frames = n_trs * per_tr
+    frames_NCHW = np.empty((n_frames, 3, height, width), np.uint8)
+    piece = exact_seconds(tr_seconds) / per_tr
     with open_media(path) as container:
         stream = video_stream(container, path)
         stream.thread_type = "AUTO"
@@ -66,28 +78,29 @@ def read_frames(
         try:
             for frame in container.decode(stream):
                 time = _seconds(frame, path) - origin
-                while on_screen is not None and n_read < n_trs and _midpoint(n_read, tr) < time:
-                    frames_TCHW[n_read] = _resized(on_screen, height, width)
+                while on_screen and n_read < n_frames and _midpoint(n_read, piece) < time:
+                    frames_NCHW[n_read] = _resized(on_screen, height, width)
                     n_read += 1
-                if n_read == n_trs:
-                    return frames_TCHW
+                if n_read == n_frames:
+                    break
                 on_screen = frame
                 end = time + _duration(frame, stream)
         except av.FFmpegError as error:
             damage = f" ({error.strerror})"
-    while on_screen is not None and n_read < n_trs and _midpoint(n_read, tr) < end:
-        frames_TCHW[n_read] = _resized(on_screen, height, width)
+    while on_screen and n_read < n_frames and _midpoint(n_read, piece) < end:
+        frames_NCHW[n_read] = _resized(on_screen, height, width)
         n_read += 1
-    if n_read < n_trs:
+    if n_read < n_frames:
         raise InputError(
-            f"{path}: {n_read} of {n_trs} expected TRs ({tr_seconds} s each) could be decoded: the "
-            f"video ends at {float(end):.2f} s{damage}; the file is truncated or damaged"
+            f"{path}: {n_read // per_tr} of {n_trs} expected TRs ({tr_seconds} s each) could be "
+            f"decoded: the video ends at {float(end):.2f} s{damage}; the file is truncated or "
+            "damaged"
         )
-    return frames_TCHW
+    return frames_NCHW.reshape(n_trs, per_tr * 3, height, width)
 
 
-def _midpoint(tr_index: int, tr: Fraction) -> Fraction:
-    return (tr_index + Fraction(1, 2)) * tr
+def _midpoint(index: int, piece: Fraction) -> Fraction:
+    return (index + Fraction(1, 2)) * piece
 
 
 def _seconds(frame: av.VideoFrame, path: str | Path) -> Fraction:

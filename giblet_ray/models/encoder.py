@@ -1,7 +1,7 @@
 """The encoding model: what was seen, heard and said during a TR -> the voxels' BOLD response.
 
-Shapes: B rows (one per TR), C colour channels, H height and W width in pixels, K codebooks,
-M mel bands, T audio frames within the TR, N length of the text embedding, D features, V voxels.
+Shapes: B rows (one per TR), n frames of a TR, H height and W width in pixels, K codebooks, M mel
+bands, T audio frames within the TR, N length of the text embedding, D features, V voxels.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class MultimodalEncoder(nn.Module):
 
     ::
 
-        video (B, 3, H, W)      -> video_encoder --+
+        video (B, 3 n, H, W)    -> video_encoder --+
         audio (B, K or M, T)    -> audio_encoder --+-> feature_conv -> layer5 -> layer6
         text  (B, N)            -> text_encoder  --+        -> layer7_bottleneck ---> bottleneck
         vectors (B, ...)        -> vector_encoders +              |
@@ -73,6 +73,8 @@ kernel_sizes
     dropout : float, optional
         Rate of every dropout layer. By default each has its own: 0.3 in layer5, layer6 and the
         head, 0.2 elsewhere.
+    video_frames_per_tr : int
+        n, frames of a TR that the video encoder sees together.
 
     Raises
     ------
@@ -103,6 +105,7 @@ kernel_sizes
         dropout: float | None = None,
         vectors: Mapping[str, int] | None = None,
         vector_features: int = 256,
+        video_frames_per_tr: int = 1,
     ) -> None:
         super().__init__()
         require_sizes(
@@ -121,6 +124,7 @@ kernel_sizes
             vocab_size=vocab_size,
             head_dim=head_dim,
             vector_features=vector_features,
+            video_frames_per_tr=video_frames_per_tr,
         )
         if len(trunk_dims) != 2:
             raise InputError(f"trunk_dims: found {tuple(trunk_dims)}, must be two widths")
@@ -132,6 +136,7 @@ kernel_sizes
 
         self.video_height = video_height
         self.video_width = video_width
+        self.video_frames_per_tr = video_frames_per_tr
         self.audio_mels = audio_mels
         self.audio_codebooks = audio_codebooks
         self.audio_frames_per_tr = audio_frames_per_tr
@@ -157,7 +162,9 @@ kernel_sizes
         self.text_encoder: TextEncoder | None = None
         pooled_dim = 0
         if "video" in self.modalities:
-            self.video_encoder = VideoEncoder(video_height, video_width, video_features, light)
+            self.video_encoder = VideoEncoder(
+                video_height, video_width, video_features, light, video_frames_per_tr
+            )
             pooled_dim += video_features
         if "audio" in self.modalities:
             self.audio_encoder = AudioEncoder(
@@ -203,7 +210,7 @@ kernel_sizes
         Parameters
         ----------
         video : Tensor or None
-            (B, 3, video_height, video_width), floating point.
+            (B, video_frames_per_tr * 3, video_height, video_width), floating point.
         audio : Tensor or None
             (B, audio_codebooks, T) codes with `use_encodec`, else (B, audio_mels, T) mels.
         text : Tensor or None

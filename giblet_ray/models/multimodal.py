@@ -16,6 +16,7 @@ from giblet_ray.features.codes import CODEBOOK_SIZE
 from giblet_ray.models.config import ModelSettings, MultimodalConfig
 from giblet_ray.models.encoder import create_encoder
 from giblet_ray.models.predictor import Predictor, Shapes, by_subject
+from giblet_ray.parts.reading import RGB
 
 _SLOTS = {"image": "video", "codes": "audio", "mel": "audio"}
 """Modality that the encoder reads a part as, by the part's kind of encoder."""
@@ -45,7 +46,8 @@ class Multimodal(Predictor):
             value = shapes.values[part]
             match encoder:
                 case "image":
-                    _, sizes["video_height"], sizes["video_width"] = value.shape
+                    channels, sizes["video_height"], sizes["video_width"] = value.shape
+                    sizes["video_frames_per_tr"] = channels // RGB
                 case "codes":
                     sizes["audio_codebooks"], sizes["audio_frames_per_tr"] = value.shape
                 case "mel":

@@ -6,13 +6,13 @@ made it: a part of a lab's own is read by machines that know nothing of that lab
 ======= ========================== ======================================
 kind    one row                    a model's input
 ======= ========================== ======================================
-image   uint8 (3, height, width)   float32 in [-0.5, 0.5]
+image   uint8 (3 n, height, width) float32 in [-0.5, 0.5]
 codes   int16 (K, T), 0 to 1023    int64
 mel     float (M, T)               float32
 vector  float (D,)                 float32
 ======= ========================== ======================================
 
-Shapes: N rows, K codebooks, T frames per TR, M bands, D numbers.
+Shapes: N rows, n pictures of a TR, K codebooks, T frames per TR, M bands, D numbers.
 """
 
 from __future__ import annotations
@@ -26,6 +26,9 @@ import numpy as np
 from giblet_ray.errors import InputError, nearest
 from giblet_ray.features.codes import CODEBOOK_SIZE
 from giblet_ray.parts.value import ValueType
+
+RGB = 3
+"""Channels of a picture: red, green, blue."""
 
 
 class Reading(ABC):
@@ -125,12 +128,12 @@ class _Numbers(Reading):
 
 
 class Image(_Numbers):
-    """Pictures: channels, rows, columns."""
+    """Pictures: channels of each in turn, rows, columns."""
 
-    accepted = "uint8 (3, height, width)"
+    accepted = "uint8 (3, height, width), or 3 n channels of n pictures of a TR"
 
     def reads(self, value: ValueType) -> bool:
-        return value.dtype == "uint8" and len(value.shape) == 3 and value.shape[0] == 3
+        return value.dtype == "uint8" and len(value.shape) == 3 and value.shape[0] % RGB == 0
 
     def check(self, values: np.ndarray, where: str, first_tr: int = 0) -> None:
         """Nothing to check: every byte is a shade."""

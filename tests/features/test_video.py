@@ -1,4 +1,4 @@
-"""One frame per TR."""
+"""Frames of TRs."""
 
 from __future__ import annotations
 
@@ -37,6 +37,18 @@ def test_frames_of_a_variable_rate_follow_the_timestamps(make_film, name):
     by_count = [round((i + 0.5) / n_trs * len(times)) for i in range(n_trs)]
     assert grey_levels(read_frames(path, n_trs, tr_seconds)) == expected
     assert expected != by_count
+
+
+@pytest.mark.parametrize("tr_seconds", [1.0, 1.49])
+def test_frames_of_a_tr_are_evenly_in_time_and_in_order(make_film, tr_seconds):
+    path = make_film("film.mp4", 6.0, fps=5)
+    frames_TCHW = read_frames(path, 4, tr_seconds, height=16, width=24, per_tr=3)
+    assert frames_TCHW.shape == (4, 9, 16, 24)
+    # The 12 frames are those at the midpoints of 12 TRs of a third of the length.
+    moments = (np.arange(12) + 0.5) * tr_seconds / 3
+    assert grey_levels(frames_TCHW.reshape(12, 3, 16, 24)) == [int(s * 5 + 1e-9) for s in moments]
+    one_TCHW = read_frames(path, 4, tr_seconds, height=16, width=24)
+    np.testing.assert_array_equal(frames_TCHW[:, 3:6], one_TCHW)
 
 
 @pytest.mark.parametrize("name", ["film.ts", "film.mkv"])
@@ -92,5 +104,6 @@ def test_a_truncated_film_says_how_far_it_goes(make_film, tmp_path):
 
 def test_more_trs_than_the_film_holds_are_refused(make_film):
     path = make_film("film.mp4", 3.0)
-    with pytest.raises(InputError, match=r"film.mp4: 2 of 3 expected TRs"):
-        read_frames(path, 3, 1.5)
+    for per_tr in (1, 4):
+        with pytest.raises(InputError, match=r"film.mp4: 2 of 3 expected TRs"):
+            read_frames(path, 3, 1.5, per_tr=per_tr)

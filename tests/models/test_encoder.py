@@ -204,6 +204,19 @@ def test_video_encoder_takes_any_frame_size(height, width):
     assert encoder(torch.randn(2, 3, height, width)).shape == (2, 5)
 
 
+def test_video_encoder_sees_several_frames_of_a_tr_in_their_order():
+    torch.manual_seed(0)
+    encoder = VideoEncoder(18, 32, 5, frames_per_tr=4).eval()
+    # Of contract 1, the first convolution alone grows: 32 filters of 3 x 3 for 9 more channels.
+    assert size_of(encoder) == size_of(VideoEncoder(18, 32, 5)) + 32 * 9 * 9
+    frames = torch.randn(2, 12, 18, 32)
+    swapped = frames.unflatten(1, (4, 3)).flip(1).flatten(1, 2)
+    assert not torch.allclose(encoder(frames), encoder(swapped))
+    model = create_encoder(**SMALL, use_encodec=True, video_frames_per_tr=4).eval()
+    _, codes, text = small_inputs(2, True)
+    assert model(frames, codes, text, return_voxels=True)[1].shape == (2, 7)
+
+
 def test_text_encoder_has_its_published_size_and_shape():
     encoder = TextEncoder()
     assert (encoder.input_dim, encoder.output_features) == (1024, 256)
@@ -311,6 +324,7 @@ def test_bad_argument_is_refused_by_the_name_it_was_given_under(arguments, messa
     [
         (VideoEncoder(9, 16, 4), torch.zeros(2, 3, 16, 9), r"video: .*must be \(B, 3, 9, 16\)"),
         (VideoEncoder(9, 16, 4), torch.zeros(2, 3, 9, 16, dtype=torch.uint8), "video: .*uint8"),
+        (VideoEncoder(9, 16, 4, frames_per_tr=2), torch.zeros(2, 3, 9, 16), r"be \(B, 6, 9, 16\)"),
         (TextEncoder(8, 4), torch.zeros(2, 9), r"text: .*must be \(B, 8\)"),
         (TextEncoder(8, 4), torch.zeros(2, 8, dtype=torch.int64), "text: .*int64"),
         (AudioEncoder(input_mels=5), torch.zeros(2, 6, 3), r"audio: .*must be \(B, 5, T\)"),

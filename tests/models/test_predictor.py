@@ -161,6 +161,15 @@ def test_vectors_stand_beside_the_modalities_or_alone(settings: MultimodalConfig
     assert alone.encoder.modalities == ()  # type: ignore[union-attr, operator]
 
 
+def test_several_frames_of_a_tr_are_seen_together(settings: MultimodalConfig) -> None:
+    values = {**VALUES, "frames": ValueType(dtype="uint8", shape=(9, 18, 32))}
+    shapes = Shapes(values, {"frames": "image"}, {"01": 7}, 1.5)
+    model = build_predictor(settings, shapes)
+    assert model.encoder.video_encoder.frames_per_tr == 3  # type: ignore[union-attr]
+    rows, subject = shapes.inputs(rows_of(shapes, 4, 2)), torch.zeros(4, dtype=torch.int64)
+    assert model(rows, torch.ones(4, 2, dtype=torch.bool), subject)[0].shape == (4, 2, 7)
+
+
 def test_contract_ones_counts_do_not_know_of_vectors() -> None:
     assert "vector_encoders" not in create_encoder(n_voxels=3, head_dim=4).get_parameter_count()
 

@@ -26,6 +26,7 @@ from giblet_ray.parts.text import Text
 
 PARTS: dict[str, Callable[[], Part]] = {
     "frames": lambda: Frames("frames", FramesConfig(height=18, width=32)),
+    "frames, three of a TR": lambda: Frames("frames", FramesConfig(height=18, width=32, per_tr=3)),
     "codes": lambda: Codes("codes", CodesConfig(codebooks=4, weights="untrained")),
     "mel": lambda: Mel("mel"),
     "text": lambda: Text("text"),

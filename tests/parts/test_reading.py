@@ -30,6 +30,13 @@ def test_a_kind_reads_its_own_rows_and_no_others(kind):
     assert [other for other in ROWS if READINGS[kind].reads(ROWS[other])] == [kind]
 
 
+def test_several_pictures_of_a_tr_are_channels_in_order():
+    image = READINGS["image"]
+    assert image.reads(ValueType(dtype="uint8", shape=(12, 5, 7)))
+    assert not image.reads(ValueType(dtype="uint8", shape=(4, 5, 7)))
+    assert not image.reads(ValueType(dtype="uint8", shape=(4, 3, 5, 7)))
+
+
 def test_good_rows_pass_and_are_described_in_one_line(kind):
     READINGS[kind].check(rows(kind), "x.parquet")
     said = READINGS[kind].describe(rows(kind))

@@ -187,6 +187,7 @@ def test_a_finished_data_set_is_left_as_it_is(copied, scheme):
     "change",
     [
         ("--frames.height", "45"),
+        ("--frames.per_tr", "3"),
         ("--codes.warmup_seconds", "2"),
         ("--scan.high_pass_seconds", "none"),
         ("--row_group_trs", "8"),

@@ -32,8 +32,9 @@ class RidgeConfig(FittedSettings):
     """First and last delay of BOLD behind the stimulus (s), each TR between them has weights of its
     own: a finite impulse response."""
     components: dict[str, Annotated[int, Field(ge=1)]] = Field({})
-    """Principal components of a part, by its name: text=100 (default: 20 of pictures, 40 of all
-    else; vectors of at most 256 numbers are taken as they are)."""
+    """Principal components of a part, by its name: text=100 (default: 20 of pictures, and 20
+    of their motion where a TR has several, 40 of all else; vectors of at most 256 numbers are taken
+    as they are)."""
     codes: Literal["counts", "codebooks"] = "counts"
     """What a TR's codes become, before components: counts, how often each occurs; codebooks, the
     mean over its frames of what EnCodec reads them as, the sum of its codebooks' own vectors."""

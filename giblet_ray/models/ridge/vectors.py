@@ -4,6 +4,8 @@
 kind    raw numbers of a TR                                         vector
 ======= =========================================================== ========================
 image   mean of each colour; luminance pooled to 9 x 16             colours, 20 components
+        of several pictures per TR their mean, and motion: how      20 components of motion
+        much luminance changes between one and the next, pooled
 codes   how often each code occurs, codebook by codebook; or        40 components
         the mean of EnCodec's vectors of them, summed over codebooks
 mel     mean of each band over the frames                           40 components
@@ -12,16 +14,18 @@ vector  itself                                                      itself, or 4
 
 Means, scales and components are fitted on training TRs alone. A vector's numbers have mean 0 over
 them and a variance of 1 in all, so that no part weighs more for having more numbers; components
-keep the share of it that they have in the part.
+keep the share of it that they have in the part. Pictures and their motion each have half of it:
+motion is small beside light.
 
-Shapes: N rows, D raw numbers, F numbers of a vector, K codebooks, T frames, C codes of all
-codebooks, E numbers of a code's vector.
+Shapes: N rows, n pictures of a TR, D raw numbers, F numbers of a vector, K codebooks, T frames,
+C codes of all codebooks, E numbers of a code's vector.
 """
 
 from __future__ import annotations
 
 import io
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -30,10 +34,11 @@ from torch import Tensor, nn
 from giblet_ray.errors import InputError, nearest
 from giblet_ray.features.codes import CODEBOOK_SIZE
 from giblet_ray.models.predictor import Shapes
+from giblet_ray.parts.reading import RGB
 from giblet_ray.parts.value import ValueType
 
 _POOLED = (9, 16)
-_COLOURS = 3
+_PLACES = _POOLED[0] * _POOLED[1]
 _LUMINANCE = (0.299, 0.587, 0.114)
 """Of red, green and blue (ITU-R BT.601)."""
 COMPONENTS = {"image": 20, "codes": 40, "mel": 40, "vector": 40}
@@ -45,10 +50,19 @@ _CONSTANT = 1e-6
 """Standard deviation that is the rounding of a constant, as a part of its size."""
 
 HOW = (
-    "pictures become their mean colour and components of luminance at 9 x 16, codes components of "
+    "pictures become their mean colour and components of luminance at 9 x 16 (and, of several per "
+    "TR, of motion), codes components of "
     "their counts (--model.codes codebooks: of EnCodec's own vectors), mel components of its mean "
     "over frames, vectors themselves or components"
 )
+
+
+class _Block(NamedTuple):
+    """Raw numbers that are reduced together: the first `kept` are taken as they are."""
+
+    n_raw: int
+    kept: int
+    components: int
 
 
 class Vectors(nn.Module):
@@ -61,7 +75,7 @@ class Vectors(nn.Module):
     value : ValueType
         What one row holds.
     components : int or None
-        Principal components (None: see the table).
+        Principal components (None: see the table); of pictures and their motion, of each.
     by_codebooks : bool
         Codes are looked up in EnCodec's codebooks, see :meth:`take_codebooks`, not counted.
     """
@@ -81,22 +95,27 @@ class Vectors(nn.Module):
         super().__init__()
         self.part, self._encoder = part, encoder
         self.has_codebooks = by_codebooks and encoder == "codes"
-        n_raw = _raw_size(encoder, value)
+        n_raw = value.shape[0] * (CODEBOOK_SIZE if encoder == "codes" else 1)
         if self.has_codebooks:
             self.register_buffer("codebooks_CE", torch.zeros(n_raw, _CODE_NUMBERS))
             n_raw = _CODE_NUMBERS
-        self._as_they_are = _COLOURS if encoder == "image" else 0
-        reduced = n_raw - self._as_they_are
-        if components is None and encoder == "vector" and reduced <= AS_IT_IS:
-            self._as_they_are, self._components = n_raw, 0
-        else:
-            self._components = min(components or COMPONENTS[encoder], reduced)
+        reduced = _PLACES if encoder == "image" else n_raw
+        n_components = min(components or COMPONENTS[encoder], reduced)
         if components is not None and components > reduced:
             raise InputError(
                 f"--model.components {part}={components}: the part has {reduced} numbers per TR; "
                 f"at most {reduced} are accepted ({HOW})"
             )
-        self.n_features = self._as_they_are + self._components
+        if encoder == "image":
+            self._blocks = [_Block(RGB + _PLACES, RGB, n_components)]
+            if value.shape[0] > RGB:
+                self._blocks.append(_Block(_PLACES, 0, n_components))
+        elif components is None and encoder == "vector" and n_raw <= AS_IT_IS:
+            self._blocks = [_Block(n_raw, n_raw, 0)]
+        else:
+            self._blocks = [_Block(n_raw, 0, n_components)]
+        n_raw = sum(block.n_raw for block in self._blocks)
+        self.n_features = sum(block.kept + block.components for block in self._blocks)
         self.register_buffer("mean_D", torch.zeros(n_raw))
         self.register_buffer("basis_DF", torch.zeros(n_raw, self.n_features))
 
@@ -153,14 +172,25 @@ class Vectors(nn.Module):
                 f"{self.part}/: is the same at all {len(raw_ND):,} training TRs that were looked "
                 f"at, so that ridge has nothing to predict from: leave it out ({HOW})"
             )
-        kept = self._as_they_are
         # Numbers of a user's own may have any units; shades have the same as their components.
         scale_D = torch.where(std_D > 0, 1 / std_D, 0) if self._encoder == "vector" else std_D > 0
-        reduced_DF = principal_components((values_ND - mean_D)[:, kept:], self._components)
-        basis_DF = torch.block_diag(torch.diag(scale_D[:kept].double()), reduced_DF)
-        basis_DF /= ((values_ND - mean_D) @ basis_DF).square().mean(0).sum().sqrt()
+        sizes = [block.n_raw for block in self._blocks]
+        centred, scales = (values_ND - mean_D).split(sizes, dim=1), scale_D.double().split(sizes)
+        each = zip(self._blocks, centred, scales, strict=True)
+        bases = [_basis(*block) for block in each]
+        n_varying = sum(bool(basis.any()) for basis in bases)
         self.mean_D.copy_(mean_D)
-        self.basis_DF.copy_(basis_DF)
+        self.basis_DF.copy_(torch.block_diag(*bases) / n_varying**0.5)
+
+
+def _basis(block: _Block, centred_NB: Tensor, scale_B: Tensor) -> Tensor:
+    """Return what makes vectors with a variance of 1 of centred raw numbers; 0 if all are 0."""
+    kept = block.kept
+    reduced_BF = principal_components(centred_NB[:, kept:], block.components)
+    basis_BF = torch.block_diag(torch.diag(scale_B[:kept]), reduced_BF)
+    if not scale_B.any():
+        return torch.zeros_like(basis_BF)
+    return basis_BF / (centred_NB @ basis_BF).square().mean(0).sum().sqrt()
 
 
 def build_vectors(
@@ -208,18 +238,23 @@ def principal_components(centred_ND: Tensor, n: int) -> Tensor:
     return nn.functional.pad(directions, (0, n - directions.shape[1]))
 
 
-def _raw_size(encoder: str, value: ValueType) -> int:
-    if encoder == "image":
-        return _COLOURS + _POOLED[0] * _POOLED[1]
-    return value.shape[0] * (CODEBOOK_SIZE if encoder == "codes" else 1)
-
-
 def _of_pictures(rows_NCHW: Tensor) -> Tensor:
-    """Return the mean of each colour, then pooled luminance, (N, 3 + 9 * 16)."""
-    pooled_NCHW = nn.functional.adaptive_avg_pool2d(rows_NCHW, _POOLED)
+    """Return the mean of each colour, then pooled luminance, (N, 3 + 9 * 16).
+
+    Of several pictures these are the means over them, and pooled motion follows, 9 * 16 more: the
+    mean over pixels and pairs of pictures, one after the other, of the absolute difference.
+    """
+    pictures_NnCHW = rows_NCHW.unflatten(1, (-1, RGB))
+    mean_NCHW = pictures_NnCHW.mean(1)
+    pooled_NCHW = nn.functional.adaptive_avg_pool2d(mean_NCHW, _POOLED)
     weights_C = rows_NCHW.new_tensor(_LUMINANCE)
     luminance_NP = torch.einsum("nchw,c->nhw", pooled_NCHW, weights_C).flatten(1)
-    return torch.cat([rows_NCHW.mean((2, 3)), luminance_NP], dim=1)
+    raw = [mean_NCHW.mean((2, 3)), luminance_NP]
+    if pictures_NnCHW.shape[1] > 1:
+        luminance_NnHW = torch.einsum("nichw,c->nihw", pictures_NnCHW, weights_C)
+        change_NHW = luminance_NnHW.diff(dim=1).abs().mean(1)
+        raw.append(nn.functional.adaptive_avg_pool2d(change_NHW, _POOLED).flatten(1))
+    return torch.cat(raw, dim=1)
 
 
 def _counts(rows: Tensor) -> Tensor:

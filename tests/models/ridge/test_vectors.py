@@ -16,6 +16,7 @@ from giblet_ray.parts.value import ValueType
 
 VALUES = {
     "image": ValueType(dtype="uint8", shape=(3, 18, 32)),
+    "images": ValueType(dtype="uint8", shape=(9, 18, 32)),
     "codes": ValueType(dtype="int16", shape=(2, 20)),
     "mel": ValueType(dtype="float32", shape=(60, 12)),
     "vector": ValueType(dtype="float32", shape=(300,)),
@@ -26,7 +27,7 @@ N = 90
 def rows_of(encoder: str) -> np.ndarray:
     random = np.random.default_rng(0)
     value = VALUES[encoder]
-    most = {"image": 256, "codes": 1024}.get(encoder)
+    most = {"image": 256, "images": 256, "codes": 1024}.get(encoder)
     if most is None:
         return random.normal(5, 3, (N, *value.shape)).astype(value.dtype)
     return random.integers(0, most, (N, *value.shape)).astype(value.dtype)
@@ -34,8 +35,9 @@ def rows_of(encoder: str) -> np.ndarray:
 
 def fitted(encoder: str, components: int | None = None) -> tuple[Vectors, np.ndarray]:
     """Return what makes vectors, and the vectors of the rows that it was fitted on."""
-    vectors = Vectors("part", encoder, VALUES[encoder], components)
-    rows = find_reading(encoder, "").to_input(torch.from_numpy(rows_of(encoder)))
+    kind = "image" if encoder == "images" else encoder
+    vectors = Vectors("part", kind, VALUES[encoder], components)
+    rows = find_reading(kind, "").to_input(torch.from_numpy(rows_of(encoder)))
     vectors.fit(vectors.raw(rows))
     return vectors, vectors(rows[:, None])[:, 0].numpy()
 
@@ -49,6 +51,33 @@ def test_pictures_are_mean_colours_and_pooled_luminance() -> None:
     luminance = np.einsum("nchw,c->nhw", shades, [0.299, 0.587, 0.114])
     pooled = luminance.reshape(N, 9, 2, 16, 2).mean((2, 4))
     np.testing.assert_allclose(raw[:, 3:], pooled.reshape(N, -1), atol=1e-6)
+
+
+def test_of_several_pictures_ridge_is_given_their_mean_and_their_motion() -> None:
+    vectors, found_NF = fitted("images")
+    rows = rows_of("images")
+    raw = vectors.raw(find_reading("image", "").to_input(torch.from_numpy(rows))).numpy()
+    shades = (rows / 255 - 0.5).reshape(N, 3, 3, 18, 32)
+    np.testing.assert_allclose(raw[:, :3], shades.mean((1, 3, 4)), atol=1e-6)
+    luminance = np.einsum("nichw,c->nihw", shades, [0.299, 0.587, 0.114])
+    change = (abs(luminance[:, 1] - luminance[:, 0]) + abs(luminance[:, 2] - luminance[:, 1])) / 2
+    for found, wanted in ((raw[:, 3:147], luminance.mean(1)), (raw[:, 147:], change)):
+        pooled = wanted.reshape(N, 9, 2, 16, 2).mean((2, 4))
+        np.testing.assert_allclose(found, pooled.reshape(N, -1), atol=1e-6)
+    # However small the motion, it is half of the vector.
+    np.testing.assert_allclose(found_NF[:, 23:].var(0).sum(), 0.5, atol=1e-5)
+
+
+def test_pictures_without_motion_are_what_they_are_alone() -> None:
+    still = np.tile(rows_of("image"), (1, 3, 1, 1))
+    found = []
+    for rows, name in ((rows_of("image"), "image"), (still, "images")):
+        vectors = Vectors("part", "image", VALUES[name], None)
+        shades = find_reading("image", "").to_input(torch.from_numpy(rows))
+        vectors.fit(vectors.raw(shades))
+        found.append(vectors(shades).numpy())
+    np.testing.assert_allclose(found[1][:, :23], found[0], atol=1e-5)
+    assert not found[1][:, 23:].any()
 
 
 def test_codes_are_counted_codebook_by_codebook() -> None:
@@ -84,6 +113,8 @@ def test_codes_are_what_the_codec_reads_them_as() -> None:
     [
         ("image", None, 23),
         ("image", 7, 10),
+        ("images", None, 43),
+        ("images", 7, 17),
         ("codes", None, 40),
         ("mel", 12, 12),
         ("vector", None, 40),
