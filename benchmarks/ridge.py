@@ -37,9 +37,9 @@ from memory import Peak
 from noise import TR_SECONDS
 from rich.table import Table
 
+from giblet_ray.models.folds import gapped_folds
 from giblet_ray.models.predictor import Shapes
 from giblet_ray.models.ridge.config import RidgeConfig
-from giblet_ray.models.ridge.folds import gapped_folds
 from giblet_ray.models.ridge.model import MOST_ROWS, Ridge
 from giblet_ray.models.ridge.rows import TrainingRows
 from giblet_ray.parts.value import ValueType

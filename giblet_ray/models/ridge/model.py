@@ -10,15 +10,17 @@ import itertools
 import math
 from collections.abc import Callable, Mapping
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from giblet_ray.dataset.splits import whole_trs
+from giblet_ray.errors import InputError
 from giblet_ray.models.fitted import FittedPredictor, TrainingTrs
+from giblet_ray.models.folds import gapped_folds
 from giblet_ray.models.predictor import Shapes
 from giblet_ray.models.ridge.config import RidgeConfig
 from giblet_ray.models.ridge.delays import delayed, delayed_kernel, lay_out, primal_weights
-from giblet_ray.models.ridge.folds import gapped_folds
 from giblet_ray.models.ridge.rows import Target, TrainingRows
 from giblet_ray.models.ridge.solve import choose, draw_weightings, himalaya_on, solved
 from giblet_ray.models.ridge.vectors import Vectors, build_vectors
@@ -136,7 +138,7 @@ class Ridge(FittedPredictor):
             [delayed_kernel(rows_GF, self._delays)[at_N][:, at_N] for rows_GF, _ in laid_out]
         )
         settings = self._settings
-        splits = gapped_folds(target.film_N, target.tr_N, settings.folds, self._gap_trs)
+        splits = self._folds(target)
         banded = settings.solver == "banded"
         with himalaya_on(films.device):
             n_iter = settings.n_iter if banded else 1
@@ -164,3 +166,16 @@ class Ridge(FittedPredictor):
         for index, columns in target.units.items():
             alpha_V = self.get_buffer(f"alpha_{index}")
             alpha_V[target.numbers(index).to(alpha_V.device)] = chosen.alpha_V[columns].to(alpha_V)
+
+    def _folds(self, target: Target) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Return the folds that alphas are chosen by."""
+        n = self._settings.folds
+        folds = gapped_folds(target.film_N, target.tr_N, n, self._gap_trs)
+        if not all(len(rows) for fold in folds for rows in fold):
+            n_trs = len({*zip(target.film_N.tolist(), target.tr_N.tolist(), strict=True)})
+            raise InputError(
+                f"--model.folds {n}: of {n_trs:,} training TRs, a fold with gaps of "
+                f"{self._gap_trs} TRs leaves none to fit on, or has none; use fewer, or a smaller "
+                "--model.fold_gap_seconds"
+            )
+        return folds

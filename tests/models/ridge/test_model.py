@@ -10,7 +10,8 @@ import torch
 from ridge_arrays import N_TRS, SCANS, TRAINED, UNITS, ArrayTrs, make_ridge, make_trs
 
 from giblet_ray.dataset.layout import ScanKey
-from giblet_ray.models.ridge.folds import gapped_folds
+from giblet_ray.errors import InputError
+from giblet_ray.models.folds import gapped_folds
 from giblet_ray.models.ridge.model import Ridge
 
 DELAYS = range(5)
@@ -199,6 +200,15 @@ def test_one_fit_for_all_subjects_leaves_out_those_in_which_a_unit_does_not_coun
     wanted_KV = by_hand(model, training, others)[:, 1]
     np.testing.assert_allclose(found_KV[:, 1], wanted_KV, atol=1e-5)
     assert not found_KV[:, 2].any()
+
+
+@pytest.mark.parametrize(
+    ("folds", "seconds"), [(2, 200.0), (200, 0.0)], ids=["wide gaps", "more folds than TRs"]
+)
+def test_folds_that_leave_nothing_are_refused(folds: int, seconds: float) -> None:
+    model = make_ridge(folds=folds, fold_gap_seconds=seconds)
+    with pytest.raises(InputError, match=rf"--model.folds {folds}: of 91 training TRs"):
+        model.fit(make_trs(model.context_trs), silent)
 
 
 def test_chosen_alphas_and_weightings_are_kept() -> None:

@@ -1,20 +1,18 @@
-"""Folds that alphas are chosen by: stretches of the training TRs, with a gap on either side."""
+"""Folds of TRs that something is chosen by: stretches, with a gap on either side."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from giblet_ray.errors import InputError
-
 
 def gapped_folds(
     film_N: np.ndarray, tr_N: np.ndarray, n_folds: int, gap_trs: int
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Cut training TRs into contiguous folds; scans of one film are cut at the same TRs.
+    """Cut TRs into contiguous folds; scans of one film are cut at the same TRs.
 
     ::
 
-        film     |===================|  |=========|      training TRs, held-out ones between
+        film     |===================|  |=========|      the TRs, with others between
         fold 0   |#####......--------|  |---------|      # predicted, . gap, - fitted on
         fold 1   |..####.....--------|  |---------|
 
@@ -30,12 +28,7 @@ def gapped_folds(
     Returns
     -------
     list of (ndarray, ndarray)
-        Rows that are fitted on and rows that are predicted, of each fold.
-
-    Raises
-    ------
-    InputError
-        If a fold leaves no TR to fit on, or none to predict.
+        Rows that are fitted on and rows that are predicted, of each fold; either may be empty.
     """
     places, place_N = np.unique(np.stack([film_N, tr_N], axis=1), axis=0, return_inverse=True)
     folds = []
@@ -49,15 +42,5 @@ def gapped_folds(
             is_near[of_film] = np.abs(nearest - trs) <= gap_trs
         is_near[fold] = True
         is_predicted = np.isin(place_N.reshape(-1), fold)
-        fitted, predicted = (
-            np.flatnonzero(~is_near[place_N.reshape(-1)]),
-            np.flatnonzero(is_predicted),
-        )
-        if not len(fitted) or not len(predicted):
-            raise InputError(
-                f"--model.folds {n_folds}: of {len(places):,} training TRs, a fold with gaps of "
-                f"{gap_trs} TRs leaves none to fit on, or has none; use fewer, or a smaller "
-                "--model.fold_gap_seconds"
-            )
-        folds.append((fitted, predicted))
+        folds.append((np.flatnonzero(~is_near[place_N.reshape(-1)]), np.flatnonzero(is_predicted)))
     return folds

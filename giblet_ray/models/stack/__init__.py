@@ -1,0 +1,1 @@
+"""Models that are finished, stacked: a convex combination of their predictions, unit by unit."""
