@@ -9,6 +9,7 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,7 @@ def fit_ridge(
     record = opened.checkpoint.record
     data = {name: record.config["data"][name] for name in ("audio", "subjects", "split")}
     data["modalities"] = parts
-    name = f"ridge-{_checksum(opened, data)[:10]}"
+    name = f"ridge-{_checksum(opened, {'data': data})[:10]}"
     show(f"ridge, {' + '.join(parts)}: run {name}")
     return _fitted(opened, name, {"data": data, "model": RidgeConfig()}, job, show)
 
@@ -82,11 +83,13 @@ def retrain(
 
 
 def _checksum(opened: OpenedRun, settings: dict[str, Any]) -> str:
-    """Return a checksum of settings, and of the data and units of a run."""
-    record = opened.checkpoint.record
+    """Return a checksum of settings, and of the data, units and equal intervals of a run."""
+    record, data = opened.checkpoint.record, settings["data"]
+    # What their files said when the run began, wherever they lie.
+    split = {**data["split"], "same": [asdict(each) for each in record.same]}
     units = [each.model_dump() for each in record.units]
-    same = json.dumps([record.dataset.checksum, settings, units], sort_keys=True)
-    return hashlib.sha256(same.encode()).hexdigest()
+    what = [record.dataset.checksum, {**settings, "data": {**data, "split": split}}, units]
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 
 
 def _fitted(
@@ -113,5 +116,6 @@ def _fitted(
                 "storage": job.storage.model_dump(),
                 "tracking": {**job.tracking.model_dump(), "log_model": False},
             }
-            fit(TrainJob.model_validate(given), show, judge=judge_run)
+            same = opened.checkpoint.record.same  # their file may be gone, too
+            fit(TrainJob.model_validate(given), show, judge=judge_run, same=same)
     return open_run(storage.describe(name), job.dataset, packages=job.packages)

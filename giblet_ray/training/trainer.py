@@ -9,7 +9,7 @@ from __future__ import annotations
 import shlex
 import statistics
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +21,7 @@ from giblet_ray.checkpoint.store import is_sweep, latest_record
 from giblet_ray.cluster import cluster_totals
 from giblet_ray.config import TrainJob
 from giblet_ray.dataset.reader import Dataset
+from giblet_ray.dataset.splits import SameFilm
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.dataset.view import DataView
 from giblet_ray.environment import cluster_address
@@ -103,6 +104,7 @@ def fit(
     show: Callable[[str], None],
     check: Check = lambda *training: None,
     judge: Judge | None = None,
+    same: Sequence[SameFilm] | None = None,
 ) -> Trained:
     """Train as a job says, or continue the run of that name.
 
@@ -121,6 +123,9 @@ def fit(
     judge : callable, optional
         Scores the chosen checkpoint on the test TRs once training has ended; see
         :func:`giblet_ray.judge.judge.judge_run`.
+    same : sequence of SameFilm, optional
+        Intervals of films that show the same, as another run has kept them (default: as
+        ``data.split.same`` says).
 
     Raises
     ------
@@ -130,7 +135,9 @@ def fit(
     """
     storage = Storage.at(job.storage.path)
     before = latest_record(storage, job.name)
-    data = plan_data(job, same=kept_same(job, None if before is None else before.same))
+    if same is None:
+        same = kept_same(job, None if before is None else before.same)
+    data = plan_data(job, same=same)
     check_batch(job, data)
     if is_sweep(storage, job.name):
         raise InputError(f"--name {job.name}: is a sweep already; give another --name")

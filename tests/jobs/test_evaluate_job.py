@@ -15,7 +15,7 @@ from giblet_ray.config import TrainJob
 
 
 @pytest.mark.slow
-def test_what_is_fitted_beside_a_run_is_of_its_units_and_kept(
+def test_what_is_fitted_beside_a_run_is_of_its_units_and_split_and_kept(
     dataset_writer: Callable[..., Any],
     train_locally: Callable[..., Any],
     tiny_model: dict[str, Any],
@@ -27,13 +27,17 @@ def test_what_is_fitted_beside_a_run_is_of_its_units_and_kept(
     dataset_writer(tmp_path / "data", {"one": 240}, ("01",))
     chosen = np.arange(3, 20, 2)
     np.save("units.npy", chosen)
+    rows = ("group stimulus start_seconds stop_seconds", "credits one 0 12", "credits one 348 360")
+    Path("same.tsv").write_text("".join(row.replace(" ", "\t") + "\n" for row in rows))
     job = TrainJob(
         dataset=str(tmp_path / "data"), name="first", model=tiny_model,
-        data={"modalities": ("audio", "text"), "voxels": "units.npy"},
+        data={"modalities": ("audio", "text"), "voxels": "units.npy",
+              "split": {"same": "same.tsv"}},
         train={"epochs": 1, "batch_size": 64},
     )  # fmt: skip
     train_locally(job, tmp_path / "runs/first")
     Path("units.npy").unlink()
+    Path("same.tsv").unlink()
     words = ["--run", "first", "--partition", "retrained", "--permutations", 99, "--resamples", 100]
     words += ["--tracking.uri", f"sqlite:///{tmp_path}/mlflow.db"]
     first, again = (say("evaluate.py", *words) for _ in range(2))
@@ -50,6 +54,9 @@ def test_what_is_fitted_beside_a_run_is_of_its_units_and_kept(
     np.testing.assert_array_equal(units, chosen)
     beside = [folder for folder in Path("runs").iterdir() if folder.name != "first"]
     assert len(beside) == 3
+    of_run = find_checkpoint("runs/first").record
     for folder in beside:
-        (found,) = find_checkpoint(str(folder)).record.units
+        record = find_checkpoint(str(folder)).record
+        (found,) = record.units
         np.testing.assert_array_equal(found.indices, chosen)
+        assert record.same == of_run.same != ()
