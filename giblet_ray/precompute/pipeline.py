@@ -35,7 +35,6 @@ from giblet_ray.precompute.prepared import find_prepared
 from giblet_ray.precompute.units import BOLD, Record, Unit
 from giblet_ray.settings import Group
 
-_LEAST_SLOTS = 8
 _TASKS = 2
 """Kinds of work without a network: of films, and of scans."""
 _WORKING_BYTES = 512 * 2**20
@@ -72,9 +71,9 @@ def share_cluster(n_cpus: float, n_gpus: float, n_work: Mapping[str, int]) -> Sl
     """Share out a cluster so that no kind of work waits for another to end.
 
     Actors keep what they claim until their work is done. So they leave room for one task of each
-    of the other kinds, for which a small machine's CPUs are cut in parts: at least eight slots in
-    all, each a whole fraction of a CPU, so that they fit on every node. The part with most work
-    gets what the others leave.
+    of the other kinds, for which a small machine's CPUs are cut in parts: each a whole fraction of
+    a CPU, so that they fit on every node, and no more than it takes, as each is a process that
+    has libraries to load. The part with most work gets what the others leave.
 
     Parameters
     ----------
@@ -84,7 +83,7 @@ def share_cluster(n_cpus: float, n_gpus: float, n_work: Mapping[str, int]) -> Sl
         Units or pieces of each part that has a network.
     """
     cpus, gpus, n_parts = max(1, int(n_cpus)), int(n_gpus), len(n_work)
-    per_cpu = math.ceil(max(_LEAST_SLOTS, n_parts + _TASKS + 1) / cpus)
+    per_cpu = math.ceil((n_parts + _TASKS + 1) / cpus)
     share = 1.0 if gpus >= n_parts else 1 / math.ceil(n_parts / gpus) if gpus else 0.0
     free = cpus * per_cpu - _TASKS
     places = int(gpus / share) if share else free

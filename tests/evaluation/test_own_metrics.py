@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import math
-import multiprocessing
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import scipy.stats
 import torch
-import torch.distributed as dist
+from ranks import run_ranks
 
 from giblet_ray.errors import InputError
 from giblet_ray.evaluation import own_metrics
@@ -81,30 +78,15 @@ def test_rows_come_in_the_order_of_their_trs() -> None:
     assert held.compute({"val/look": look}, VALID) == {"val/look": 1.0}
 
 
-def _rank(rank: int, bounds: list[int], folder: str, answers: Any) -> None:
-    store = dist.FileStore(f"{folder}/store", len(bounds) - 1)
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=len(bounds) - 1)
+def _metric_of_a_rank(rank: int, bounds: list[int]) -> float:
     own_metrics.BYTES_AT_A_TIME = 2 * 8 * sum(N_TRS)  # two units at a time, of five
-    answers.put((rank, computed(slice(bounds[rank], bounds[rank + 1]))))
-    dist.barrier()
-    dist.destroy_process_group()
+    return computed(slice(bounds[rank], bounds[rank + 1]))
 
 
-def test_ranks_that_share_the_rows_agree(tmp_path: Path) -> None:
+def test_ranks_that_share_the_rows_agree() -> None:
     """Unequally many each, one of them none at all."""
-    spawned = multiprocessing.get_context("spawn")
-    answers = spawned.Queue()
-    bounds = [0, 5, 5, sum(N_TRS)]
-    ranks = [
-        spawned.Process(target=_rank, args=(rank, bounds, str(tmp_path), answers))
-        for rank in range(3)
-    ]
-    for process in ranks:
-        process.start()
-    found = dict(answers.get(timeout=120) for _ in ranks)
-    for process in ranks:
-        process.join()
-    assert len({*found.values()}) == 1
+    found = run_ranks(3, _metric_of_a_rank, [0, 5, 5, sum(N_TRS)])
+    assert len({*found}) == 1
     assert found[0] == pytest.approx(expected(), abs=1e-6)
 
 

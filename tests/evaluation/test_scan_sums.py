@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import itertools
-import multiprocessing
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import scipy.stats
 import torch
-import torch.distributed as dist
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ranks import run_ranks
 from sklearn.metrics import mean_squared_error, r2_score
 
 from giblet_ray.errors import InputError
@@ -137,34 +134,20 @@ def test_any_partition_over_batches_and_folds_gives_the_scores_of_the_whole(
     assert_same(shares[0].compute(), sums_of(rows).compute())
 
 
-def _rank(rank: int, bounds: list[int], folder: str, answers: Any) -> None:
-    store = dist.FileStore(f"{folder}/store", len(bounds) - 1)
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=len(bounds) - 1)
+def _sums_of_a_rank(rank: int, bounds: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
     sums = ScanSums(SUBJECTS, V)
     for scan, (p, t) in enumerate(rows_of()):
         mine = slice(bounds[rank], bounds[rank + 1])
         sums.add(scan, (p + 50)[mine], t[mine])
     sums.reduce()
-    answers.put((rank, sums.n_S.numpy(), sums.moments_KU.numpy()))
-    dist.barrier()
-    dist.destroy_process_group()
+    return sums.n_S, sums.moments_KU
 
 
-def test_ranks_that_share_the_trs_get_the_sums_of_one_process(tmp_path: Path) -> None:
+def test_ranks_that_share_the_trs_get_the_sums_of_one_process() -> None:
     """Unequally many each, one of them none at all."""
-    spawned = multiprocessing.get_context("spawn")
-    answers = spawned.Queue()
-    ranks = [
-        spawned.Process(target=_rank, args=(rank, [0, 25, 25, 57], str(tmp_path), answers))
-        for rank in range(3)
-    ]
-    for process in ranks:
-        process.start()
-    found = [answers.get(timeout=120) for _ in ranks]
-    for process in ranks:
-        process.join()
+    found = run_ranks(3, _sums_of_a_rank, [0, 25, 25, 57])
     whole = sums_of([(p + 50, t) for p, t in rows_of()])
-    for _, n_S, moments_KU in found:
+    for n_S, moments_KU in found:
         np.testing.assert_array_equal(n_S, N_TRS)
         np.testing.assert_allclose(moments_KU, whole.moments_KU, rtol=1e-12, atol=1e-12)
 

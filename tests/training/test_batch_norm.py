@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
@@ -12,17 +9,17 @@ from pathlib import Path
 import pytest
 import torch
 from local_training import LocalLink, LocalTraining
+from ranks import run_ranks
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-import giblet_ray
 from giblet_ray.checkpoint.trained import Encoder
+from giblet_ray.dataset.windows import part_of
 from giblet_ray.training import batch_norm
 from giblet_ray.training.batch_norm import layers_that_adapt, retake
 from giblet_ray.training.step import Ranks, Scores
 
 CPU = torch.device("cpu")
-RANK_SCRIPT = str(Path(__file__).parent / "batch_norm_rank.py")
 
 
 @pytest.fixture(scope="module")
@@ -128,24 +125,21 @@ def test_frozen_statistics_stay(
             assert (layer.running_var == 1).all()
 
 
-def test_two_ranks_have_the_same_statistics_and_nearly_those_of_one(tmp_path: Path) -> None:
+def _state_of_a_rank(rank: int, model: nn.Module, batches: list[Tensor]) -> dict[str, Tensor]:
+    def predict() -> None:
+        for batch in batches:
+            model(part_of(batch, rank, 2))
+
+    retake(model, layers_that_adapt(model), predict, 2)
+    return model.state_dict()
+
+
+def test_two_ranks_have_the_same_statistics_and_nearly_those_of_one() -> None:
     torch.manual_seed(0)
     layers = [nn.BatchNorm1d(3), nn.Linear(3, 5), nn.Dropout(0.5), nn.BatchNorm1d(5)]
     model = nn.Sequential(*layers)
     batches = [torch.randn(200, 3) * torch.tensor([1.0, 5, 0.2]) + 4 for _ in range(6)]
-    torch.save(model, tmp_path / "inputs.pt")
-    torch.save(batches, tmp_path / "batches.pt")
-    environment = os.environ | {"PYTHONPATH": str(Path(giblet_ray.__file__).parents[1])}
-    ranks = [
-        subprocess.Popen([sys.executable, RANK_SCRIPT, str(rank), "2", tmp_path], env=environment)
-        for rank in range(2)
-    ]
-    try:
-        assert [process.wait(timeout=120) for process in ranks] == [0, 0]
-    finally:
-        for process in ranks:
-            process.kill()
-    one, other = (torch.load(tmp_path / f"rank{rank}.pt") for rank in range(2))
+    one, other = run_ranks(2, _state_of_a_rank, model, batches)
     retake(model, layers_that_adapt(model), lambda: [model(each) for each in batches], 1)
     for name, alone in model.state_dict().items():
         assert torch.equal(one[name], other[name]), name

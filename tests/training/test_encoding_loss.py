@@ -1,21 +1,15 @@
 """The loss: against plain formulas, over ranks, and where correlation is not defined."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import scipy.stats
 import torch
+from ranks import run_ranks
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
-import giblet_ray
 from giblet_ray.errors import InputError
 from giblet_ray.training.encoding_loss import EncodingLoss
-
-RANK_SCRIPT = Path(__file__).with_name("loss_rank.py")
 
 
 def batch(rows=13, voxels=6, seed=0):
@@ -169,44 +163,38 @@ def test_accumulated_parts_add_up_to_the_batch():
     )
 
 
-def test_ranks_with_ragged_rows_get_the_loss_and_gradient_of_one_process(tmp_path):
+def _terms_of_a_rank(rank, model, batch_of_all, bounds, weights):
+    """Per correlation weight: the terms of a rank's rows, and the gradients that DDP leaves."""
+    rows, results = slice(*bounds[rank : rank + 2]), {}
+    features, target, valid = (each[rows] for each in batch_of_all)
+    for weight in weights:
+        model.zero_grad()
+        parallel = DistributedDataParallel(model)
+        terms = EncodingLoss(weight)(parallel(features), target, valid, bounds[-1])
+        terms.objective.backward()
+        gradients = [each.grad.clone() for each in model.parameters()]
+        results[weight] = (terms.loss, terms.mse, terms.correlation_loss, gradients)
+    return results
+
+
+def test_ranks_with_ragged_rows_get_the_loss_and_gradient_of_one_process():
     torch.manual_seed(0)
     n_rows, n_features, n_voxels, bounds, weights = 11, 4, 5, [0, 7, 11, 11], [0.0, 0.7]
     features, target = torch.randn(n_rows, n_features), torch.randn(n_rows, n_voxels)
     valid = torch.rand(n_rows, n_voxels) < 0.8
     valid[:, 2], valid[:, 3] = False, True
     model = nn.Linear(n_features, n_voxels)
-    inputs = {
-        "features": features,
-        "target": target,
-        "valid": valid,
-        "model": model.state_dict(),
-        "bounds": bounds,
-        "correlation_weights": weights,
-    }
-    torch.save(inputs, tmp_path / "inputs.pt")
-    environment = os.environ | {"PYTHONPATH": str(Path(giblet_ray.__file__).parents[1])}
-    ranks = [
-        subprocess.Popen([sys.executable, RANK_SCRIPT, str(rank), "3", tmp_path], env=environment)
-        for rank in range(3)
-    ]
-    try:
-        assert [process.wait(timeout=120) for process in ranks] == [0, 0, 0]
-    finally:
-        for process in ranks:
-            process.kill()
-    results = [torch.load(tmp_path / f"rank{rank}.pt") for rank in range(3)]
+    results = run_ranks(3, _terms_of_a_rank, model, (features, target, valid), bounds, weights)
     for weight in weights:
         terms = loss_of(valid, weight)(model(features), target, n_rows)
         gradients = torch.autograd.grad(terms.objective, list(model.parameters()))
         for result in results:
-            torch.testing.assert_close(result[weight]["loss"], terms.loss)
-            torch.testing.assert_close(result[weight]["mse"], terms.mse)
+            loss, mse, correlation_loss, found_gradients = result[weight]
+            torch.testing.assert_close(loss, terms.loss)
+            torch.testing.assert_close(mse, terms.mse)
             if weight:
-                torch.testing.assert_close(
-                    result[weight]["correlation_loss"], terms.correlation_loss
-                )
-            for found, expected in zip(result[weight]["gradients"], gradients, strict=True):
+                torch.testing.assert_close(correlation_loss, terms.correlation_loss)
+            for found, expected in zip(found_gradients, gradients, strict=True):
                 torch.testing.assert_close(found, expected)
 
 
