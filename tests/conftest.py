@@ -6,23 +6,21 @@ import os
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import numpy as np
 import pytest
-import torch
 from faulty_proxy import FaultyProxy
-from local_training import LocalLink, LocalTraining
-from made_dataset import write_dataset
-from mlflow_server import MlflowServer
 from once import make_once
 from processes import JobProcess
-from two_films import N_TRS, TR, make_films
 
-from giblet_ray.config import TrainJob, TuneJob
-from giblet_ray.dataset.reader import Dataset
-from giblet_ray.features.audio import read_audio
+if TYPE_CHECKING:  # what takes seconds to import, those import who use it
+    from local_training import LocalLink, LocalTraining
+    from mlflow_server import MlflowServer
+
+    from giblet_ray.config import TuneJob
+    from giblet_ray.dataset.reader import Dataset
 
 # How long an example takes says how busy the machine is, and nothing about the code.
 hypothesis.settings.register_profile("untimed", deadline=None)
@@ -61,6 +59,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def train_locally() -> Callable[..., LocalLink]:
     """Train any job in this process, into a folder; see :meth:`LocalTraining.train`."""
+    from local_training import LocalTraining
+
     return lambda job, folder, *how, **more: LocalTraining(job).train(folder, *how, **more)
 
 
@@ -69,6 +69,9 @@ def local_training(
     arrays_and_dataset: tuple[Any, Dataset], tiny_model: dict[str, Any]
 ) -> Callable[..., LocalTraining]:
     """Make a training of the small data set, with settings by group."""
+    from local_training import LocalTraining
+
+    from giblet_ray.config import TrainJob
 
     def make(**groups: Any) -> LocalTraining:
         settings = {
@@ -87,6 +90,10 @@ def arrays_and_dataset(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> tuple[dict[str, np.ndarray], Dataset]:
     """A data set of two stimuli of ragged lengths and two subjects, and what was written."""
+    from made_dataset import write_dataset
+
+    from giblet_ray.dataset.reader import Dataset
+
     folder = tmp_path_factory.mktemp("data") / "small"
     mask = np.zeros((4, 5, 3), bool)
     mask.flat[np.random.default_rng(0).permutation(60)[:24]] = True
@@ -97,6 +104,8 @@ def arrays_and_dataset(
 @pytest.fixture(scope="session")
 def dataset_writer() -> Callable[..., dict[str, np.ndarray]]:
     """Give tests :func:`write_dataset`, for data sets of their own."""
+    from made_dataset import write_dataset
+
     return write_dataset
 
 
@@ -121,6 +130,7 @@ def make_tune_job(
     arrays_and_dataset: tuple[Any, Dataset], tiny_model: dict[str, Any]
 ) -> Callable[..., TuneJob]:
     """Make a sweep's job whose records and MLflow store lie in a folder."""
+    from giblet_ray.config import TuneJob
 
     def make(folder: Path, sweep: dict[str, Any], **groups: Any) -> TuneJob:
         settings: dict[str, Any] = {
@@ -151,12 +161,15 @@ def tune_job(make_tune_job: Callable[..., TuneJob], tmp_path: Path) -> Callable[
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
     """Compute on one thread: the models are tiny, and threads that wait for a core spin."""
+    import torch
+
     torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
 def film_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two films with subtitles; two subjects' scans, of which 02 has none of film two."""
+    from two_films import make_films
 
     def make(folder: Path) -> Path:
         make_films(folder)
@@ -168,6 +181,10 @@ def film_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def film_sounds(film_folder: Path) -> dict[str, np.ndarray]:
     """Samples of each film's sound, (samples,)."""
+    from two_films import N_TRS, TR
+
+    from giblet_ray.features.audio import read_audio
+
     return {
         film: np.concatenate(list(read_audio(film_folder / f"{film}.mp4", duration_seconds=n * TR)))
         for film, n in N_TRS.items()
@@ -180,10 +197,7 @@ def film_codec(tmp_path_factory: pytest.TempPathFactory, film_sounds: dict[str, 
     from giblet_ray.features.codec import load_codec, seed_untrained_codec
 
     def make(folder: Path) -> Path:
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
         codec = seed_untrained_codec(np.concatenate(list(film_sounds.values())))
-        torch.set_num_threads(threads)
         codec.save(folder / "codec.safetensors")
         return folder / "codec.safetensors"
 
@@ -230,6 +244,8 @@ def cluster(s3_proxy: FaultyProxy) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def started_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
     """A server for the tests of a file; no answer is waited for longer than 8 s."""
+    from mlflow_server import MlflowServer
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "8")
         patch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")

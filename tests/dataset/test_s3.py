@@ -172,7 +172,7 @@ def test_upload_that_fails_midway_leaves_what_was_there(
 
     def write(name: str) -> None:
         with storage.write(name) as stream:
-            stream.write(bytes(25_000_000))
+            stream.write(bytes(11_000_000))  # two parts of an upload
 
     with s3.failing(fault, matching="partNumber=2"):
         for name in ("kept", "new"):
@@ -187,7 +187,7 @@ def test_interrupted_writer_leaves_no_object(s3: FaultyProxy) -> None:
 
     def write_half() -> None:
         with storage.write("half") as stream:
-            stream.write(bytes(20_000_000))
+            stream.write(bytes(11_000_000))
             raise RuntimeError("interrupted")
 
     with pytest.raises(RuntimeError, match="interrupted"):
