@@ -24,7 +24,8 @@ from giblet_ray.dataset.config import HRF_SECONDS, DataConfig
 from giblet_ray.evaluation.score import VAL_PEARSON
 from giblet_ray.features.resample import Resampling
 from giblet_ray.kinds import families, read_settings
-from giblet_ray.models.config import ModelSettings, MultimodalConfig
+from giblet_ray.models.config import ModelSettings
+from giblet_ray.models.multimodal.config import MultimodalConfig
 from giblet_ray.parts.codes import CodesConfig
 from giblet_ray.parts.frames import FramesConfig
 from giblet_ray.parts.mel import MelConfig
@@ -156,6 +157,13 @@ class TrainJob(Job):
     preflight: Annotated[TrainingPreflightConfig, Mark.FREE] = Field(
         TrainingPreflightConfig(), exclude=True
     )
+
+    @property
+    def lagged_data(self) -> DataConfig:
+        """What is read, with the model's own lag where none is given."""
+        if self.data.lag_seconds is not None:
+            return self.data
+        return self.data.model_copy(update={"lag_seconds": self.model.lag_seconds})
 
     @field_validator("data", "train")
     @classmethod

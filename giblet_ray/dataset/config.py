@@ -16,6 +16,9 @@ HRF_SECONDS = 20.0
 """Time in which the response to a brief stimulus, undershoot included, is nearly over
 (Glover 1999, doi:10.1006/nimg.1998.0419, figure 7)."""
 
+LAG_SECONDS = 4.5
+"""About when the response to a brief stimulus peaks: what a model answers with that sees one TR."""
+
 
 class SplitConfig(Group):
     """Which TRs fit, which choose (validation) and which judge (test): whole blocks, stimuli or
@@ -101,9 +104,9 @@ class DataConfig(Group):
     voxels: Annotated[str | None, Mark.JUDGED, Mark.FREE] = None
     """.npy file of the voxels to predict: a boolean mask (voxels,) or indices (default: all). A run
     keeps the indices: the file may be moved, and is needed no more to predict."""
-    lag_seconds: float = Field(4.5, ge=0)
-    """Haemodynamic lag: BOLD at time t is paired with the stimulus at t - lag, to the nearest
-    TR."""
+    lag_seconds: float | None = Field(None, ge=0)
+    """Haemodynamic lag: BOLD at time t is paired with the stimulus at t - lag, to the nearest TR
+    (default: 0 for models with memory or delays, which find it, 4.5 for others)."""
     window: int = Field(1, ge=1)
     """Length of a sample: consecutive TRs."""
     residence: Annotated[Literal["auto", "device", "memory", "stream"], Mark.FREE] = "auto"
@@ -112,8 +115,8 @@ class DataConfig(Group):
     split: Annotated[SplitConfig, Mark.JUDGED] = SplitConfig()
 
     def lag_trs(self, tr_seconds: float) -> int:
-        """Return the lag in TRs."""
-        return round(self.lag_seconds / tr_seconds)
+        """Return the lag in TRs; that of a model that sees one TR, unless it is given."""
+        return round((LAG_SECONDS if self.lag_seconds is None else self.lag_seconds) / tr_seconds)
 
     @model_validator(mode="after")
     def _modalities_are_distinct(self) -> Self:

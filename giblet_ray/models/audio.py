@@ -21,6 +21,7 @@ from giblet_ray.models._checks import (
     require_shape,
     require_sizes,
 )
+from giblet_ray.models._layers import Norm, hidden_layer, normalised_channels, require_norm
 
 CODE_BRANCH_CHANNELS = 128
 MEL_BRANCH_CHANNELS = 64
@@ -56,18 +57,20 @@ class AudioEncoder(nn.Module):
         One branch for each, frames; all odd.
     dropout : float
         Rate before the last linear layer.
+    norm : str
+        How branches and hidden layer are normalised; see :mod:`giblet_ray.models._layers`.
 
     Attributes
     ----------
     code_embedding : nn.Embedding
         (vocab_size, embed_dim); with `use_encodec` only.
     branches : nn.ModuleList
-        Conv1d, BatchNorm, ReLU for each kernel size: (B, C, T) -> (B, F, T), same padding.
+        Conv1d, norm and activation for each kernel size: (B, C, T) -> (B, F, T), same padding.
 
     Raises
     ------
     InputError
-        For a size below 1, an even kernel size or a rate outside [0, 1).
+        For a size below 1, an even kernel size, a rate outside [0, 1) or an unknown norm.
     """
 
     def __init__(
@@ -81,6 +84,7 @@ class AudioEncoder(nn.Module):
         embed_dim: int = 64,
         kernel_sizes: Sequence[int] = (3, 5, 7),
         dropout: float = 0.2,
+        norm: Norm = "batch",
     ) -> None:
         super().__init__()
         require_sizes(
@@ -92,6 +96,7 @@ class AudioEncoder(nn.Module):
             embed_dim=embed_dim,
         )
         require_rate(dropout=dropout)
+        require_norm(norm)
         self.input_mels = input_mels
         self.input_codebooks = input_codebooks
         self.frames_per_tr = frames_per_tr
@@ -109,17 +114,13 @@ class AudioEncoder(nn.Module):
         self.branches = nn.ModuleList(
             nn.Sequential(
                 nn.Conv1d(in_channels, branch_channels, size, padding=size // 2),
-                nn.BatchNorm1d(branch_channels),
-                nn.ReLU(),
+                *normalised_channels(branch_channels, norm, axes=1),
             )
             for size in self.kernel_sizes
         )
         self.pool = nn.AdaptiveMaxPool1d(1)
         self.projection = nn.Sequential(
-            nn.Linear(branch_channels * len(self.kernel_sizes), HIDDEN_FEATURES),
-            nn.BatchNorm1d(HIDDEN_FEATURES),
-            nn.ReLU(),
-            nn.Dropout(dropout),
+            *hidden_layer(branch_channels * len(self.kernel_sizes), HIDDEN_FEATURES, dropout, norm),
             nn.Linear(HIDDEN_FEATURES, output_features),
         )
 

@@ -1,21 +1,19 @@
-"""Settings of models: what all of them share, and those of the multimodal encoder."""
+"""Settings that all models share."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
-
+from giblet_ray.dataset.config import LAG_SECONDS
 from giblet_ray.kinds import Family
-from giblet_ray.settings import Mark, tuple_of_one
 
 
 class ModelSettings(Family):
     """A model."""
 
     built_in: ClassVar[dict[str, str]] = {
-        "multimodal": "giblet_ray.models.config:MultimodalConfig",
+        "multimodal": "giblet_ray.models.multimodal.config:MultimodalConfig",
         "ridge": "giblet_ray.models.ridge.config:RidgeConfig",
     }
     fitted: ClassVar[bool] = False
@@ -47,6 +45,11 @@ class ModelSettings(Family):
         """
         return 0
 
+    @property
+    def lag_seconds(self) -> float:
+        """Haemodynamic lag that the model's BOLD has unless ``data.lag_seconds`` says (s)."""
+        return LAG_SECONDS
+
     def leading_of(self, encoders: Mapping[str, str]) -> dict[str, int]:
         """Return how many entries of a row are read, by part, from the parts' kinds of encoder."""
         return {
@@ -63,42 +66,3 @@ class FittedSettings(ModelSettings):
     fixed: ClassVar[dict[str, dict[str, Any]]] = {"train": {"epochs": 1}}
     batch_norm: Literal["batch", "frozen"] = "frozen"
     """Means nothing here: no batch is normalised."""
-
-
-class MultimodalConfig(ModelSettings):
-    """The multimodal encoder."""
-
-    leading: ClassVar[dict[str, str]] = {"codes": "audio_codebooks"}
-    kind: str = "multimodal"
-    """multimodal, ridge, or the import path of a model of your own, such as my_lab.models:Gru."""
-    embed_dim: int = Field(64, ge=1)
-    """Dimensions of one EnCodec code's embedding."""
-    audio_codebooks: Annotated[int, Mark.READ] = Field(8, ge=1)
-    """EnCodec codebooks that the model hears: the first ones of those in the data set."""
-    kernel_sizes: Annotated[tuple[int, ...], BeforeValidator(tuple_of_one)] = (3, 5, 7)
-    """Widths of the audio convolutions, one branch each; odd, in code (or mel) frames."""
-    video_features: int = Field(1024, ge=1)
-    """Outputs of the video encoder."""
-    audio_features: int = Field(256, ge=1)
-    """Outputs of the audio encoder."""
-    text_features: int = Field(256, ge=1)
-    """Outputs of the text encoder."""
-    vector_features: int = Field(256, ge=1)
-    """Outputs of the encoder of each other part that is a vector per TR."""
-    trunk_dims: tuple[int, int] = (4096, 8000)
-    """Widths of the two layers before the bottleneck."""
-    bottleneck_dim: int = Field(2048, ge=1)
-    """Width of the bottleneck, the stimulus's representation."""
-    head_dim: int = Field(16384, ge=1)
-    """Width of the hidden layer between bottleneck and voxels."""
-    dropout: float | None = Field(None, ge=0, lt=1)
-    """Dropout rate of every layer (default: each layer's own, 0.2 or 0.3)."""
-
-    @model_validator(mode="after")
-    def _kernels_are_odd(self) -> Self:
-        if not self.kernel_sizes or any(k < 1 or k % 2 == 0 for k in self.kernel_sizes):
-            raise ValueError(
-                f"kernel_sizes is {','.join(map(str, self.kernel_sizes)) or 'empty'}; "
-                "odd positive widths are accepted, such as 3,5,7"
-            )
-        return self

@@ -6,6 +6,7 @@ bands, T audio frames within the TR, N length of the text embedding, D features,
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from giblet_ray.errors import InputError
 from giblet_ray.models._checks import odd_kernel_sizes, require_rate, require_sizes
+from giblet_ray.models._layers import Norm, hidden_layer, require_norm
 from giblet_ray.models.audio import AudioEncoder
 from giblet_ray.models.text import TextEncoder
 from giblet_ray.models.video import VideoEncoder
@@ -42,7 +44,8 @@ class MultimodalEncoder(nn.Module):
                                                          bottleneck_to_voxels ------> voxels
 
     Linear layers all, with BatchNorm, ReLU and dropout after each but two: the bottleneck has
-    neither ReLU nor dropout, and the voxels have nothing.
+    neither ReLU nor dropout, and the voxels have nothing. With another `norm` the bottleneck is
+    the linear layer alone.
 
     Parameters
     ----------
@@ -71,10 +74,19 @@ kernel_sizes
     vector_features : int
         Length of the result of each of these.
     dropout : float, optional
-        Rate of every dropout layer. By default each has its own: 0.3 in layer5, layer6 and the
-        head, 0.2 elsewhere.
+        Rate of every dropout layer. By default each has its own: 0.3 in layer5, layer6, hidden
+        layers and the head, 0.2 elsewhere.
     video_frames_per_tr : int
         n, frames of a TR that the video encoder sees together.
+    hidden_dims : sequence of int, optional
+        Widths of the layers of `hidden_layers`, which stand in the place of `feature_conv`,
+        `layer5` and `layer6`; with none, what the encoders give goes straight to the bottleneck.
+    norm : str
+        How all layers are normalised; see :mod:`giblet_ray.models._layers`.
+    encode_vectors : bool
+        Whether each of `vectors` has an encoder; otherwise it enters the trunk as it is.
+    with_voxels : bool
+        Whether there is a `bottleneck_to_voxels`.
 
     Raises
     ------
@@ -106,6 +118,10 @@ kernel_sizes
         vectors: Mapping[str, int] | None = None,
         vector_features: int = 256,
         video_frames_per_tr: int = 1,
+        hidden_dims: Sequence[int] | None = None,
+        norm: Norm = "batch",
+        encode_vectors: bool = True,
+        with_voxels: bool = True,
     ) -> None:
         super().__init__()
         require_sizes(
@@ -128,8 +144,9 @@ kernel_sizes
         )
         if len(trunk_dims) != 2:
             raise InputError(f"trunk_dims: found {tuple(trunk_dims)}, must be two widths")
-        layer5_dim, layer6_dim = trunk_dims
-        require_sizes(**{"trunk_dims[0]": layer5_dim, "trunk_dims[1]": layer6_dim})
+        for name, dims in (("trunk_dims", trunk_dims), ("hidden_dims", hidden_dims or ())):
+            require_sizes(**{f"{name}[{index}]": width for index, width in enumerate(dims)})
+        require_norm(norm)
         if dropout is not None:
             require_rate(dropout=dropout)
         light, heavy = (0.2, 0.3) if dropout is None else (dropout, dropout)
@@ -153,7 +170,7 @@ kernel_sizes
         self.vectors = dict(vectors or {})
         self.vector_features = vector_features
         self.modalities = _known_modalities(modalities, at_least=0 if self.vectors else 1)
-        self.trunk_dims = (layer5_dim, layer6_dim)
+        self.trunk_dims = trunk_dims
         self.head_dim = head_dim
         self.dropout = dropout
 
@@ -162,9 +179,8 @@ kernel_sizes
         self.text_encoder: TextEncoder | None = None
         pooled_dim = 0
         if "video" in self.modalities:
-            self.video_encoder = VideoEncoder(
-                video_height, video_width, video_features, light, video_frames_per_tr
-            )
+            size = (video_height, video_width, video_features)
+            self.video_encoder = VideoEncoder(*size, light, video_frames_per_tr, norm)
             pooled_dim += video_features
         if "audio" in self.modalities:
             self.audio_encoder = AudioEncoder(
@@ -177,25 +193,42 @@ kernel_sizes
                 embed_dim=embed_dim,
                 kernel_sizes=kernel_sizes,
                 dropout=light,
+                norm=norm,
             )
             pooled_dim += audio_features
         if "text" in self.modalities:
-            self.text_encoder = TextEncoder(text_dim, text_features, light)
+            self.text_encoder = TextEncoder(text_dim, text_features, light, norm)
             pooled_dim += text_features
         self.vector_encoders = nn.ModuleList(
-            TextEncoder(length, vector_features, light) for length in self.vectors.values()
+            TextEncoder(length, vector_features, light, norm) if encode_vectors else nn.Identity()
+            for length in self.vectors.values()
         )
-        pooled_dim += vector_features * len(self.vectors)
+        lengths = [vector_features] * len(self.vectors) if encode_vectors else self.vectors.values()
+        pooled_dim += sum(lengths)
 
-        self.feature_conv = _hidden_layer(pooled_dim, pooled_dim, light)
-        self.layer5 = _hidden_layer(pooled_dim, layer5_dim, heavy)
-        self.layer6 = _hidden_layer(layer5_dim, layer6_dim, heavy)
-        self.layer7_bottleneck = nn.Sequential(
-            nn.Linear(layer6_dim, bottleneck_dim), nn.BatchNorm1d(bottleneck_dim)
-        )
-        self.bottleneck_to_voxels = nn.Sequential(
-            *_hidden_layer(bottleneck_dim, head_dim, heavy), nn.Linear(head_dim, n_voxels)
-        )
+        self.feature_conv: nn.Sequential | None = None
+        self.layer5: nn.Sequential | None = None
+        self.layer6: nn.Sequential | None = None
+        self.hidden_layers: nn.Sequential | None = None
+        if hidden_dims is None:
+            layer5_dim, layer6_dim = trunk_dims
+            self.feature_conv = hidden_layer(pooled_dim, pooled_dim, light, norm)
+            self.layer5 = hidden_layer(pooled_dim, layer5_dim, heavy, norm)
+            self.layer6 = hidden_layer(layer5_dim, layer6_dim, heavy, norm)
+            last_dim = layer6_dim
+        else:
+            widths = [pooled_dim, *hidden_dims]
+            pairs = itertools.pairwise(widths)
+            self.hidden_layers = nn.Sequential(*(hidden_layer(*p, heavy, norm) for p in pairs))
+            last_dim = widths[-1]
+        self.layer7_bottleneck = nn.Sequential(nn.Linear(last_dim, bottleneck_dim))
+        if norm == "batch":
+            self.layer7_bottleneck.append(nn.BatchNorm1d(bottleneck_dim))
+        self.bottleneck_to_voxels: nn.Sequential | None = None
+        if with_voxels:
+            self.bottleneck_to_voxels = nn.Sequential(
+                *hidden_layer(bottleneck_dim, head_dim, heavy, norm), nn.Linear(head_dim, n_voxels)
+            )
 
     def forward(
         self,
@@ -230,7 +263,8 @@ kernel_sizes
         Raises
         ------
         InputError
-            For a missing or unexpected modality or vector, and whatever its encoder refuses.
+            For a missing or unexpected modality or vector, whatever its encoder refuses, and voxels
+            of an encoder that was built without them.
         """
         vectors = vectors or {}
         if vectors.keys() != self.vectors.keys():
@@ -254,10 +288,15 @@ kernel_sizes
                 features.append(encoder(values))
         for name, vector_encoder in zip(self.vectors, self.vector_encoders, strict=True):
             features.append(vector_encoder(vectors[name]))
-        trunk_BD = self.layer6(self.layer5(self.feature_conv(torch.cat(features, dim=1))))
+        trunk_BD = torch.cat(features, dim=1)
+        for layer in (self.feature_conv, self.layer5, self.layer6, self.hidden_layers):
+            trunk_BD = trunk_BD if layer is None else layer(trunk_BD)
         bottleneck_BD = self.layer7_bottleneck(trunk_BD)
-        voxels_BV = self.bottleneck_to_voxels(bottleneck_BD) if return_voxels else None
-        return bottleneck_BD, voxels_BV
+        if not return_voxels:
+            return bottleneck_BD, None
+        if self.bottleneck_to_voxels is None:
+            raise InputError("return_voxels: this encoder was built without voxels")
+        return bottleneck_BD, self.bottleneck_to_voxels(bottleneck_BD)
 
     def get_parameter_count(self) -> dict[str, int]:
         """Count the parameters of each part, 0 for an encoder that was not built, and the total."""
@@ -266,6 +305,7 @@ kernel_sizes
             "audio_encoder": self.audio_encoder,
             "text_encoder": self.text_encoder,
             **({"vector_encoders": self.vector_encoders} if self.vectors else {}),
+            **({"hidden_layers": self.hidden_layers} if self.hidden_layers is not None else {}),
             "feature_conv": self.feature_conv,
             "layer5": self.layer5,
             "layer6": self.layer6,
@@ -292,9 +332,3 @@ def _known_modalities(modalities: Sequence[str], at_least: int) -> tuple[str, ..
             f"modalities: found {given}, must be one or more of {', '.join(MODALITIES)}, each once"
         )
     return tuple(name for name in MODALITIES if name in given)
-
-
-def _hidden_layer(in_dim: int, out_dim: int, dropout: float) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Linear(in_dim, out_dim), nn.BatchNorm1d(out_dim), nn.ReLU(), nn.Dropout(dropout)
-    )

@@ -27,7 +27,7 @@ from giblet_ray.parts.value import ValueType
 from giblet_ray.plugins import load_object, package_of
 
 _BUILT_IN = {
-    "multimodal": "giblet_ray.models.multimodal:Multimodal",
+    "multimodal": "giblet_ray.models.multimodal.model:Multimodal",
     "ridge": "giblet_ray.models.ridge.model:Ridge",
 }
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from giblet_ray.models._checks import require_floats, require_rate, require_shape, require_sizes
+from giblet_ray.models._layers import Norm, hidden_layer, require_norm
 
 HIDDEN_FEATURES = 512
 
@@ -23,30 +24,31 @@ class TextEncoder(nn.Module):
         D, the length of the result.
     dropout : float
         Rate after each layer.
+    norm : str
+        How each layer is normalised; see :mod:`giblet_ray.models._layers`.
 
     Raises
     ------
     InputError
-        For a size below 1 or a rate outside [0, 1).
+        For a size below 1, a rate outside [0, 1) or an unknown norm.
     """
 
     def __init__(
-        self, input_dim: int = 1024, output_features: int = 256, dropout: float = 0.2
+        self,
+        input_dim: int = 1024,
+        output_features: int = 256,
+        dropout: float = 0.2,
+        norm: Norm = "batch",
     ) -> None:
         super().__init__()
         require_sizes(input_dim=input_dim, output_features=output_features)
         require_rate(dropout=dropout)
+        require_norm(norm)
         self.input_dim = input_dim
         self.output_features = output_features
         self.layers = nn.Sequential(
-            nn.Linear(input_dim, HIDDEN_FEATURES),
-            nn.BatchNorm1d(HIDDEN_FEATURES),
-            nn.ReLU(),
-            nn.Dropout(dropout),
-            nn.Linear(HIDDEN_FEATURES, output_features),
-            nn.BatchNorm1d(output_features),
-            nn.ReLU(),
-            nn.Dropout(dropout),
+            *hidden_layer(input_dim, HIDDEN_FEATURES, dropout, norm),
+            *hidden_layer(HIDDEN_FEATURES, output_features, dropout, norm),
         )
 
     def forward(self, text_BN: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from giblet_ray.models._checks import require_floats, require_rate, require_shape, require_sizes
+from giblet_ray.models._layers import Norm, normalised_channels, require_norm
 from giblet_ray.parts.reading import RGB
 
 CONVOLUTION_CHANNELS = (32, 64, 128, 256)
@@ -36,11 +37,13 @@ class VideoEncoder(nn.Module):
     frames_per_tr : int
         n. The first convolution sees the frames of a TR as further channels, each by its place, so
         that what differs between them (motion) is within its reach; 1 is one frame.
+    norm : str
+        How the convolutions' results are normalised; see :mod:`giblet_ray.models._layers`.
 
     Raises
     ------
     InputError
-        For a size below 1 or a rate outside [0, 1).
+        For a size below 1, a rate outside [0, 1) or an unknown norm.
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class VideoEncoder(nn.Module):
         output_features: int = 1024,
         dropout: float = 0.2,
         frames_per_tr: int = 1,
+        norm: Norm = "batch",
     ) -> None:
         super().__init__()
         require_sizes(
@@ -59,6 +63,7 @@ class VideoEncoder(nn.Module):
             frames_per_tr=frames_per_tr,
         )
         require_rate(dropout=dropout)
+        require_norm(norm)
         self.input_height = input_height
         self.input_width = input_width
         self.output_features = output_features
@@ -69,8 +74,7 @@ class VideoEncoder(nn.Module):
         for out_channels in CONVOLUTION_CHANNELS:
             layers += [
                 nn.Conv2d(channels, out_channels, kernel_size=3, stride=2, padding=1),
-                nn.BatchNorm2d(out_channels),
-                nn.ReLU(),
+                *normalised_channels(out_channels, norm, axes=2),
             ]
             channels, height, width = out_channels, (height + 1) // 2, (width + 1) // 2
         self.convolutions = nn.Sequential(*layers)

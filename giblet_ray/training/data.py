@@ -49,7 +49,7 @@ def plan_data(
         where = f"{setting}: {dataset.storage.describe(part)}"
         find_reading(encoders[part], part).check_leading(dataset.value_type(part), first, where)
     context_trs = job.model.context_trs(dataset.manifest.tr_seconds)
-    settings = job.data
+    settings = job.lagged_data
     if job.model.fitted:  # windows are how its rows are read, and no more
         settings = settings.model_copy(update={"window": _FITTED_WINDOW})
     return view_data(dataset, settings, tuple(encoders), leading, context_trs, same)

@@ -19,7 +19,7 @@ from giblet_ray.tracking.sqlite import absolute_uri
 
 def saved_config(job: TrainJob) -> dict[str, Any]:
     """Return the settings as they are saved with the run."""
-    config = job.model_dump(mode="json")
+    config = job.model_copy(update={"data": job.lagged_data}).model_dump(mode="json")
     config["dataset"] = absolute(job.dataset)
     config["storage"]["path"] = absolute(job.storage.path)
     config["tracking"]["uri"] = absolute_uri(job.tracking.uri)

@@ -14,7 +14,7 @@ from giblet_ray.dataset.splits import SameFilm
 from giblet_ray.dataset.view import DataView
 from giblet_ray.environment import cluster_address
 from giblet_ray.errors import InputError
-from giblet_ray.models.config import MultimodalConfig
+from giblet_ray.models.multimodal.config import MultimodalConfig
 from giblet_ray.settings import Mark, marked_settings
 from giblet_ray.training.data import encoders_of, plan_data
 from giblet_ray.training.identity import check_batch, new_order

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from giblet_ray.errors import InputError
-from giblet_ray.models.config import ModelSettings, MultimodalConfig
-from giblet_ray.models.encoder import create_encoder
-from giblet_ray.models.multimodal import Multimodal
+from giblet_ray.models.config import ModelSettings
+from giblet_ray.models.encoder import MultimodalEncoder, create_encoder
+from giblet_ray.models.multimodal.config import MultimodalConfig
+from giblet_ray.models.multimodal.model import Multimodal
 from giblet_ray.models.predictor import (
     Shapes,
     build_predictor,
@@ -70,7 +72,7 @@ def test_the_multimodal_predictor_gives_the_numbers_of_contract_ones_encoder(
     model = build_predictor(settings, shapes).train()
     torch.manual_seed(3)
     encoder = create_encoder(
-        **settings.model_dump(exclude={"kind", "batch_norm"}),
+        **settings.model_dump(include=set(inspect.signature(MultimodalEncoder).parameters)),
         video_height=18,
         video_width=32,
         audio_frames_per_tr=112,
@@ -95,7 +97,9 @@ def test_the_multimodal_predictor_gives_the_numbers_of_contract_ones_encoder(
     wanted.square().sum().backward()
     trained = dict(encoder.named_parameters())
     for name, parameter in model.named_parameters():
-        assert torch.equal(parameter.grad, trained[name.removeprefix("encoder.")].grad), name
+        name = name.removeprefix("encoder.").replace("head.", "bottleneck_to_voxels.")
+        assert torch.equal(parameter.grad, trained.pop(name).grad), name
+    assert not trained
 
 
 def test_rows_before_a_film_and_after_a_shorter_window_contribute_nothing(
@@ -153,10 +157,9 @@ def test_vectors_stand_beside_the_modalities_or_alone(settings: MultimodalConfig
     assert isinstance(model, Multimodal)
     counts = model.encoder.get_parameter_count()
     assert counts["vector_encoders"] > 0
-    names = ("video", "audio", "text", "vector")
-    ends = ("feature_conv", "layer5", "layer6", "layer7_bottleneck", "bottleneck_to_voxels")
-    assert counts["total"] == sum(counts[name] for name in (*(f"{n}_encoder" for n in names[:3]),
-                                                            "vector_encoders", *ends))  # fmt: skip
+    ends = ("feature_conv", "layer5", "layer6", "layer7_bottleneck")
+    encoders = ("video_encoder", "audio_encoder", "text_encoder", "vector_encoders")
+    assert counts["total"] == sum(counts[name] for name in (*encoders, *ends))
     alone = build_predictor(settings, shapes_of("gaze"))
     assert alone.encoder.modalities == ()  # type: ignore[union-attr, operator]
 
@@ -231,8 +234,7 @@ def test_units_that_a_subject_lacks_are_zeros_at_its_end() -> None:
 def test_trunk_and_heads_of_the_encoder_are_told_apart(settings: MultimodalConfig) -> None:
     model = build_predictor(settings, shapes_of("frames", "codes", "text"))
     of_heads = {name for name in model.state_dict() if model.is_of_heads(name)}
-    head = model.encoder.bottleneck_to_voxels.state_dict()
-    assert of_heads == {f"encoder.bottleneck_to_voxels.{name}" for name in head}
+    assert of_heads == {f"head.{name}" for name in model.head.state_dict()}
 
 
 def test_what_is_no_model_is_refused() -> None:

@@ -1,0 +1,50 @@
+"""Layers that the encoders are built of, by how they normalise.
+
+====== ========================================== ==========
+norm   numbers are normalised over                 activation
+====== ========================================== ==========
+batch  the rows of a batch, feature by feature     ReLU
+layer  the features of a row, row by row           GELU
+none   nothing                                     GELU
+====== ========================================== ==========
+
+Rows that are normalised one by one are the same in any batch, on any number of workers.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+from torch import nn
+
+from giblet_ray.errors import InputError
+
+Norm = Literal["batch", "layer", "none"]
+
+
+def require_norm(norm: str) -> None:
+    """Refuse an unknown way to normalise."""
+    if norm not in get_args(Norm):
+        raise InputError(f"norm: found {norm!r}, must be one of {', '.join(get_args(Norm))}")
+
+
+def normalised(features: int, norm: Norm) -> list[nn.Module]:
+    """Return what follows a linear layer: normalisation and activation of (B, features)."""
+    if norm == "batch":
+        return [nn.BatchNorm1d(features), nn.ReLU()]
+    return [*([nn.LayerNorm(features)] if norm == "layer" else []), nn.GELU()]
+
+
+def normalised_channels(channels: int, norm: Norm, axes: Literal[1, 2]) -> list[nn.Module]:
+    """Return what follows a convolution over one axis or two: of (B, channels, *axes)."""
+    if norm == "batch":
+        batch_norm = nn.BatchNorm1d if axes == 1 else nn.BatchNorm2d
+        return [batch_norm(channels), nn.ReLU()]
+    return [*([nn.GroupNorm(1, channels)] if norm == "layer" else []), nn.GELU()]
+
+
+def hidden_layer(in_dim: int, out_dim: int, dropout: float, norm: Norm) -> nn.Sequential:
+    """Return a linear layer, normalised, with its activation and dropout."""
+    return nn.Sequential(
+        nn.Linear(in_dim, out_dim), *normalised(out_dim, norm), nn.Dropout(dropout)
+    )

@@ -1,0 +1,1 @@
+"""The multimodal encoder: parts -> trunk -> bottleneck -> memory -> heads, each by its settings."""

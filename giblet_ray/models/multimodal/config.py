@@ -1,0 +1,84 @@
+"""Settings of the multimodal encoder."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import BeforeValidator, Field, PositiveInt, model_validator
+
+from giblet_ray.models.config import ModelSettings
+from giblet_ray.settings import Mark, none_by_word, tuple_of_one
+
+
+def _widths(value: Any) -> Any:
+    """Take one width, or the word none where there is no layer."""
+    words = tuple_of_one(value)
+    return () if [none_by_word(word) for word in words] == [None] else words
+
+
+class MultimodalConfig(ModelSettings):
+    """The multimodal encoder."""
+
+    leading: ClassVar[dict[str, str]] = {"codes": "audio_codebooks"}
+    kind: str = "multimodal"
+    """multimodal, ridge, or the import path of a model of your own, such as my_lab.models:Gru."""
+    embed_dim: int = Field(64, ge=1)
+    """Dimensions of one EnCodec code's embedding."""
+    audio_codebooks: Annotated[int, Mark.READ] = Field(8, ge=1)
+    """EnCodec codebooks that the model hears: the first ones of those in the data set."""
+    kernel_sizes: Annotated[tuple[int, ...], BeforeValidator(tuple_of_one)] = (3, 5, 7)
+    """Widths of the audio convolutions, one branch each; odd, in code (or mel) frames."""
+    video_features: int = Field(1024, ge=1)
+    """Outputs of the video encoder."""
+    audio_features: int = Field(256, ge=1)
+    """Outputs of the audio encoder."""
+    text_features: int = Field(256, ge=1)
+    """Outputs of the text encoder."""
+    vector_features: int = Field(256, ge=1)
+    """Outputs of the encoder of each other part that is a vector per TR."""
+    inputs: Literal["encoders", "vectors"] = "encoders"
+    """encoders: each part has an encoder of its own; vectors: parts that are a vector per TR, text
+    among them, enter the trunk as they are, pictures and sound through their encoders."""
+    trunk_dims: Annotated[tuple[PositiveInt, ...], BeforeValidator(_widths)] = (4096, 8000)
+    """Widths of the layers before the bottleneck: two (behind a layer as wide as what enters), or
+    any other number; none: the bottleneck is linear in what enters."""
+    norm: Literal["batch", "layer", "none"] = "batch"
+    """How layers are normalised, and their activation: batch (BatchNorm, ReLU), layer (LayerNorm,
+    GELU: the same in any batch and on any number of workers) or none (GELU)."""
+    bottleneck_dim: int = Field(2048, ge=1)
+    """Width of the bottleneck, the stimulus's representation."""
+    memory: Literal["none", "hrf"] = "none"
+    """What a TR's BOLD answers to: none, one TR of the stimulus, data.lag_seconds earlier; hrf, all
+    of the last context_seconds, through learned responses of each number of the bottleneck."""
+    context_seconds: float = Field(20.0, gt=0)
+    """How far back memory reaches (s)."""
+    filters: int = Field(3, ge=1)
+    """Responses of each number of the bottleneck (hrf), which start as haemodynamic ones that peak
+    after 4 to 6.5 s; one starts as the canonical response."""
+    head: Literal["full", "low_rank", "linear"] = "full"
+    """From memory to units: full, through a hidden layer; low_rank, linear through head_rank
+    numbers; linear."""
+    head_dim: int = Field(16384, ge=1)
+    """Width of the hidden layer of a full head."""
+    head_rank: int = Field(64, ge=1)
+    """Numbers that a low-rank head has between memory and units."""
+    dropout: float | None = Field(None, ge=0, lt=1)
+    """Dropout rate of every layer (default: each layer's own, 0.2 or 0.3)."""
+
+    def context_trs(self, tr_seconds: float) -> int:
+        """See :meth:`ModelSettings.context_trs`."""
+        return 0 if self.memory == "none" else max(1, round(self.context_seconds / tr_seconds))
+
+    @property
+    def lag_seconds(self) -> float:
+        """See :attr:`ModelSettings.lag_seconds`: what has memory finds the lag itself."""
+        return super().lag_seconds if self.memory == "none" else 0.0
+
+    @model_validator(mode="after")
+    def _kernels_are_odd(self) -> Self:
+        if not self.kernel_sizes or any(k < 1 or k % 2 == 0 for k in self.kernel_sizes):
+            raise ValueError(
+                f"kernel_sizes is {','.join(map(str, self.kernel_sizes)) or 'empty'}; "
+                "odd positive widths are accepted, such as 3,5,7"
+            )
+        return self

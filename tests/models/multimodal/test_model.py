@@ -1,0 +1,143 @@
+"""The multimodal encoder over time: films in pieces, rows that do not exist, memory and none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from small_models import UNITS, film, shapes_of, small_model, windows_of
+from torch import Tensor
+
+from giblet_ray.checkpoint.unfilled import unfilled
+from giblet_ray.models.multimodal.config import MultimodalConfig
+from giblet_ray.models.multimodal.model import Multimodal
+from giblet_ray.models.predictor import build_predictor
+
+KINDS: dict[str, dict[str, Any]] = {
+    "none": {"memory": "none"},
+    "hrf": {"memory": "hrf"},
+    "one filter": {"memory": "hrf", "filters": 1},
+}
+WITH_MEMORY = [name for name in KINDS if name != "none"]
+N_TRS = 40
+
+
+def predict(
+    model: Multimodal, rows: dict[str, Tensor], starts: list[int], lengths: list[int]
+) -> Tensor:
+    values, exists = windows_of(rows, starts, lengths, model.context_trs)
+    return model(values, exists, torch.zeros(len(starts), dtype=torch.long))[0]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_prediction_of_pieces_is_that_of_the_whole_film(kind: str) -> None:
+    model = small_model(**KINDS[kind]).eval()
+    rows = film(N_TRS)
+    whole_TV = predict(model, rows, [0], [N_TRS])[0]
+    starts, lengths = [0, 1, 3, 11, 30], [8, 4, 8, 1, 8]
+    pieces = predict(model, rows, starts, lengths)
+    for piece, start, length in zip(pieces, starts, lengths, strict=True):
+        torch.testing.assert_close(piece[:length], whole_TV[start : start + length])
+        assert not piece[length:].any()
+
+
+@pytest.mark.parametrize("kind", WITH_MEMORY)
+def test_the_order_of_earlier_trs_counts_as_far_as_the_context_reaches(kind: str) -> None:
+    model = small_model(**KINDS[kind]).eval()
+    rows = film(N_TRS)
+    start = 20
+    before = start - model.context_trs
+    order = torch.arange(N_TRS)
+    order[before:start] = order[before:start].roll(2)
+    shuffled = predict(model, {name: value[order] for name, value in rows.items()}, [start], [1])
+    expected = predict(model, rows, [start], [1])
+    assert (shuffled - expected).abs().max() > 1e-3
+    order = torch.arange(N_TRS)
+    order[:before] = order[:before].flip(0)
+    unseen = predict(model, {name: value[order] for name, value in rows.items()}, [start], [1])
+    assert torch.equal(unseen, expected)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("norm", ["batch", "layer"])
+def test_rows_that_do_not_exist_contribute_nothing_whatever_they_hold(kind: str, norm: str) -> None:
+    starts, lengths = [0, 2, 15], [6, 3, 5]
+    results = []
+    for spoilt in (False, True):
+        model = small_model(**KINDS[kind], norm=norm, head="full", head_dim=8).train()
+        values, exists = windows_of(film(N_TRS), starts, lengths, model.context_trs)
+        if spoilt:
+            values = {n: v.masked_fill(~exists[..., None], float("nan")) for n, v in values.items()}
+        bold = model(values, exists, torch.zeros(3, dtype=torch.long))[0]
+        assert not bold[~exists[:, model.context_trs :]].any()
+        bold.square().sum().backward()
+        gradients = [parameter.grad for parameter in model.parameters()]
+        results.append([bold.detach(), *gradients, *model.buffers()])
+    for found, expected in zip(*results, strict=True):
+        assert torch.isfinite(found).all()
+        assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("lag", [0, 3])
+def test_a_filter_that_is_a_delta_makes_it_the_model_of_one_lag(lag: int) -> None:
+    model = small_model(memory="hrf", filters=1).eval()
+    one_lag = small_model(memory="none").eval()
+    weights = {n: v for n, v in model.state_dict().items() if not n.startswith("memory.")}
+    one_lag.load_state_dict(weights)
+    delta = torch.zeros_like(model.memory.response_KL)
+    delta[:, lag] = 1
+    with torch.no_grad():
+        model.memory.deviation_DKL.copy_(delta - model.memory.response_KL)
+    rows = film(N_TRS)
+    found = predict(model, rows, [10], [12])[0]
+    expected = predict(one_lag, rows, [10 - lag], [12])[0]
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("trunk_dims", [(), (7,), (6, 7), (8, 7, 6)])
+@pytest.mark.parametrize("head", ["full", "low_rank", "linear"])
+@pytest.mark.parametrize("norm", ["batch", "layer", "none"])
+def test_all_weights_learn_whatever_the_trunk_the_head_and_the_norm(
+    trunk_dims: tuple[int, ...], head: str, norm: str
+) -> None:
+    sizes = {"head_dim": 8, "head_rank": 3}
+    model = small_model(trunk_dims=trunk_dims, head=head, norm=norm, **sizes).train()
+    values, exists = windows_of(film(N_TRS), [8, 16, 24], [8, 8, 8], model.context_trs)
+    bold = model(values, exists, torch.zeros(3, dtype=torch.long))[0]
+    assert bold.shape == (3, 8, UNITS)
+    (bold * torch.randn(bold.shape)).sum().backward()
+    for name, parameter in model.named_parameters():
+        assert torch.isfinite(parameter.grad).all(), name
+    has_batch_norm = any(isinstance(m, torch.nn.BatchNorm1d) for m in model.modules())
+    assert has_batch_norm == (norm == "batch")
+
+
+def test_a_linear_trunk_and_head_are_linear_in_the_film() -> None:
+    model = small_model(trunk_dims=(), head="low_rank").eval()
+    one, other = film(N_TRS, seed=1), film(N_TRS, seed=2)
+    both = {name: one[name] + other[name] for name in one}
+    nothing = {name: torch.zeros_like(value) for name, value in one.items()}
+    predicted = [predict(model, rows, [10], [20]) for rows in (one, other, both, nothing)]
+    torch.testing.assert_close(predicted[0] + predicted[1], predicted[2] + predicted[3])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_model_of_shapes_alone_predicts_shapes(kind: str) -> None:
+    settings = MultimodalConfig(
+        **{"trunk_dims": (7,), "bottleneck_dim": 5, "head_dim": 4, **KINDS[kind]}
+    )
+    with unfilled():
+        model = build_predictor(settings, shapes_of())
+    values, exists = windows_of(film(N_TRS), [8, 16], [8, 8], model.context_trs)
+    on_meta = {name: value.to("meta") for name, value in values.items()}
+    bold = model(on_meta, exists.to("meta"), torch.zeros(2, dtype=torch.long))[0]
+    assert (bold.shape, bold.device.type) == ((2, 8, UNITS), "meta")
+
+
+def test_memory_reaches_back_in_seconds_and_finds_the_lag_itself() -> None:
+    settings = MultimodalConfig(memory="hrf")
+    assert (settings.context_trs(1.5), settings.context_trs(0.72)) == (13, 28)
+    assert settings.lag_seconds == 0
+    assert MultimodalConfig().context_trs(1.5) == 0
+    assert MultimodalConfig().lag_seconds == 4.5
