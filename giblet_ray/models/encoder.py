@@ -144,6 +144,7 @@ kernel_sizes
         )
         if len(trunk_dims) != 2:
             raise InputError(f"trunk_dims: found {tuple(trunk_dims)}, must be two widths")
+        layer5_dim, layer6_dim = trunk_dims
         for name, dims in (("trunk_dims", trunk_dims), ("hidden_dims", hidden_dims or ())):
             require_sizes(**{f"{name}[{index}]": width for index, width in enumerate(dims)})
         require_norm(norm)
@@ -170,7 +171,7 @@ kernel_sizes
         self.vectors = dict(vectors or {})
         self.vector_features = vector_features
         self.modalities = _known_modalities(modalities, at_least=0 if self.vectors else 1)
-        self.trunk_dims = trunk_dims
+        self.trunk_dims = (layer5_dim, layer6_dim)
         self.head_dim = head_dim
         self.dropout = dropout
 
@@ -211,7 +212,6 @@ kernel_sizes
         self.layer6: nn.Sequential | None = None
         self.hidden_layers: nn.Sequential | None = None
         if hidden_dims is None:
-            layer5_dim, layer6_dim = trunk_dims
             self.feature_conv = hidden_layer(pooled_dim, pooled_dim, light, norm)
             self.layer5 = hidden_layer(pooled_dim, layer5_dim, heavy, norm)
             self.layer6 = hidden_layer(layer5_dim, layer6_dim, heavy, norm)

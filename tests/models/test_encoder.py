@@ -309,6 +309,8 @@ def test_dropout_rates_are_each_layers_own_unless_one_is_given():
         ({"head_dim": True}, "head_dim: found True"),
         ({"trunk_dims": (5,)}, "trunk_dims: found"),
         ({"trunk_dims": (5, 0)}, r"trunk_dims\[1\]: found 0"),
+        ({"hidden_dims": (5, 4, 0)}, r"hidden_dims\[2\]: found 0"),
+        ({"norm": "group"}, "norm: found 'group', must be one of batch, layer, none"),
         ({"dropout": 1.0}, "dropout: found 1.0"),
         ({"dropout": -0.1}, "dropout: found -0.1"),
     ],
