@@ -13,7 +13,7 @@ from two_films import CONSTANT_VOXELS, N_TRS, NAN_VOXELS, TR, request, silent
 from giblet_ray.dataset.binary import as_arrays
 from giblet_ray.dataset.layout import MANIFEST, ScanKey, bold_column
 from giblet_ray.dataset.reader import Dataset, Selection, Span
-from giblet_ray.dataset.storage import Storage, sha256_of_file
+from giblet_ray.dataset.storage import sha256_of_file
 from giblet_ray.errors import InputError
 from giblet_ray.features.audio import read_audio
 from giblet_ray.features.codes import cut_codes
@@ -24,7 +24,7 @@ from giblet_ray.features.video import read_frames
 from giblet_ray.parts.part import FilmFiles
 from giblet_ray.precompute import pipeline, resume
 from giblet_ray.precompute import precompute as run
-from giblet_ray.precompute.provenance import records_of
+from giblet_ray.precompute.units import WORK
 from giblet_ray.spaces.scan import ScanOptions, read_bold
 
 
@@ -38,11 +38,21 @@ def every_part(folder):
 
 @pytest.fixture(scope="module")
 def made(folder, tmp_path_factory, cluster):
-    """A finished data set with every part, its job, and what was shown."""
+    """A finished data set with every part, its job, and what was shown.
+
+    Beside it is what its folder held besides until it was finished.
+    """
     out = tmp_path_factory.mktemp("made") / "dataset"
     job = request(folder, out, *every_part(folder))
-    shown = []
-    summary = run.precompute(job, shown.append)
+    shown, delete_work = [], resume.delete_work
+
+    def move_work(storage):
+        shutil.copytree(out / WORK, out.parent / WORK)
+        delete_work(storage)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(resume, "delete_work", move_work)
+        summary = run.precompute(job, shown.append)
     return job, summary, shown
 
 
@@ -53,6 +63,15 @@ def copied(made, tmp_path):
     out = tmp_path / "dataset"
     shutil.copytree(summary.dataset.storage.root, out)
     return job.model_copy(update={"out": str(out)}), out
+
+
+@pytest.fixture
+def interrupted(copied, made):
+    """A copy of it as it was when all its shards were there and the manifest was not."""
+    job, out = copied
+    (out / MANIFEST).unlink()
+    shutil.copytree(Path(made[0].out).parent / WORK, out / WORK)
+    return job, out
 
 
 def stored(dataset, part, stimulus, subject=None):
@@ -218,11 +237,9 @@ def test_a_folder_that_another_process_works_on_is_left_to_it(folder, tmp_path):
         assert [path.name for path in (out / "_work").iterdir()] == ["shard.part"]
 
 
-def test_an_interrupted_run_keeps_what_is_verified_and_makes_the_rest(copied, cluster):
-    job, out = copied
-    storage = Storage.at(str(out))
+def test_an_interrupted_run_keeps_what_is_verified_and_makes_the_rest(interrupted, cluster):
+    job, out = interrupted
     before = modified(out)
-    interrupt(storage)
     gone, damaged = "bold/01/two.parquet", "frames/one.parquet"
     (out / gone).unlink()
     content = bytearray((out / damaged).read_bytes())
@@ -244,23 +261,15 @@ def test_an_interrupted_run_keeps_what_is_verified_and_makes_the_rest(copied, cl
     assert not list(out.rglob("*.part"))
 
 
-def test_an_interrupted_run_of_other_settings_makes_what_they_touch(copied, folder, cluster):
-    _, out = copied
+def test_an_interrupted_run_of_other_settings_makes_what_they_touch(interrupted, folder, cluster):
+    _, out = interrupted
     before = modified(out)
-    interrupt(Storage.at(str(out)))
     job = request(folder, out, *every_part(folder), "--scan.dtype", "float16")
     summary = run.precompute(job, silent)
     after = modified(out)
     changed = {path.partition("/")[0] for path in after if after[path] != before[path]}
     assert changed == {"bold"}
     assert summary.dataset.value_type("bold/01").dtype == "float16"
-
-
-def interrupt(storage):
-    """Take a finished data set back to where all its shards are there and the manifest is not."""
-    dataset = Dataset.open(storage.location)
-    resume.begin(storage)
-    resume.reopen(storage, records_of(dataset.manifest))
 
 
 def test_a_damaged_shard_of_a_finished_data_set_is_made_again(copied, made, cluster):
@@ -285,9 +294,8 @@ def test_an_edited_manifest_is_refused(copied):
         run.precompute(job, silent)
 
 
-def test_a_lost_worker_does_not_end_the_job(copied, monkeypatch, cluster):
-    job, out = copied
-    interrupt(Storage.at(str(out)))
+def test_a_lost_worker_does_not_end_the_job(interrupted, monkeypatch, cluster):
+    job, out = interrupted
     (out / "bold/01/two.parquet").unlink()
     calls = []
 
@@ -313,9 +321,8 @@ def with_scan(job, scan):
     return job.model_copy(update={"bold": (str(scan), *job.bold[1:])})
 
 
-def test_a_damaged_scan_is_one_line_and_leaves_no_data_set(folder, tmp_path, copied, cluster):
-    job, out = copied
-    interrupt(Storage.at(str(out)))
+def test_a_damaged_scan_is_one_line_and_leaves_no_data_set(folder, tmp_path, interrupted, cluster):
+    job, _ = interrupted
     scan = tmp_path / "sub-01_task-one.nii.gz"
     scan.write_bytes((folder / "sub-01_task-one_bold.nii.gz").read_bytes()[:-20])
     with pytest.raises(InputError) as caught:
@@ -329,9 +336,8 @@ def test_a_damaged_scan_is_one_line_and_leaves_no_data_set(folder, tmp_path, cop
     assert run.precompute(job, silent).n_kept >= 10
 
 
-def test_bold_that_float16_cannot_hold_is_refused(folder, tmp_path, copied, cluster):
-    _, out = copied
-    interrupt(Storage.at(str(out)))
+def test_bold_that_float16_cannot_hold_is_refused(folder, tmp_path, interrupted, cluster):
+    _, out = interrupted
     array = tmp_path / "sub-01_task-one.npy"
     np.save(array, np.full((9, 30), 70_000, np.float32))
     job = request(folder, out, *every_part(folder), "--scan.dtype", "float16")
