@@ -79,7 +79,7 @@ def train_trial(folder: Path, number: int, settings: Mapping[str, Any], epochs: 
             "name": f"trial-{number}",
             "data": {"modalities": ("text",)},
             "model": _MODEL,
-            "train": {"epochs": epochs, "batch_size": 32},
+            "train": {"epochs": epochs, "batch_trs": 32},
             "storage": {"path": str(folder / "runs")},
         }
     )

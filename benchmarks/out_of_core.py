@@ -131,7 +131,7 @@ def main() -> None:
     parser.add_argument("--times", type=float, default=5, help="data set, in object stores")
     parser.add_argument("--epochs", type=int, default=4, help="epochs, the first to warm up")
     parser.add_argument("--workers", type=int, default=1, help="training workers")
-    parser.add_argument("--batch-size", type=int, default=64, help="TRs per step")
+    parser.add_argument("--batch-trs", type=int, default=64, help="TRs per step")
     options = parser.parse_args()
 
     n_rows = math.ceil(options.times * options.store_mib * MiB / ROW_BYTES)
@@ -161,7 +161,7 @@ def measure(folder: Path, n_rows: int, options: argparse.Namespace) -> Measured:
             },
             "train": {
                 "epochs": options.epochs,
-                "batch_size": options.batch_size,
+                "batch_trs": options.batch_trs,
                 "log_every_steps": STEPS_PER_POINT,
             },
             "scaling": {"num_workers": options.workers, "use_gpu": False},
@@ -177,10 +177,10 @@ def measure(folder: Path, n_rows: int, options: argparse.Namespace) -> Measured:
     n_train = check(job, trained.position.step, trained.position.history, dataset)
     curve = open_store(trained.mlflow_run.uri).curve(trained.mlflow_run.id, "train/lr")
     points = [(point.step, point.at) for point in curve]
-    steps_per_epoch = math.ceil(n_train / options.batch_size)
+    steps_per_epoch = math.ceil(n_train / options.batch_trs)
     warm = [(step, at) for step, at in points if step > steps_per_epoch]
     rates = [
-        STEPS_PER_POINT * options.batch_size / (later - earlier)
+        STEPS_PER_POINT * options.batch_trs / (later - earlier)
         for (before, earlier), (after, later) in itertools.pairwise(warm)
         if before // steps_per_epoch == (after - 1) // steps_per_epoch
     ]
@@ -193,7 +193,7 @@ def check(job: TrainJob, n_steps: int, history: list[dict[str, float]], dataset:
     from giblet_ray.training.data import plan_data
 
     n_train = len(plan_data(job, dataset).train)
-    expected = job.train.epochs * math.ceil(n_train / job.train.batch_size)
+    expected = job.train.epochs * math.ceil(n_train / job.train.batch_trs)
     losses = [metrics["train/loss"] for metrics in history]
     if n_steps != expected or not np.isfinite(losses).all() or losses[-1] >= losses[0]:
         raise RuntimeError(f"{n_steps} steps, not {expected}; losses {losses}")

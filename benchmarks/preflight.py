@@ -39,7 +39,7 @@ class Case:
     n_rows: int
     n_voxels: int
     workers: int
-    batch_size: int
+    batch_trs: int
     model: dict[str, Any]
     data: dict[str, Any] = field(default_factory=dict)
 
@@ -95,14 +95,14 @@ def measure(case: Case, folder: Path) -> list[str]:
         name="run",
         data=case.data,
         model=case.model,
-        train={"epochs": 1, "batch_size": case.batch_size},
+        train={"epochs": 1, "batch_trs": case.batch_trs},
         scaling={"num_workers": case.workers, "cpus_per_worker": 0.5},
         storage={"path": str(folder / "runs")},
         tracking={"uri": f"sqlite:///{folder}/mlflow.db", "log_model": False},
     )
     data = place_data(plan_data(job), job.data.residence, use_gpu=False)
-    kept = measure_activations(job, model_shapes(data), case.workers)
-    size = step_size(job, model_shapes(data), len(data.scans), case.workers)
+    kept = measure_activations(job, model_shapes(data), case.workers, data.window)
+    size = step_size(job, model_shapes(data), len(data.scans), case.workers, data.window)
     counted = need_of_host(job, data, replace(size, activations=kept), use_gpu=False)
     report, cluster = Report(CONSOLE.print), look_at_cluster(look_at_gpus=False)
     rehearsal = examine(job, data, False, cluster, report, Progress(CONSOLE.print))

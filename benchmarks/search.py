@@ -148,7 +148,7 @@ def run(
             "dropout": 0.0,
         },
         optimizer={"lr": 2e-3},
-        train={"epochs": epochs, "batch_size": 32},
+        train={"epochs": epochs, "batch_trs": 32},
         storage={"path": str(runs / "runs")},
         tracking={"uri": f"sqlite:///{runs}/mlflow.db", "log_model": False},
         sweep={

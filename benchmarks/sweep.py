@@ -100,7 +100,7 @@ def tune_job(
         name=name,
         data={"modalities": ["audio"]},
         model={**sizes, "audio_codebooks": 8},
-        train={"epochs": epochs, "batch_size": 64},
+        train={"epochs": epochs, "batch_trs": 64},
         storage={"path": str(folder / "runs")},
         tracking={"uri": f"sqlite:///{folder}/mlflow.db", "log_model": False},
         sweep={**settings, "scheduler": "none", "max_concurrent": concurrent},

@@ -77,7 +77,7 @@ def local_training(
         settings = {
             "data": {**groups.pop("data", {})},
             "model": {**tiny_model, **groups.pop("model", {})},
-            "train": {"epochs": 4, "batch_size": 16},
+            "train": {"epochs": 4, "batch_trs": 16},
             **groups,
         }
         return LocalTraining(TrainJob(dataset=arrays_and_dataset[1].storage.location, **settings))
@@ -135,7 +135,7 @@ def make_tune_job(
     def make(folder: Path, sweep: dict[str, Any], **groups: Any) -> TuneJob:
         settings: dict[str, Any] = {
             "model": tiny_model,
-            "train": {"epochs": 3, "batch_size": 16},
+            "train": {"epochs": 3, "batch_trs": 16},
             "optimizer": {"lr": 1e-2},
         }
         for key, value in groups.items():

@@ -181,7 +181,7 @@ def test_the_readme_s_python_predicts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     arrays, dataset = arrays_and_dataset
-    local_training(train={"epochs": 1, "batch_size": 16}).train(tmp_path / "runs/first")
+    local_training(train={"epochs": 1, "batch_trs": 16}).train(tmp_path / "runs/first")
     (tmp_path / "data").mkdir()
     (tmp_path / "data/film").symlink_to(dataset.storage.root)
     monkeypatch.chdir(tmp_path)

@@ -32,7 +32,7 @@ from giblet_ray.tuning.space import parse_space, with_settings
 OWN = ["--model.kind", "my_lab.models:Gru", "--model.hidden", "8", "--loss.kind"]
 OWN += ["my_lab.losses:Huber", "--loss.delta", "0.5", "--train.metrics", "my_lab.metrics:spearman"]
 OWN += ["--train.score", "val/spearman", "--data.modalities", "text", "--train.epochs", "2"]
-OWN += ["--train.batch_size", "16"]
+OWN += ["--train.batch_trs", "16"]
 
 
 @pytest.fixture(scope="module")

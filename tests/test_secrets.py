@@ -182,7 +182,7 @@ def test_trainings_leave_no_secret_anywhere(
     settings = {
         "dataset": arrays_and_dataset[1].storage.location,
         "model": tiny_model,
-        "train": {"epochs": 1, "batch_size": 16},
+        "train": {"epochs": 1, "batch_trs": 16},
         "scaling": {"num_workers": 1},
         "tracking": {"system_metrics_seconds": 1},
     }

@@ -107,8 +107,10 @@ class DataConfig(Group):
     lag_seconds: float | None = Field(None, ge=0)
     """Haemodynamic lag: BOLD at time t is paired with the stimulus at t - lag, to the nearest TR
     (default: 0 for models with memory or delays, which find it, 4.5 for others)."""
-    window: int = Field(1, ge=1)
-    """Length of a sample: consecutive TRs."""
+    window: int | None = Field(None, ge=1)
+    """Length of a sample: consecutive TRs that share their context (default: one TR where the model
+    has no context, else so many that context is at most a quarter of what is read, as far as films
+    and train.batch_trs allow)."""
     residence: Annotated[Literal["auto", "device", "memory", "stream"], Mark.FREE] = "auto"
     """Where the data stays while training: on each GPU, in the node's object store, or on disk. A
     run that begins by streaming draws another order, and keeps it."""

@@ -44,6 +44,8 @@ class DataOrder(Group):
     """Seed of the permutations."""
     windows: int = Field(ge=1)
     """Training windows."""
+    window: int = Field(1, ge=1)
+    """TRs of one of them, at most."""
     batch_size: int = Field(ge=1)
     """Windows of a global batch."""
     smallest_batch: int = Field(ge=1)
@@ -92,12 +94,12 @@ class Step:
     ----------
     windows : ndarray of int
         Indices of the rank's windows.
-    n_global : int
-        Windows of all ranks together.
+    n_trs : int
+        BOLD TRs of all ranks' windows together.
     """
 
     windows: np.ndarray
-    n_global: int
+    n_trs: int
 
 
 @dataclass(frozen=True)
@@ -122,8 +124,11 @@ class OrderedWindows:
     def steps(self, epoch: int, rank: int, world_size: int) -> list[Step]:
         """Return a rank's steps of an epoch (counted from 0)."""
         order = self.order.epoch(epoch, self.row_group)
-        size, smallest = self.order.batch_size, self.order.smallest_batch
-        return epoch_steps(order, size, smallest, rank, world_size)
+        batches = epoch_batches(order, self.order.batch_size, self.order.smallest_batch)
+        return [
+            Step(part_of(batch, rank, world_size), int(self.train.length[batch].sum()))
+            for batch in batches
+        ]
 
 
 def epoch_order(n: int, seed: int, epoch: int) -> np.ndarray:
@@ -153,26 +158,20 @@ def streamed_epoch_order(group: np.ndarray, mix: int, seed: int, epoch: int) -> 
     return np.argsort(place + mix * random.random(len(group)))
 
 
-def epoch_steps(
-    order: np.ndarray, batch_size: int, smallest: int, rank: int, world_size: int
-) -> list[Step]:
-    """Cut an epoch's order into the steps of a rank.
+def epoch_batches(order: np.ndarray, batch_size: int, smallest: int) -> list[np.ndarray]:
+    """Cut an epoch's order into global batches.
 
     The last batch holds what is left, if that is at least `smallest` windows; else it is left
     out of this epoch.
     """
-    steps = []
-    for start in range(0, len(order), batch_size):
-        batch = order[start : start + batch_size]
-        if len(batch) >= smallest:
-            steps.append(Step(part_of(batch, rank, world_size), len(batch)))
-    return steps
+    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    return [batch for batch in batches if len(batch) >= smallest]
 
 
 def interleaved(order: np.ndarray, batch_size: int, smallest: int, lanes: int) -> np.ndarray:
     """Return an epoch's order in which every batch takes its windows from stretches of another.
 
-    Batches have the sizes that :func:`epoch_steps` gives them, but their windows come from
+    Batches have the sizes that :func:`epoch_batches` gives them, but their windows come from
     consecutive stretches of the order, the lanes, so that few row groups are read by two ranks::
 
         order    | lane 0          | lane 1          |
@@ -185,15 +184,13 @@ def interleaved(order: np.ndarray, batch_size: int, smallest: int, lanes: int) -
     order : ndarray of int
         Windows in the order of the epoch.
     batch_size, smallest : int
-        As :func:`epoch_steps` takes them.
+        As :func:`epoch_batches` takes them.
     lanes : int
         Stretches.
     """
+    batches = epoch_batches(order, batch_size, smallest)
     sizes_LS = np.array(
-        [
-            [len(step.windows) for step in epoch_steps(order, batch_size, smallest, lane, lanes)]
-            for lane in range(lanes)
-        ],
+        [[len(part_of(batch, lane, lanes)) for batch in batches] for lane in range(lanes)],
         dtype=np.int64,
     )
     ends_LS = np.cumsum(sizes_LS).reshape(sizes_LS.shape)

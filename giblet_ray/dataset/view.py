@@ -24,7 +24,7 @@ from giblet_ray.dataset.splits import (
     draw_split,
     whole_trs,
 )
-from giblet_ray.dataset.windows import Windows, cut_windows
+from giblet_ray.dataset.windows import Windows, cut_windows, unbroken, window_trs
 from giblet_ray.errors import InputError
 from giblet_ray.parts.value import ValueType
 
@@ -50,7 +50,7 @@ class DataView:
         Samples of each set. A scan's first TRs, before the lag has passed, answer to nothing that a
         model could see: they are judged, and train nothing.
     lag_trs, window, context_trs : int
-        BOLD's delay, TRs per sample, and TRs of the stimulus before them.
+        BOLD's delay, TRs per sample at most, and TRs of the stimulus before them.
     residence : {'memory', 'device', 'stream'}
         Where the rows lie; with `reason`, as told to the user. See
         :func:`giblet_ray.dataset.residence.place_data`.
@@ -88,6 +88,12 @@ class DataView:
     def val(self) -> Windows:
         """Samples that choose its epoch."""
         return self.windows["val"]
+
+    @property
+    def context_share(self) -> float:
+        """Share of the stimulus rows of all training windows that are context."""
+        n = self.train.n_context(self.lag_trs, self.context_trs)
+        return n / (n + self.train.n_trs)
 
     @property
     def n_units(self) -> int:
@@ -182,6 +188,7 @@ def view_data(
     leading: Mapping[str, int] | None = None,
     context_trs: int = 0,
     same: Sequence[SameFilm] | None = None,
+    batch_trs: int = 1,
 ) -> DataView:
     """Decide what is read, from the settings and the manifest alone; starts nothing.
 
@@ -200,6 +207,8 @@ def view_data(
     same : sequence of SameFilm, optional
         Intervals that show the same, where a run has kept them (default: those of
         ``data.split.same``).
+    batch_trs : int
+        TRs of a batch, which windows of no given length are as long as at most.
 
     Raises
     ------
@@ -218,40 +227,38 @@ def view_data(
         same = _same(settings.split, dataset)
     split = _split(settings, dataset, scans, same)
     lag_trs = settings.lag_trs(tr_seconds)
+    usable = {name: _usable(name, split, dataset, scans, lag_trs) for name in SETS}
+    longest = max(n for _, _, n in unbroken(split.train, scans, usable["train"]))
+    window = settings.window or window_trs(context_trs, batch_trs, longest)
     return DataView(
         dataset,
         selection,
         scans,
         split,
-        {name: _windows(name, split, dataset, scans, settings.window, lag_trs) for name in SETS},
+        {name: cut_windows(split.spans(name), scans, window, usable[name]) for name in SETS},
         lag_trs,
-        settings.window,
+        window,
         context_trs,
         same=tuple(same),
     )
 
 
-def _windows(
-    name: SetName,
-    split: Split,
-    dataset: Dataset,
-    scans: Sequence[ScanKey],
-    window: int,
-    lag_trs: int,
-) -> Windows:
+def _usable(
+    name: SetName, split: Split, dataset: Dataset, scans: Sequence[ScanKey], lag_trs: int
+) -> list[np.ndarray]:
+    """Return the TRs of each scan that a set can have, (TRs of its stimulus,) bool each."""
     usable = []
     for scan in scans:
         trs = dataset.usable_trs(scan) & split.has(name, scan.repeat)
         if name == "train":
             trs[:lag_trs] = False
         usable.append(trs)
-    windows = cut_windows(split.spans(name), scans, window, usable)
-    if not len(windows):
+    if not unbroken(split.spans(name), scans, usable):
         raise InputError(
             f"--data.split: every {IN_WORDS[name]} TR is masked, or lies before the lag has "
             "passed, or is one that no scan has BOLD of"
         )
-    return windows
+    return usable
 
 
 def _select(

@@ -15,6 +15,10 @@ from giblet_ray.dataset.layout import ScanKey
 from giblet_ray.dataset.reader import Span
 from giblet_ray.spaces.usable import stretches
 
+_CONTEXT_SHARE = 4
+"""Context is at most one in so many of the stimulus rows that a long film's windows have: what is
+read and encoded for nothing but to be seen again."""
+
 
 @dataclass(frozen=True)
 class Windows:
@@ -49,6 +53,10 @@ class Windows:
     def n_trs(self) -> int:
         """TRs in all windows together."""
         return int(self.length.sum())
+
+    def n_context(self, lag_trs: int, context_trs: int) -> int:
+        """Return the rows of context that all windows together have: none before a film."""
+        return int(np.clip(self.start - lag_trs, 0, context_trs).sum())
 
     def rows(self, lag_trs: int, context_trs: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the stimulus of a batch of these windows, W TRs of the longest and those before.
@@ -91,11 +99,11 @@ def cut_windows(
 ) -> Windows:
     """Cut spans into windows of consecutive TRs that overlap nowhere and cross no edge.
 
-    What is left at the end of a span, or before a TR that a scan lacks, is a shorter window: every
-    TR is in one::
+    A span that no whole number of them fills, or that a TR interrupts which a scan lacks, has
+    shorter ones, all of a length: batches are padded to the longest. Every TR is in one::
 
         span      |=====================.===============|      . a masked TR
-        length 8  |-------|-------|-----|-------|-------|
+        length 8  |------|------|-------|-------|-------|
 
     Parameters
     ----------
@@ -104,9 +112,31 @@ def cut_windows(
     scans : sequence of ScanKey
         Scans whose samples are wanted.
     length : int
-        TRs per window.
+        TRs of a window, at most.
     usable : sequence of ndarray of bool, optional
         For each scan, the TRs of its stimulus that have BOLD (default: all).
+    """
+    rows = [
+        (index, start + n * piece // pieces, n * (piece + 1) // pieces - n * piece // pieces)
+        for index, start, n in unbroken(spans, scans, usable)
+        for pieces in [-(-n // length)]
+        for piece in range(pieces)
+    ]
+    table = np.array(rows, dtype=np.int32).reshape(-1, 3)
+    return Windows(table[:, 0], table[:, 1], table[:, 2])
+
+
+def unbroken(
+    spans: Iterable[Span],
+    scans: Sequence[ScanKey],
+    usable: Sequence[np.ndarray] | None = None,
+) -> list[tuple[int, int, int]]:
+    """Return the stretches of spans that scans have whole: scan's index, first TR and length.
+
+    Parameters
+    ----------
+    spans, scans, usable
+        As :func:`cut_windows` takes them.
     """
     spans = list(spans)
 
@@ -115,16 +145,43 @@ def cut_windows(
             return np.ones(len(span), bool)
         return usable[index][span.start : span.stop]
 
-    rows = [
-        (index, start, min(length, span.start + stop - start))
+    return [
+        (index, span.start + first, stop - first)
         for index, scan in enumerate(scans)
         for span in spans
         if span.stimulus == scan.stimulus
         for first, stop in stretches(inside(span, index))
-        for start in range(span.start + first, span.start + stop, length)
     ]
-    table = np.array(rows, dtype=np.int32).reshape(-1, 3)
-    return Windows(table[:, 0], table[:, 1], table[:, 2])
+
+
+def window_trs(context_trs: int, batch_trs: int, longest: int) -> int:
+    """Return how long windows are, where that is not asked for.
+
+    Without context one TR, so that a batch is of TRs from all over. With context as short as lets
+    it be at most a quarter of what is read, and longer where the batch has room for no more
+    windows of that::
+
+        context 14, batch 64     |--------------|================================...=|  1 of 64
+        context 14, batch 256    |--------------|==========================...=|        6 of 42
+
+    Parameters
+    ----------
+    context_trs : int
+        C, TRs of the stimulus before a window.
+    batch_trs : int
+        TRs of a batch; none is longer.
+    longest : int
+        TRs of the longest unbroken stretch that trains; none is longer.
+    """
+    if context_trs == 0:
+        return 1
+    enough = (_CONTEXT_SHARE - 1) * context_trs
+    return min(batch_trs // batch_windows(batch_trs, enough), longest)
+
+
+def batch_windows(batch_trs: int, window: int) -> int:
+    """Return the windows of a batch of so many TRs."""
+    return max(1, batch_trs // window)
 
 
 def rank_part(windows: Windows, rank: int, world_size: int) -> Windows:
@@ -138,10 +195,11 @@ def part_of(values: np.ndarray, rank: int, world_size: int) -> np.ndarray:
     return values[n * rank // world_size : n * (rank + 1) // world_size]
 
 
-def equal_length_batches(windows: Windows, batch_size: int) -> list[Windows]:
+def equal_length_batches(windows: Windows, batch_trs: int) -> list[Windows]:
     """Cut windows into batches in which all have the same length, in order of length."""
     batches = []
     for length in np.unique(windows.length):
         same = windows[windows.length == length]
-        batches += [same[start : start + batch_size] for start in range(0, len(same), batch_size)]
+        size = batch_windows(batch_trs, int(length))
+        batches += [same[start : start + size] for start in range(0, len(same), size)]
     return batches

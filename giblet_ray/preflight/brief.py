@@ -65,7 +65,8 @@ def tell_training(
 
     report = Report(show)
     cluster = look_at_cluster(look_at_gpus=False)
-    size = step_size(job, model_shapes(data), len(data.scans), job.scaling.min_workers)
+    ranks = job.scaling.min_workers
+    size = step_size(job, model_shapes(data), len(data.scans), ranks, data.window)
     show(f"{size.parameters:,} parameters; checkpoints of {gigabytes(size.checkpoint)}")
     host = need_of_host(job, data, size, use_gpu)
     memory = check_host_memory(report, job, data, cluster, use_gpu, host, size)
@@ -120,7 +121,8 @@ def streamed_bytes(job: TrainJob, data: DataView) -> int:
     if data.residence != "stream":
         return 0
     lanes = math.ceil(job.scaling.max_workers / job.scaling.min_workers)
-    span_trs = data.dataset.manifest.row_group_trs + data.window - 1
+    around = data.lag_trs + data.context_trs + data.window - 1
+    span_trs = data.dataset.manifest.row_group_trs + around
     row_bytes = data.selection.row_bytes(data.dataset)
     return min(lanes * STREAM_MIX_ROW_GROUPS * span_trs * row_bytes, data.n_bytes)
 
@@ -143,7 +145,7 @@ def remedy(job: TrainJob, size: StepSize, need: Need) -> str:
         parts = 2 * size.parts
         return (
             f"use --train.accumulation {parts}, which takes {gigabytes(size.activations / 2)} off, "
-            f"or a smaller --train.batch_size than {job.train.batch_size}"
+            f"or a smaller --train.batch_trs than {job.train.batch_trs}"
         )
     return "use a smaller model, or fewer voxels (--data.voxels)"
 
@@ -154,7 +156,20 @@ def split_line(data: DataView) -> str:
     counts = [f"{sum(map(len, split.spans(name))):,} {IN_WORDS[name]}" for name in SETS]
     return (
         f"split: {counts[0]}, {counts[1]} and {counts[2]} TRs, {split.n_lost:,} lost to gaps; "
-        f"smallest p {smallest_p_line(split, tr_seconds)}"
+        f"{windows_line(data)}; smallest p {smallest_p_line(split, tr_seconds)}"
+    )
+
+
+def windows_line(data: DataView) -> str:
+    """Return what trains in one line: how many windows, how long, and what context costs."""
+    length = f"{data.window} TR" if data.window == 1 else f"up to {data.window} TRs"
+    windows = f"{len(data.train):,} windows of {length}"
+    if not data.context_trs:
+        return windows
+    seconds = data.context_trs * data.dataset.manifest.tr_seconds
+    return (
+        f"{windows} and {data.context_trs} ({seconds:g} s) of context, "
+        f"{data.context_share:.0%} of the stimulus rows"
     )
 
 

@@ -19,6 +19,7 @@ from giblet_ray.dataset.reader import Span
 from giblet_ray.dataset.splits import IN_WORDS, SETS, smallest_p_line
 from giblet_ray.dataset.view import DataView
 from giblet_ray.parts.reading import find_reading
+from giblet_ray.preflight.brief import windows_line
 from giblet_ray.preflight.drawing import LEGEND, timeline
 from giblet_ray.preflight.sample import Sample
 
@@ -60,6 +61,7 @@ def describe_split(data: DataView, settings: SplitConfig) -> dict[str, str]:
         )
         for name in SETS
     }
+    lines["trained on"] = windows_line(data)
     tr_seconds = data.dataset.manifest.tr_seconds
     lines["gaps"] = f"{data.split.n_lost:,} TRs, {settings.gap_seconds:g} s between two sets"
     lines["smallest p"] = smallest_p_line(data.split, tr_seconds)

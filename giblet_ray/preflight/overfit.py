@@ -11,7 +11,7 @@ from giblet_ray.config import TrainJob
 from giblet_ray.dataset.loader import Batch, Loader
 from giblet_ray.dataset.normalise import Normalisation
 from giblet_ray.dataset.view import DataView
-from giblet_ray.dataset.windows import Windows
+from giblet_ray.dataset.windows import Windows, batch_windows
 from giblet_ray.models.predictor import build_predictor
 from giblet_ray.training.data import model_shapes
 from giblet_ray.training.optimizer import build_optimizer
@@ -20,7 +20,7 @@ from giblet_ray.training.step import LossTotals, Ranks, Scores
 _STEPS = 100
 _SECONDS = 15.0
 _LR = 1e-3
-_WINDOWS = 32
+_TRS = 32
 _LEARNED = 0.5
 """A batch is being learned by heart when so much of its loss is left at most."""
 _ENOUGH = 0.25
@@ -100,7 +100,7 @@ def overfit(
     ranks = Ranks(model, 1, device, frozen_batch_norm=settings.batch_norm == "frozen")
     scores = Scores(normalisation, shapes, whole, device)
     optimizer = build_optimizer(model, _LR, weight_decay=0.0)
-    chosen = windows[: max(2, min(_WINDOWS, job.train.batch_size))]
+    chosen = windows[: max(2, batch_windows(min(_TRS, job.train.batch_trs), data.window))]
     (batch,) = loader.batches([chosen])
     losses: list[float] = []
     started = time.monotonic()
@@ -110,7 +110,7 @@ def overfit(
         and time.monotonic() - started < seconds
     ):
         totals = LossTotals({}, device)
-        scores.backward(ranks, batch, len(chosen), totals)
+        scores.backward(ranks, batch, chosen.n_trs, totals)
         losses.append(totals.latest()["step/loss"])
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)

@@ -46,15 +46,14 @@ def preflight_prediction(job: PredictJob, show: Callable[[str], None]) -> None:
     weights = sum(value.nbytes for value in plan.encoder.model.state_dict().values())
     record = plan.encoder.record
     settings = {group: record.config[group] for group in ("data", "model", "loss")}
-    one_tr = {**settings["data"], "window": 1}
-    batch = {"batch_size": job.batch_trs}
-    trained = TrainJob(
-        dataset="", packages=job.packages, **{**settings, "data": one_tr}, train=batch
-    )
+    batch = {"batch_trs": job.batch_trs}
+    trained = TrainJob(dataset="", packages=job.packages, **settings, train=batch)
+    # A model with context is given stretches, one at a time; another TRs from anywhere.
+    window = job.batch_trs if plan.encoder.model.context_trs else 1
     # More than is held at a time: inference keeps no activations.
     need = Need(
         {"libraries": LIBRARY_BYTES, "predictions": FLOAT_BYTES * job.batch_trs * n_voxels},
-        {"a batch": measure_activations(trained, plan.encoder.shapes, 1)},
+        {"a batch": measure_activations(trained, plan.encoder.shapes, 1, window)},
     )
     has_gpu = any(machine.gpus for machine in cluster.machines)
     use_gpu = has_gpu if job.use_gpu is None else job.use_gpu

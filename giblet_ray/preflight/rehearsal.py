@@ -111,7 +111,7 @@ def rehearse(
     except ActorDiedError as error:
         raise InputError(
             "the process that rehearsed the training was lost, most likely for want of memory: "
-            "use a smaller model or --train.batch_size, or more --train.accumulation"
+            "use a smaller model or --train.batch_trs, or more --train.accumulation"
         ) from error
     finally:
         ray.kill(worker)
@@ -141,10 +141,10 @@ class _Rehearsing:
             # One process stands for all: gradients lie in the buckets that they are reduced from.
             dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
         link = RehearsalLink(ranks)
-        size = job.train.batch_size
+        run = run_record(job, data, None)
+        size = run.order.batch_size
         windows = _repeated(sample.train, _STEPS * size)
         validated = _repeated(sample.val, min(len(data.val), size))
-        run = run_record(job, data, None)
         order = run.order.model_copy(update={"windows": len(windows), "streamed": None})
         ordered = OrderedWindows(windows, validated, np.zeros(len(windows), int), order)
         train(_shortened(job), run, ordered, loader, normalisation, data.space_files(), link)

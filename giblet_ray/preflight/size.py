@@ -21,7 +21,7 @@ from giblet_ray.config import TrainJob
 from giblet_ray.dataset.layout import ScanKey
 from giblet_ray.dataset.loader import Batch
 from giblet_ray.dataset.normalise import Normalisation
-from giblet_ray.dataset.windows import Windows
+from giblet_ray.dataset.windows import Windows, batch_windows
 from giblet_ray.models.predictor import Predictor, Shapes, build_predictor
 from giblet_ray.training.step import LossTotals, Ranks, Scores
 
@@ -47,7 +47,7 @@ class StepSize:
     windows, parts : int
         A rank's share of a batch, and the accumulated parts that it is computed in.
     share : int
-        Bytes of that share, as it lies on disk.
+        Bytes of that share, context included, as it lies on disk.
     normalisation : int
         Mean and standard deviation per scan and voxel.
     activations : int
@@ -72,7 +72,7 @@ class StepSize:
         return self.weights + self.optimizer + self.normalisation
 
 
-def step_size(job: TrainJob, shapes: Shapes, n_scans: int, ranks: int) -> StepSize:
+def step_size(job: TrainJob, shapes: Shapes, n_scans: int, ranks: int, window: int) -> StepSize:
     """Return what a training step holds but for its activations; it takes no time.
 
     Parameters
@@ -85,11 +85,14 @@ def step_size(job: TrainJob, shapes: Shapes, n_scans: int, ranks: int) -> StepSi
         Scans that are z-scored.
     ranks : int
         Workers that share a batch.
+    window : int
+        BOLD TRs of a window.
     """
     model = _shapes_of_model(job, shapes)
     parameters = list(model.parameters())
     sizes = [parameter.nbytes for parameter in parameters if parameter.requires_grad]
-    windows = math.ceil(job.train.batch_size / ranks)
+    windows = math.ceil(batch_windows(job.train.batch_trs, window) / ranks)
+    trs = _rows_of_window(job, shapes, window)
     return StepSize(
         parameters=sum(parameter.numel() for parameter in parameters),
         weights=sum(tensor.nbytes for tensor in [*parameters, *model.buffers()]),
@@ -98,12 +101,12 @@ def step_size(job: TrainJob, shapes: Shapes, n_scans: int, ranks: int) -> StepSi
         largest=max(sizes, default=0),
         windows=windows,
         parts=job.train.accumulation,
-        share=windows * job.data.window * sum(kind.nbytes for kind in shapes.values.values()),
+        share=windows * sum(trs[name] * kind.nbytes for name, kind in shapes.values.items()),
         normalisation=2 * FLOAT_BYTES * n_scans * shapes.shared_units,
     )
 
 
-def measure_activations(job: TrainJob, shapes: Shapes, ranks: int) -> int:
+def measure_activations(job: TrainJob, shapes: Shapes, ranks: int, window: int) -> int:
     """Return the bytes that one part of a rank's batch keeps for its backward pass, in float32.
 
     The first call takes a second or two: PyTorch loads its compiler to tell some shapes. A model
@@ -111,23 +114,20 @@ def measure_activations(job: TrainJob, shapes: Shapes, ranks: int) -> int:
 
     Parameters
     ----------
-    job, shapes, ranks
+    job, shapes, ranks, window
         As :func:`step_size` takes them.
     """
     if job.model.fitted:
         return 0
-    n = math.ceil(job.train.batch_size / (ranks * job.train.accumulation))
-    window, first = job.data.window, np.zeros(n, np.int32)
-    whole = window + job.model.context_trs(shapes.tr_seconds)
+    share = ranks * job.train.accumulation
+    n = math.ceil(batch_windows(job.train.batch_trs, window) / share)
+    first, trs = np.zeros(n, np.int32), _rows_of_window(job, shapes, window)
     with _SHAPES:
         rows = {
-            name: torch.empty(
-                (n, window if name == "bold" else whole, *kind.shape),
-                dtype=getattr(torch, kind.dtype),
-            )
+            name: torch.empty((n, trs[name], *kind.shape), dtype=getattr(torch, kind.dtype))
             for name, kind in shapes.values.items()
         }
-        exists = torch.ones(n, whole, dtype=torch.bool)
+        exists = torch.ones(n, max(trs.values()), dtype=torch.bool)
     batch = Batch(
         rows,
         exists,
@@ -139,6 +139,12 @@ def measure_activations(job: TrainJob, shapes: Shapes, ranks: int) -> int:
     normalisation = Normalisation(scans, ones_SV, ones_SV, ones_SV.astype(bool), 0)
     model = _shapes_of_model(job, shapes)
     return kept_by_step(job, model, shapes, batch, normalisation, _SHAPES)
+
+
+def _rows_of_window(job: TrainJob, shapes: Shapes, window: int) -> dict[str, int]:
+    """Return the rows that a window has of each part, its context among them, and of BOLD."""
+    context = job.model.context_trs(shapes.tr_seconds)
+    return {name: window + context * (name != "bold") for name in shapes.values}
 
 
 def kept_by_step(
@@ -157,7 +163,7 @@ def kept_by_step(
     scores = Scores(normalisation, shapes, job.model_copy(update={"train": at_once}), device)
     ranks = Ranks(model, 1, device, job.model.batch_norm == "frozen")
     with _kept(model) as kept:
-        scores.backward(ranks, batch, len(batch.windows), LossTotals({}, device))
+        scores.backward(ranks, batch, batch.windows.n_trs, LossTotals({}, device))
     return sum(kept.values())
 
 

@@ -62,7 +62,9 @@ def preflight_sweep(job: TuneJob, show: Callable[[str], None]) -> None:
         show(f"the largest trial: {_shown(largest)}")
         rehearsal = examine(trial, data, use_gpu, cluster, report, progress)
     small_data = place_data(plan_data(small, dataset), job.data.residence, use_gpu)
-    small_size = step_size(small, model_shapes(small_data), len(small_data.scans), ranks)
+    small_size = step_size(
+        small, model_shapes(small_data), len(small_data.scans), ranks, small_data.window
+    )
     report.add(
         "smallest trial",
         {
@@ -73,7 +75,7 @@ def preflight_sweep(job: TuneJob, show: Callable[[str], None]) -> None:
             ),
         },
     )
-    step = step_size(trial, model_shapes(data), len(data.scans), ranks)
+    step = step_size(trial, model_shapes(data), len(data.scans), ranks, data.window)
     need = need_of_host(trial, data, step, use_gpu)
     if rehearsal is not None and not use_gpu:
         need = Need({"a worker": rehearsal.peak_bytes})
@@ -143,16 +145,17 @@ def _extremes(
     job: TuneJob,
     space: Space,
     dataset: Dataset,
-    activations: Callable[[TrainJob, Shapes, int], int] = lambda *trial: 0,
+    activations: Callable[[TrainJob, Shapes, int, int], int] = lambda *trial: 0,
 ) -> tuple[Settings, Settings]:
     """Return the value of each setting with which a trial needs least memory, and most."""
     ranks = job.scaling.max_workers
 
     def need(settings: Settings) -> int:
         trial = with_settings(job, settings)
-        shapes = model_shapes(plan_data(trial, dataset))
-        kept = activations(trial, shapes, ranks)
-        size = replace(step_size(trial, shapes, 1, ranks), activations=kept)
+        data = plan_data(trial, dataset)
+        shapes = model_shapes(data)
+        kept = activations(trial, shapes, ranks, data.window)
+        size = replace(step_size(trial, shapes, 1, ranks, data.window), activations=kept)
         return host_need(size, ranks, use_gpu=False).total
 
     least: Settings = {}

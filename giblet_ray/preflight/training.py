@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -12,7 +11,7 @@ from giblet_ray.console import duration
 from giblet_ray.dataset.residence import place_data
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.dataset.view import DataView
-from giblet_ray.dataset.windows import rank_part
+from giblet_ray.dataset.windows import batch_windows, equal_length_batches, rank_part
 from giblet_ray.preflight.brief import (
     check_gpu_memory,
     check_host_memory,
@@ -89,7 +88,7 @@ def examine(
     ranks, cpus, gpus = job.scaling.min_workers, job.scaling.cpus_per_worker, float(use_gpu)
     share = len(rank_part(data.val, 0, ranks))
     progress.doing = "reading a sample of the data"
-    size = job.train.batch_size
+    size = batch_windows(job.train.batch_trs, data.window)
     sample = choose_sample(data, size, min(share, size), job.train.seed)
     tables = sample.read(data)
     normalisation = sample.normalisation(data, tables)
@@ -97,8 +96,9 @@ def examine(
     report.add("split", describe_split(data, job.data.split))
 
     progress.doing = "measuring a step"
-    kept = measure_activations(job, model_shapes(data), ranks)
-    step = replace(step_size(job, model_shapes(data), len(data.scans), ranks), activations=kept)
+    shapes = model_shapes(data)
+    kept = measure_activations(job, shapes, ranks, data.window)
+    step = replace(step_size(job, shapes, len(data.scans), ranks, data.window), activations=kept)
     on_cpu = need_of_host(job, data, step, use_gpu=False)
     rehearsal = None
     if not job.model.fitted and on_cpu.total <= max(
@@ -169,8 +169,8 @@ def _counts(job: TrainJob, data: DataView) -> tuple[int, int, int]:
     """Return the steps, validation batches and checkpoints of an epoch of one rank."""
     ranks, every = job.scaling.min_workers, job.train.checkpoint_every_steps
     steps = len(data.ordered(new_order(job, data)).steps(0, 0, ranks))
-    validated = len(rank_part(data.val, 0, ranks))
-    batches = math.ceil(validated / max(1, job.train.batch_size // ranks))
+    validated = rank_part(data.val, 0, ranks)
+    batches = len(equal_length_batches(validated, max(1, job.train.batch_trs // ranks)))
     return steps, batches, 1 + ((steps - 1) // every if every else 0)
 
 
@@ -179,7 +179,7 @@ def _times(job: TrainJob, data: DataView, rehearsal: Rehearsal, use_gpu: bool) -
     steps, batches, checkpoints = _counts(job, data)
     seconds = epoch_seconds(job, data, rehearsal)
     note = "on CPUs; GPUs take a fraction of it" if use_gpu else "on this machine, alone"
-    rows = job.train.batch_size * job.data.window / rehearsal.step_seconds
+    rows = job.train.batch_trs / rehearsal.step_seconds
     return {
         "step": f"{rehearsal.step_seconds * 1e3:,.0f} ms, {rows:,.0f} rows/s ({note})",
         "epoch": (

@@ -22,14 +22,14 @@ RETAKEN_TRS = 512
 many predictions without gradients are what it costs; validation, with more TRs, costs more."""
 
 
-def retaking_steps(steps: Iterable[Step], trs_per_window: int) -> list[Step]:
+def retaking_steps(steps: Iterable[Step]) -> list[Step]:
     """Return the steps of an epoch that statistics are taken from, the same for any rank."""
     taken, n_trs = [], 0
     for step in steps:
         if n_trs >= RETAKEN_TRS:
             break
         taken.append(step)
-        n_trs += step.n_global * trs_per_window
+        n_trs += step.n_trs
     return taken
 
 

@@ -52,8 +52,9 @@ class TrainConfig(Group):
 
     epochs: int = Field(20, ge=1)
     """Passes over the training TRs."""
-    batch_size: int = Field(64, ge=2)
-    """Windows per optimiser step, over all workers and accumulated parts together."""
+    batch_trs: int = Field(64, ge=2)
+    """BOLD TRs per optimiser step, over all workers and accumulated parts together, in as many
+    windows as there is room for."""
     accumulation: int = Field(1, ge=1)
     """Parts that a worker's share of a batch is computed in, one after another, to save memory."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"

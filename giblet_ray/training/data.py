@@ -16,10 +16,6 @@ from giblet_ray.parts.reading import find_reading
 if TYPE_CHECKING:
     from giblet_ray.models.predictor import Shapes
 
-_FITTED_WINDOW = 16
-"""TRs that a model which is fitted at once reads at a time: several times its context, which is
-read again for each."""
-
 
 def plan_data(
     job: TrainJob, dataset: Dataset | None = None, same: Sequence[SameFilm] | None = None
@@ -49,10 +45,8 @@ def plan_data(
         where = f"{setting}: {dataset.storage.describe(part)}"
         find_reading(encoders[part], part).check_leading(dataset.value_type(part), first, where)
     context_trs = job.model.context_trs(dataset.manifest.tr_seconds)
-    settings = job.lagged_data
-    if job.model.fitted:  # windows are how its rows are read, and no more
-        settings = settings.model_copy(update={"window": _FITTED_WINDOW})
-    return view_data(dataset, settings, tuple(encoders), leading, context_trs, same)
+    data, batch_trs = job.lagged_data, job.train.batch_trs
+    return view_data(dataset, data, tuple(encoders), leading, context_trs, same, batch_trs)
 
 
 def encoders_of(job: TrainJob, dataset: Dataset) -> dict[str, str]:

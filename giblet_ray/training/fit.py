@@ -38,8 +38,8 @@ class TrainingWindows:
         What a window's scan index means.
     loader, scores : Loader, Scores
         Deliver windows, and z-score their BOLD.
-    batch_size : int
-        Windows that are read at a time.
+    batch_trs : int
+        TRs that are read at a time.
     dataset : str
         Folder or URI of the data set.
     """
@@ -50,15 +50,15 @@ class TrainingWindows:
         scans: Sequence[ScanKey],
         loader: Loader,
         scores: Scores,
-        batch_size: int,
+        batch_trs: int,
         dataset: str,
     ) -> None:
         self.windows, self.scans, self._dataset = windows, scans, dataset
-        self._loader, self._scores, self._batch_size = loader, scores, batch_size
+        self._loader, self._scores, self._batch_trs = loader, scores, batch_trs
 
     def read(self, windows: Windows) -> Iterator[Samples]:
         """See :class:`giblet_ray.models.fitted.TrainingTrs`."""
-        for batch in self._loader.batches(equal_length_batches(windows, self._batch_size)):
+        for batch in self._loader.batches(equal_length_batches(windows, self._batch_trs)):
             inputs, _, bold_BWV = self._scores.read(batch, slice(None))
             yield Samples(batch.windows, inputs, batch.exists, bold_BWV)
 
@@ -95,12 +95,12 @@ def fit_at_once(
         if folder is not None:
             check_same_run(read_record(folder), run)
             return  # it was kept, and whoever kept it died before it could say so
-    started, batch_size = time.perf_counter(), job.train.batch_size
+    started, batch_trs = time.perf_counter(), job.train.batch_trs
     memory = MemoryPeak(link.device)
     ranks = Ranks(model, 1, link.device, frozen_batch_norm=True)
     scores = Scores(normalisation, Shapes.of_record(run.dataset), job, link.device)
     scans = normalisation.scans
-    how = (loader, scores, batch_size, run.dataset.location)
+    how = (loader, scores, batch_trs, run.dataset.location)
     model.fit(TrainingWindows(windows.train, scans, *how), link.show)
     seconds = time.perf_counter() - started
     _, on_training = scores.evaluate(ranks, loader, windows.train, rank=0)

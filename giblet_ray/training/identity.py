@@ -13,6 +13,7 @@ from giblet_ray.dataset.order import DataOrder, StreamedOrder
 from giblet_ray.dataset.splits import SameFilm
 from giblet_ray.dataset.storage import absolute
 from giblet_ray.dataset.view import DataView
+from giblet_ray.dataset.windows import batch_windows
 from giblet_ray.errors import InputError
 from giblet_ray.tracking.sqlite import absolute_uri
 
@@ -47,8 +48,9 @@ def new_order(job: TrainJob, data: DataView) -> DataOrder:
     return DataOrder(
         seed=job.train.seed,
         windows=len(data.train),
-        batch_size=job.train.batch_size,
-        smallest_batch=smallest_batch(job),
+        window=data.window,
+        batch_size=batch_windows(job.train.batch_trs, data.window),
+        smallest_batch=smallest_batch(job, data),
         streamed=streamed,
     )
 
@@ -68,17 +70,24 @@ def run_record(job: TrainJob, data: DataView, before: RunRecord | None) -> RunRe
     Raises
     ------
     InputError
-        If that is of another run: of other settings, data or units.
+        If that is of another run: of other settings, data, units or windows.
     """
+    order = new_order(job, data)
     run = RunRecord(
         config=saved_config(job),
         dataset=DatasetRecord.model_validate(data.describe()),
-        order=new_order(job, data) if before is None else before.order,
+        order=order if before is None else before.order,
         units=chosen_units(data),
         same=data.same,
     )
     if before is not None:
         check_same_run(before, run)
+        if (before.order.windows, before.order.window) != (order.windows, order.window):
+            raise InputError(
+                f"run {job.name} was started with {before.order.windows} windows of at most "
+                f"{before.order.window} TRs, where its settings now give {order.windows} of "
+                f"{order.window}: give another --name"
+            )
     return run
 
 
@@ -89,18 +98,18 @@ def kept_same(job: TrainJob, before: tuple[SameFilm, ...] | None) -> tuple[SameF
     return before if is_gone else None
 
 
-def smallest_batch(job: TrainJob) -> int:
+def smallest_batch(job: TrainJob, data: DataView) -> int:
     """Return the windows that a global batch needs for every rank to compute its part.
 
     Each accumulated part of a rank needs a window, and two rows for BatchNorm's statistics. The
     ranks are as many as there may ever be: batches do not change when an elastic run does.
     """
-    return job.scaling.max_workers * _smallest_share(job)
+    return job.scaling.max_workers * _smallest_share(job, data)
 
 
-def _smallest_share(job: TrainJob) -> int:
-    # A window may hold one TR, whatever their length: what was left at the end of a span.
-    alone = job.model.batch_norm == "batch"
+def _smallest_share(job: TrainJob, data: DataView) -> int:
+    # However long windows are, one may hold a single TR: between two that are masked.
+    alone = job.model.batch_norm == "batch" and int(data.train.length.min()) == 1
     return job.train.accumulation * (2 if alone else 1)
 
 
@@ -119,16 +128,19 @@ def check_batch(job: TrainJob, data: DataView) -> None:
                 "one worker; give it more with --scaling.cpus_per_worker"
             )
         return
-    smallest = smallest_batch(job)
-    if job.train.batch_size < smallest:
+    batch_trs, smallest = job.train.batch_trs, smallest_batch(job, data)
+    windows = batch_windows(batch_trs, data.window)
+    if windows < smallest:
         raise InputError(
-            f"--train.batch_size {job.train.batch_size}: {job.scaling.max_workers} workers with "
-            f"{job.train.accumulation} accumulated parts need at least {smallest} windows"
+            f"--train.batch_trs {batch_trs}: {job.scaling.max_workers} workers with "
+            f"{job.train.accumulation} accumulated parts need at least {smallest} windows, of "
+            f"{data.window} TRs: use at least {smallest * data.window}, or a shorter --data.window"
         )
-    if job.train.batch_size > len(data.train):
+    if windows > len(data.train):
         raise InputError(
-            f"--train.batch_size {job.train.batch_size} is larger than the training split of "
-            f"{len(data.train)} windows; use at most {len(data.train)}"
+            f"--train.batch_trs {batch_trs} is larger than the training split of "
+            f"{data.train.n_trs} TRs in {len(data.train)} windows; use at most "
+            f"{len(data.train) * data.window}"
         )
 
 
@@ -141,7 +153,7 @@ def check_order(job: TrainJob, data: DataView, order: DataOrder) -> None:
         If its last batches are too small for the workers, or its rows fit no memory and streaming
         them was not asked for.
     """
-    most = order.last_batch // _smallest_share(job)
+    most = order.last_batch // _smallest_share(job, data)
     if job.scaling.max_workers > most:
         raise InputError(
             f"--scaling.num_workers {job.scaling.max_workers}: run {job.name} was started with "

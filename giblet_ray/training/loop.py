@@ -170,13 +170,13 @@ def train(
         for step, batch in zip(steps, batches, strict=True):
             seed_dropout(settings.seed, position.step, rank)
             learning_rate = optimizer.param_groups[0]["lr"]
-            gradient_norm = scores.backward(ranks, batch, step.n_global, totals)
+            gradient_norm = scores.backward(ranks, batch, step.n_trs, totals)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             schedule.step()
             position.step += 1
             position.step_in_epoch += 1
-            rows += step.n_global * job.data.window
+            rows += step.n_trs
             if rank == 0 and position.step % settings.log_every_steps == 0:
                 points = {"train/lr": learning_rate, "train/gradient_norm": float(gradient_norm)}
                 link.log({**totals.latest(), **points}, position.step)

@@ -22,7 +22,7 @@ from giblet_ray.dataset.order import Step
 from giblet_ray.dataset.windows import Windows, equal_length_batches, rank_part
 from giblet_ray.errors import InputError
 from giblet_ray.evaluation.own_metrics import HeldOutRows, load_metrics
-from giblet_ray.evaluation.scan_sums import ScanSums, world_size
+from giblet_ray.evaluation.scan_sums import ScanSums
 from giblet_ray.evaluation.unit_scores import HeldOutScores
 from giblet_ray.models.predictor import Shapes, in_batch_order
 from giblet_ray.training.batch_norm import layers_that_adapt, retake, retaking_steps
@@ -144,16 +144,27 @@ class Scores:
         scored_BWV = (bold_BWV.float() - mean_BV[:, None]) / std_BV[:, None]
         return torch.where(self._valid_SV[scan_B][:, None], scored_BWV, 0.0)
 
-    def backward(self, ranks: Ranks, batch: Batch, n_global: int, totals: LossTotals) -> Tensor:
-        """Compute and clip the gradients of a global batch; return their norm before clipping."""
+    def backward(self, ranks: Ranks, batch: Batch, n_trs: int, totals: LossTotals) -> Tensor:
+        """Compute and clip the gradients of a global batch; return their norm before clipping.
+
+        Parameters
+        ----------
+        ranks : Ranks
+            The model.
+        batch : Batch
+            The rank's windows.
+        n_trs : int
+            BOLD TRs of all ranks' windows together.
+        totals : LossTotals
+            Where the losses are added.
+        """
         ranks.train_mode()
         parts = self._parts(batch)
-        totals.begin(n_global)
-        n_rows = self._rows_of_all(batch, n_global)
+        totals.begin(n_trs)
         for index, part in enumerate(parts):
             last = index == len(parts) - 1
             with nullcontext() if last else ranks.unsynchronised():
-                terms = self._loss(*self._predict(ranks.parallel, batch, part), n_rows)
+                terms = self._loss(*self._predict(ranks.parallel, batch, part), n_trs)
                 terms.objective.backward()
             totals.add(terms)
         limit = self._job.optimizer.max_grad_norm
@@ -163,16 +174,6 @@ class Scores:
         """Return the parts that a rank's share of a batch is computed in."""
         n, parts = len(batch.windows), self._job.train.accumulation
         return [slice(n * part // parts, n * (part + 1) // parts) for part in range(parts)]
-
-    def _rows_of_all(self, batch: Batch, n_global: int) -> int:
-        """Return the rows of a global batch: windows of several TRs may be shorter than others."""
-        if self._job.data.window == 1:
-            return n_global
-        n_rows = torch.tensor([batch.windows.n_trs])
-        if world_size() > 1:
-            n_rows = n_rows.to(self._device)
-            dist.all_reduce(n_rows)
-        return int(n_rows)
 
     def retake_batch_norm(
         self, ranks: Ranks, loader: Loader, train: Windows, steps: Sequence[Step]
@@ -195,7 +196,7 @@ class Scores:
             return
 
         def predict() -> None:
-            taken = retaking_steps(steps, self._job.data.window)
+            taken = retaking_steps(steps)
             for batch in loader.batches([train[step.windows] for step in taken]):
                 for part in self._parts(batch):
                     self._predict(ranks.model, batch, part)
@@ -209,7 +210,7 @@ class Scores:
         """Score the model on all held-out rows, scan by scan, from sums over batches and ranks."""
         ranks.eval_mode()
         mine = rank_part(val, rank, ranks.world_size)
-        size = max(1, self._job.train.batch_size // ranks.world_size)
+        size = max(1, self._job.train.batch_trs // ranks.world_size)
         n_units = self._valid_SV.shape[1]
         sums = ScanSums(self._subjects, n_units, self._device)
         rows = HeldOutRows(self._subjects, n_units, self._device)
@@ -244,36 +245,36 @@ class LossTotals:
     """
 
     def __init__(self, sums: dict[str, float], device: torch.device) -> None:
-        self._windows = sums.get("windows", 0)
+        self._trs = sums.get("trs", 0)
         self._sums = {
             name: torch.tensor(value, dtype=torch.float64, device=device)
             for name, value in sums.items()
-            if name != "windows"
+            if name != "trs"
         }
         self._step: dict[str, Tensor] = {}
 
-    def begin(self, n_global: int) -> None:
-        """Begin a step of so many windows."""
+    def begin(self, n_trs: int) -> None:
+        """Begin a step of so many BOLD TRs."""
         self._step = {}
-        self._n_global = n_global
-        self._windows += n_global
+        self._n_trs = n_trs
+        self._trs += n_trs
 
     def add(self, terms: LossTerms) -> None:
         """Add the losses of a part of the step's batch; the parts add up to the batch's."""
         for name, term in terms.logged.items():
             value = term.double()
             self._step[name] = self._step.get(name, 0) + value
-            self._sums[name] = self._sums.get(name, 0) + value * self._n_global
+            self._sums[name] = self._sums.get(name, 0) + value * self._n_trs
 
     def latest(self) -> dict[str, float]:
         """Return the losses of the last step."""
         return {f"step/{name}": float(value) for name, value in self._step.items()}
 
     def means(self, epoch: int) -> dict[str, float]:
-        """Return the mean losses over the epoch's windows so far."""
+        """Return the mean losses over the epoch's TRs so far."""
         sums = self.sums(epoch)
-        windows = sums.pop("windows")
-        return {f"train/{name}": value / windows for name, value in sums.items()}
+        n_trs = sums.pop("trs")
+        return {f"train/{name}": value / n_trs for name, value in sums.items()}
 
     def sums(self, epoch: int) -> dict[str, float]:
         """Return what a new object continues from."""
@@ -283,7 +284,7 @@ class LossTotals:
                 f"the loss became {sums['loss']} in epoch {epoch + 1}: training diverged; use a "
                 "lower --optimizer.lr or --optimizer.max_grad_norm"
             )
-        return {**sums, "windows": self._windows}
+        return {**sums, "trs": self._trs}
 
 
 def _places(windows: Windows) -> tuple[Tensor, Tensor]:

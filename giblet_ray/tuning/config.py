@@ -25,7 +25,7 @@ class SweepConfig(Group):
     grace_steps, grace_steps * reduction_factor, ... optimiser steps (asha), each seen at the end
     of an epoch; or that are worse than the median of the same epoch (median)."""
     grace_steps: int | None = Field(None, ge=1)
-    """Optimiser steps that every trial is given (default: of 2 epochs at train.batch_size)."""
+    """Optimiser steps that every trial is given (default: of 2 epochs at train.batch_trs)."""
     reduction_factor: int = Field(3, ge=2)
     """Of so many trials, asha lets one go on."""
     num_samples: Annotated[int | None, Mark.FREE] = Field(None, ge=1)

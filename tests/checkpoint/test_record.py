@@ -18,7 +18,7 @@ from giblet_ray.checkpoint.files import load_weights
 from giblet_ray.checkpoint.record import RECORD, Units, read_record
 from giblet_ray.errors import InputError
 
-TRAIN = {"epochs": 2, "batch_size": 16, "checkpoint_every_steps": 5}
+TRAIN = {"epochs": 2, "batch_trs": 16, "checkpoint_every_steps": 5}
 
 
 def die_in_epoch_two(metrics: dict[str, float]) -> bool:
@@ -143,7 +143,7 @@ def test_units_are_equal_by_their_indices() -> None:
             {"optimizer": {"lr": 0.02}},
             r"--optimizer.lr is 0.02, but run .* was started with 0.0003",
         ),
-        ({"train": {**TRAIN, "batch_size": 17}}, r"--train.batch_size is 17"),
+        ({"train": {**TRAIN, "batch_trs": 17}}, r"--train.batch_trs is 17"),
         ({"data": {"voxels": None}}, r"other units than run .*\(all, then 3 of 24 "),
     ],
 )

@@ -26,7 +26,7 @@ from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
 
 EPOCHS, STEPS_PER_EPOCH = 4, 12
-TRAIN = {"epochs": EPOCHS, "batch_size": 16, "checkpoint_every_steps": 5}
+TRAIN = {"epochs": EPOCHS, "batch_trs": 16, "checkpoint_every_steps": 5}
 
 
 def saved(run: Path) -> list[Path]:

@@ -108,7 +108,7 @@ def _make_store(
             data={"split": SPLIT, "modalities": ["audio", "text"], **groups.get("data", {})},
             model={**tiny_model, "dropout": 0.0, **groups.get("model", {})},
             optimizer={"lr": 1e-2, **groups.get("optimizer", {})},
-            train={"epochs": 2, "batch_size": 64, **groups.get("train", {})},
+            train={"epochs": 2, "batch_trs": 64, **groups.get("train", {})},
             storage={"path": str(folder / "runs")},
             tracking={"uri": uri, "experiment": EXPERIMENT},
         )

@@ -66,7 +66,7 @@ def test_terminal_shows_runs_side_by_side_in_two_groups(compared: tuple[str, Pat
     (head,) = [line for line in lines if line.lstrip().startswith("#")][:1]
     for title in ("run", "val/pearson_mean", "embed_dim", "kernel_sizes", "lr", "time", "rows/s"):
         assert title in head.split()
-    assert "batch_size" not in output
+    assert "batch_trs" not in output
     assert re.search(r"^ 1 +\w+ +0\.\d{4} \[-?0\.\d{4}, 0\.\d{4}\]", output, re.M)
     assert "night/0001 failed: loss is NaN <in epoch 1>" in output
     assert re.search(r"^  night/0000 stopped: asha$", output, re.M)

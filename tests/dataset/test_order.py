@@ -14,13 +14,13 @@ from giblet_ray.dataset.order import (
     DataOrder,
     OrderedWindows,
     StreamedOrder,
+    epoch_batches,
     epoch_order,
-    epoch_steps,
     interleaved,
     streamed_epoch_order,
 )
 from giblet_ray.dataset.reader import Span
-from giblet_ray.dataset.windows import Windows, cut_windows
+from giblet_ray.dataset.windows import Windows, cut_windows, part_of
 
 SCANS = [ScanKey("01", "one"), ScanKey("01", "two"), ScanKey("02", "one")]
 SPANS = [Span("one", 3, 50), Span("one", 64, 117), Span("two", 0, 31)]
@@ -84,15 +84,14 @@ def test_global_batches_are_the_same_for_any_number_of_workers(
     for index, step in enumerate(alone):
         together = np.concatenate([steps[index].windows for steps in ranks])
         np.testing.assert_array_equal(together, step.windows)
-        assert {steps[index].n_global for steps in ranks} == {len(step.windows)}
+        assert {steps[index].n_trs for steps in ranks} == {len(step.windows)}
         sizes = [len(steps[index].windows) for steps in ranks]
         assert max(sizes) - min(sizes) <= 1
 
 
 @given(n=st.integers(1, 300), batch=st.integers(1, 64), smallest=st.integers(1, 8))
 def test_last_batch_is_left_out_only_if_too_small(n: int, batch: int, smallest: int) -> None:
-    steps = epoch_steps(epoch_order(n, 0, 0), batch, smallest, 0, 1)
-    left_out = n - sum(step.n_global for step in steps)
+    left_out = n - sum(map(len, epoch_batches(epoch_order(n, 0, 0), batch, smallest)))
     expected = n % batch if n % batch < smallest else 0
     if batch < smallest:
         expected = n
@@ -102,7 +101,7 @@ def test_last_batch_is_left_out_only_if_too_small(n: int, batch: int, smallest: 
 @given(n=st.integers(1, 300), batch=st.integers(1, 64), smallest=st.integers(1, 8))
 def test_an_order_says_how_large_its_batches_are(n: int, batch: int, smallest: int) -> None:
     order = DataOrder(seed=0, windows=n, batch_size=batch, smallest_batch=smallest)
-    sizes = [step.n_global for step in epoch_steps(np.arange(n), batch, smallest, 0, 1)]
+    sizes = [len(each) for each in epoch_batches(np.arange(n), batch, smallest)]
     if batch >= smallest and n >= batch:
         assert (order.last_batch, order.left_out) == (min(sizes), n - sum(sizes))
         assert order.steps == len(sizes)
@@ -115,8 +114,8 @@ def test_a_worker_of_as_many_as_there_are_lanes_reads_one_stretch(
     order = interleaved(np.arange(n), batch, 2, world)
     assert sorted(order) == list(range(n))
     for rank in range(world):
-        steps = epoch_steps(order, batch, 2, rank, world)
-        mine = np.concatenate([step.windows for step in steps]) if steps else np.array([])
+        batches = epoch_batches(order, batch, 2)
+        mine = np.concatenate([np.arange(0), *(part_of(each, rank, world) for each in batches)])
         assert (np.diff(mine) == 1).all()
 
 

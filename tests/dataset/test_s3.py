@@ -83,7 +83,7 @@ def test_data_set_is_whole_and_trains(
     check_read(remote, arrays)
     settings = {
         "model": tiny_model,
-        "train": {"epochs": 1, "batch_size": 16},
+        "train": {"epochs": 1, "batch_trs": 16},
     }
     scores = []
     for name, dataset in {"remote": remote, "local": local}.items():

@@ -69,6 +69,28 @@ def test_masked_trs_and_those_a_scan_lacks_neither_train_nor_judge(
     assert data.n_lacking == 3 + 7
 
 
+def test_windows_with_context_are_as_long_as_batch_and_film_allow(
+    tmp_path: Path, dataset_writer: Callable
+) -> None:
+    dataset_writer(tmp_path, {"film": 300}, ("01",))
+
+    def planned(context_trs: int, batch_trs: int, **settings: Any) -> DataView:
+        settings = DataConfig.model_validate({"lag_seconds": 0, **settings})
+        dataset = Dataset.open(str(tmp_path))
+        parts = ("codes", "text")
+        return view_data(dataset, settings, parts, None, context_trs, None, batch_trs)
+
+    trained = planned(0, 64).train
+    assert trained.length.tolist() == [1] * trained.n_trs
+    data = planned(8, 64)
+    assert data.window == 32
+    assert data.train.n_trs == trained.n_trs  # the first TRs, without a past, are among them
+    n_context = sum(min(8, start) for start in data.train.start)
+    assert data.context_share == n_context / (n_context + trained.n_trs)
+    assert planned(12, 1000).window == 37  # 27 of them fill the batch
+    assert planned(8, 64, window=5).window == 5
+
+
 def test_every_repeat_is_a_scan_of_its_own(tmp_path: Path, dataset_writer: Callable) -> None:
     dataset_writer(tmp_path, {"one": 90, "two": 80}, ("01",), repeats=2)
     data = view(tmp_path)
@@ -154,7 +176,7 @@ def test_number_that_is_not_finite_masks_its_unit_and_training_goes_on(
         job = TrainJob(
             dataset=str(folder),
             model=tiny_model,
-            train={"epochs": 2, "batch_size": 16},
+            train={"epochs": 2, "batch_trs": 16},
         )
         metrics = train_locally(job, tmp_path / f"run of {name}").reports
         assert all(np.isfinite(list(epoch.values())).all() for epoch in metrics)

@@ -12,9 +12,11 @@ from giblet_ray.dataset.layout import ScanKey
 from giblet_ray.dataset.reader import Span
 from giblet_ray.dataset.windows import (
     Windows,
+    batch_windows,
     cut_windows,
     equal_length_batches,
     rank_part,
+    window_trs,
 )
 
 SCANS = [ScanKey("01", "one"), ScanKey("01", "two"), ScanKey("02", "one")]
@@ -58,20 +60,58 @@ def test_every_usable_tr_is_in_one_window_that_crosses_no_edge(
                         expected.add((scan.subject, scan.stimulus, tr))
     assert set(counts) == expected
     assert set(counts.values()) <= {1}
+    lengths: dict[tuple[int, int, int], list[int]] = {}
     for scan, start, n in zip(windows.scan, windows.start, windows.length, strict=True):
         spans = [s for s in SPANS if s.stimulus == SCANS[scan].stimulus]
         (span,) = [s for s in spans if s.start <= start and start + n <= s.stop]
-        stop = start + n
-        # Shorter than asked for only where a span ends, or a TR cannot be used.
-        assert n == length or stop == span.stop or not masks[scan][stop]
+        lacking = np.flatnonzero(~masks[scan][span.start : start])
+        stretch = (int(scan), span.start, int(lacking.max(initial=-1)))
+        lengths.setdefault(stretch, []).append(int(n))
+    for of_stretch in lengths.values():  # as few as can be, of one length but for a TR
+        assert len(of_stretch) == -(-sum(of_stretch) // length)
+        assert max(of_stretch) - min(of_stretch) <= 1
 
 
 def test_windows_of_one_length_are_batched_together() -> None:
     windows = cut_windows(SPANS, SCANS, 4)
     assert set(trs_of(windows)) == ALL_TRS
     batches = equal_length_batches(windows, 8)
-    assert all(len(set(batch.length)) == 1 and len(batch) <= 8 for batch in batches)
+    assert all(len(set(batch.length)) == 1 and batch.n_trs <= 8 for batch in batches)
+    assert all(len(batch) == 1 for batch in equal_length_batches(windows, 2))
     assert sum(batch.n_trs for batch in batches) == len(ALL_TRS)
+
+
+@given(context=st.integers(0, 40), batch=st.integers(1, 300), longest=st.integers(1, 2000))
+def test_context_costs_a_quarter_at_most_where_batches_and_films_allow(
+    context: int, batch: int, longest: int
+) -> None:
+    window = window_trs(context, batch, longest)
+    assert 1 <= window <= batch
+    if context == 0:
+        assert window == 1
+        return
+    assert window <= longest
+    if min(batch, longest) >= 3 * context:
+        assert context <= (context + window) / 4
+        # As many windows as can be: with one more, each would be too short.
+        assert window == longest or batch // (batch_windows(batch, window) + 1) < 3 * context
+    else:
+        assert window == min(batch, longest)
+    assert batch_windows(batch, window) * window <= batch
+
+
+def test_batches_of_single_trs_are_as_many_windows() -> None:
+    assert (window_trs(0, 64, 1000), batch_windows(64, 1)) == (1, 64)
+    assert (window_trs(14, 64, 1000), batch_windows(64, 64)) == (64, 1)
+    assert (window_trs(14, 256, 1000), batch_windows(256, 42)) == (42, 6)
+    assert (window_trs(14, 256, 30), batch_windows(256, 30)) == (30, 8)
+
+
+def test_rows_of_context_are_those_that_exist() -> None:
+    windows = cut_windows(SPANS, SCANS, 8)
+    for lag, context in ((0, 5), (3, 14), (4, 0)):
+        _, exists = windows.rows(lag, context)
+        assert windows.n_context(lag, context) == exists[:, :context].sum()
 
 
 def test_ranks_share_held_out_windows() -> None:

@@ -39,7 +39,7 @@ TINY = {
         "bottleneck_dim": 8,
         "head_dim": 16,
     },
-    "train": {"epochs": 2, "batch_size": 16},
+    "train": {"epochs": 2, "batch_trs": 16},
 }
 COMMIT = "768ed6d9b0a3"
 LOOPBACK = ("127.0.0.1", "::1", "::ffff:127.0.0.1")
@@ -233,7 +233,7 @@ def test_a_job_that_joins_with_another_token_says_so_in_one_line(
     dataset_writer(tmp_path / "data", {"one": 90}, ("01",))
     (tmp_path / "token").write_text("0" * 64)
     words = ["--dataset", str(tmp_path / "data"), "--model.audio_codebooks", "2"]
-    words += ["--train.batch_size", "16"]
+    words += ["--train.batch_trs", "16"]
     said = cluster_here.run(
         "python", "jobs/train.py", *words, RAY_AUTH_TOKEN_PATH=str(tmp_path / "token")
     )

@@ -38,7 +38,7 @@ def words(
         "model": {**tiny_model, "trunk_dims": [256, 512], "head_dim": 2048},
         "train": {
             "epochs": EPOCHS,
-            "batch_size": 16,
+            "batch_trs": 16,
             "checkpoint_every_steps": 5,
             "log_every_steps": 1,
         },

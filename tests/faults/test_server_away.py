@@ -81,7 +81,7 @@ def test_points_outlive_a_process_that_dies_while_the_server_is_away(server: Any
 def test_a_run_ends_without_its_server_and_is_delivered_later(
     server: Any, local_training: Callable[..., Any], tmp_path: Path
 ) -> None:
-    training = local_training(train={"epochs": 2, "batch_size": 16})
+    training = local_training(train={"epochs": 2, "batch_trs": 16})
     training.train(tmp_path / "night")
     storage = Storage.at(str(tmp_path))
     folder = storage.describe("night")

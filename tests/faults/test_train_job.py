@@ -31,7 +31,7 @@ def given(
     groups = {
         "name": "run",
         "model": tiny_model,
-        "train": {"epochs": 4, "batch_size": 16, "checkpoint_every_steps": 5},
+        "train": {"epochs": 4, "batch_trs": 16, "checkpoint_every_steps": 5},
         "scaling": {"num_workers": 2, "cpus_per_worker": 0.5},
         "tracking": {"log_model": False},
     }

@@ -16,7 +16,7 @@ from giblet_ray.dataset.reader import Dataset
 
 SETTINGS = {
     "name": "sweep",
-    "train": {"epochs": 4, "batch_size": 16},
+    "train": {"epochs": 4, "batch_trs": 16},
     "tracking": {"log_model": False},
     "sweep": {
         "space": {

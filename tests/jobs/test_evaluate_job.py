@@ -33,7 +33,7 @@ def test_what_is_fitted_beside_a_run_is_of_its_units_and_split_and_kept(
         dataset=str(tmp_path / "data"), name="first", model=tiny_model,
         data={"modalities": ("audio", "text"), "voxels": "units.npy",
               "split": {"same": "same.tsv"}},
-        train={"epochs": 1, "batch_size": 64},
+        train={"epochs": 1, "batch_trs": 64},
     )  # fmt: skip
     train_locally(job, tmp_path / "runs/first")
     Path("units.npy").unlink()

@@ -27,7 +27,7 @@ MODEL += [
     "0.35",
     "--train.epochs",
     "2",
-    "--train.batch_size",
+    "--train.batch_trs",
     "8",
     "--scaling.num_workers",
     "1",

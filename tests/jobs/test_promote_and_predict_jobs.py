@@ -21,7 +21,7 @@ def lab(local_training: Callable[..., Any], tmp_path_factory: pytest.TempPathFac
     folder = tmp_path_factory.mktemp("lab")
     run = folder / "runs/night"
     run.mkdir(parents=True)
-    local_training(train={"epochs": 1, "batch_size": 16}).train(run)
+    local_training(train={"epochs": 1, "batch_trs": 16}).train(run)
     MlflowRun(f"sqlite:///{folder}/mlflow.db", "giblet_ray", "night", str(run)).close("FINISHED")
     (folder / "notes.txt").write_text("a file")
     return folder

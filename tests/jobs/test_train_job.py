@@ -25,7 +25,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory, tiny_model: dict[str, Any
     groups = {
         "name": "run",
         "model": tiny_model,
-        "train": {"epochs": 2, "batch_size": 16, "checkpoint_every_steps": 5},
+        "train": {"epochs": 2, "batch_trs": 16, "checkpoint_every_steps": 5},
         "scaling": {"num_workers": 1},
         "tracking": {"log_model": False},
     }
@@ -113,7 +113,7 @@ def test_damaged_data_set_is_refused(
     ("arguments", "message"),
     [
         (["--dataset", "nowhere"], "nowhere/manifest.json: no such file"),
-        (["--train.batch_size", "5000"], "--train.batch_size 5000 is larger than the training"),
+        (["--train.batch_trs", "5000"], "--train.batch_trs 5000 is larger than the training"),
         (["--data.lag_seconds", "180"], "--data.split"),
         (["--data.voxels", "mask.npy"], "--data.voxels mask.npy: a mask of shape (25,); the data"),
         (["--model.audio_codebooks", "16"], "has 4 codebooks; use at most 4"),

@@ -25,7 +25,7 @@ def test_a_sweep_shows_each_trial_once_and_is_resumed_with_its_own_settings(
     settings = {
         "name": "sweep",
         "model": tiny_model,
-        "train": {"epochs": 1, "batch_size": 16},
+        "train": {"epochs": 1, "batch_trs": 16},
         "tracking": {"uri": f"sqlite:///{tmp_path}/mlflow.db", "log_model": False},
         "sweep": {"space": {"model.embed_dim": [2, 4]}, "num_samples": 2, "scheduler": "none"},
     }
@@ -51,7 +51,7 @@ def test_a_sweep_shows_each_trial_once_and_is_resumed_with_its_own_settings(
         (["--sweep.space", "model.kernel_sizes=[3,4]"], "odd positive widths are accepted"),
         (["--sweep.space", "model.kernel_sizes=3,7,15"], "each choice is a list in brackets"),
         (["--sweep.space", "data.lag_seconds=3..180"], "--data.split"),
-        (["--sweep.space", "train.batch_size=16,5000"], "is larger than the training split"),
+        (["--sweep.space", "train.batch_trs=16,5000"], "is larger than the training split"),
         (["--sweep.scheduler", "hyperband"], "--sweep.scheduler is 'hyperband'"),
     ],
 )

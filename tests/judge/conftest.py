@@ -47,7 +47,7 @@ def lab(
         ("ridge", RidgeConfig(n_iter=3, n_alphas=5), {"data": {"modalities": ("audio", "text"),
                                                                "lag_seconds": 0.0}}),
     ):  # fmt: skip
-        train = {"epochs": 1 if name == "ridge" else 4, "batch_size": 64}
+        train = {"epochs": 1 if name == "ridge" else 4, "batch_trs": 64}
         job = TrainJob(
             dataset=str(folder / "data"), name=name, model=model, train=train,
             optimizer={"lr": 5e-3}, **more,

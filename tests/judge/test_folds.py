@@ -36,7 +36,7 @@ def trained(
     job = TrainJob(
         dataset=str(folder / "data"), name="cv", model=tiny_model,
         data={"modalities": ("audio", "text"), "split": {"folds": 3, "fold": "all"}},
-        train={"epochs": 1, "batch_size": 64},
+        train={"epochs": 1, "batch_trs": 64},
     )  # fmt: skip
     for each in fold_jobs(job):
         train_locally(each, folder / "runs" / each.name)

@@ -47,7 +47,7 @@ class Trained:
             name="run",
             data={"split": split, "modalities": ("audio", "text")},
             model=model,
-            train={"epochs": 2, "batch_size": 64},
+            train={"epochs": 2, "batch_trs": 64},
         )
         self.link = train(self.job, folder / "runs/run")
         self.storage = Storage.at(str(folder / "runs"))

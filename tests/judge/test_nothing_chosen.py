@@ -82,7 +82,7 @@ def test_no_trial_of_a_search_when_it_is_given_up_or_which_is_best(
     settings = SweepConfig(num_samples=N_TRIALS, grace_steps=1)
     courses, tests = [], []
     for folder in data_sets:
-        base = job_of(folder, "0", model=tiny_model, train={"epochs": 2, "batch_size": 512})
+        base = job_of(folder, "0", model=tiny_model, train={"epochs": 2, "batch_trs": 512})
         space = {"optimizer.lr": {"min": 1e-4, "max": 1e-1, "log": True}}
         search, course = Search(parse_space(space, base), settings, Score()), []
         for number in range(N_TRIALS):

@@ -168,7 +168,7 @@ def test_one_part_is_not_divided(
 ) -> None:
     job = TrainJob(
         dataset=str(lab / "data"), name="words", data={"modalities": "text"}, model=tiny_model,
-        train={"epochs": 1, "batch_size": 64},
+        train={"epochs": 1, "batch_trs": 64},
     )  # fmt: skip
     train_locally(job, tmp_path / "words")
     with pytest.raises(InputError, match="--partition subsets: run words sees text alone, where"):

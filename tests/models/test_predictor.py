@@ -255,7 +255,7 @@ def test_units_that_were_masked_have_no_prediction(
     from giblet_ray.checkpoint.store import find_checkpoint
     from giblet_ray.checkpoint.trained import Encoder
 
-    training = local_training(train={"epochs": 1, "batch_size": 16})
+    training = local_training(train={"epochs": 1, "batch_trs": 16})
     training.train(tmp_path / "run")
     folder = Path(find_checkpoint(str(tmp_path / "run")).location)
     scales = load_file(folder / NORMALISATION)

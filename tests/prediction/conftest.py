@@ -20,7 +20,7 @@ MASKED = (3, 17)
 def checkpoint(local_training: Callable[..., Any], tmp_path_factory: Any) -> Path:
     """The checkpoint of an epoch on the small data set, at a lag of 3 TRs."""
     folder = tmp_path_factory.mktemp("predictor")
-    local_training(train={"epochs": 1, "batch_size": 16}).train(folder)
+    local_training(train={"epochs": 1, "batch_trs": 16}).train(folder)
     (saved,) = folder.iterdir()
     normalisation = load_file(saved / "normalisation.safetensors")
     normalisation["valid_SV"][:, list(MASKED)] = False

@@ -16,6 +16,7 @@ from giblet_ray.dataset.loader import Batch
 from giblet_ray.dataset.reader import Dataset
 from giblet_ray.dataset.splits import SETS
 from giblet_ray.dataset.windows import Windows
+from giblet_ray.preflight.brief import windows_line
 from giblet_ray.preflight.facts import describe_parts, describe_split
 from giblet_ray.preflight.overfit import overfit
 from giblet_ray.preflight.sample import SampleLoader, choose_sample
@@ -73,6 +74,20 @@ def test_split_is_told_and_drawn(made: tuple[Any, ...]) -> None:
     assert said["gaps"] == f"{117 + 83 - n_train - n_val - n_test} TRs, 20 s between two sets"
     assert said["smallest p"].startswith("none: a film has 14 test TRs, fewer than the 28")
     assert re.fullmatch("━+·+▒+·+█+", said["one"])
+
+
+def test_context_is_told_with_what_it_costs(made: tuple[Any, ...]) -> None:
+    job, data, _, _ = made
+    assert windows_line(data) == f"{data.train.n_trs:,} windows of 1 TR"
+    ridge = TrainJob(dataset=job.dataset, model={"kind": "ridge"}, data={"lag_seconds": 0})
+    seen = plan_data(ridge)
+    said = describe_split(seen, ridge.data.split)["trained on"]
+    _, exists = seen.train.rows(0, 8)
+    n_rows, n_context = exists.sum(), exists[:, :8].sum()
+    assert said == (
+        f"{len(seen.train)} windows of up to {seen.window} TRs and 8 (12 s) of context, "
+        f"{n_context / n_rows:.0%} of the stimulus rows"
+    )
 
 
 class WithoutPictures:

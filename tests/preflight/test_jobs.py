@@ -43,7 +43,7 @@ def lab(
     groups = {
         "name": "first",
         "model": tiny_model,
-        "train": {"epochs": 1, "batch_size": 16},
+        "train": {"epochs": 1, "batch_trs": 16},
         "scaling": {"cpus_per_worker": 0.5},
         "storage": {"path": str(folder / "runs")},
         "tracking": {"uri": f"sqlite:///{folder}/mlflow.db", "log_model": False},

@@ -24,7 +24,7 @@ def test_an_evaluation_says_how_many_models_it_would_fit(
     for name, parts in (("first", ("video", "audio", "text")), ("words", ("text",))):
         job = TrainJob(
             dataset=where, name=name, model=tiny_model, data={"modalities": parts},
-            train={"epochs": 1, "batch_size": 64},
+            train={"epochs": 1, "batch_trs": 64},
         )  # fmt: skip
         train_locally(job, tmp_path / name)
     asked: dict[str, Any] = {"partition": "subsets", "storage": {"path": str(tmp_path)}}

@@ -44,7 +44,7 @@ def shapes_of(values: dict[str, ValueType]) -> Shapes:
 
 
 def small_job(tiny_model: dict[str, Any], data: dict[str, Any], **train: int) -> TrainJob:
-    return TrainJob(dataset="", model=tiny_model, data=data, train={"batch_size": 12, **train})
+    return TrainJob(dataset="", model=tiny_model, data=data, train=train)
 
 
 def real_batch(values: dict[str, ValueType], n: int, window: int) -> Batch:
@@ -59,22 +59,22 @@ def real_batch(values: dict[str, ValueType], n: int, window: int) -> Batch:
 
 
 @pytest.mark.parametrize(
-    ("data", "parts"),
+    ("data", "parts", "window"),
     [
-        ({"modalities": ["video", "audio", "text"]}, ["frames", "codes", "text"]),
-        ({"modalities": ["audio", "text"], "audio": "mel", "window": 3}, ["mel", "text"]),
+        ({"modalities": ["video", "audio", "text"]}, ["frames", "codes", "text"], 1),
+        ({"modalities": ["audio", "text"], "audio": "mel"}, ["mel", "text"], 3),
     ],
     ids=["all", "mel and text in windows of 3 TRs"],
 )
 def test_activations_of_shapes_are_those_that_a_real_step_keeps(
-    tiny_model: dict[str, Any], data: dict[str, Any], parts: list[str]
+    tiny_model: dict[str, Any], data: dict[str, Any], parts: list[str], window: int
 ) -> None:
-    job = small_job(tiny_model, data, accumulation=2)
+    job = small_job(tiny_model, data, accumulation=2, batch_trs=12 * window)
     values = {name: SMALL[name] for name in (*parts, "bold")}
     cpu = torch.device("cpu")
     shapes = shapes_of(values)
     model = build_predictor(job.model, shapes)
-    batch = real_batch(values, n=3, window=job.data.window)  # a rank's part of 12, by 2 and by 2
+    batch = real_batch(values, n=3, window=window)  # a rank's part of 12, by 2 and by 2
     normalisation = Normalisation(
         (ScanKey("01", "one"),),
         np.zeros((1, 24), np.float32),
@@ -83,10 +83,10 @@ def test_activations_of_shapes_are_those_that_a_real_step_keeps(
         0,
     )
     kept = kept_by_step(job, model, shapes, batch, normalisation, cpu)
-    assert kept > 3 * job.data.window * 1024 * 4
-    assert measure_activations(job, shapes, ranks=2) == kept
+    assert kept > 3 * window * 1024 * 4
+    assert measure_activations(job, shapes, ranks=2, window=window) == kept
 
-    size = step_size(job, shapes, n_scans=5, ranks=2)
+    size = step_size(job, shapes, n_scans=5, ranks=2, window=window)
     gradients = [parameter.grad for parameter in model.parameters()]
     assert size.gradients == sum(each.nbytes for each in gradients if each is not None)
     assert size.weights == sum(value.nbytes for value in model.state_dict().values())
@@ -98,8 +98,8 @@ def test_activations_of_shapes_are_those_that_a_real_step_keeps(
 
 
 def test_default_model_is_told_without_being_made() -> None:
-    job = TrainJob(dataset="", train={"batch_size": 64}, scaling={"num_workers": 2})
-    size = step_size(job, shapes_of(VALUES), n_scans=3, ranks=2)
+    job = TrainJob(dataset="", train={"batch_trs": 64}, scaling={"num_workers": 2})
+    size = step_size(job, shapes_of(VALUES), n_scans=3, ranks=2, window=1)
     assert size.parameters == 1_515_441_522
     assert size.gradients == 4 * size.parameters
     assert size.optimizer == 8 * size.parameters
@@ -115,14 +115,25 @@ def test_default_model_is_told_without_being_made() -> None:
 
 def test_accumulation_shares_out_the_activations() -> None:
     def job(**train: int) -> TrainJob:
-        return TrainJob(dataset="", train={"batch_size": 64, **train})
+        return TrainJob(dataset="", train={"batch_trs": 64, **train})
 
     whole, parts = (
-        measure_activations(j, shapes_of(VALUES), 1) for j in (job(), job(accumulation=4))
+        measure_activations(j, shapes_of(VALUES), 1, 1) for j in (job(), job(accumulation=4))
     )
     assert parts == pytest.approx(whole / 4, rel=0.05)  # means and norms are as many
-    size = step_size(job(accumulation=4), shapes_of(VALUES), 1, 1)
-    assert size.share == step_size(job(), shapes_of(VALUES), 1, 1).share
+    size = step_size(job(accumulation=4), shapes_of(VALUES), 1, 1, 1)
+    assert size.share == step_size(job(), shapes_of(VALUES), 1, 1, 1).share
+
+
+def test_context_counts_among_the_rows_of_a_batch() -> None:
+    """Of ridge, which sees 8 TRs of 1.5 s before the predicted one."""
+    job = TrainJob(dataset="", model={"kind": "ridge"}, train={"batch_trs": 64})
+    shapes = shapes_of(SMALL)
+    of_stimulus = sum(kind.nbytes for name, kind in SMALL.items() if name != "bold")
+    for window, windows in ((1, 64), (32, 2), (64, 1)):
+        share = step_size(job, shapes, n_scans=1, ranks=1, window=window).share
+        of_context = windows * 8 * of_stimulus
+        assert share == of_context + 64 * (of_stimulus + SMALL["bold"].nbytes)
 
 
 def test_brief_form_does_not_load_the_compiler() -> None:
@@ -138,7 +149,7 @@ def test_brief_form_does_not_load_the_compiler() -> None:
         codes = ValueType(dtype="int16", shape=(8, 112))
         job = TrainJob(dataset="", data={"modalities": ["audio"]})
         shapes = Shapes({"codes": codes, "bold": bold}, {"codes": "codes"}, {"01": 20}, 1.5)
-        print(step_size(job, shapes, 1, 1).parameters > 0)
+        print(step_size(job, shapes, 1, 1, 1).parameters > 0)
         print("torch._dynamo" in sys.modules, "sympy" in sys.modules)
         """
     command = [sys.executable, "-c", textwrap.dedent(script)]

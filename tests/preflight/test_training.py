@@ -26,10 +26,10 @@ def make_job(
 ) -> Callable[..., TrainJob]:
     """Make a job of the small data set."""
 
-    def make(batch_size: int = 16, head_dim: int = 16, **groups: Any) -> TrainJob:
+    def make(batch_trs: int = 16, head_dim: int = 16, **groups: Any) -> TrainJob:
         settings: dict[str, Any] = {
             "model": {**tiny_model, "head_dim": head_dim},
-            "train": {"epochs": 1, "batch_size": batch_size},
+            "train": {"epochs": 1, "batch_trs": batch_trs},
             "scaling": {"num_workers": 1, "cpus_per_worker": 0.5},
         }
         return TrainJob(dataset=arrays_and_dataset[1].storage.location, **{**settings, **groups})
@@ -105,10 +105,10 @@ def test_model_that_no_machine_can_hold_is_refused_without_being_made(
 def test_activations_that_are_too_large_are_to_be_accumulated(
     make_job: Callable[..., TrainJob],
 ) -> None:
-    job = make_job(batch_size=10**7)
+    job = make_job(batch_trs=10**7)
     shapes = model_shapes(plan_data(job))
-    kept = measure_activations(job, shapes, 1)
-    size = replace(step_size(job, shapes, 1, 1), activations=kept)
+    kept = measure_activations(job, shapes, 1, 1)
+    size = replace(step_size(job, shapes, 1, 1, 1), activations=kept)
     said = remedy(job, size, host_need(size, 1, use_gpu=False))
     assert f"use --train.accumulation 2, which takes {kept / 2e9:,.2f} GB off" in said
 
@@ -137,7 +137,7 @@ def test_a_model_that_is_fitted_at_once_has_no_steps_to_rehearse(
     assert "learning rate" not in text
     assert "learned by heart" not in text
     assert not list(tmp_path.iterdir())
-    size = step_size(job, model_shapes(plan_data(job)), n_scans=4, ranks=1)
+    size = step_size(job, model_shapes(plan_data(job)), n_scans=4, ranks=1, window=1)
     assert (size.gradients, size.optimizer) == (0, 0)
     assert size.parameters == 2 * 24 * 9 * (23 + 40 + 40)
     assert size.weights > 4 * size.parameters  # components too

@@ -85,7 +85,7 @@ class Store:
 @pytest.fixture(scope="module")
 def checkpoint(local_training: Callable, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained")
-    local_training(train={"epochs": 1, "batch_size": 16}).train(folder)
+    local_training(train={"epochs": 1, "batch_trs": 16}).train(folder)
     (saved,) = folder.iterdir()
     return saved
 
@@ -199,7 +199,7 @@ def test_other_test_values_change_no_champion(
                 name=f"lr-{lr:g}",
                 data={"modalities": ("text",)},
                 model=tiny_model,
-                train={"epochs": 3, "batch_size": 32},
+                train={"epochs": 3, "batch_trs": 32},
                 optimizer={"lr": lr},
             )
             train_locally(job, made / "runs" / job.name)

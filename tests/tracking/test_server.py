@@ -98,7 +98,7 @@ def test_models_are_compared_promoted_and_fetched_through_the_server(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     storage = Storage.at(str(tmp_path_factory.mktemp("runs")))
-    training = local_training(train={"epochs": 2, "batch_size": 16})
+    training = local_training(train={"epochs": 2, "batch_trs": 16})
     training.train(Path(storage.path("night")))
     best, latest = best_checkpoint(storage, "night"), latest_record(storage, "night")
     assert best is not None

@@ -66,7 +66,7 @@ def job_on(with_array: Dataset, tiny_model: dict[str, Any]) -> Any:
             dataset=with_array.storage.location,
             data={"modalities": modalities},
             model={**tiny_model, "vector_features": tiny_model["text_features"]},
-            train={"epochs": 2, "batch_size": 16},
+            train={"epochs": 2, "batch_trs": 16},
         )
 
     return job

@@ -28,7 +28,7 @@ def trained(
 ) -> tuple[LocalTraining, LocalLink, Encoder]:
     """Two epochs of a model with dropout, and the model that its last checkpoint holds."""
     folder = tmp_path_factory.mktemp("trained")
-    settings = {"epochs": 2, "batch_size": 32, "accumulation": 2}
+    settings = {"epochs": 2, "batch_trs": 32, "accumulation": 2}
     training = local_training(train=settings, optimizer={"lr": 1e-2})
     link = training.train(folder)
     return training, link, Encoder.load(sorted(folder.glob("epoch-*"))[-1])
@@ -116,7 +116,7 @@ def test_two_evaluations_of_one_model_agree(
 def test_frozen_statistics_stay(
     local_training: Callable[..., LocalTraining], tmp_path: Path
 ) -> None:
-    settings = {"model": {"batch_norm": "frozen"}, "train": {"epochs": 1, "batch_size": 32}}
+    settings = {"model": {"batch_norm": "frozen"}, "train": {"epochs": 1, "batch_trs": 32}}
     local_training(**settings).train(tmp_path)
     model = Encoder.load(tmp_path).model
     for layer in model.modules():

@@ -30,7 +30,7 @@ def test_every_scan_s_every_tr_is_judged_in_one_fold(
         name="cv",
         data=ALL,
         model=tiny_model,
-        train={"epochs": 1, "batch_size": 64},
+        train={"epochs": 1, "batch_trs": 64},
     )
     jobs = fold_jobs(job)
     assert [each.name for each in jobs] == ["cv-fold1", "cv-fold2", "cv-fold3"]

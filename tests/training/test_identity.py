@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from giblet_ray.errors import InputError
-from giblet_ray.training.identity import check_order, new_order
+from giblet_ray.training.identity import check_batch, check_order, new_order, run_record
 
 
 def test_order_suits_where_the_rows_lie(local_training: Callable[..., Any]) -> None:
@@ -23,18 +23,42 @@ def test_order_suits_where_the_rows_lie(local_training: Callable[..., Any]) -> N
 def test_more_workers_than_the_last_batch_has_windows_for_are_refused(
     local_training: Callable[..., Any],
 ) -> None:
-    alone = local_training(train={"batch_size": 16})
+    alone = local_training(train={"batch_trs": 16})
     data = replace(alone.data, residence="memory")
     order = new_order(alone.job, data)
     most = order.last_batch // 2  # BatchNorm needs two windows of each worker
     assert most < 16 // 2
     fits, many = (
-        local_training(train={"batch_size": 16}, scaling={"num_workers": workers}).job
+        local_training(train={"batch_trs": 16}, scaling={"num_workers": workers}).job
         for workers in (most, most + 1)
     )
     check_order(fits, data, order)
     with pytest.raises(InputError, match=f"--scaling.num_workers {most + 1}: .* at most {most}$"):
         check_order(many, data, order)
+
+
+def test_batch_of_too_few_windows_is_refused(local_training: Callable[..., Any]) -> None:
+    groups = {"data": {"window": 12}, "scaling": {"num_workers": 2}}
+    two = local_training(**groups, train={"batch_trs": 24})
+    check_batch(two.job, two.data)
+    assert new_order(two.job, two.data).batch_size == 2
+    one = local_training(**groups, train={"batch_trs": 23})
+    told = r"--train.batch_trs 23: 2 workers .* at least 2 windows, of 12 TRs: use at least 24, or"
+    with pytest.raises(InputError, match=told):
+        check_batch(one.job, one.data)
+
+
+def test_run_does_not_go_on_with_windows_of_another_length(
+    local_training: Callable[..., Any],
+) -> None:
+    """Such as another release of this package may choose."""
+    training = local_training()
+    begun = run_record(training.job, training.data, None)
+    run_record(training.job, training.data, begun)
+    longer = local_training(data={"window": 4}).data
+    told = rf"started with {len(training.data.train)} windows of at most 1 TRs, .* of 4: give"
+    with pytest.raises(InputError, match=told):
+        run_record(training.job, longer, begun)
 
 
 def test_order_of_memory_is_streamed_only_if_asked_for(local_training: Callable[..., Any]) -> None:

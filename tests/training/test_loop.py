@@ -36,7 +36,7 @@ def assert_same_weights(one: Path, other: Path) -> None:
 @pytest.fixture(scope="module")
 def undisturbed(local_training: Callable, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("undisturbed")
-    local_training(train={"epochs": 4, "batch_size": 16, "checkpoint_every_steps": 5}).train(folder)
+    local_training(train={"epochs": 4, "batch_trs": 16, "checkpoint_every_steps": 5}).train(folder)
     return folder
 
 
@@ -53,7 +53,7 @@ def test_resumed_run_ends_with_the_same_weights(
     tmp_path: Path,
     die_at: Callable[[dict[str, float]], bool],
 ) -> None:
-    training = local_training(train={"epochs": 4, "batch_size": 16, "checkpoint_every_steps": 5})
+    training = local_training(train={"epochs": 4, "batch_trs": 16, "checkpoint_every_steps": 5})
     with pytest.raises(Exception, match="killed here"):
         training.train(tmp_path, die_at)
     link = training.train(tmp_path)
@@ -62,7 +62,7 @@ def test_resumed_run_ends_with_the_same_weights(
 
 
 def test_resumed_epoch_reports_the_same_losses(local_training: Callable, tmp_path: Path) -> None:
-    training = local_training(train={"epochs": 3, "batch_size": 16, "checkpoint_every_steps": 4})
+    training = local_training(train={"epochs": 3, "batch_trs": 16, "checkpoint_every_steps": 4})
     whole = training.train(tmp_path / "whole")
     with pytest.raises(Exception, match="killed here"):
         training.train(tmp_path / "cut", lambda m: m.get("step") == 20)
@@ -75,7 +75,7 @@ def test_resumed_epoch_reports_the_same_losses(local_training: Callable, tmp_pat
 
 def test_training_learns(local_training: Callable, tmp_path: Path) -> None:
     link = local_training(
-        train={"epochs": 12, "batch_size": 16}, optimizer={"lr": 3e-3}, model={"dropout": 0.0}
+        train={"epochs": 12, "batch_trs": 16}, optimizer={"lr": 3e-3}, model={"dropout": 0.0}
     ).train(tmp_path)
     epochs = [metrics for metrics in link.reports if "epoch" in metrics]
     assert epochs[-1]["train/loss"] < 0.8 * epochs[0]["train/loss"]
@@ -86,9 +86,7 @@ def test_training_learns(local_training: Callable, tmp_path: Path) -> None:
 def test_any_subset_of_modalities_trains(
     local_training: Callable, tmp_path: Path, modalities: tuple[str, ...]
 ) -> None:
-    training = local_training(
-        data={"modalities": modalities}, train={"epochs": 1, "batch_size": 32}
-    )
+    training = local_training(data={"modalities": modalities}, train={"epochs": 1, "batch_trs": 32})
     assert len(training.train(tmp_path).reports) == 1
 
 
@@ -99,7 +97,7 @@ def test_windows_and_accumulation_give_the_loss_of_the_whole_batch(
     exact = {"model": {"dropout": 0.0, "batch_norm": "frozen"}, "loss": {"correlation_weight": 0}}
     losses = []
     for parts in (1, 3):
-        settings = {"epochs": 2, "batch_size": 16, "accumulation": parts, "log_every_steps": 1}
+        settings = {"epochs": 2, "batch_trs": 32, "accumulation": parts, "log_every_steps": 1}
         link = local_training(**exact, data={"window": 2}, train=settings).train(
             tmp_path / str(parts)
         )
@@ -112,18 +110,18 @@ def test_windows_of_several_trs_train_on_every_tr_and_on_nothing_else(
 ) -> None:
     """All TRs in one batch have one loss (MSE), however they are cut; some windows are shorter."""
     exact = {"model": {"dropout": 0.0, "batch_norm": "frozen"}, "loss": {"correlation_weight": 0}}
-    losses, n_trs = [], []
+    losses, counts = [], []
     for window in (1, 7):
         data = {"window": window}
-        size = len(local_training(data=data).data.train)
-        settings = {"epochs": 1, "batch_size": size, "log_every_steps": 1}
+        n_trs = window * len(local_training(data=data).data.train)
+        settings = {"epochs": 1, "batch_trs": n_trs, "log_every_steps": 1}
         training = local_training(**exact, data=data, train=settings)
         lengths = training.data.train.length
         assert set(lengths.tolist()) > {window} or window == 1
-        n_trs.append(lengths.sum())
+        counts.append(lengths.sum())
         link = training.train(tmp_path / str(window))
         losses.append([m["step/loss"] for _, m in link.points if "step/loss" in m])
-    assert n_trs[0] == n_trs[1]
+    assert counts[0] == counts[1]
     assert len(losses[0]) == len(losses[1]) == 1
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
 
@@ -142,7 +140,7 @@ def test_early_stopping_waits_for_patience() -> None:
 
 
 def test_training_stops_when_nothing_gets_better(local_training: Callable, tmp_path: Path) -> None:
-    settings = {"epochs": 6, "batch_size": 16, "patience": 2}
+    settings = {"epochs": 6, "batch_trs": 16, "patience": 2}
     exact = {"model": {"dropout": 0.0, "batch_norm": "frozen"}}
     link = local_training(**exact, optimizer={"lr": 1e-30}, train=settings).train(tmp_path)
     assert [m["epoch"] for m in link.reports] == [1, 2, 3]
@@ -151,7 +149,7 @@ def test_training_stops_when_nothing_gets_better(local_training: Callable, tmp_p
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_training_on_a_gpu_learns(local_training: Callable, tmp_path: Path) -> None:
     training = local_training(
-        train={"epochs": 12, "batch_size": 16}, optimizer={"lr": 3e-3}, model={"dropout": 0.0}
+        train={"epochs": 12, "batch_trs": 16}, optimizer={"lr": 3e-3}, model={"dropout": 0.0}
     )
     epochs = training.train(tmp_path, device="cuda").reports
     assert epochs[-1]["train/loss"] < 0.8 * epochs[0]["train/loss"]
@@ -162,14 +160,14 @@ def test_a_loss_that_is_not_finite_stops_the_training(
 ) -> None:
     training = local_training(
         optimizer={"lr": 1e18, "max_grad_norm": 1e18, "warmup_fraction": 0.0},
-        train={"epochs": 3, "batch_size": 16},
+        train={"epochs": 3, "batch_trs": 16},
     )
     with pytest.raises(InputError, match=r"diverged"):
         training.train(tmp_path)
 
 
 def test_learning_rate_peaks_at_what_was_set(local_training: Callable, tmp_path: Path) -> None:
-    settings = {"epochs": 4, "batch_size": 16, "log_every_steps": 1}
+    settings = {"epochs": 4, "batch_trs": 16, "log_every_steps": 1}
     link = local_training(optimizer={"lr": 2e-3}, train=settings).train(tmp_path)
     rates = [m["train/lr"] for _, m in link.points if "train/lr" in m]
     assert max(rates) == pytest.approx(2e-3)
@@ -181,7 +179,7 @@ def test_best_checkpoint_loads_in_one_line(
     local_training: Callable, arrays_and_dataset: tuple, tmp_path: Path
 ) -> None:
     arrays, dataset = arrays_and_dataset
-    local_training(train={"epochs": 2, "batch_size": 16}).train(tmp_path)
+    local_training(train={"epochs": 2, "batch_trs": 16}).train(tmp_path)
     encoder = Encoder.load(tmp_path, dataset)
     bold = encoder.predict(
         frames=arrays["frames/one.parquet"][:5],
@@ -195,7 +193,7 @@ def test_best_checkpoint_loads_in_one_line(
 def test_encoder_refuses_a_data_set_of_another_tr(
     local_training: Callable, arrays_and_dataset: tuple, tmp_path: Path
 ) -> None:
-    local_training(train={"epochs": 1, "batch_size": 16}).train(tmp_path)
+    local_training(train={"epochs": 1, "batch_trs": 16}).train(tmp_path)
     encoder = Encoder.load(tmp_path)
     slower = encoder.record.dataset.model_copy(update={"tr_seconds": 2.0})
     encoder.record = encoder.record.model_copy(update={"dataset": slower})
@@ -204,7 +202,7 @@ def test_encoder_refuses_a_data_set_of_another_tr(
 
 
 def test_checkpoint_holds_no_pickled_code(local_training: Callable, tmp_path: Path) -> None:
-    local_training(train={"epochs": 1, "batch_size": 16}).train(tmp_path)
+    local_training(train={"epochs": 1, "batch_trs": 16}).train(tmp_path)
     (folder,) = tmp_path.glob("epoch-*")
     torch.load(folder / "state.pt", weights_only=True)
     assert sorted(path.name for path in folder.iterdir()) == [
@@ -233,7 +231,7 @@ def test_r_of_a_held_out_film_does_not_follow_the_offset_and_scale_of_a_scan(
             dataset=str(folder),
             data={"split": {"kind": "stimuli", "val_stimuli": ["two"], "test_stimuli": ["three"]}},
             model=tiny_model,
-            train={"epochs": 2, "batch_size": 16},
+            train={"epochs": 2, "batch_trs": 16},
         )
         found.append(
             [metrics["val/pearson_mean"] for metrics in train_locally(job, folder / "run").reports]

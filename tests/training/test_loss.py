@@ -74,7 +74,7 @@ def test_another_score_chooses_another_epoch(
     local_training: Callable[..., Any], tmp_path: Path
 ) -> None:
     """One that is better when lower: the checkpoint that is kept is that of the lowest loss."""
-    settings = {"epochs": 3, "batch_size": 16, "score": "val/mse"}
+    settings = {"epochs": 3, "batch_trs": 16, "score": "val/mse"}
     training = local_training(train=settings, optimizer={"lr": 3e-2})
     link = training.train(tmp_path / "run")
     losses = [metrics["val/mse"] for metrics in link.reports]

@@ -43,7 +43,7 @@ def train(
             TrainJob(
                 dataset=str(folder / "film"),
                 model=tiny_model,
-                train={"epochs": 2, "batch_size": 16, "metrics": ["my_lab.metrics:spearman"]},
+                train={"epochs": 2, "batch_trs": 16, "metrics": ["my_lab.metrics:spearman"]},
                 optimizer={"lr": 1e-2},
                 packages=("my_lab",),
             )

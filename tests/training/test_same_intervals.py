@@ -28,7 +28,7 @@ def begun(
     table = tmp_path / "same.tsv"
     table.write_text(TABLE)
     split = {"same": str(table), "blocks": 1}
-    training = local_training(data={"split": split}, train={"epochs": 1, "batch_size": 32})
+    training = local_training(data={"split": split}, train={"epochs": 1, "batch_trs": 32})
     training.train(tmp_path / "run")
     return training, table, find_checkpoint(str(tmp_path / "run")).record
 

@@ -80,7 +80,6 @@ def step(
     job = TrainJob.model_validate(
         {
             "dataset": "d",
-            "data": {"window": 5},
             "train": {"accumulation": accumulation},
             "loss": {"correlation_weight": correlation_weight},
             "optimizer": {"max_grad_norm": 1e9},
@@ -88,7 +87,7 @@ def step(
     )
     model, totals = Linear(), LossTotals({}, CPU)
     scores, ranks = Scores(NORMALISATION, SHAPES, job, CPU), Ranks(model, 1, CPU, False)
-    scores.backward(ranks, batch_of(windows), len(windows), totals)
+    scores.backward(ranks, batch_of(windows), windows.n_trs, totals)
     return totals.latest(), [parameter.grad for parameter in model.parameters()]
 
 

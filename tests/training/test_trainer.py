@@ -26,7 +26,7 @@ from giblet_ray.training.trainer import Trained, fit
 EXACT = {
     "model": {"dropout": 0.0, "batch_norm": "frozen"},
     "loss": {"correlation_weight": 0.0},
-    "train": {"batch_size": 24, "log_every_steps": 1},
+    "train": {"batch_trs": 24, "log_every_steps": 1},
 }
 """With these, a batch has the same loss however many workers share it."""
 
@@ -41,7 +41,7 @@ def make_job(
         groups: dict[str, Any] = {
             "name": "run",
             "model": tiny_model,
-            "train": {"epochs": 2, "batch_size": 16},
+            "train": {"epochs": 2, "batch_trs": 16},
             "scaling": {"num_workers": 2, "cpus_per_worker": 0.5},
             "storage": {"path": str(folder / "runs")},
             "tracking": {"uri": f"sqlite:///{folder}/mlflow.db", "log_model": False},
@@ -90,7 +90,7 @@ def test_mlflow_has_settings_curves_figures_and_data_set(trained: tuple) -> None
     run = client.get_run(result.mlflow_run.id)
     assert run.info.status == "FINISHED"
     assert run.data.params["model.embed_dim"] == "4"
-    assert run.data.params["train.batch_size"] == "24"
+    assert run.data.params["train.batch_trs"] == "24"
     assert len(history(result, "val/pearson_mean")) == 2
     assert len(history(result, "step/loss")) == result.position.step
     assert {"train/rows_per_second", "train/data_wait_share", "best/val/pearson_mean"} <= set(
@@ -244,7 +244,7 @@ def test_run_goes_on_in_its_order_where_its_data_lies_elsewhere(
     began: str,
     goes_on: str,
 ) -> None:
-    train = {"epochs": 2, "batch_size": 24, "checkpoint_every_steps": 5}
+    train = {"epochs": 2, "batch_trs": 24, "checkpoint_every_steps": 5}
     scaling = {"num_workers": 1}
     job = make_job(tmp_path, train=train, scaling=scaling, data={"residence": goes_on})
     train_locally(job, tmp_path / "whole", residence=began)
@@ -317,8 +317,8 @@ def test_chosen_voxels_and_subject_are_trained_on(streamed: tuple) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"train": {"batch_size": 4000}}, r"--train.batch_size 4000 is larger than the training"),
-        ({"train": {"batch_size": 3}}, r"need at least 4 windows"),
+        ({"train": {"batch_trs": 4000}}, r"--train.batch_trs 4000 is larger than the training"),
+        ({"train": {"batch_trs": 3}}, r"need at least 4 windows"),
         ({"model": {"audio_codebooks": 8}}, r"--model.audio_codebooks 8: .* has 4 codebooks"),
         ({"data": {"subjects": ("1",)}}, r"--data.subjects: '1' is not in .*it has 01, 02"),
         ({"data": {"audio": "mel"}}, r"audio \(--data.audio mel\) is not in .*it has video, text"),
@@ -327,7 +327,7 @@ def test_chosen_voxels_and_subject_are_trained_on(streamed: tuple) -> None:
         ({"data": {"voxels": "absent.npy"}}, r"--data.voxels absent.npy"),
         ({"data": {"split": {"blocks": 40}}}, r"too few for 40 blocks"),
         (
-            {"scaling": {"num_workers": 64}, "train": {"batch_size": 150}},
+            {"scaling": {"num_workers": 64}, "train": {"batch_trs": 150}},
             r"--scaling.num_workers 64 .* this machine has 4",
         ),
         ({"tracking": {"uri": "sqlite:////proc/no/mlflow.db"}}, r"--tracking.uri"),

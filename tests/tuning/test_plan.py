@@ -22,12 +22,12 @@ from giblet_ray.tuning.space import parse_space
 def test_every_trial_is_given_the_steps_of_two_epochs_unless_told(
     tune_job: Callable[..., TuneJob], given: int | None
 ) -> None:
-    """Of train.batch_size, whatever a trial's own is."""
-    job = tune_job({"space": {"train.batch_size": [8, 32]}, "grace_steps": given})
+    """Of train.batch_trs, whatever a trial's own is."""
+    job = tune_job({"space": {"train.batch_trs": [8, 32]}, "grace_steps": given})
     space = parse_space(job.sweep.space or {}, job)
     data = plan_sweep(job, space, Dataset.open(job.dataset))
-    rest = len(data.train) % job.train.batch_size
-    steps = len(data.train) // job.train.batch_size + (rest > 1)
+    rest = len(data.train) % job.train.batch_trs
+    steps = len(data.train) // job.train.batch_trs + (rest > 1)
     assert with_grace(job, data).sweep.grace_steps == (given or 2 * steps)
 
 
@@ -38,7 +38,7 @@ def test_a_sweep_goes_on_without_the_table_of_equal_intervals_and_refuses_anothe
     rows = "group\tstimulus\tstart_seconds\tstop_seconds\nend\tone\t0\t12\n"
     rows += "end\ttwo\t112.5\t124.5\n"
     table.write_text(rows)
-    settings = {"space": {"train.batch_size": [8, 32]}, "resume": "sweep"}
+    settings = {"space": {"train.batch_trs": [8, 32]}, "resume": "sweep"}
     job = tune_job(settings, data={"split": {"same": str(table), "blocks": 1}})
     dataset, space = Dataset.open(job.dataset), parse_space(job.sweep.space or {}, job)
     data = plan_sweep(job, space, dataset)

@@ -115,7 +115,7 @@ def test_settings_replace_those_of_the_base_and_nothing_else() -> None:
     high=st.integers(1, 6),
 )
 def test_a_grid_has_every_combination_once(sizes: list[int], n_points: int, high: int) -> None:
-    names = ("model.embed_dim", "model.audio_codebooks", "train.batch_size")
+    names = ("model.embed_dim", "model.audio_codebooks", "train.batch_trs")
     space: dict[str, Any] = {
         name: Choice(tuple(range(2, 2 + size))) for name, size in zip(names, sizes, strict=False)
     }

@@ -144,25 +144,25 @@ def test_a_sweep_that_another_job_works_on_is_left_to_it(tune_job: MakeJob, tmp_
 def test_a_sweep_goes_on_when_trials_fail_and_says_why(tune_job: MakeJob) -> None:
     """Two diverge, two contradict themselves in a way that no setting shows alone."""
     space = {
-        "train.batch_size": [64, 16],
+        "train.batch_trs": [64, 16],
         "train.accumulation": [1, 16],
         "optimizer.lr": [1e-2, 1e30],
     }
     settings = {"space": space, "search": "grid", "scheduler": "none", "max_concurrent": 2}
-    job = tune_job(settings, optimizer={"max_grad_norm": 1e30}, train={"batch_size": 64})
+    job = tune_job(settings, optimizer={"max_grad_norm": 1e30}, train={"batch_trs": 64})
     swept = sweep(job, lambda _: None)
     _, children = mlflow_runs(swept)
     assert len(swept.trials) == 8
     for trial in swept.trials:
         child = children[trial.number]
-        batch_size, accumulation, lr = trial.settings.values()
-        if (batch_size, accumulation) != (16, 16) and lr == 1e-2:
+        batch_trs, accumulation, lr = trial.settings.values()
+        if (batch_trs, accumulation) != (16, 16) and lr == 1e-2:
             assert (trial.state, child.info.status) == ("finished", "FINISHED")
             continue
         assert (trial.state, child.info.status) == ("failed", "FAILED")
         assert child.data.tags["giblet_ray.cause"] == trial.cause
-        if (batch_size, accumulation) == (16, 16):
-            assert "--train.batch_size 16: 1 workers with 16 accumulated parts" in trial.cause
+        if (batch_trs, accumulation) == (16, 16):
+            assert "--train.batch_trs 16: 1 workers with 16 accumulated parts" in trial.cause
         else:
             assert "the loss became nan" in trial.cause
 

@@ -182,7 +182,8 @@ def _model(opened: OpenedRun, history: list[dict[str, float]]) -> str:
         f"{optimizer['min_lr_fraction']:.0%} of that; weight decay {optimizer['weight_decay']:g}, "
         f"betas {_shown(optimizer['betas'])}, gradients clipped to a norm of "
         f"{optimizer['max_grad_norm']:g}. {len(history):,} of {train['epochs']:,} epochs in "
-        f"batches of {train['batch_size']:,} windows of {_count(config['data']['window'], 'TR')}, "
+        f"batches of {_count(train['batch_trs'], 'BOLD TR')} in windows of "
+        f"{_count(opened.data.window, 'TR')}, "
         f"arithmetic {train['precision']}, seed {train['seed']}. The epoch was chosen by "
         f"{chosen.label}: epoch {record.position.epoch}{score}."
     )

@@ -12,7 +12,7 @@ SCRIPT = Path(__file__).parents[3] / "benchmarks/out_of_core.py"
 
 def test_memory_and_rate_are_told_of_a_data_set_and_of_half_of_it():
     """In a process of its own, as Ray is started with the object store that is asked for."""
-    sizes = {"store-mib": 80, "times": 0.5, "epochs": 2, "batch-size": 16}
+    sizes = {"store-mib": 80, "times": 0.5, "epochs": 2, "batch-trs": 16}
     words = [f"--{name}={size}" for name, size in sizes.items()]
     done = subprocess.run(
         [sys.executable, SCRIPT, *words], capture_output=True, text=True, check=True
