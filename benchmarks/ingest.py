@@ -1,6 +1,6 @@
 """How fast and in how much memory a data set reaches the workers, beside the obvious other ways.
 
-    python benchmarks/ingest.py --rows 8192 --voxels 4096 --batch-size 64
+    python benchmarks/ingest.py --rows 8192 --voxels 4096 --batch-trs 64
 
 Makes a data set of random numbers in a temporary folder, checks that every way delivers the right
 rows, and prints three tables:
@@ -10,9 +10,11 @@ reading
     beside pyarrow reading the same files in this process with all its threads, comparing nothing.
 batches
     one shuffled epoch delivered to one worker: from the object store and streamed from disk by
-    giblet_ray; by Ray Data's own iterator over the same held blocks (block order randomised and a
-    local shuffle buffer, Arrow batches, so that nothing is converted); and by indexing shuffled
-    rows of torch tensors in memory, as ``tensor[index]`` and as index_select into reused buffers.
+    giblet_ray; from the object store in windows of several TRs with the context before them, whose
+    rows are those of the stimulus, context or not; by Ray Data's own iterator over the same held
+    blocks (block order randomised and a local shuffle buffer, Arrow batches, so that nothing is
+    converted); and by indexing shuffled rows of torch tensors in memory, as ``tensor[index]`` and
+    as index_select into reused buffers.
 memory
     so many worker processes that take an epoch from the same blocks: the object store (shared
     memory) and the workers' private memory, at their peak.
@@ -47,16 +49,26 @@ from giblet_ray.cluster import connect
 from giblet_ray.dataset.binary import as_arrays
 from giblet_ray.dataset.layout import ScanKey, bold_column
 from giblet_ray.dataset.loader import Loader, MemoryLoader
-from giblet_ray.dataset.order import STREAM_MIX_ROW_GROUPS, epoch_order, streamed_epoch_order
+from giblet_ray.dataset.order import (
+    STREAM_MIX_ROW_GROUPS,
+    epoch_batches,
+    epoch_order,
+    streamed_epoch_order,
+)
 from giblet_ray.dataset.reader import Dataset, Selection, Span
 from giblet_ray.dataset.rows import HeldRows
 from giblet_ray.dataset.source import hold_shards
 from giblet_ray.dataset.stream import StreamLoader
-from giblet_ray.dataset.windows import Windows, cut_windows
+from giblet_ray.dataset.windows import Windows, batch_windows, cut_windows, window_trs
 from giblet_ray.parts.value import ValueType
+
+CONTEXT_TRS = 14
+"""Context of a window: 20 s, of 1.5 s each."""
 
 SHUFFLE_BATCHES = 16
 """Batches in the local shuffle buffer of Ray Data's iterator."""
+
+WITH_CONTEXT = "giblet_ray, windows with context"
 
 Batches = Iterator[tuple[dict[str, np.ndarray], np.ndarray]]
 """Values by part, and the row of the data set that each came from."""
@@ -67,7 +79,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rows", type=int, default=8192, help="TRs in the data set")
     parser.add_argument("--voxels", type=int, default=4096, help="voxels per TR (float32)")
-    parser.add_argument("--batch-size", type=int, default=64, help="TRs per batch")
+    parser.add_argument("--batch-trs", type=int, default=64, help="TRs per batch")
     parser.add_argument("--repeats", type=int, default=7, help="rounds, after one to warm up")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4], help="at a time")
     options = parser.parse_args()
@@ -75,7 +87,7 @@ def main() -> None:
     connect()
     with tempfile.TemporaryDirectory() as folder:
         arrays = write_random_dataset(folder, options.rows, options.voxels)
-        bench = Bench(Dataset.open(folder), arrays, options.batch_size)
+        bench = Bench(Dataset.open(folder), arrays, options.batch_trs)
         print_machine(bench)
         # First, while nothing but the blocks lies in the object store.
         memory = [bench.memory(n_workers) for n_workers in options.workers]
@@ -85,10 +97,9 @@ def main() -> None:
         batches = bench.batches()
         for name, deliver in batches.items():
             check(name, deliver(0), arrays)
-        delivered = compare(
-            {name: partial(exhaust, deliver) for name, deliver in batches.items()},
-            options.repeats,
-        )
+        check(WITH_CONTEXT, bench.with_context(0), arrays)
+        ways = {name: partial(exhaust, deliver) for name, deliver in batches.items()}
+        delivered = compare(ways | {WITH_CONTEXT: bench.count_with_context}, options.repeats)
         print_rates("batches, shuffled, to one worker", delivered, bench.row_bytes)
         print_targets(reading, delivered, memory)
 
@@ -98,7 +109,7 @@ class Plan:
     """What is read and in which order: all that a worker needs beside the blocks."""
 
     dataset: Dataset
-    batch_size: int
+    batch_trs: int
 
     @property
     def selection(self) -> Selection:
@@ -124,28 +135,41 @@ class Plan:
         }
 
     @property
-    def windows(self) -> Windows:
-        """Every TR as a window."""
+    def window(self) -> int:
+        """TRs of a window with context, as a run chooses them."""
+        return window_trs(CONTEXT_TRS, self.batch_trs, max(self.n_trs.values()))
+
+    def windows(self, length: int = 1) -> Windows:
+        """All TRs in windows."""
         spans = [Span(name, 0, n) for name, n in self.n_trs.items()]
-        return cut_windows(spans, self.scans, 1)
+        return cut_windows(spans, self.scans, length)
 
     def cut(self, order: np.ndarray) -> list[Windows]:
-        """Cut an order of windows into batches."""
-        windows = self.windows[order]
-        return [windows[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
+        """Cut an order of single TRs into batches."""
+        windows = self.windows()[order]
+        return [windows[i : i + self.batch_trs] for i in range(0, len(order), self.batch_trs)]
 
-    def hold(self, blocks: Sequence[pa.Table]) -> MemoryLoader:
+    def cut_with_context(self, epoch: int) -> list[Windows]:
+        """Cut an epoch of windows with context into batches."""
+        windows = self.windows(self.window)
+        order, size = (
+            epoch_order(len(windows), 0, epoch),
+            batch_windows(self.batch_trs, self.window),
+        )
+        return [windows[batch] for batch in epoch_batches(order, size, 1)]
+
+    def hold(self, blocks: Sequence[pa.Table], context_trs: int = 0) -> MemoryLoader:
         """Return the loader over blocks in the object store."""
         columns = self.selection.value_types(self.dataset)
         held = HeldRows(blocks, columns, self.scans, self.n_trs)
-        return MemoryLoader(held, self.kinds, 0, torch.device("cpu"))
+        return MemoryLoader(held, self.kinds, 0, torch.device("cpu"), context_trs)
 
 
 class Bench:
     """The contenders."""
 
-    def __init__(self, dataset: Dataset, arrays: dict[str, np.ndarray], batch_size: int) -> None:
-        self.plan = Plan(dataset, batch_size)
+    def __init__(self, dataset: Dataset, arrays: dict[str, np.ndarray], batch_trs: int) -> None:
+        self.plan = Plan(dataset, batch_trs)
         self.n_rows = len(arrays["bold"])
         self.row_bytes = sum(kind.nbytes for kind in self.plan.kinds.values())
         self.n_bytes = self.n_rows * self.row_bytes
@@ -155,7 +179,21 @@ class Bench:
         self._first_row = dict(
             zip(self.plan.n_trs, [0, *np.cumsum(list(self.plan.n_trs.values()))], strict=False)
         )
+        self._first_rows = np.array([self._first_row[scan.stimulus] for scan in self.plan.scans])
         self._arrays = arrays
+        self._in_context = self.plan.hold(ray.get(self.refs), CONTEXT_TRS)
+
+    def with_context(self, epoch: int) -> Batches:
+        """Deliver one shuffled epoch of windows with context, without that context."""
+        for batch in self._in_context.batches(self.plan.cut_with_context(epoch)):
+            trs, own = batch.windows.bold_rows()
+            values = {n: each[:, -trs.shape[1] :][own].numpy() for n, each in batch.values.items()}
+            yield values, (self._first_rows[batch.windows.scan][:, None] + trs)[own]
+
+    def count_with_context(self, epoch: int) -> int:
+        """Deliver it as it comes; return the stimulus rows, context among them."""
+        batches = self._in_context.batches(self.plan.cut_with_context(epoch))
+        return sum(int(batch.exists.sum()) for batch in batches)
 
     def reading(self) -> dict[str, Callable[[int], int]]:
         """Ways to read all files; each returns the rows read."""
@@ -172,7 +210,8 @@ class Bench:
 
     def batches(self) -> dict[str, Callable[[int], Batches]]:
         """Ways to deliver one shuffled epoch."""
-        memory = self.plan.hold(ray.get(self.refs))
+        blocks = ray.get(self.refs)
+        memory = self.plan.hold(blocks)
         stream = StreamLoader(
             self.plan.dataset,
             self.plan.selection,
@@ -200,20 +239,19 @@ class Bench:
         }
 
     def _streamed_order(self, epoch: int) -> np.ndarray:
-        windows = self.plan.windows
+        windows = self.plan.windows()
         group = windows.scan.astype(np.int64) * self.n_rows + windows.start // ROW_GROUP_TRS
         return streamed_epoch_order(group, STREAM_MIX_ROW_GROUPS, 0, epoch)
 
     def _loaded(self, loader: Loader, order: list[Windows]) -> Batches:
-        first = np.array([self._first_row[scan.stimulus] for scan in self.plan.scans])
         for batch in loader.batches(order):
             values = {name: tensor[:, 0].numpy() for name, tensor in batch.values.items()}
-            yield values, first[batch.windows.scan] + batch.windows.start
+            yield values, self._first_rows[batch.windows.scan] + batch.windows.start
 
     def _ray_data(self, batch_format: str, whole_epoch: bool, epoch: int) -> Batches:
         kinds = {name: self.plan.kinds[name] for name in PARTS}
         kinds[bold_column(SUBJECT)] = self.plan.kinds["bold"]
-        size = self.plan.batch_size
+        size = self.plan.batch_trs
         if whole_epoch:
             shuffled = self.rows.random_shuffle(seed=epoch)
             batches: Iterable[Any] = shuffled.iter_batches(
@@ -241,14 +279,12 @@ class Bench:
 
     def _indexed(self, tensors: dict[str, torch.Tensor], n_threads: int, epoch: int) -> Batches:
         torch.set_num_threads(n_threads)
-        for rows in torch.from_numpy(epoch_order(self.n_rows, 0, epoch)).split(
-            self.plan.batch_size
-        ):
+        for rows in torch.from_numpy(epoch_order(self.n_rows, 0, epoch)).split(self.plan.batch_trs):
             yield {name: values[rows].numpy() for name, values in tensors.items()}, rows.numpy()
 
     def _selected(self, tensors: dict[str, torch.Tensor], epoch: int) -> Batches:
         torch.set_num_threads(1)
-        size = self.plan.batch_size
+        size = self.plan.batch_trs
         buffers = {n: torch.empty((size, *v.shape[1:]), dtype=v.dtype) for n, v in tensors.items()}
         for rows in torch.from_numpy(epoch_order(self.n_rows, 0, epoch)).split(size):
             for name, values in tensors.items():
@@ -286,7 +322,7 @@ class EpochWorker:
     def epoch(self, refs: list[list[ray.ObjectRef]]) -> int:
         """Take two shuffled epochs; return the rows of the second."""
         loader = self._plan.hold(ray.get(refs[0]))
-        n_rows = len(self._plan.windows)
+        n_rows = len(self._plan.windows())
         for epoch in range(2):
             order = self._plan.cut(epoch_order(n_rows, 0, epoch))
             count = sum(len(batch.windows) for batch in loader.batches(order))
@@ -324,7 +360,7 @@ def print_machine(bench: Bench) -> None:
         f"load of others and this {load:.1f}; ray {ray.__version__}, torch {torch.__version__}, "
         f"pyarrow {pa.__version__}\n{bench.n_rows:,} rows of {bench.row_bytes:,} bytes, "
         f"{bench.n_bytes / MiB:,.0f} MiB, row groups of {ROW_GROUP_TRS}, batches of "
-        f"{bench.plan.batch_size}; files in the page cache"
+        f"{bench.plan.batch_trs}; files in the page cache"
     )
 
 
@@ -341,7 +377,8 @@ def print_targets(
     grown = (memory[-1].for_data - memory[0].for_data) / (memory[-1].n_workers - 1)
     lines: list[tuple[str, Any, str]] = [
         ("reading / pyarrow scan", into_store.over(reading["pyarrow scan"]), "0.5"),
-        ("batches / tensor[index]", ours.over(tensors), "1"),
+        ("batches / tensor[index]", ours.over(tensors), "4"),
+        ("with context / without, by stimulus rows", batches[WITH_CONTEXT].over(ours), "1"),
         ("batches / Ray Data iter_batches", ours.over(batches["Ray Data iter_batches"]), "5"),
         (
             "batches / Ray Data iter_batches, Arrow",

@@ -10,27 +10,25 @@ All three deliver the same batches for the same windows; they differ in where th
 
 from __future__ import annotations
 
-import itertools
 import queue
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from giblet_ray.dataset.layout import ScanKey
-from giblet_ray.dataset.rows import HeldRows
+from giblet_ray.dataset.rows import HeldRows, starts
 from giblet_ray.dataset.windows import Windows
 from giblet_ray.parts.value import ValueType
 
 _PREFETCH = 2
 _RESIDENT_COPY_TRS = 256
-_K = TypeVar("_K")
 Gathered = tuple["Batch", "torch.cuda.Event | None"]
 
 
@@ -274,8 +272,8 @@ class DeviceLoader:
         self._device, self._lag_trs, self._context_trs = device, lag_trs, context_trs
         self._exists = _Exists(lag_trs, context_trs, device)
         stimuli = list(dict.fromkeys(scan.stimulus for scan in scans))
-        first_row = _starts({name: n_trs[name] for name in stimuli})
-        scan_first_row = _starts({scan: n_trs[scan.stimulus] for scan in scans})
+        first_row = starts({name: n_trs[name] for name in stimuli})
+        scan_first_row = starts({scan: n_trs[scan.stimulus] for scan in scans})
         self._stimulus_row = torch.tensor([first_row[r.stimulus] for r in scans], device=device)
         self._bold_row = torch.tensor([scan_first_row[r] for r in scans], device=device)
         n_stimulus = sum(n_trs[name] for name in stimuli)
@@ -327,9 +325,3 @@ class DeviceLoader:
                 taken = value.index_select(0, rows.reshape(-1))
                 values[name] = taken.view(*rows.shape, *value.shape[1:])
             yield Batch(values, exists, windows)
-
-
-def _starts(lengths: Mapping[_K, int]) -> dict[_K, int]:
-    """Return where each of some consecutive pieces begins."""
-    starts = itertools.accumulate(lengths.values(), initial=0)
-    return dict(zip(lengths, starts, strict=False))

@@ -1,13 +1,15 @@
 """Rows found by (stimulus, TR) and copied into batches.
 
 Rows that are held lie in a node's object store, in blocks that every process of the node maps: a
-worker has numpy views of them, and the only copy is that of a batch's rows into its own buffer.
+worker has views of them, and the only copy is that of a batch's rows into its own buffer.
 Rows that are streamed pass through the object store, and wait in the worker's own memory.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -15,10 +17,12 @@ import pyarrow as pa
 from giblet_ray.dataset.binary import as_arrays
 from giblet_ray.dataset.layout import ScanKey, bold_column
 from giblet_ray.dataset.reader import Span
+from giblet_ray.dataset.scattered import ScatteredRows
 from giblet_ray.dataset.windows import Windows
 from giblet_ray.errors import InputError
 from giblet_ray.parts.value import ValueType
 
+_K = TypeVar("_K")
 Views = dict[str, np.ndarray]
 """Column name -> view (rows, *shape) of one block."""
 
@@ -80,17 +84,27 @@ class HeldRows:
         for name, found in where.items():
             if missing := int((found[:, 0] < 0).sum()):
                 raise InputError(f"stimulus {name}: {missing} TRs are missing when read")
-        self._parts = {
-            name: [of_block[name] for of_block in views] for name in kinds if "/" not in name
-        }
-        columns = [bold_column(scan.subject, scan.repeat) for scan in scans]
-        self._bold = [[of_block[column] for of_block in views] for column in columns]
-        self._units_differ = len({kinds[column].shape for column in columns}) > 1
-        self._rows = np.concatenate(list(where.values()))
-        starts = np.cumsum([0] + [len(found) for found in where.values()])
-        first = dict(zip(where, starts.tolist(), strict=False))
-        self._first = np.array([first[scan.stimulus] for scan in scans])
         self._n_trs = np.array([n_trs[scan.stimulus] for scan in scans])
+        rows = np.concatenate(list(where.values()))
+        self._parts = {
+            name: ScatteredRows([of_block[name] for of_block in views], rows)
+            for name in kinds
+            if "/" not in name
+        }
+        of_stimulus = starts({name: len(found) for name, found in where.items()})
+        self._first = np.array([of_stimulus[scan.stimulus] for scan in scans])
+        # BOLD of one scan after another, from the blocks of one column after another.
+        columns = [bold_column(scan.subject, scan.repeat) for scan in scans]
+        of_column = starts(dict.fromkeys(columns, len(views)))
+        arrays = [of_block[column] for column in of_column for of_block in views]
+        rows_of_scans = [
+            where[scan.stimulus] + [of_column[column], 0]
+            for scan, column in zip(scans, columns, strict=True)
+        ]
+        self._bold = ScatteredRows(arrays, np.concatenate(rows_of_scans))
+        of_scan = starts({scan: n_trs[scan.stimulus] for scan in scans})
+        self._first_bold = np.array([of_scan[scan] for scan in scans])
+        self._n_units = np.array([kinds[column].shape[0] for column in columns])
 
     def gather(
         self, windows: Windows, lag_trs: int, context_trs: int, out: Mapping[str, np.ndarray]
@@ -120,34 +134,21 @@ class HeldRows:
         if (windows.start < 0).any() or (stops > self._n_trs[windows.scan]).any():
             raise IndexError(f"a window ends at TR {stops.max()}, past its scan")
         trs, exists = windows.rows(lag_trs, context_trs)
-        rows = self._places(windows, trs, exists)
-        for part, views in self._parts.items():
-            n = out[part].shape[2]
-            if n < views[0].shape[1]:
-                chosen = [views[block][row, :n] for block, row in rows]
-            else:
-                chosen = [views[block][row] for block, row in rows]
-            _stack(chosen, exists, out[part])
-        if lag_trs or context_trs:
-            trs, exists = windows.bold_rows()
-            rows = self._places(windows, trs, exists)
-        of_scan = np.repeat(windows.scan, exists.shape[1]).tolist()
-        bold = self._bold
-        chosen = [bold[scan][block][row] for scan, (block, row) in zip(of_scan, rows, strict=True)]
-        _stack(self._widened(chosen, out["bold"]), exists, out["bold"])
-
-    def _widened(self, rows: list[np.ndarray], out: np.ndarray) -> list[np.ndarray]:
-        """Give rows of subjects with fewer units than others as many, with zeros at their end."""
-        if self._units_differ:
-            return [np.pad(row, (0, out.shape[2] - len(row))) for row in rows]
-        return rows
-
-    def _places(
-        self, windows: Windows, trs: np.ndarray, exists: np.ndarray
-    ) -> list[tuple[int, int]]:
-        """Return (block, row) of each TR, row by row; any, where there is none."""
-        at = self._first[windows.scan][:, None] + np.where(exists, trs, 0)
-        return self._rows[at.reshape(-1)].tolist()
+        rows = np.where(exists, self._first[windows.scan][:, None] + trs, -1)
+        for part, scattered in self._parts.items():
+            scattered.take(rows, out[part])
+        trs, exists = windows.bold_rows()
+        rows = np.where(exists, self._first_bold[windows.scan][:, None] + trs, -1)
+        bold, n_units = out["bold"], self._n_units[windows.scan]
+        if (n_units == bold.shape[2]).all():
+            self._bold.take(rows, bold)
+            return
+        bold[:] = 0
+        for n in np.unique(n_units):
+            of_size = np.flatnonzero(n_units == n)
+            taken = np.empty((len(of_size), rows.shape[1], n), bold.dtype)
+            self._bold.take(rows[of_size], taken)
+            bold[of_size, :, :n] = taken
 
 
 class StreamedRows:
@@ -210,11 +211,10 @@ def _stretches(trs: np.ndarray, exists: np.ndarray, starts: Sequence[int]) -> li
     return [slice(row, row + n) for row, n in zip(first.tolist(), lengths, strict=True)]
 
 
-def _stack(rows: list[np.ndarray], exists: np.ndarray, out: np.ndarray) -> None:
-    """Copy rows (*shape) into a buffer (n, W, *shape), in one call: half the time of a loop."""
-    np.concatenate(rows, out=out.reshape(-1, *out.shape[3:]))
-    if not exists.all():
-        out[~exists] = 0
+def starts(lengths: Mapping[_K, int]) -> dict[_K, int]:
+    """Return where each of some consecutive pieces begins."""
+    ends = itertools.accumulate(lengths.values(), initial=0)
+    return dict(zip(lengths, ends, strict=False))
 
 
 def _join(stretches: list[np.ndarray], exists: np.ndarray, out: np.ndarray) -> None:
