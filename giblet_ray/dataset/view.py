@@ -221,10 +221,11 @@ def view_data(
     found = (ScanKey(subject, stimulus, repeat) for stimulus, subject, repeat in series)
     scans = tuple(scan for scan in found if scan in dataset.scans)
     _check_trainable(dataset, selection, scans)
-    _check_context(settings.split, context_trs, dataset.manifest.tr_seconds)
     tr_seconds = dataset.manifest.tr_seconds
     if same is None:
         same = _same(settings.split, dataset)
+    if context_trs:
+        _check_context(dataset, settings.split, scans, same, context_trs)
     split = _split(settings, dataset, scans, same)
     lag_trs = settings.lag_trs(tr_seconds)
     usable = {name: _usable(name, split, dataset, scans, lag_trs) for name in SETS}
@@ -318,8 +319,26 @@ def _check_trainable(dataset: Dataset, selection: Selection, scans: Sequence[Sca
             )
 
 
-def _check_context(split: SplitConfig, context_trs: int, tr_seconds: float) -> None:
-    if split.kind == "blocks" and context_trs > (gap := whole_trs(split.gap_seconds, tr_seconds)):
+def _check_context(
+    dataset: Dataset,
+    split: SplitConfig,
+    scans: Sequence[ScanKey],
+    same: Sequence[SameFilm],
+    context_trs: int,
+) -> None:
+    """Refuse context that no scan is long enough for, or that reaches over a gap."""
+    tr_seconds = dataset.manifest.tr_seconds
+    ends = {scan: int(np.flatnonzero(dataset.usable_trs(scan)).max(initial=-1)) for scan in scans}
+    shortest = min(scans, key=ends.__getitem__)
+    if context_trs > (most := ends[shortest]):
+        raise InputError(
+            f"--model: sees {context_trs} TRs ({context_trs * tr_seconds:g} s) before the one that "
+            f"it predicts, and {shortest} ends {most + 1} TRs ({(most + 1) * tr_seconds:g} s) into "
+            f"its film; context of at most {most} TRs ({most * tr_seconds:g} s) is accepted"
+        )
+    # Films that are in one set whole have no gap, but where some of one is moved to another.
+    has_gaps = split.kind == "blocks" or (split.kind == "stimuli" and same)
+    if has_gaps and context_trs > (gap := whole_trs(split.gap_seconds, tr_seconds)):
         raise InputError(
             f"--data.split.gap_seconds {split.gap_seconds:g}: {gap} TRs, where the model sees "
             f"{context_trs} TRs before the one that it predicts, so that it would see held-out TRs "

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from giblet_ray.config import TrainJob
 from giblet_ray.dataset.config import DataConfig
@@ -156,6 +159,126 @@ def test_context_that_reaches_into_held_out_trs_is_refused(
     assert view(tmp_path, context_trs=14).context_trs == 14
     with pytest.raises(InputError, match=r"gap_seconds 20: 14 TRs, where the model sees 15 TRs"):
         view(tmp_path, context_trs=15)
+
+
+def test_context_longer_than_the_shortest_scan_is_refused(
+    tmp_path: Path, dataset_writer: Callable
+) -> None:
+    """Which may end before its film does."""
+
+    def shorten(key: ScanKey, bold: np.ndarray) -> np.ndarray:
+        return bold[:31] if key == ScanKey("02", "two") else bold
+
+    films = {"one": 117, "two": 90, "three": 80}
+    dataset_writer(tmp_path, films, ("01", "02"), change_bold=shorten)
+    split = {"kind": "stimuli", "val_stimuli": ("two",), "test_stimuli": ("three",)}
+    assert view(tmp_path, context_trs=30, split=split).context_trs == 30
+    told = r"sees 31 TRs \(46.5 s\) .* sub 02, two ends 31 TRs .* at most 30 TRs \(45 s\) is accep"
+    with pytest.raises(InputError, match=told) as error:
+        view(tmp_path, context_trs=31, split=split)
+    assert "\n" not in str(error.value)
+
+
+def test_context_does_not_reach_what_a_table_of_equal_intervals_holds_out(
+    tmp_path: Path, dataset_writer: Callable
+) -> None:
+    """A stretch of a training film that shows what a test film does is kept from training."""
+    dataset_writer(tmp_path / "made", {"one": 117, "two": 90, "three": 80}, ("01",))
+    table = tmp_path / "same.tsv"
+    rows = "group\tstimulus\tstart_seconds\tstop_seconds\n"
+    table.write_text(rows + "a\tone\t60\t90\na\tthree\t0\t30\n")
+    split = {"kind": "stimuli", "val_stimuli": ("two",), "test_stimuli": ("three",)}
+    view(tmp_path / "made", context_trs=15, split=split)
+    split["same"] = str(table)
+    view(tmp_path / "made", context_trs=14, split=split)
+    with pytest.raises(InputError, match=r"gap_seconds 20: 14 TRs, where the model sees 15 TRs"):
+        view(tmp_path / "made", context_trs=15, split=split)
+
+
+FILMS = {"one": 117, "two": 201, "three": 83, "four": 90}
+CHOSEN: dict[str, dict[str, Any]] = {
+    "blocks": {},
+    "folds": {"kind": "blocks", "folds": 3},
+    "stimuli": {"kind": "stimuli", "val_stimuli": ("three",), "test_stimuli": ("four",)},
+    "folds of stimuli": {"kind": "stimuli", "folds": 4},
+}
+
+
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory: pytest.TempPathFactory, dataset_writer: Callable) -> Path:
+    """Films of two subjects' scans with volumes that are masked, alone and in stretches."""
+    random = np.random.default_rng(0)
+
+    def mask(key: ScanKey, bold: np.ndarray) -> np.ndarray:
+        n = len(bold)
+        bold[random.random(n) < 0.05] = np.nan
+        start = random.integers(n - 7)
+        bold[start : start + 7] = np.nan
+        return bold
+
+    folder = tmp_path_factory.mktemp("interrupted")
+    dataset_writer(folder, FILMS, ("01", "02"), change_bold=mask)
+    return folder
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    kind=st.sampled_from(sorted(CHOSEN)),
+    fold=st.integers(1, 3),
+    lag_seconds=st.sampled_from([0, 1.5, 4.5]),
+    context_trs=st.integers(0, 14),
+    window=st.one_of(st.none(), st.integers(1, 60)),
+    batch_trs=st.integers(2, 200),
+)
+def test_what_trains_is_trained_on_once_and_nothing_of_it_is_seen_where_models_are_judged(
+    interrupted: Path,
+    kind: str,
+    fold: int,
+    lag_seconds: float,
+    context_trs: int,
+    window: int | None,
+    batch_trs: int,
+) -> None:
+    """And nothing that judges is seen, not even as context, where models train."""
+    chosen = dict(CHOSEN[kind])
+    if "folds" in chosen:
+        chosen["fold"] = fold
+    content = {"split": chosen, "lag_seconds": lag_seconds, "window": window}
+    data = view_data(
+        Dataset.open(str(interrupted)),
+        DataConfig.model_validate(content),
+        ("codes", "text"),
+        context_trs=context_trs,
+        batch_trs=batch_trs,
+    )
+    seen: dict[str, set[tuple[str, int]]] = {}
+    for name in SETS:
+        windows = data.windows[name]
+        assert windows.length.max() <= data.window
+        trained = Counter(
+            (scan, tr)
+            for scan, start, n in zip(windows.scan, windows.start, windows.length, strict=True)
+            for tr in range(start, start + n)
+        )
+        wanted = {
+            (index, tr)
+            for index, scan in enumerate(data.scans)
+            for span in data.split.spans(name)
+            if span.stimulus == scan.stimulus
+            for tr in np.flatnonzero(data.dataset.usable_trs(scan))
+            if span.start <= tr < span.stop and (name != "train" or tr >= data.lag_trs)
+        }
+        assert set(trained) == wanted
+        assert set(trained.values()) == {1}
+        trs, exists = windows.rows(data.lag_trs, context_trs)
+        stimulus = [data.scans[scan].stimulus for scan in windows.scan]
+        seen[name] = {
+            (stimulus[row], int(tr))
+            for row, of_window in enumerate(np.where(exists, trs, -1))
+            for tr in of_window[of_window >= 0]
+        }
+    assert not seen["train"] & (seen["val"] | seen["test"])
+    assert not seen["val"] & seen["test"]
 
 
 def test_number_that_is_not_finite_masks_its_unit_and_training_goes_on(
