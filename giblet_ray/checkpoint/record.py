@@ -27,7 +27,7 @@ from giblet_ray.config import TrainJob
 from giblet_ray.dataset.config import DataConfig
 from giblet_ray.dataset.layout import ScanKey
 from giblet_ray.dataset.order import DataOrder
-from giblet_ray.dataset.splits import SameFilm
+from giblet_ray.dataset.splits import SameFilm, same_in_words
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
 from giblet_ray.evaluation.score import Score
@@ -187,6 +187,23 @@ class RunRecord(Group):
     """Which units it predicts, where those are not all of the data set's."""
     same: tuple[SameFilm, ...] = ()
     """Intervals of films that show the same, which its split keeps in one set."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Settings by dotted name, as runs are shown and compared by them."""
+        return flat_settings(self.config) | self.resolved
+
+    @property
+    def resolved(self) -> dict[str, Any]:
+        """Settings that name a file, or leave a choice to the data set, by what they came to.
+
+        A file may be moved since, or edited: two runs are alike by what it said.
+        """
+        return {
+            "data.subjects": sorted(self.dataset.subjects),
+            "data.voxels": ", ".join(units.summary for units in self.units) or "all",
+            "data.split.same": same_in_words(self.same),
+        }
 
     @property
     def indices_by_subject(self) -> dict[str, np.ndarray]:

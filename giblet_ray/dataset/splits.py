@@ -17,6 +17,7 @@ what is held out for one has been seen by none.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -102,6 +103,14 @@ class SameFilm:
 
     group: str
     spans: tuple[Span, ...]
+
+
+def same_in_words(same: Sequence[SameFilm]) -> str:
+    """Say how many intervals show the same, with a checksum that tells them from others."""
+    if not same:
+        return "none"
+    checksum = hashlib.sha256(repr(tuple(same)).encode()).hexdigest()[:12]
+    return f"{sum(len(each.spans) for each in same)} intervals (checksum {checksum})"
 
 
 def draw_split(

@@ -6,18 +6,16 @@ validation TRs of the same data. Any other comparison would mean nothing, and is
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from giblet_ray.checkpoint.record import RECORD, Record, parse_record
 from giblet_ray.checkpoint.store import Checkpoint, best_checkpoint
 from giblet_ray.config import PromoteJob, TrainJob
-from giblet_ray.dataset.splits import SameFilm
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
 from giblet_ray.judge.choice import best_trial, find_run
-from giblet_ray.settings import Mark, flat_settings, marked_settings
+from giblet_ray.settings import Mark, marked_settings
 from giblet_ray.tracking.recorded_run import DATASET_TAG, RUN_TAG, RecordedRun
 from giblet_ray.tracking.registry import Registered, find_alias, register, set_alias
 from giblet_ray.tracking.server import MLFLOW_ERRORS, tracking_errors
@@ -213,23 +211,12 @@ def _not_better(candidate: _Candidate, champion: Record | None, present: str) ->
 
 def _judged_on(record: Record) -> dict[str, str]:
     """Return what decides which numbers a score was computed from, by setting."""
-    settings = flat_settings(record.config)
+    judged = sorted(marked_settings(TrainJob, Mark.JUDGED))
     return {
         "train.score": record.chosen_by.name,
         "the data set's checksum": record.dataset.checksum[:12],
-        **{name: str(settings[name]) for name in sorted(marked_settings(TrainJob, Mark.JUDGED))},
-        # What the table said when the run began: it may have been moved, or edited since.
-        "data.split.same": _intervals(record.same),
-        "data.subjects": ",".join(sorted({scan.subject for scan in record.scans})),
-        "data.voxels": ", ".join(units.summary for units in record.units) or "all",
+        **{name: str(record.settings[name]) for name in judged},
     }
-
-
-def _intervals(same: Sequence[SameFilm]) -> str:
-    if not same:
-        return "none"
-    checksum = hashlib.sha256(repr(same).encode()).hexdigest()[:12]
-    return f"{sum(len(each.spans) for each in same)} intervals (checksum {checksum})"
 
 
 def _in_words(store: Store, present: Registered, record: Record | None) -> str:

@@ -20,7 +20,6 @@ from giblet_ray.dataset.view import DataView
 from giblet_ray.errors import InputError
 from giblet_ray.evaluation.score import Score
 from giblet_ray.progress import Progress
-from giblet_ray.settings import flat_settings
 from giblet_ray.tracking.finish import RunEnd
 from giblet_ray.tracking.mlflow_run import MlflowRun, ending
 from giblet_ray.tracking.recorded_run import DATASET_TAG
@@ -108,7 +107,7 @@ def _describe_run(
             return
         mlflow_run.epochs(position.history)
         mlflow_run.text(yaml.safe_dump(run.config, sort_keys=False), "config.yaml")
-        mlflow_run.describe(flat_settings(run.config), where, checksum)
+        mlflow_run.describe(run.settings, where, checksum)
 
 
 def _train_on_workers(

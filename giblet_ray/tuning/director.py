@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from giblet_ray.checkpoint.store import drop_checkpoints, epoch_history
@@ -36,6 +36,8 @@ class SweepDirector:
         Where everything is recorded.
     where, checksum : str
         The data set.
+    resolved : mapping of str to object
+        As a run's record has it, of settings that trials share.
     at_a_time : int
         Trials that run at the same time.
     show : callable
@@ -51,6 +53,7 @@ class SweepDirector:
         runs: SweepRuns,
         where: str,
         checksum: str,
+        resolved: Mapping[str, Any],
         at_a_time: int,
         show: Callable[[str], None],
     ) -> None:
@@ -62,6 +65,7 @@ class SweepDirector:
         self._base, self._settings, self._search = base, settings, search
         self._journal, self._runs = journal, runs
         self._where, self._checksum, self._at_a_time = where, checksum, at_a_time
+        self._resolved = resolved
         self._storage = Storage.at(base.storage.path)
         self._started = time.monotonic()
         self._clock: dict[int, float] = {}
@@ -172,6 +176,7 @@ class SweepDirector:
     def _open_run(self, trial: TrialRecord, seconds: float = 0.0) -> None:
         job = trial_job(self._base, trial.number, trial.settings)
         settings = flat_settings(saved_config(job))
+        settings |= {k: v for k, v in self._resolved.items() if k not in trial.settings}
         data_set = (self._where, self._checksum)
         self._runs.begin(trial.number, trial.folder, settings, *data_set, seconds)
 

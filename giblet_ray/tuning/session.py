@@ -25,7 +25,7 @@ from giblet_ray.settings import flat_settings
 from giblet_ray.tracking.mlflow_run import MlflowRun, ending
 from giblet_ray.tracking.server import tracking_errors
 from giblet_ray.tracking.sweep_runs import SweepRuns
-from giblet_ray.training.identity import chosen_units, saved_config
+from giblet_ray.training.identity import chosen_units, run_record, saved_config
 from giblet_ray.training.trainer import choose_gpu
 from giblet_ray.tuning.director import SweepDirector
 from giblet_ray.tuning.journal import Journal, TrialRecord
@@ -88,9 +88,9 @@ def run_sweep(
             data = hold_blocks(data, rows)
         base = with_settings(job, {"storage.path": folder})  # trials lie below the sweep
         search = Search(space, job.sweep, score)
-        director = SweepDirector(
-            base, job.sweep, search, journal, runs, where, checksum, at_a_time, show
-        )
+        resolved = run_record(base, data, None).resolved
+        about = (where, checksum, resolved, at_a_time, show)
+        director = SweepDirector(base, job.sweep, search, journal, runs, *about)
         director.recall(before)
         show(
             f"{director.n_trials} trials of {job.train.epochs} epochs, {at_a_time} at a time: "

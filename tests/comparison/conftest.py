@@ -14,12 +14,12 @@ from giblet_ray.comparison.runs import ComparedRun
 from giblet_ray.config import TrainJob
 from giblet_ray.dataset.reader import Dataset
 from giblet_ray.dataset.storage import Storage
-from giblet_ray.settings import flat_settings
 from giblet_ray.tracking.metric_log import MetricLog
 from giblet_ray.tracking.mlflow_run import MlflowRun
 from giblet_ray.tracking.store import open_store
 from giblet_ray.tracking.sweep_runs import SweepRuns
-from giblet_ray.training.identity import saved_config
+from giblet_ray.training.data import plan_data
+from giblet_ray.training.identity import run_record
 
 EXPERIMENT = "comparing <b>films</b>"
 SPLIT = {"val_fraction": 0.35, "test_fraction": 0.1}
@@ -118,7 +118,7 @@ def _make_store(
         job, run_folder = make_job(name, groups), folder / "runs" / name
         run = MlflowRun(uri, EXPERIMENT, name, str(run_folder))
         link = train_locally(job, run_folder)
-        run.describe(flat_settings(saved_config(job)), str(dataset), checksum)
+        run.describe(run_record(job, plan_data(job), None).settings, str(dataset), checksum)
         for step, metrics in link.points:
             log.log(run.id, metrics, step)
         best = max(link.reports, key=lambda metrics: metrics["val/pearson_mean"])
@@ -132,7 +132,7 @@ def _make_store(
     for number in range(2):
         trial = f"{number:04d}"
         job = make_job(trial, {"model": {"embed_dim": 2 + number}})
-        settings = flat_settings(saved_config(job))
+        settings = run_record(job, plan_data(job), None).settings
         sweep.begin(number, trial, settings, str(dataset), checksum)
     stopped = make_job("0000", {"model": {"embed_dim": 2}, "train": {"epochs": 1}})
     link = train_locally(stopped, folder / "runs/night/0000")

@@ -32,7 +32,8 @@ def test_settings_have_their_types_back(runs: dict[str, Any]) -> None:
     assert settings["data.modalities"] == ("audio", "text")
     assert settings["optimizer.lr"] == 1e-2
     assert settings["train.epochs"] == 2
-    assert settings["data.voxels"] is None
+    assert settings["data.voxels"] == "all"
+    assert settings["data.subjects"] == ("01", "02")
     assert settings["scaling.use_gpu"] is None
     assert settings["data.split.kind"] == "blocks"
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from giblet_ray.comparison.runs import (
@@ -16,8 +18,11 @@ from giblet_ray.comparison.runs import (
     short_names,
     show_setting,
 )
+from giblet_ray.config import TrainJob
 from giblet_ray.errors import InputError
 from giblet_ray.tracking.recorded_run import find_run_id
+from giblet_ray.training.data import plan_data
+from giblet_ray.training.identity import run_record
 
 
 @pytest.mark.parametrize(
@@ -102,6 +107,28 @@ def test_runs_on_other_data_or_splits_are_ranked_apart(
     assert [run.name for run in small.ranked] == ["c"]
     assert title in small.title
     assert small.title != large.title
+
+
+def test_runs_are_grouped_by_what_files_said_and_not_by_their_paths(
+    make_run: Callable, arrays_and_dataset: Any, tmp_path: Path
+) -> None:
+    def run_of(name: str, table: str, stop: int, voxels: str, n: int) -> Any:
+        head = "group\tstimulus\tstart_seconds\tstop_seconds\n"
+        rows = f"credits\tone\t0\t{stop}\ncredits\ttwo\t{124.5 - stop}\t124.5\n"
+        (tmp_path / table).write_text(head + rows)
+        np.save(tmp_path / voxels, np.arange(n))
+        split = {"same": str(tmp_path / table)}
+        data = {"modalities": "text", "split": split, "voxels": str(tmp_path / voxels)}
+        job = TrainJob(dataset=arrays_and_dataset[1].storage.location, data=data)
+        told = run_record(job, plan_data(job), None).settings
+        return make_run(name, settings={k: parse_setting(str(v)) for k, v in told.items()})
+
+    first, moved = run_of("a", "a.tsv", 12, "a.npy", 9), run_of("b", "b.tsv", 12, "b.npy", 9)
+    assert len(group_runs([first, moved], "val/pearson_mean")) == 1
+    edited, others = run_of("c", "a.tsv", 15, "a.npy", 9), run_of("d", "a.tsv", 12, "a.npy", 8)
+    titles = [group.title for group in group_runs([first, moved, edited], "val/pearson_mean")]
+    assert all("split.same 2 intervals (checksum" in title for title in titles)
+    assert len(group_runs([first, moved, edited, others], "val/pearson_mean")) == 3
 
 
 def test_same_data_set_by_a_shorter_digest_is_the_same(make_run: Callable) -> None:

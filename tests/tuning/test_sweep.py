@@ -88,6 +88,7 @@ def test_eight_trials_read_the_data_once_and_all_are_recorded(eight_trials: Swep
         assert child.info.status == "FINISHED"
         assert float(child.data.params["optimizer.lr"]) == trial.settings["optimizer.lr"]
         assert child.data.params["data.lag_seconds"] == str(trial.settings["data.lag_seconds"])
+        assert child.data.params["data.voxels"] == "all"
         assert child.data.metrics["best/val/pearson_mean"] == trial.best(swept.score)
         history = MlflowClient(swept.tracking_uri).get_metric_history(
             child.info.run_id, "val/pearson_mean"
