@@ -39,7 +39,7 @@ faults: setup  ## Run the whole demo, jobs that are killed, and clusters that lo
 	@$(BIN)/pytest $(FAULTS)
 
 .PHONY: slow
-slow: setup  ## Run the tests of half a minute or more: trainings on workers, the demo, benchmarks at their smallest
+slow: setup  ## Run the longer tests: trainings on workers, the demo, benchmarks at their smallest
 	@$(PYTEST) -m slow
 
 .PHONY: check

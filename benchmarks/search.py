@@ -50,6 +50,7 @@ def main() -> None:
     """Parse, make the data, search, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--trials", type=int, default=24, help="trials of each sweep")
+    parser.add_argument("--concurrent", type=int, default=2, help="trials at a time")
     parser.add_argument("--seeds", type=int, default=3, help="seeds of each search")
     parser.add_argument("--epochs", type=int, default=10, help="epochs of trials run to their end")
     parser.add_argument("--asha-epochs", type=int, default=16, help="epochs beside early stopping")
@@ -68,7 +69,7 @@ def main() -> None:
                 settings = {"search": method, "scheduler": "none", "seed": seed}
                 name = f"{method}-{seed}"
                 swept, seconds = run(
-                    folder, Path(temporary), name, options.trials, settings, options.epochs
+                    folder, Path(temporary), name, options, settings, options.epochs
                 )
                 found.add_row(
                     *(method, str(seed), f"{best_of(swept):.3f}", str(planted_rank(swept) or "-")),
@@ -84,7 +85,7 @@ def main() -> None:
             settings |= {"grace_steps": 21, "reduction_factor": 4}  # three epochs
             name = f"with-{scheduler}"
             swept, seconds = run(
-                folder, Path(temporary), name, options.trials, settings, options.asha_epochs
+                folder, Path(temporary), name, options, settings, options.asha_epochs
             )
             results[scheduler] = swept
             saved.add_row(
@@ -130,7 +131,7 @@ def run(
     folder: Path,
     runs: Path,
     name: str,
-    n_trials: int,
+    options: argparse.Namespace,
     settings: dict[str, Any],
     epochs: int,
 ) -> tuple[Swept, float]:
@@ -154,11 +155,11 @@ def run(
         sweep={
             **settings,
             "space": SPACE,
-            "num_samples": n_trials,
-            "max_concurrent": 2,
+            "num_samples": options.trials,
+            "max_concurrent": options.concurrent,
         },
     )
-    CONSOLE.print(f"{name}: {n_trials} trials of {epochs} epochs")
+    CONSOLE.print(f"{name}: {options.trials} trials of {epochs} epochs")
     started = time.perf_counter()
     swept = sweep(job, lambda line: None)
     return swept, time.perf_counter() - started

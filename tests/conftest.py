@@ -36,21 +36,32 @@ os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (_SUPPORT, os.environ.ge
 LONGEST = (
     "tuning/test_sweep.py",
     "comparison/test_compare_job.py",
-    "training/test_trainer.py",
     "parts/test_codes.py",
+    "training/test_trainer.py",
     "precompute/test_precompute.py",
-    "preflight/test_jobs.py",
+    "benchmarks/test_startup.py",
+    "jobs/test_demo_job.py",
+    "benchmarks/test_search.py",
+    "jobs/test_own_code.py",
+    "benchmarks/test_sweep.py",
+    "benchmarks/test_out_of_core.py",
     "test_secrets.py",
+    "preflight/test_jobs.py",
+    "preflight/test_training.py",
+    "dataset/test_s3.py",
+    "training/test_loop.py",
+    "features/test_codec.py",
+    "tracking/test_server.py",
 )
 """Files that are begun first, so that no worker is left alone with one at the end. The first two
 do not both start Ray: two that start at once wait for each other's processes."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the longest files before all others, which stay in their order; mark long benchmarks."""
+    """Put the longest files before all others, which stay in their order; mark benchmarks."""
     here = Path(__file__).parent
     for item in items:
-        if item.path.is_relative_to(here / "benchmarks/long"):
+        if item.path.is_relative_to(here / "benchmarks"):
             item.add_marker(pytest.mark.slow)
     place = {here / name: number for number, name in enumerate(LONGEST)}
     items.sort(key=lambda item: place.get(item.path, len(place)))

@@ -44,6 +44,7 @@ def brief_lines(job: TrainJob) -> list[str]:
     return lines
 
 
+@pytest.mark.slow
 def test_preflight_tells_all_and_writes_nothing(
     cluster: None,
     make_job: Callable[..., TrainJob],

@@ -8,7 +8,7 @@ import re
 def test_searches_are_ranked_by_what_was_planted_and_early_stopping_by_what_it_saves(
     run_benchmark, tmp_path
 ):
-    sizes = {"trials": 2, "seeds": 1, "epochs": 1, "asha-epochs": 4, "trs": 200}
+    sizes = {"trials": 2, "concurrent": 1, "seeds": 1, "epochs": 1, "asha-epochs": 4, "trs": 200}
     words = [word for name, size in sizes.items() for word in (f"--{name}", size)]
     said = run_benchmark("search.py", *words, "--keep", tmp_path)
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-SCRIPT = Path(__file__).parents[3] / "benchmarks/out_of_core.py"
+SCRIPT = Path(__file__).parents[2] / "benchmarks/out_of_core.py"
 
 
 def test_memory_and_rate_are_told_of_a_data_set_and_of_half_of_it():
