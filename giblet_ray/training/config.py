@@ -41,6 +41,9 @@ class OptimizerConfig(Group):
     """Learning rate at the last step, as a share of the peak."""
     weight_decay: float = Field(0.05, ge=0)
     """Decoupled weight decay of matrices and kernels (biases, norms, embeddings have none)."""
+    head_weight_decay: float | None = Field(None, ge=0)
+    """That of heads, which have most of the weights and the least data for each (default: as all
+    others)."""
     betas: tuple[float, float] = (0.9, 0.999)
     """Decay rates of AdamW's moments."""
     max_grad_norm: float = Field(1.0, gt=0)

@@ -132,7 +132,11 @@ def train(
         fit_at_once(model, job, run, windows, loader, normalisation, space, link)
         return
     optimizer = build_optimizer(
-        model, job.optimizer.lr, job.optimizer.weight_decay, job.optimizer.betas
+        model,
+        job.optimizer.lr,
+        job.optimizer.weight_decay,
+        job.optimizer.betas,
+        job.optimizer.head_weight_decay,
     )
     steps_per_epoch = len(windows.steps(0, rank, world_size))
     total_steps = settings.epochs * steps_per_epoch

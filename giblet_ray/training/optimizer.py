@@ -10,6 +10,7 @@ from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from giblet_ray.errors import InputError
+from giblet_ray.models.predictor import Predictor
 
 
 def build_optimizer(
@@ -17,6 +18,7 @@ def build_optimizer(
     lr: float,
     weight_decay: float = 0.01,
     betas: tuple[float, float] = (0.9, 0.999),
+    head_weight_decay: float | None = None,
 ) -> AdamW:
     """Make AdamW for a model's trainable parameters, decaying only its matrices and kernels.
 
@@ -31,11 +33,13 @@ def build_optimizer(
         embeddings have none: pulling those towards 0 limits no complexity.
     betas : (float, float)
         Decay of the running means of the gradient and of its square.
+    head_weight_decay : float, optional
+        For those weights that a predictor says are of its heads; `weight_decay` by default.
 
     Returns
     -------
     AdamW
-        With two parameter groups (decayed, not decayed), fused: one kernel updates all.
+        With a parameter group for each decay that there is, fused: one kernel updates all.
 
     Raises
     ------
@@ -44,26 +48,27 @@ def build_optimizer(
     """
     if not (math.isfinite(lr) and lr > 0):
         raise InputError(f"lr: found {lr}, must be above 0")
-    if not (math.isfinite(weight_decay) and weight_decay >= 0):
-        raise InputError(f"weight_decay: found {weight_decay}, must be at least 0")
+    if head_weight_decay is None:
+        head_weight_decay = weight_decay
+    for name, decay in (("weight_decay", weight_decay), ("head_weight_decay", head_weight_decay)):
+        if not (math.isfinite(decay) and decay >= 0):
+            raise InputError(f"{name}: found {decay}, must be at least 0")
     if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
         raise InputError(f"betas: found {betas}, must be two numbers of at least 0 and below 1")
     embeddings = {
         id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)
     }
-    decayed: list[nn.Parameter] = []
-    kept: list[nn.Parameter] = []
-    for parameter in model.parameters():
+    groups: dict[float, list[nn.Parameter]] = {weight_decay: [], head_weight_decay: [], 0.0: []}
+    for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             is_matrix = parameter.dim() > 1 and id(parameter) not in embeddings
-            (decayed if is_matrix else kept).append(parameter)
-    if not decayed and not kept:
+            of_head = isinstance(model, Predictor) and model.is_of_heads(name)
+            decay = head_weight_decay if of_head else weight_decay
+            groups[decay if is_matrix else 0.0].append(parameter)
+    if not any(groups.values()):
         raise InputError("model: found no trainable parameter, needs one")
-    groups = [
-        {"params": decayed, "weight_decay": weight_decay},
-        {"params": kept, "weight_decay": 0.0},
-    ]
-    return AdamW([group for group in groups if group["params"]], lr=lr, betas=betas, fused=True)
+    given = [{"params": each, "weight_decay": decay} for decay, each in groups.items() if each]
+    return AdamW(given, lr=lr, betas=betas, fused=True)
 
 
 def warmup_cosine(step: int, total_steps: int, warmup_steps: int, min_factor: float = 0.0) -> float:

@@ -10,6 +10,9 @@ from torch import nn
 
 from giblet_ray.errors import InputError
 from giblet_ray.models.encoder import create_encoder
+from giblet_ray.models.multimodal.config import MultimodalConfig
+from giblet_ray.models.predictor import Shapes, build_predictor
+from giblet_ray.parts.value import ValueType
 from giblet_ray.training.optimizer import build_optimizer, build_schedule, warmup_cosine
 
 
@@ -62,6 +65,34 @@ def test_frozen_parameters_are_left_out():
     model[0].requires_grad_(False)
     optimizer = build_optimizer(model, lr=0.1)
     assert sum(len(group["params"]) for group in optimizer.param_groups) == 4
+
+
+def test_heads_may_decay_by_a_rate_of_their_own():
+    model = build_predictor(
+        MultimodalConfig(bottleneck_dim=4, trunk_dims=(8, 8), head_dim=8, text_features=8),
+        Shapes(
+            {"text": ValueType(dtype="float32", shape=(6,))}, {"text": "vector"}, {"01": 5}, 1.5
+        ),
+        (),
+    )
+    optimizer = build_optimizer(model, 1e-3, 0.05, head_weight_decay=3.0)
+    decay = {
+        id(weights): group["weight_decay"]
+        for group in optimizer.param_groups
+        for weights in group["params"]
+    }
+    of_heads = {
+        decay[id(weights)] for name, weights in model.named_parameters() if model.is_of_heads(name)
+    }
+    others = {
+        decay[id(weights)]
+        for name, weights in model.named_parameters()
+        if not model.is_of_heads(name)
+    }
+    assert of_heads == {3.0, 0.0}
+    assert others == {0.05, 0.0}
+    with pytest.raises(InputError, match="head_weight_decay: found -1"):
+        build_optimizer(model, 1e-3, head_weight_decay=-1)
 
 
 @pytest.mark.parametrize(("total", "warmup"), [(10, 0), (10, 3), (11, 10), (1, 0), (1000, 77)])

@@ -175,11 +175,14 @@ def _model(opened: OpenedRun, history: list[dict[str, float]]) -> str:
     chosen = Score(train["score"])
     loss = _listed(config["loss"])
     score = "" if record.score is None else f" = {record.score:.4f}"
+    decay = optimizer.get("head_weight_decay")
+    of_heads = "" if decay is None else f" ({decay:g} of heads)"
     return (
         f"{model['kind']}, {n:,} parameters ({_listed(model, without=('kind',))}). Loss: {loss}. "
         f"AdamW: the learning rate rises linearly to {optimizer['lr']:g} in the first "
         f"{optimizer['warmup_fraction']:.0%} of all steps, then falls along a cosine to "
-        f"{optimizer['min_lr_fraction']:.0%} of that; weight decay {optimizer['weight_decay']:g}, "
+        f"{optimizer['min_lr_fraction']:.0%} of that; "
+        f"weight decay {optimizer['weight_decay']:g}{of_heads}, "
         f"betas {_shown(optimizer['betas'])}, gradients clipped to a norm of "
         f"{optimizer['max_grad_norm']:g}. {len(history):,} of {train['epochs']:,} epochs in "
         f"batches of {_count(train['batch_trs'], 'BOLD TR')} in windows of "
