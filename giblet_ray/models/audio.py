@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +23,9 @@ from giblet_ray.models._checks import (
     require_sizes,
 )
 from giblet_ray.models._layers import Norm, hidden_layer, normalised_channels, require_norm
+from giblet_ray.models.codebooks import CODE_NUMBERS
 
+CodeEmbedding = Literal["shared", "per_codebook", "codec"]
 CODE_BRANCH_CHANNELS = 128
 MEL_BRANCH_CHANNELS = 64
 HIDDEN_FEATURES = 256
@@ -59,18 +62,25 @@ class AudioEncoder(nn.Module):
         Rate before the last linear layer.
     norm : str
         How branches and hidden layer are normalised; see :mod:`giblet_ray.models._layers`.
+    code_embedding : str
+        shared: one embedding of all codebooks; per_codebook: one of each; codec: EnCodec's own
+        vectors, see `take_codebooks`, summed over codebooks: C is 128.
+    train_codebooks : bool
+        Whether EnCodec's vectors are trained.
 
     Attributes
     ----------
     code_embedding : nn.Embedding
-        (vocab_size, embed_dim); with `use_encodec` only.
+        (vocab_size, embed_dim), or (K * vocab_size, embed_dim or 128) where codebooks have their
+        own; with `use_encodec` only.
     branches : nn.ModuleList
         Conv1d, norm and activation for each kernel size: (B, C, T) -> (B, F, T), same padding.
 
     Raises
     ------
     InputError
-        For a size below 1, an even kernel size, a rate outside [0, 1) or an unknown norm.
+        For a size below 1, an even kernel size, a rate outside [0, 1), or an unknown norm or code
+        embedding.
     """
 
     def __init__(
@@ -85,6 +95,8 @@ class AudioEncoder(nn.Module):
         kernel_sizes: Sequence[int] = (3, 5, 7),
         dropout: float = 0.2,
         norm: Norm = "batch",
+        code_embedding: CodeEmbedding = "shared",
+        train_codebooks: bool = False,
     ) -> None:
         super().__init__()
         require_sizes(
@@ -106,9 +118,21 @@ class AudioEncoder(nn.Module):
         self.embed_dim = embed_dim
         self.kernel_sizes = odd_kernel_sizes(kernel_sizes)
 
+        if code_embedding not in get_args(CodeEmbedding):
+            accepted = ", ".join(get_args(CodeEmbedding))
+            raise InputError(f"code_embedding: found {code_embedding!r}, must be one of {accepted}")
+        self._embedding_kind = code_embedding
         if use_encodec:
-            self.code_embedding = nn.Embedding(vocab_size, embed_dim)
-            in_channels, branch_channels = input_codebooks * embed_dim, CODE_BRANCH_CHANNELS
+            n_codes = vocab_size * (1 if code_embedding == "shared" else input_codebooks)
+            if code_embedding == "codec":
+                nothing = torch.zeros(n_codes, CODE_NUMBERS)
+                self.code_embedding = nn.Embedding.from_pretrained(
+                    nothing, freeze=not train_codebooks
+                )
+            else:
+                self.code_embedding = nn.Embedding(n_codes, embed_dim)
+            in_channels = CODE_NUMBERS if code_embedding == "codec" else input_codebooks * embed_dim
+            branch_channels = CODE_BRANCH_CHANNELS
         else:
             in_channels, branch_channels = input_mels, MEL_BRANCH_CHANNELS
         self.branches = nn.ModuleList(
@@ -150,7 +174,8 @@ class AudioEncoder(nn.Module):
         return features_BD
 
     def embed_codes(self, codes_BKT: Tensor) -> Tensor:
-        """Look up every code, and stack the codebooks' embeddings as the channels of each frame.
+        """Look up every code, and stack the codebooks' embeddings as the channels of each frame;
+        EnCodec's own are summed.
 
         Parameters
         ----------
@@ -160,7 +185,7 @@ class AudioEncoder(nn.Module):
         Returns
         -------
         Tensor
-            (B, K*E, T), whose position t holds frame t.
+            (B, K*E, T), or (B, 128, T), whose position t holds frame t.
 
         Raises
         ------
@@ -172,10 +197,20 @@ class AudioEncoder(nn.Module):
         codes_BKT = codes_BKT.long()
         if codes_BKT.device.type == "cpu":
             self._require_known_codes(codes_BKT)
+        if self._embedding_kind != "shared":
+            first_K = torch.arange(self.input_codebooks, device=codes_BKT.device) * self.vocab_size
+            codes_BKT = codes_BKT + first_K[:, None]
         embedded_BKTE: Tensor = self.code_embedding(codes_BKT)
+        if self._embedding_kind == "codec":
+            return embedded_BKTE.sum(1).transpose(1, 2)
         # The axes must be swapped before K and E are merged: a reshape alone also gives
         # (B, K*E, T), but with time and embedding interleaved.
         return embedded_BKTE.transpose(2, 3).flatten(1, 2)
+
+    @torch.no_grad()
+    def take_codebooks(self, vectors: Tensor) -> None:
+        """Read codes as EnCodec does, by its vectors (K * 1024, 128), codebook by codebook."""
+        self.code_embedding.weight.copy_(vectors)
 
     def _mel_frames(self, mels: Tensor) -> Tensor:
         if mels.dim() == 2:

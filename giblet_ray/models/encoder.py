@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from giblet_ray.errors import InputError
 from giblet_ray.models._checks import odd_kernel_sizes, require_rate, require_sizes
 from giblet_ray.models._layers import Norm, hidden_layer, require_norm
-from giblet_ray.models.audio import AudioEncoder
+from giblet_ray.models.audio import AudioEncoder, CodeEmbedding
 from giblet_ray.models.text import TextEncoder
 from giblet_ray.models.video import VideoEncoder
 
@@ -87,6 +87,8 @@ kernel_sizes
         Whether each of `vectors` has an encoder; otherwise it enters the trunk as it is.
     with_voxels : bool
         Whether there is a `bottleneck_to_voxels`.
+    code_embedding, train_codebooks
+        As `AudioEncoder` takes them.
 
     Raises
     ------
@@ -122,6 +124,8 @@ kernel_sizes
         norm: Norm = "batch",
         encode_vectors: bool = True,
         with_voxels: bool = True,
+        code_embedding: CodeEmbedding = "shared",
+        train_codebooks: bool = False,
     ) -> None:
         super().__init__()
         require_sizes(
@@ -195,6 +199,8 @@ kernel_sizes
                 kernel_sizes=kernel_sizes,
                 dropout=light,
                 norm=norm,
+                code_embedding=code_embedding,
+                train_codebooks=train_codebooks,
             )
             pooled_dim += audio_features
         if "text" in self.modalities:
@@ -237,6 +243,7 @@ kernel_sizes
         text: Tensor | None,
         return_voxels: bool = False,
         vectors: Mapping[str, Tensor] | None = None,
+        lacking: Mapping[str, Tensor] | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Encode TRs. A modality that the model was built without must be None, no other may be.
 
@@ -252,6 +259,9 @@ kernel_sizes
             Whether to go on to the voxels.
         vectors : mapping of str to Tensor, optional
             (B, length), floating point, of each vector that the model was built with.
+        lacking : mapping of str to Tensor, optional
+            (B,) bool, rows that are encoded as if they lacked a modality or vector, by its name:
+            what its encoder gives becomes 0.
 
         Returns
         -------
@@ -272,7 +282,7 @@ kernel_sizes
                 f"vectors: found {', '.join(vectors) or 'none'}, but this encoder was built with "
                 f"{', '.join(self.vectors) or 'none'}"
             )
-        features: list[Tensor] = []
+        features: dict[str, Tensor] = {}
         for name, encoder, values in (
             ("video", self.video_encoder, video),
             ("audio", self.audio_encoder, audio),
@@ -285,10 +295,12 @@ kernel_sizes
                     f"{', '.join(self.modalities)}"
                 )
             if encoder is not None:
-                features.append(encoder(values))
+                features[name] = encoder(values)
         for name, vector_encoder in zip(self.vectors, self.vector_encoders, strict=True):
-            features.append(vector_encoder(vectors[name]))
-        trunk_BD = torch.cat(features, dim=1)
+            features[name] = vector_encoder(vectors[name])
+        for name, lacks_B in (lacking or {}).items():
+            features[name] = features[name].masked_fill(lacks_B[:, None], 0)
+        trunk_BD = torch.cat([*features.values()], dim=1)
         for layer in (self.feature_conv, self.layer5, self.layer6, self.hidden_layers):
             trunk_BD = trunk_BD if layer is None else layer(trunk_BD)
         bottleneck_BD = self.layer7_bottleneck(trunk_BD)

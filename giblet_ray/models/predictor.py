@@ -15,7 +15,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,9 @@ from giblet_ray.models.config import ModelSettings
 from giblet_ray.parts.reading import find_reading
 from giblet_ray.parts.value import ValueType
 from giblet_ray.plugins import load_object, package_of
+
+if TYPE_CHECKING:
+    from giblet_ray.models.fitted import TrainingTrs
 
 _BUILT_IN = {
     "multimodal": "giblet_ray.models.multimodal.model:Multimodal",
@@ -147,6 +150,23 @@ class Predictor(nn.Module, ABC):
     def is_of_heads(self, name: str) -> bool:
         """Whether a parameter or buffer of this name is of :attr:`head_modules`."""
         return any(f"{name}.".startswith(f"{head}.") for head in self.head_modules)
+
+    def prepare(self, training: TrainingTrs) -> None:
+        """Take what is found before a run's first step from its training TRs, and stays.
+
+        Rank 0 calls it on a new model, and never again: it is part of the weights that other ranks
+        and checkpoints have. By default there is nothing to find.
+
+        Parameters
+        ----------
+        training : TrainingTrs
+            What is learned from.
+
+        Raises
+        ------
+        InputError
+            If the data set lacks what it takes.
+        """
 
     @abstractmethod
     def forward(

@@ -14,6 +14,7 @@ from giblet_ray.dataset.view import DataView
 from giblet_ray.dataset.windows import Windows, batch_windows
 from giblet_ray.models.predictor import build_predictor
 from giblet_ray.training.data import model_shapes
+from giblet_ray.training.fit import TrainingWindows
 from giblet_ray.training.optimizer import build_optimizer
 from giblet_ray.training.step import LossTotals, Ranks, Scores
 
@@ -99,6 +100,8 @@ def overfit(
     )
     ranks = Ranks(model, 1, device, frozen_batch_norm=settings.batch_norm == "frozen")
     scores = Scores(normalisation, shapes, whole, device)
+    where = data.dataset.storage.location
+    model.prepare(TrainingWindows(windows, normalisation.scans, loader, scores, _WINDOWS, where))
     optimizer = build_optimizer(model, _LR, weight_decay=0.0)
     chosen = windows[: max(2, batch_windows(min(_TRS, job.train.batch_trs), data.window))]
     (batch,) = loader.batches([chosen])

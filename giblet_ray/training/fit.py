@@ -67,6 +67,19 @@ class TrainingWindows:
         return Dataset.described(self._dataset).part_blob(part, name)
 
 
+def training_trs(
+    job: TrainJob,
+    run: RunRecord,
+    windows: Windows,
+    loader: Loader,
+    scores: Scores,
+    normalisation: Normalisation,
+) -> TrainingWindows:
+    """Return what a model may learn from, of a run."""
+    how = (loader, scores, job.train.batch_trs, run.dataset.location)
+    return TrainingWindows(windows, normalisation.scans, *how)
+
+
 def fit_at_once(
     model: FittedPredictor,
     job: TrainJob,
@@ -95,13 +108,11 @@ def fit_at_once(
         if folder is not None:
             check_same_run(read_record(folder), run)
             return  # it was kept, and whoever kept it died before it could say so
-    started, batch_trs = time.perf_counter(), job.train.batch_trs
+    started = time.perf_counter()
     memory = MemoryPeak(link.device)
     ranks = Ranks(model, 1, link.device, frozen_batch_norm=True)
     scores = Scores(normalisation, Shapes.of_record(run.dataset), job, link.device)
-    scans = normalisation.scans
-    how = (loader, scores, batch_trs, run.dataset.location)
-    model.fit(TrainingWindows(windows.train, scans, *how), link.show)
+    model.fit(training_trs(job, run, windows.train, loader, scores, normalisation), link.show)
     seconds = time.perf_counter() - started
     _, on_training = scores.evaluate(ranks, loader, windows.train, rank=0)
     voxels, on_validation = scores.evaluate(ranks, loader, windows.val, rank=0)

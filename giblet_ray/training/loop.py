@@ -26,7 +26,7 @@ from giblet_ray.evaluation.unit_scores import HeldOutScores
 from giblet_ray.models.fitted import FittedPredictor
 from giblet_ray.models.predictor import Shapes, build_predictor
 from giblet_ray.training.config import TrainConfig
-from giblet_ray.training.fit import fit_at_once
+from giblet_ray.training.fit import fit_at_once, training_trs
 from giblet_ray.training.memory import MemoryPeak
 from giblet_ray.training.optimizer import build_optimizer, build_schedule
 from giblet_ray.training.pace import Rate, epoch_line
@@ -147,13 +147,15 @@ def train(
         job.optimizer.min_lr_fraction,
     )
     position = Position()
+    scores = Scores(normalisation, shapes, job, device)
     with link.resume() as folder:
         if folder is not None:
             position = restore_checkpoint(folder, run, model, optimizer, schedule)
             if rank == 0:
                 link.show(f"continuing after epoch {position.epoch}, step {position.step}")
+        elif rank == 0:  # the others are given rank 0's weights
+            model.prepare(training_trs(job, run, windows.train, loader, scores, normalisation))
     ranks = Ranks(model, world_size, device, job.model.batch_norm == "frozen")
-    scores = Scores(normalisation, shapes, job, device)
     rate = Rate(total_steps, position.step)
     memory = MemoryPeak(device)
 

@@ -36,9 +36,16 @@ class MultimodalConfig(ModelSettings):
     """Outputs of the text encoder."""
     vector_features: int = Field(256, ge=1)
     """Outputs of the encoder of each other part that is a vector per TR."""
-    inputs: Literal["encoders", "vectors"] = "encoders"
+    code_embedding: Literal["shared", "per_codebook", "codec"] = "shared"
+    """What an EnCodec code becomes: embed_dim learned numbers, the same for a code of any codebook
+    (shared), or each codebook's own (per_codebook); or, summed over codebooks, the 128 that EnCodec
+    itself reads it as (codec)."""
+    train_codebooks: bool = False
+    """Whether EnCodec's own vectors are trained further (codec)."""
+    inputs: Literal["encoders", "vectors", "components"] = "encoders"
     """encoders: each part has an encoder of its own; vectors: parts that are a vector per TR, text
-    among them, enter the trunk as they are, pictures and sound through their encoders."""
+    among them, enter the trunk as they are but z-scored, others through their encoders; components:
+    every part as ridge is given it, by colours and principal components."""
     trunk_dims: Annotated[tuple[PositiveInt, ...], BeforeValidator(_widths)] = (4096, 8000)
     """Widths of the layers before the bottleneck: two (behind a layer as wide as what enters), or
     any other number; none: the bottleneck is linear in what enters."""
@@ -47,14 +54,19 @@ class MultimodalConfig(ModelSettings):
     GELU: the same in any batch and on any number of workers) or none (GELU)."""
     bottleneck_dim: int = Field(2048, ge=1)
     """Width of the bottleneck, the stimulus's representation."""
-    memory: Literal["none", "hrf"] = "none"
-    """What a TR's BOLD answers to: none, one TR of the stimulus, data.lag_seconds earlier; hrf, all
-    of the last context_seconds, through learned responses of each number of the bottleneck."""
+    memory: Literal["none", "hrf", "conv", "transformer"] = "none"
+    """What a TR's BOLD answers to: none, one TR of the stimulus, data.lag_seconds earlier; or all
+    of the last context_seconds: hrf, through learned responses of each number of the bottleneck;
+    conv, through layers of convolutions over TRs; transformer, through layers of attention."""
     context_seconds: float = Field(20.0, gt=0)
     """How far back memory reaches (s)."""
     filters: int = Field(3, ge=1)
     """Responses of each number of the bottleneck (hrf), which start as haemodynamic ones that peak
     after 4 to 6.5 s; one starts as the canonical response."""
+    memory_layers: int = Field(2, ge=1)
+    """Layers over TRs, which share context_seconds (conv, transformer)."""
+    attention_heads: int = Field(4, ge=1)
+    """Heads of each layer of attention, a divisor of bottleneck_dim (transformer)."""
     head: Literal["full", "low_rank", "linear"] = "full"
     """From memory to units: full, through a hidden layer; low_rank, linear through head_rank
     numbers; linear."""
@@ -62,6 +74,14 @@ class MultimodalConfig(ModelSettings):
     """Width of the hidden layer of a full head."""
     head_rank: int = Field(64, ge=1)
     """Numbers that a low-rank head has between memory and units."""
+    heads: Literal["shared", "subject"] = "shared"
+    """shared: one head for all subjects; subject: one for each, that of the group and what the
+    subject's units deviate by, or, where subjects differ in units, a whole one."""
+    subject_dropout: float = Field(0.0, ge=0, lt=1)
+    """Share of the training windows that train the group's head alone (heads subject)."""
+    modality_dropout: float = Field(0.0, ge=0, lt=1)
+    """Probability that a training window lacks a part, of each part, one always left: such a model
+    predicts without a part, too."""
     dropout: float | None = Field(None, ge=0, lt=1)
     """Dropout rate of every layer (default: each layer's own, 0.2 or 0.3)."""
 
@@ -73,6 +93,27 @@ class MultimodalConfig(ModelSettings):
     def lag_seconds(self) -> float:
         """See :attr:`ModelSettings.lag_seconds`: what has memory finds the lag itself."""
         return super().lag_seconds if self.memory == "none" else 0.0
+
+    @property
+    def head_per_subject(self) -> bool:
+        """See :attr:`ModelSettings.head_per_subject`."""
+        return self.heads == "subject"
+
+    @model_validator(mode="after")
+    def _heads_fit(self) -> Self:
+        if self.memory == "transformer" and self.bottleneck_dim % self.attention_heads:
+            raise ValueError(
+                f"attention_heads is {self.attention_heads}; a divisor of bottleneck_dim "
+                f"{self.bottleneck_dim} is accepted"
+            )
+        if self.heads == "subject" and self.head == "full" and self.norm == "batch":
+            raise ValueError(
+                "heads subject with head full: a batch may hold one row of a subject, which norm "
+                "batch cannot normalise; norm layer or none is accepted"
+            )
+        if self.subject_dropout and self.heads != "subject":
+            raise ValueError("subject_dropout is of heads subject: leave it out")
+        return self
 
     @model_validator(mode="after")
     def _kernels_are_odd(self) -> Self:

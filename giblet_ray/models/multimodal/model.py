@@ -1,15 +1,15 @@
 """The multimodal encoder as a predictor: each TR is encoded once, and what memory makes of the TRs
-until now is read out by the head.
+until now is read out by the heads.
 
 ::
 
     stimulus TR       s-C ...  s-1 |  s  s+1 ...  s+W-1
     bottleneck        [z   ...  z  |  z   z  ...   z   ]     of each row; 0 where there is none
     memory                         [  f   f  ...   f   ]     of the last C + 1; none: z itself
-    head                           [bold bold ... bold ]
+    heads                          [bold bold ... bold ]
 
 Shapes: B windows, C TRs of context, W TRs of a window, T = C + W, N rows that exist, D numbers of
-the bottleneck, F features that memory gives, V units.
+the bottleneck.
 """
 
 from __future__ import annotations
@@ -18,34 +18,45 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from giblet_ray.errors import InputError
 from giblet_ray.features.codes import CODEBOOK_SIZE
+from giblet_ray.models.codebooks import CODEBOOKS, read_codebooks
 from giblet_ray.models.config import ModelSettings
 from giblet_ray.models.encoder import create_encoder
+from giblet_ray.models.fitted import TrainingTrs
 from giblet_ray.models.multimodal.config import MultimodalConfig
-from giblet_ray.models.multimodal.heads import build_head
-from giblet_ray.models.multimodal.hrf import Responses
-from giblet_ray.models.predictor import Predictor, Shapes, by_subject
-from giblet_ray.parts.reading import RGB
+from giblet_ray.models.multimodal.heads import Heads
+from giblet_ray.models.multimodal.inputs import build_inputs, fit_inputs
+from giblet_ray.models.multimodal.memory import build_memory
+from giblet_ray.models.multimodal.ragged import existing, spread
+from giblet_ray.models.predictor import Predictor, Shapes
+from giblet_ray.parts.reading import RGB, find_reading
 
 _SLOTS = {"image": "video", "codes": "audio", "mel": "audio"}
 """Modality that the encoder reads a part as, by the part's kind of encoder."""
 _TEXT = "text"
 """The vector that is text; all others have an encoder each."""
+_OF_ENCODER = (
+    *("embed_dim", "kernel_sizes", "video_features", "audio_features", "text_features"),
+    *("vector_features", "norm", "bottleneck_dim", "dropout", "code_embedding", "train_codebooks"),
+)
+"""Settings that the encoder takes as they are."""
 
 
 class Multimodal(Predictor):
-    """:class:`giblet_ray.models.encoder.MultimodalEncoder` over TRs, memory, and a head.
+    """:class:`giblet_ray.models.encoder.MultimodalEncoder` over TRs, memory, and heads.
 
     Attributes
     ----------
+    inputs : nn.ModuleDict
+        What makes vectors of the parts that have no encoder, by part.
     encoder : MultimodalEncoder
         From the parts to the bottleneck.
     memory : nn.Module or None
         From the bottleneck of several TRs to features.
-    head : nn.Sequential
+    head : Heads
         From features to units.
     """
 
@@ -54,27 +65,14 @@ class Multimodal(Predictor):
 
     def __init__(self, settings: MultimodalConfig, shapes: Shapes) -> None:
         super().__init__(settings, shapes)
-        self._n_units = shapes.shared_units
-        as_they_are = settings.inputs == "vectors"
+        self._shapes = shapes
+        self._modality_dropout = settings.modality_dropout
+        self.tells_subjects_apart = settings.head_per_subject
+        self.inputs = build_inputs(settings.inputs, shapes)
         self._slots = {
-            part: _slot(part, encoder, as_they_are) for part, encoder in shapes.encoders.items()
+            part: None if part in self.inputs else _slot(part, encoder)
+            for part, encoder in shapes.encoders.items()
         }
-        sizes: dict[str, Any] = {}
-        vectors: dict[str, int] = {}
-        for part, encoder in shapes.encoders.items():
-            value = shapes.values[part]
-            match self._slots[part], encoder:
-                case "video", _:
-                    channels, sizes["video_height"], sizes["video_width"] = value.shape
-                    sizes["video_frames_per_tr"] = channels // RGB
-                case "audio", "codes":
-                    sizes["audio_codebooks"], sizes["audio_frames_per_tr"] = value.shape
-                case "audio", _:
-                    sizes["audio_mels"], sizes["audio_frames_per_tr"] = value.shape
-                case "text", _:
-                    (sizes["text_dim"],) = value.shape
-                case _:
-                    (vectors[part],) = value.shape
         modalities = [slot for slot in self._slots.values() if slot is not None]
         if len(set(modalities)) < len(modalities):
             raise InputError(
@@ -84,73 +82,126 @@ class Multimodal(Predictor):
         trunk = settings.trunk_dims
         self.encoder = create_encoder(
             **{name: getattr(settings, name) for name in _OF_ENCODER},
-            **sizes,
+            **({"trunk_dims": trunk} if len(trunk) == 2 else {"hidden_dims": trunk}),
+            **self._sizes(shapes),
             modalities=modalities,
-            vectors=vectors,
-            encode_vectors=not as_they_are,
-            use_encodec="codes" in shapes.encoders.values(),
+            encode_vectors=settings.inputs == "encoders",
             vocab_size=CODEBOOK_SIZE,
             with_voxels=False,
-            **({"trunk_dims": trunk} if len(trunk) == 2 else {"hidden_dims": trunk}),
         )
-        self.memory: nn.Module | None = None
-        n_features = settings.bottleneck_dim
-        if settings.memory == "hrf":
-            sizes_of = (settings.filters, self.context_trs, shapes.tr_seconds)
-            self.memory = Responses(n_features, *sizes_of)
-            n_features = self.memory.n_features
-        self.head = build_head(settings, n_features, self._n_units)
+        self._by_codebooks = settings.code_embedding == "codec"
+        self.memory = build_memory(settings, self.context_trs, shapes.tr_seconds)
+        n_features = settings.bottleneck_dim if self.memory is None else self.memory.n_features
+        self.head = Heads(settings, n_features, shapes)
+        self.has_group_head = settings.head_per_subject and self.head.group is not None
+
+    def _sizes(self, shapes: Shapes) -> dict[str, Any]:
+        """Return the encoder's arguments that say what the parts are."""
+        sizes: dict[str, Any] = {"vectors": {}}
+        for part, encoder in shapes.encoders.items():
+            shape = shapes.values[part].shape
+            match self._slots[part], encoder:
+                case "video", _:
+                    channels, sizes["video_height"], sizes["video_width"] = shape
+                    sizes["video_frames_per_tr"] = channels // RGB
+                case "audio", "codes":
+                    sizes["use_encodec"] = True
+                    sizes["audio_codebooks"], sizes["audio_frames_per_tr"] = shape
+                case "audio", _:
+                    sizes["audio_mels"], sizes["audio_frames_per_tr"] = shape
+                case "text", _:
+                    (sizes["text_dim"],) = shape
+                case _ if part in self.inputs:
+                    sizes["vectors"][part] = self.inputs[part].n_features
+                case _:
+                    (sizes["vectors"][part],) = shape
+        return sizes
+
+    def prepare(self, training: TrainingTrs) -> None:
+        """See :meth:`Predictor.prepare`: how inputs are standardised, and EnCodec's codebooks."""
+        fit_inputs(self.inputs, training, self._shapes.subjects, self.context_trs)
+        for part, slot in self._slots.items():
+            audio = self.encoder.audio_encoder
+            if slot == "audio" and audio is not None and audio.use_encodec and self._by_codebooks:
+                content = training.blob(part, CODEBOOKS)
+                audio.take_codebooks(read_codebooks(content, audio.input_codebooks, part))
 
     def forward(
         self, values: Mapping[str, Tensor], exists: Tensor, subject: Tensor
     ) -> dict[int, Tensor]:
-        """See :meth:`Predictor.forward`; rows that do not exist contribute nothing."""
+        """See :meth:`Predictor.forward`; rows that do not exist contribute nothing.
+
+        A model with modality dropout predicts without parts that `values` lack.
+        """
         # A single TR that trains has its row; to look would have the host wait for the device.
         all_there = exists.is_meta or (self.training and exists.shape[1] == 1)
         if not all_there:
             all_there = bool(exists.all())
         window_BW = exists[:, self.context_trs :]
         if not all_there and not window_BW.any():
-            shape = (*window_BW.shape, self._n_units)
-            return by_subject(torch.zeros(shape, device=exists.device), subject)
-        there_BT = None if all_there else exists
-        features = _spread(self._bottleneck(values, there_BT), exists.shape, there_BT)
+            return self.head.nothing(window_BW, subject)
+        there_BT, there_BW = (None, None) if all_there else (exists, window_BW)
+        bottleneck_ND = self._bottleneck(values, exists.shape, there_BT)
+        features = spread(bottleneck_ND, exists.shape, there_BT)
         if self.memory is not None:
             features = self.memory(features, exists)
-        there_BW = None if all_there else window_BW
-        rows_NF = _existing(features, there_BW)
-        bold_BWV = _spread(self.head(rows_NF), window_BW.shape, there_BW)
-        return by_subject(bold_BWV, subject)
+        predicted: dict[int, Tensor] = self.head(features, there_BW, subject)
+        return predicted
 
-    def _bottleneck(self, values: Mapping[str, Tensor], there_BT: Tensor | None) -> Tensor:
-        """Return the bottleneck (N, D) of the rows that there are."""
-        rows = {part: _existing(value, there_BT) for part, value in values.items()}
-        read = {slot: rows[part] for part, slot in self._slots.items() if slot is not None}
-        vectors = {part: rows[part] for part, slot in self._slots.items() if slot is None}
+    def _bottleneck(
+        self, values: Mapping[str, Tensor], shape: torch.Size, there_BT: Tensor | None
+    ) -> Tensor:
+        """Return the bottleneck (N, D) of the rows that there are of windows (B, T)."""
+        lacking = self._lacking(values, shape)
+        read: dict[str, Tensor] = {}
+        vectors: dict[str, Tensor] = {}
+        lacks: dict[str, Tensor] = {}
+        for part, slot in self._slots.items():
+            value = values.get(part)
+            if value is None:
+                value = self._nothing(part, shape, lacking[part].device)
+            rows = existing(value, there_BT)
+            if slot is None:
+                vectors[part] = self.inputs[part](rows) if part in self.inputs else rows
+            else:
+                read[slot] = rows
+            if part in lacking:
+                lacks_BT = lacking[part][:, None].expand(shape)
+                lacks[slot or part] = existing(lacks_BT, there_BT)
         read_as = (read.get("video"), read.get("audio"), read.get("text"))
-        bottleneck_ND: Tensor = self.encoder(*read_as, vectors=vectors)[0]
+        bottleneck_ND: Tensor = self.encoder(*read_as, vectors=vectors, lacking=lacks)[0]
         return bottleneck_ND
 
+    def _lacking(self, values: Mapping[str, Tensor], shape: torch.Size) -> dict[str, Tensor]:
+        """Return which windows are to do without a part, (B,) bool, by part.
 
-_OF_ENCODER = (
-    *("embed_dim", "kernel_sizes", "video_features", "audio_features", "text_features"),
-    *("vector_features", "norm", "bottleneck_dim", "dropout"),
-)
-"""Settings that the encoder takes as they are."""
+        Raises
+        ------
+        InputError
+            If a part is not there, and the model never did without one.
+        """
+        given = [part for part in self.parts if part in values]
+        absent = [part for part in self.parts if part not in values]
+        if absent and (not given or not self._modality_dropout):
+            raise InputError(
+                f"{', '.join(absent)}: missing; the model reads {', '.join(self.parts)}, and only "
+                "one with --model.modality_dropout predicts without one of them"
+            )
+        device = values[given[0]].device
+        lacking = {part: torch.ones(shape[0], dtype=torch.bool, device=device) for part in absent}
+        if self.training and self._modality_dropout and len(given) > 1:
+            # On the CPU: the same numbers wherever the model is.
+            drawn_PB = torch.rand(len(given), shape[0], device="cpu") < self._modality_dropout
+            drawn_PB &= ~drawn_PB.all(0)
+            lacking |= dict(zip(given, drawn_PB.to(device), strict=True))
+        return lacking
+
+    def _nothing(self, part: str, shape: torch.Size, device: torch.device) -> Tensor:
+        """Return rows of zeros in the place of a part that is not there."""
+        value = self._shapes.values[part]
+        rows = torch.zeros(*shape, *value.shape, dtype=getattr(torch, value.dtype), device=device)
+        return find_reading(self._shapes.encoders[part], part).to_input(rows)
 
 
-def _existing(values: Tensor, there: Tensor | None) -> Tensor:
-    """Return the rows (N, ...) of windows (B, T, ...) that are there; None: all."""
-    return values.flatten(0, 1) if there is None else values[there]
-
-
-def _spread(rows: Tensor, shape: torch.Size, there: Tensor | None) -> Tensor:
-    """Return rows (N, ...) in their places of windows (B, T, ...); 0 where there is none."""
-    if there is not None:
-        spread = rows.new_zeros(shape.numel(), rows.shape[1])
-        rows = spread.masked_scatter(there.flatten()[:, None], rows)
-    return rows.unflatten(0, tuple(shape))
-
-
-def _slot(part: str, encoder: str, as_they_are: bool) -> str | None:
-    return _SLOTS.get(encoder, "text" if part == _TEXT and not as_they_are else None)
+def _slot(part: str, encoder: str) -> str | None:
+    return _SLOTS.get(encoder, "text" if part == _TEXT else None)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from giblet_ray.dataset.splits import whole_trs
 from giblet_ray.errors import InputError
+from giblet_ray.models.codebooks import CODEBOOKS
 from giblet_ray.models.fitted import FittedPredictor, TrainingTrs
 from giblet_ray.models.folds import gapped_folds
 from giblet_ray.models.predictor import Shapes
@@ -110,7 +111,7 @@ class Ridge(FittedPredictor):
         rows = TrainingRows(training, self._subjects, self._fits, self.context_trs)
         for part, each in self._vectors.items():
             if each.has_codebooks:
-                each.take_codebooks(training.blob(part, "codebooks"))
+                each.take_codebooks(training.blob(part, CODEBOOKS))
         with Progress(show) as progress:
             progress.doing = "reading the TRs that means and components are found from"
             for part, raw_ND in rows.raw(self._vectors, MOST_ROWS).items():

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from giblet_ray.dataset.windows import Windows
 from giblet_ray.models.fitted import TrainingTrs
-from giblet_ray.models.ridge.vectors import Vectors
+from giblet_ray.models.ridge.vectors import Numbers, Vectors
 
 
 @dataclass(frozen=True)
@@ -128,12 +128,12 @@ class TrainingRows:
         trs, exists = windows.bold_rows()
         return np.nonzero(exists)[0], trs[exists]
 
-    def raw(self, vectors: Mapping[str, Vectors], most: int) -> dict[str, Tensor]:
+    def raw(self, vectors: Mapping[str, Numbers], most: int) -> dict[str, Tensor]:
         """Return raw numbers (rows, D) of each part at training TRs of films, evenly chosen.
 
         Parameters
         ----------
-        vectors : mapping of str to Vectors
+        vectors : mapping of str to Numbers
             By part.
         most : int
             Rows at the most.

@@ -23,16 +23,15 @@ C codes of all codebooks, E numbers of a code's vector.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from giblet_ray.errors import InputError, nearest
 from giblet_ray.features.codes import CODEBOOK_SIZE
+from giblet_ray.models.codebooks import CODE_NUMBERS, read_codebooks
 from giblet_ray.models.predictor import Shapes
 from giblet_ray.parts.reading import RGB
 from giblet_ray.parts.value import ValueType
@@ -44,8 +43,6 @@ _LUMINANCE = (0.299, 0.587, 0.114)
 COMPONENTS = {"image": 20, "codes": 40, "mel": 40, "vector": 40}
 AS_IT_IS = 256
 """Numbers of a vector that is taken as it is."""
-_CODE_NUMBERS = 128
-"""Numbers of a codebook's vector, of EnCodec at 24 kHz."""
 _CONSTANT = 1e-6
 """Standard deviation that is the rounding of a constant, as a part of its size."""
 
@@ -63,6 +60,15 @@ class _Block(NamedTuple):
     n_raw: int
     kept: int
     components: int
+
+
+class Numbers(Protocol):
+    """What has raw numbers of a part's rows."""
+
+    mean_D: Tensor
+
+    def raw(self, rows: Tensor) -> Tensor:
+        """Return raw numbers (..., D) of rows (..., *shape), as a model is given them."""
 
 
 class Vectors(nn.Module):
@@ -97,8 +103,8 @@ class Vectors(nn.Module):
         self.has_codebooks = by_codebooks and encoder == "codes"
         n_raw = value.shape[0] * (CODEBOOK_SIZE if encoder == "codes" else 1)
         if self.has_codebooks:
-            self.register_buffer("codebooks_CE", torch.zeros(n_raw, _CODE_NUMBERS))
-            n_raw = _CODE_NUMBERS
+            self.register_buffer("codebooks_CE", torch.zeros(n_raw, CODE_NUMBERS))
+            n_raw = CODE_NUMBERS
         reduced = _PLACES if encoder == "image" else n_raw
         n_components = min(components or COMPONENTS[encoder], reduced)
         if components is not None and components > reduced:
@@ -140,14 +146,8 @@ class Vectors(nn.Module):
         InputError
             If they are not EnCodec's.
         """
-        codebooks = np.load(io.BytesIO(content), allow_pickle=False)
         n = len(self.codebooks_CE) // CODEBOOK_SIZE
-        if codebooks.shape[1:] != (CODEBOOK_SIZE, _CODE_NUMBERS) or len(codebooks) < n:
-            raise InputError(
-                f"{self.part}/: its codebooks have shape {codebooks.shape}; {n} or more of "
-                f"({CODEBOOK_SIZE}, {_CODE_NUMBERS}) are accepted"
-            )
-        self.codebooks_CE.copy_(torch.from_numpy(codebooks[:n]).flatten(0, 1))
+        self.codebooks_CE.copy_(read_codebooks(content, n, self.part))
 
     @torch.no_grad()
     def fit(self, raw_ND: Tensor) -> None:

@@ -10,6 +10,7 @@ from small_models import UNITS, film, shapes_of, small_model, windows_of
 from torch import Tensor
 
 from giblet_ray.checkpoint.unfilled import unfilled
+from giblet_ray.errors import InputError
 from giblet_ray.models.multimodal.config import MultimodalConfig
 from giblet_ray.models.multimodal.model import Multimodal
 from giblet_ray.models.predictor import build_predictor
@@ -18,6 +19,10 @@ KINDS: dict[str, dict[str, Any]] = {
     "none": {"memory": "none"},
     "hrf": {"memory": "hrf"},
     "one filter": {"memory": "hrf", "filters": 1},
+    "conv": {"memory": "conv"},
+    "deep conv": {"memory": "conv", "memory_layers": 4},
+    "transformer": {"memory": "transformer", "attention_heads": 5},
+    "shallow transformer": {"memory": "transformer", "attention_heads": 1, "memory_layers": 1},
 }
 WITH_MEMORY = [name for name in KINDS if name != "none"]
 N_TRS = 40
@@ -77,6 +82,39 @@ def test_rows_that_do_not_exist_contribute_nothing_whatever_they_hold(kind: str,
     for found, expected in zip(*results, strict=True):
         assert torch.isfinite(found).all()
         assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("dropped", [(), ("motion",), ("words",)])
+def test_a_model_with_modality_dropout_predicts_without_a_part(dropped: tuple[str, ...]) -> None:
+    model = small_model(modality_dropout=0.5).eval()
+    rows = film(N_TRS)
+    values, exists = windows_of(rows, [0, 12], [8, 8], model.context_trs)
+    subject = torch.zeros(2, dtype=torch.long)
+    found = model({n: v for n, v in values.items() if n not in dropped}, exists, subject)[0]
+    # What a part that enters as it is lacks is 0.
+    silent = {n: v * (n not in dropped) for n, v in values.items()}
+    assert torch.equal(found, model(silent, exists, subject)[0])
+    with pytest.raises(InputError, match="motion, words: missing; the model reads motion, words"):
+        model({}, exists, subject)
+    with pytest.raises(InputError, match=r"motion: missing; .* --model.modality_dropout"):
+        small_model()({"words": values["words"]}, exists, subject)
+
+
+def test_modality_dropout_takes_parts_from_windows_in_training_by_its_seed() -> None:
+    model = small_model(modality_dropout=0.5).train()
+    n = 64
+    values, exists = windows_of(film(N_TRS), [20] * n, [4] * n, model.context_trs)
+    subject = torch.zeros(n, dtype=torch.long)
+    torch.manual_seed(5)
+    bold = model(values, exists, subject)[0]
+    torch.manual_seed(5)
+    assert torch.equal(model(values, exists, subject)[0], bold)
+    # All windows are alike but for the parts they lack: none, the first or the second.
+    kinds, counts = bold.detach().round(decimals=4).flatten(1).unique(dim=0, return_counts=True)
+    assert len(kinds) == 3
+    assert counts.min() >= 6
+    whole = model.eval()(values, exists, subject)[0].round(decimals=4).flatten(1)[0]
+    assert int((kinds == whole).all(1).sum()) == 1
 
 
 @pytest.mark.parametrize("lag", [0, 3])

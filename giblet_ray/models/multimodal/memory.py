@@ -1,0 +1,36 @@
+"""The kinds of memory, by the settings."""
+
+from __future__ import annotations
+
+from giblet_ray.models.multimodal.config import MultimodalConfig
+from giblet_ray.models.multimodal.hrf import Responses
+from giblet_ray.models.multimodal.layers import Attention, Convolution, Layers, spans_of
+
+LAYER_DROPOUT = 0.2
+
+
+def build_memory(
+    settings: MultimodalConfig, context_trs: int, tr_seconds: float
+) -> Responses | Layers | None:
+    """Return what makes (B, W, n_features) of a bottleneck (B, C + W, D) and of which rows exist.
+
+    Parameters
+    ----------
+    settings : MultimodalConfig
+        Of the model.
+    context_trs : int
+        C.
+    tr_seconds : float
+        Duration of a TR (s).
+    """
+    n_inputs = settings.bottleneck_dim
+    if settings.memory == "none":
+        return None
+    if settings.memory == "hrf":
+        return Responses(n_inputs, settings.filters, context_trs, tr_seconds)
+    rate = LAYER_DROPOUT if settings.dropout is None else settings.dropout
+    spans = spans_of(context_trs, settings.memory_layers)
+    if settings.memory == "conv":
+        return Layers([Convolution(n_inputs, span, rate) for span in spans], n_inputs)
+    heads = settings.attention_heads
+    return Layers([Attention(n_inputs, heads, span, rate) for span in spans], n_inputs)
