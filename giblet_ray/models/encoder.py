@@ -81,6 +81,9 @@ kernel_sizes
     hidden_dims : sequence of int, optional
         Widths of the layers of `hidden_layers`, which stand in the place of `feature_conv`,
         `layer5` and `layer6`; with none, what the encoders give goes straight to the bottleneck.
+    linear_skip : bool
+        Whether what the encoders give also goes straight to the bottleneck, through `skip`; what
+        comes through the layers between them then begins at 0.
     norm : str
         How all layers are normalised; see :mod:`giblet_ray.models._layers`.
     encode_vectors : bool
@@ -121,6 +124,7 @@ kernel_sizes
         vector_features: int = 256,
         video_frames_per_tr: int = 1,
         hidden_dims: Sequence[int] | None = None,
+        linear_skip: bool = False,
         norm: Norm = "batch",
         encode_vectors: bool = True,
         with_voxels: bool = True,
@@ -230,6 +234,11 @@ kernel_sizes
         self.layer7_bottleneck = nn.Sequential(nn.Linear(last_dim, bottleneck_dim))
         if norm == "batch":
             self.layer7_bottleneck.append(nn.BatchNorm1d(bottleneck_dim))
+        self.skip: nn.Linear | None = None
+        if linear_skip:
+            self.skip = nn.Linear(pooled_dim, bottleneck_dim)
+            nn.init.zeros_(self.layer7_bottleneck.get_parameter("0.weight"))
+            nn.init.zeros_(self.layer7_bottleneck.get_parameter("0.bias"))
         self.bottleneck_to_voxels: nn.Sequential | None = None
         if with_voxels:
             self.bottleneck_to_voxels = nn.Sequential(
@@ -300,10 +309,12 @@ kernel_sizes
             features[name] = vector_encoder(vectors[name])
         for name, lacks_B in (lacking or {}).items():
             features[name] = features[name].masked_fill(lacks_B[:, None], 0)
-        trunk_BD = torch.cat([*features.values()], dim=1)
+        pooled_BD = trunk_BD = torch.cat([*features.values()], dim=1)
         for layer in (self.feature_conv, self.layer5, self.layer6, self.hidden_layers):
             trunk_BD = trunk_BD if layer is None else layer(trunk_BD)
         bottleneck_BD = self.layer7_bottleneck(trunk_BD)
+        if self.skip is not None:
+            bottleneck_BD = bottleneck_BD + self.skip(pooled_BD)
         if not return_voxels:
             return bottleneck_BD, None
         if self.bottleneck_to_voxels is None:
@@ -318,6 +329,7 @@ kernel_sizes
             "text_encoder": self.text_encoder,
             **({"vector_encoders": self.vector_encoders} if self.vectors else {}),
             **({"hidden_layers": self.hidden_layers} if self.hidden_layers is not None else {}),
+            **({"skip": self.skip} if self.skip is not None else {}),
             "feature_conv": self.feature_conv,
             "layer5": self.layer5,
             "layer6": self.layer6,

@@ -102,7 +102,7 @@ def step_size(job: TrainJob, shapes: Shapes, n_scans: int, ranks: int, window: i
         windows=windows,
         parts=job.train.accumulation,
         share=windows * sum(trs[name] * kind.nbytes for name, kind in shapes.values.items()),
-        normalisation=2 * FLOAT_BYTES * n_scans * shapes.shared_units,
+        normalisation=2 * FLOAT_BYTES * n_scans * max(shapes.units.values()),
     )
 
 
@@ -133,7 +133,7 @@ def measure_activations(job: TrainJob, shapes: Shapes, ranks: int, window: int) 
         exists,
         Windows(first, first, np.full(n, window, np.int32)),
     )
-    n_units = shapes.shared_units
+    n_units = max(shapes.units.values())
     ones_SV = np.ones((1, n_units), np.float32)
     scans = (ScanKey(shapes.subjects[0], ""),)
     normalisation = Normalisation(scans, ones_SV, ones_SV, ones_SV.astype(bool), 0)

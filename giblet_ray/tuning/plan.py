@@ -24,9 +24,11 @@ DEFAULT_SPACE: dict[str, list[Any]] = {
     "model.embed_dim": [16, 32, 64, 128],
     "model.audio_codebooks": [2, 4, 8],
     "model.kernel_sizes": [[3, 5, 7], [3, 7, 15], [5, 11, 21], [7, 15, 31]],
+    "model.filters": [1, 2, 3],
+    "model.memory_layers": [1, 2, 3],
 }
-"""What a sweep searches unless told: how finely, in how much detail and at which time scales the
-model hears."""
+"""What a sweep searches unless told, as far as the model has it: how finely, in how much detail and
+at which time scales it hears, and how freely it remembers."""
 
 _GRACE_EPOCHS = 2
 
@@ -56,6 +58,8 @@ def with_space(job: TuneJob, dataset: Dataset) -> TuneJob:
     held = min(dataset.value_type(part).shape[0] for part in heard)
     codebooks = [k for k in DEFAULT_SPACE["model.audio_codebooks"] if k <= held]
     space = {**DEFAULT_SPACE, "model.audio_codebooks": codebooks or [job.model.audio_codebooks]}
+    for name in job.model.unused:
+        space.pop(f"model.{name}", None)
     return job.model_copy(update={"sweep": job.sweep.model_copy(update={"space": space})})
 
 

@@ -309,6 +309,7 @@ def test_dropout_rates_are_each_layers_own_unless_one_is_given():
         ({"head_dim": True}, "head_dim: found True"),
         ({"trunk_dims": (5,)}, "trunk_dims: found"),
         ({"trunk_dims": (5, 0)}, r"trunk_dims\[1\]: found 0"),
+        ({"use_encodec": True, "code_embedding": "own"}, "code_embedding: found 'own', must be"),
         ({"hidden_dims": (5, 4, 0)}, r"hidden_dims\[2\]: found 0"),
         ({"norm": "group"}, "norm: found 'group', must be one of batch, layer, none"),
         ({"dropout": 1.0}, "dropout: found 1.0"),
@@ -349,3 +350,40 @@ def test_missing_and_unexpected_modalities_are_refused():
         model(None, None, None)
     with pytest.raises(InputError, match="text: found a tensor"):
         model(video, None, text)
+
+
+@pytest.mark.parametrize("kind", ["shared", "per_codebook", "codec"])
+def test_codes_are_looked_up_codebook_by_codebook(kind):
+    torch.manual_seed(0)
+    encoder = AudioEncoder(
+        input_codebooks=3, use_encodec=True, vocab_size=5, embed_dim=4, code_embedding=kind
+    )
+    table = encoder.code_embedding.weight
+    if kind == "codec":
+        encoder.take_codebooks(torch.randn(15, 128))
+    codes = torch.randint(0, 5, (2, 3, 6))
+    found = encoder.embed_codes(codes)
+    for row in range(2):
+        for frame in range(6):
+            of_codebooks = [
+                table[code if kind == "shared" else 5 * codebook + code]
+                for codebook, code in enumerate(codes[row, :, frame].tolist())
+            ]
+            wanted = sum(of_codebooks) if kind == "codec" else torch.cat(of_codebooks)
+            torch.testing.assert_close(found[row, :, frame], wanted)
+    assert encoder(codes).shape == (2, 256)
+    assert table.requires_grad == (kind != "codec")
+    trained = AudioEncoder(use_encodec=True, code_embedding="codec", train_codebooks=True)
+    assert trained.code_embedding.weight.requires_grad
+
+
+def test_what_rows_lack_counts_as_nothing_after_its_encoder():
+    model = create_encoder(**SMALL).eval()
+    video, audio, text = small_inputs(4, use_encodec=False)
+    lacks = torch.tensor([False, True, False, True])
+    found, _ = model(video, audio, text, lacking={"audio": lacks})
+    whole, _ = model(video, audio, text)
+    other, _ = model(video, audio + 1, text, lacking={"audio": lacks})
+    assert torch.equal(found[~lacks], whole[~lacks])
+    assert torch.equal(found[lacks], other[lacks])
+    assert not torch.allclose(found[lacks], whole[lacks])

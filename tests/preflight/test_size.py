@@ -5,12 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from giblet_ray.cli import parse_job
 from giblet_ray.config import TrainJob
 from giblet_ray.dataset.layout import ScanKey
 from giblet_ray.dataset.loader import Batch
@@ -47,34 +49,55 @@ def small_job(tiny_model: dict[str, Any], data: dict[str, Any], **train: int) ->
     return TrainJob(dataset="", model=tiny_model, data=data, train=train)
 
 
-def real_batch(values: dict[str, ValueType], n: int, window: int) -> Batch:
+def real_batch(values: dict[str, ValueType], n: int, window: int, context: int) -> Batch:
     random = np.random.default_rng(0)
+    trs = {name: window + (0 if name == "bold" else context) for name in values}
     rows = {
-        name: torch.from_numpy(random.integers(0, 9, (n, window, *kind.shape)).astype(kind.dtype))
+        name: torch.from_numpy(
+            random.integers(0, 9, (n, trs[name], *kind.shape)).astype(kind.dtype)
+        )
         for name, kind in values.items()
     }
     first = np.zeros(n, np.int32)
-    exists = torch.ones((n, window), dtype=torch.bool)
+    exists = torch.ones((n, window + context), dtype=torch.bool)
     return Batch(rows, exists, Windows(first, first, np.full(n, window, np.int32)))
 
 
 @pytest.mark.parametrize(
-    ("data", "parts", "window"),
+    ("data", "parts", "window", "model"),
     [
-        ({"modalities": ["video", "audio", "text"]}, ["frames", "codes", "text"], 1),
-        ({"modalities": ["audio", "text"], "audio": "mel"}, ["mel", "text"], 3),
+        ({"modalities": ["video", "audio", "text"]}, ["frames", "codes", "text"], 1, {}),
+        ({"modalities": ["audio", "text"], "audio": "mel"}, ["mel", "text"], 3, {}),
+        (
+            {"modalities": ["audio", "text"]},
+            ["codes", "text"],
+            3,
+            {"memory": "hrf", "norm": "layer", "inputs": "vectors", "head": "linear"},
+        ),
+        (
+            {"modalities": ["audio"]},
+            ["codes"],
+            2,
+            {"memory": "conv", "code_embedding": "codec", "modality_dropout": 0.1},
+        ),
     ],
-    ids=["all", "mel and text in windows of 3 TRs"],
+    ids=["all", "mel and text in windows of 3 TRs", "hrf", "conv over codec's vectors"],
 )
 def test_activations_of_shapes_are_those_that_a_real_step_keeps(
-    tiny_model: dict[str, Any], data: dict[str, Any], parts: list[str], window: int
+    tiny_model: dict[str, Any],
+    data: dict[str, Any],
+    parts: list[str],
+    window: int,
+    model: dict[str, Any],
 ) -> None:
-    job = small_job(tiny_model, data, accumulation=2, batch_trs=12 * window)
+    job = small_job(
+        {**tiny_model, **model}, {**data, "window": window}, accumulation=2, batch_trs=12 * window
+    )
     values = {name: SMALL[name] for name in (*parts, "bold")}
     cpu = torch.device("cpu")
     shapes = shapes_of(values)
-    model = build_predictor(job.model, shapes)
-    batch = real_batch(values, n=3, window=window)  # a rank's part of 12, by 2 and by 2
+    built = build_predictor(job.model, shapes)
+    batch = real_batch(values, 3, window, built.context_trs)  # a rank's part of 12, by 2 and by 2
     normalisation = Normalisation(
         (ScanKey("01", "one"),),
         np.zeros((1, 24), np.float32),
@@ -82,23 +105,27 @@ def test_activations_of_shapes_are_those_that_a_real_step_keeps(
         np.ones((1, 24), bool),
         0,
     )
-    kept = kept_by_step(job, model, shapes, batch, normalisation, cpu)
+    kept = kept_by_step(job, built, shapes, batch, normalisation, cpu)
     assert kept > 3 * window * 1024 * 4
     assert measure_activations(job, shapes, ranks=2, window=window) == kept
 
     size = step_size(job, shapes, n_scans=5, ranks=2, window=window)
-    gradients = [parameter.grad for parameter in model.parameters()]
+    gradients = [parameter.grad for parameter in built.parameters()]
     assert size.gradients == sum(each.nbytes for each in gradients if each is not None)
-    assert size.weights == sum(value.nbytes for value in model.state_dict().values())
-    optimizer = build_optimizer(model, 1e-3)
+    assert size.weights == sum(value.nbytes for value in built.state_dict().values())
+    optimizer = build_optimizer(built, 1e-3)
     optimizer.step()
     moments = [x for state in optimizer.state.values() for x in state.values() if x.dim()]
     assert size.optimizer == sum(moment.nbytes for moment in moments)
     assert size.share == 2 * sum(value.nbytes for value in batch.values.values())
 
 
-def test_default_model_is_told_without_being_made() -> None:
-    job = TrainJob(dataset="", train={"batch_trs": 64}, scaling={"num_workers": 2})
+def test_the_seeds_model_is_told_without_being_made() -> None:
+    seed = Path(__file__).parents[2] / "jobs/seed.yaml"
+    given = ["--config", str(seed), "--dataset", "", "--scaling.num_workers", "2"]
+    job = parse_job(TrainJob, given)
+    assert job.model.context_trs(1.5) == 0
+    assert job.lagged_data.lag_seconds == 4.5
     size = step_size(job, shapes_of(VALUES), n_scans=3, ranks=2, window=1)
     assert size.parameters == 1_515_441_522
     assert size.gradients == 4 * size.parameters

@@ -49,6 +49,9 @@ class MultimodalConfig(ModelSettings):
     trunk_dims: Annotated[tuple[PositiveInt, ...], BeforeValidator(_widths)] = (4096, 8000)
     """Widths of the layers before the bottleneck: two (behind a layer as wide as what enters), or
     any other number; none: the bottleneck is linear in what enters."""
+    linear_skip: bool = False
+    """What enters the trunk also goes straight to the bottleneck, linearly; what its layers add
+    begins at 0."""
     norm: Literal["batch", "layer", "none"] = "batch"
     """How layers are normalised, and their activation: batch (BatchNorm, ReLU), layer (LayerNorm,
     GELU: the same in any batch and on any number of workers) or none (GELU)."""
@@ -69,7 +72,7 @@ class MultimodalConfig(ModelSettings):
     """Heads of each layer of attention, a divisor of bottleneck_dim (transformer)."""
     head: Literal["full", "low_rank", "linear"] = "full"
     """From memory to units: full, through a hidden layer; low_rank, linear through head_rank
-    numbers; linear."""
+    numbers; linear. The last two begin at 0."""
     head_dim: int = Field(16384, ge=1)
     """Width of the hidden layer of a full head."""
     head_rank: int = Field(64, ge=1)
@@ -98,6 +101,23 @@ class MultimodalConfig(ModelSettings):
     def head_per_subject(self) -> bool:
         """See :attr:`ModelSettings.head_per_subject`."""
         return self.heads == "subject"
+
+    @property
+    def unused(self) -> set[str]:
+        """Settings that others leave without a meaning."""
+        encodes = self.inputs != "components"
+        layered = self.memory in ("conv", "transformer")
+        used = {
+            **{"embed_dim": encodes and self.code_embedding != "codec", "kernel_sizes": encodes},
+            **{"filters": self.memory == "hrf", "memory_layers": layered},
+        }
+        return {name for name, is_used in used.items() if not is_used}
+
+    @model_validator(mode="after")
+    def _skip_has_what_it_skips(self) -> Self:
+        if self.linear_skip and not self.trunk_dims:
+            raise ValueError("linear_skip: trunk_dims none is linear already; leave it out")
+        return self
 
     @model_validator(mode="after")
     def _heads_fit(self) -> Self:

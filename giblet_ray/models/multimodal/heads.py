@@ -26,7 +26,8 @@ FULL_DROPOUT = 0.3
 
 
 def build_head(settings: MultimodalConfig, n_features: int, n_units: int) -> nn.Sequential:
-    """Return a head, (N, F) -> (N, V), whose last layer is linear."""
+    """Return a head, (N, F) -> (N, V), whose last layer is linear; one that is linear predicts 0 at
+    first, so that there is nothing to unlearn."""
     before: list[nn.Module] = []
     width = n_features
     if settings.head == "full":
@@ -36,7 +37,8 @@ def build_head(settings: MultimodalConfig, n_features: int, n_units: int) -> nn.
     elif settings.head == "low_rank":
         width = settings.head_rank
         before = [nn.Linear(n_features, width, bias=False)]
-    return nn.Sequential(*before, nn.Linear(width, n_units))
+    last = nn.Linear(width, n_units) if settings.head == "full" else _nothing(width, n_units)
+    return nn.Sequential(*before, last)
 
 
 class Heads(nn.Module):
@@ -78,7 +80,8 @@ class Heads(nn.Module):
             if self.group is None:
                 self.own.append(build_head(settings, n_features, n_units))
             else:
-                self.own.append(_deviation(self.group[-1]))
+                width = self.group[-1].get_parameter("weight").shape[1]
+                self.own.append(_nothing(width, n_units))
 
     def forward(
         self, features_BWF: Tensor, there_BW: Tensor | None, subject: Tensor
@@ -141,8 +144,9 @@ class Heads(nn.Module):
         return (torch.rand(len(subject), device="cpu") >= self._subject_dropout).float()
 
 
-def _deviation(last: nn.Module) -> nn.Linear:
-    deviation = nn.Linear(last.in_features, last.out_features)  # type: ignore[arg-type]
-    nn.init.zeros_(deviation.weight)
-    nn.init.zeros_(deviation.bias)
-    return deviation
+def _nothing(n_inputs: int, n_units: int) -> nn.Linear:
+    """Return a linear layer that gives 0 until it has learned."""
+    layer = nn.Linear(n_inputs, n_units)
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer

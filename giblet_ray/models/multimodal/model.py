@@ -40,7 +40,8 @@ _TEXT = "text"
 """The vector that is text; all others have an encoder each."""
 _OF_ENCODER = (
     *("embed_dim", "kernel_sizes", "video_features", "audio_features", "text_features"),
-    *("vector_features", "norm", "bottleneck_dim", "dropout", "code_embedding", "train_codebooks"),
+    *("vector_features", "linear_skip", "norm", "bottleneck_dim", "dropout"),
+    *("code_embedding", "train_codebooks"),
 )
 """Settings that the encoder takes as they are."""
 

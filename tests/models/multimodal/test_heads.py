@@ -111,6 +111,7 @@ def test_windows_without_any_row_are_predicted_as_nothing() -> None:
         ({"subject_dropout": 0.1}, "subject_dropout is of heads subject"),
         ({"memory": "transformer", "bottleneck_dim": 6}, "attention_heads is 4; a divisor"),
         ({"trunk_dims": (5, 0)}, "greater than 0"),
+        ({"trunk_dims": "none", "linear_skip": True}, "trunk_dims none is linear already"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(settings: dict[str, Any], message: str) -> None:

@@ -26,6 +26,12 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 WITH_MEMORY = [name for name in KINDS if name != "none"]
 N_TRS = 40
+SMALL: dict[str, Any] = {
+    "inputs": "vectors",
+    "trunk_dims": (7,),
+    "bottleneck_dim": 5,
+    "head_dim": 4,
+}
 
 
 def predict(
@@ -133,6 +139,31 @@ def test_a_filter_that_is_a_delta_makes_it_the_model_of_one_lag(lag: int) -> Non
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-6)
 
 
+def test_a_linear_skip_is_all_there_is_at_first() -> None:
+    model = small_model(linear_skip=True, trunk_dims=(7, 6)).eval()
+    one, other = film(N_TRS, seed=1), film(N_TRS, seed=2)
+    both = {name: one[name] + other[name] for name in one}
+    nothing = {name: torch.zeros_like(value) for name, value in one.items()}
+
+    def sums() -> tuple[Tensor, Tensor]:
+        found = [predict(model, rows, [10], [20]) for rows in (one, other, both, nothing)]
+        return found[0] + found[1], found[2] + found[3]
+
+    torch.testing.assert_close(*sums())
+    torch.nn.init.normal_(model.encoder.layer7_bottleneck[0].weight)
+    assert not torch.allclose(*sums())
+
+
+def test_a_linear_head_predicts_nothing_before_it_has_learned() -> None:
+    for head in ("linear", "low_rank"):
+        model = build_predictor(MultimodalConfig(**SMALL, head=head), shapes_of()).train()
+        values, exists = windows_of(film(N_TRS), [0, 16], [8, 8], model.context_trs)
+        bold = model(values, exists, torch.zeros(2, dtype=torch.long))[0]
+        assert not bold.any()
+        (bold - torch.randn(bold.shape)).square().sum().backward()
+        assert model.head.group[-1].weight.grad.any()
+
+
 @pytest.mark.parametrize("trunk_dims", [(), (7,), (6, 7), (8, 7, 6)])
 @pytest.mark.parametrize("head", ["full", "low_rank", "linear"])
 @pytest.mark.parametrize("norm", ["batch", "layer", "none"])
@@ -162,9 +193,7 @@ def test_a_linear_trunk_and_head_are_linear_in_the_film() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_model_of_shapes_alone_predicts_shapes(kind: str) -> None:
-    settings = MultimodalConfig(
-        **{"trunk_dims": (7,), "bottleneck_dim": 5, "head_dim": 4, **KINDS[kind]}
-    )
+    settings = MultimodalConfig(**{**SMALL, **KINDS[kind]})
     with unfilled():
         model = build_predictor(settings, shapes_of())
     values, exists = windows_of(film(N_TRS), [8, 16], [8, 8], model.context_trs)
