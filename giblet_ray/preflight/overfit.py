@@ -91,8 +91,8 @@ def overfit(
     """
     device = torch.device("cpu")
     torch.manual_seed(job.train.seed)
-    has_dropout = "dropout" in type(job.model).model_fields
-    settings = job.model.model_copy(update={"dropout": 0.0} if has_dropout else {})
+    dropouts = [name for name in type(job.model).model_fields if name.endswith("dropout")]
+    settings = job.model.model_copy(update=dict.fromkeys(dropouts, 0.0))
     shapes = model_shapes(data)
     model = build_predictor(settings, shapes, job.packages)
     whole = job.model_copy(
@@ -101,7 +101,7 @@ def overfit(
     ranks = Ranks(model, 1, device, frozen_batch_norm=settings.batch_norm == "frozen")
     scores = Scores(normalisation, shapes, whole, device)
     where = data.dataset.storage.location
-    model.prepare(TrainingWindows(windows, normalisation.scans, loader, scores, _WINDOWS, where))
+    model.prepare(TrainingWindows(windows, normalisation.scans, loader, scores, _TRS, where))
     optimizer = build_optimizer(model, _LR, weight_decay=0.0)
     chosen = windows[: max(2, batch_windows(min(_TRS, job.train.batch_trs), data.window))]
     (batch,) = loader.batches([chosen])
