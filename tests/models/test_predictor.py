@@ -97,7 +97,7 @@ def test_the_multimodal_predictor_gives_the_numbers_of_contract_ones_encoder(
     wanted.square().sum().backward()
     trained = dict(encoder.named_parameters())
     for name, parameter in model.named_parameters():
-        name = name.removeprefix("encoder.").replace("head.", "bottleneck_to_voxels.")
+        name = name.removeprefix("encoder.").replace("head.group.", "bottleneck_to_voxels.")
         assert torch.equal(parameter.grad, trained.pop(name).grad), name
     assert not trained
 

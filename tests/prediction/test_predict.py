@@ -213,7 +213,7 @@ def test_model_that_predicts_no_number_is_refused(
 ) -> None:
     copy = Path(shutil.copytree(checkpoint, tmp_path / "diverged"))
     weights = load_file(copy / "model.safetensors")
-    weights["head.4.bias"][5] = np.nan
+    weights["head.group.4.bias"][5] = np.nan
     save_file(weights, copy / "model.safetensors")
     sign(copy, "model.safetensors")
     with pytest.raises(InputError, match=r"stimulus one, TR 0: the model predicts a number that i"):
