@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-from torch import nn
+from torch import Tensor, nn
 
 from giblet_ray.errors import InputError
 
@@ -43,8 +43,27 @@ def normalised_channels(channels: int, norm: Norm, axes: Literal[1, 2]) -> list[
     return [*([nn.GroupNorm(1, channels)] if norm == "layer" else []), nn.GELU()]
 
 
-def hidden_layer(in_dim: int, out_dim: int, dropout: float, norm: Norm) -> nn.Sequential:
-    """Return a linear layer, normalised, with its activation and dropout."""
+class Products(nn.Module):
+    """The products of two linear maps of a row, (B, in_dim) -> (B, out_dim)."""
+
+    def __init__(self, in_dim: int, out_dim: int) -> None:
+        super().__init__()
+        self.factors = nn.Linear(in_dim, 2 * out_dim)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Multiply the first half of the factors by the second."""
+        first, second = self.factors(rows).chunk(2, dim=-1)
+        return first * second
+
+
+def hidden_layer(
+    in_dim: int, out_dim: int, dropout: float, norm: Norm, gated: bool = False
+) -> nn.Sequential:
+    """Return a linear layer, normalised, with its activation and dropout; or products, which need
+    no activation."""
+    if gated:
+        normed = normalised(out_dim, norm)[:-1]
+        return nn.Sequential(Products(in_dim, out_dim), *normed, nn.Dropout(dropout))
     return nn.Sequential(
         nn.Linear(in_dim, out_dim), *normalised(out_dim, norm), nn.Dropout(dropout)
     )

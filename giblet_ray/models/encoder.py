@@ -84,6 +84,9 @@ kernel_sizes
     linear_skip : bool
         Whether what the encoders give also goes straight to the bottleneck, through `skip`; what
         comes through the layers between them then begins at 0.
+    gated : bool
+        Whether layers of the trunk give products of two linear maps, without an activation, but for
+        `feature_conv`.
     norm : str
         How all layers are normalised; see :mod:`giblet_ray.models._layers`.
     encode_vectors : bool
@@ -125,6 +128,7 @@ kernel_sizes
         video_frames_per_tr: int = 1,
         hidden_dims: Sequence[int] | None = None,
         linear_skip: bool = False,
+        gated: bool = False,
         norm: Norm = "batch",
         encode_vectors: bool = True,
         with_voxels: bool = True,
@@ -223,13 +227,14 @@ kernel_sizes
         self.hidden_layers: nn.Sequential | None = None
         if hidden_dims is None:
             self.feature_conv = hidden_layer(pooled_dim, pooled_dim, light, norm)
-            self.layer5 = hidden_layer(pooled_dim, layer5_dim, heavy, norm)
-            self.layer6 = hidden_layer(layer5_dim, layer6_dim, heavy, norm)
+            self.layer5 = hidden_layer(pooled_dim, layer5_dim, heavy, norm, gated)
+            self.layer6 = hidden_layer(layer5_dim, layer6_dim, heavy, norm, gated)
             last_dim = layer6_dim
         else:
             widths = [pooled_dim, *hidden_dims]
             pairs = itertools.pairwise(widths)
-            self.hidden_layers = nn.Sequential(*(hidden_layer(*p, heavy, norm) for p in pairs))
+            layers = [hidden_layer(*pair, heavy, norm, gated) for pair in pairs]
+            self.hidden_layers = nn.Sequential(*layers)
             last_dim = widths[-1]
         self.layer7_bottleneck = nn.Sequential(nn.Linear(last_dim, bottleneck_dim))
         if norm == "batch":

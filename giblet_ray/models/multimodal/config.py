@@ -52,6 +52,9 @@ class MultimodalConfig(ModelSettings):
     linear_skip: bool = False
     """What enters the trunk also goes straight to the bottleneck, linearly; what its layers add
     begins at 0."""
+    activation: Literal["own", "gated"] = "own"
+    """Of the trunk's layers: their norm's own; or gated, each number the product of two linear
+    maps, which is what an interaction of parts is."""
     norm: Literal["batch", "layer", "none"] = "batch"
     """How layers are normalised, and their activation: batch (BatchNorm, ReLU), layer (LayerNorm,
     GELU: the same in any batch and on any number of workers) or none (GELU)."""

@@ -85,6 +85,7 @@ class Multimodal(Predictor):
             **{name: getattr(settings, name) for name in _OF_ENCODER},
             **({"trunk_dims": trunk} if len(trunk) == 2 else {"hidden_dims": trunk}),
             **self._sizes(shapes),
+            gated=settings.activation == "gated",
             modalities=modalities,
             encode_vectors=settings.inputs == "encoders",
             vocab_size=CODEBOOK_SIZE,

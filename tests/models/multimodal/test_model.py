@@ -154,6 +154,22 @@ def test_a_linear_skip_is_all_there_is_at_first() -> None:
     assert not torch.allclose(*sums())
 
 
+@pytest.mark.parametrize("norm", ["none", "layer", "batch"])
+def test_gated_layers_learn_products(norm: str) -> None:
+    model = small_model(activation="gated", trunk_dims=(3,), norm=norm, memory="none").eval()
+    rows = film(N_TRS)
+    layer = model.encoder.hidden_layers[0]
+    x = torch.cat([rows[name] for name in model.inputs], dim=1)
+    first, second = layer[0].factors(x).chunk(2, dim=1)
+    products = first * second
+    if norm == "none":
+        torch.testing.assert_close(layer(x), products)
+    else:
+        torch.testing.assert_close(layer(x), layer[1](products))
+    predict(model.train(), rows, [0, 20], [8, 8]).square().sum().backward()
+    assert layer[0].factors.weight.grad.any()
+
+
 def test_a_linear_head_predicts_nothing_before_it_has_learned() -> None:
     for head in ("linear", "low_rank"):
         model = build_predictor(MultimodalConfig(**SMALL, head=head), shapes_of()).train()
