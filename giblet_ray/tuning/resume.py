@@ -92,4 +92,6 @@ def earlier_trials(job: TuneJob, journal: Journal, data: DataView) -> list[Trial
 
 def sweep_config(job: TuneJob) -> dict[str, Any]:
     """Return the settings of the sweep as they are saved with it."""
-    return {**saved_config(job), "sweep": job.sweep.model_dump(mode="json", exclude={"resume"})}
+    config = saved_config(job)
+    config["data"]["lag_seconds"] = job.data.lag_seconds  # each trial's model has its own default
+    return {**config, "sweep": job.sweep.model_dump(mode="json", exclude={"resume"})}
