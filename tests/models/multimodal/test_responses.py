@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from simulated import read_peaks
-from small_models import TR_SECONDS, UNITS, small_model
+from small_models import TR_SECONDS, UNITS, WIDTHS, film, small_model, windows_of
 
 from giblet_ray.errors import InputError
 from giblet_ray.models.multimodal.hrf import haemodynamic_response
@@ -89,3 +89,23 @@ def test_a_subjects_responses_are_the_groups_and_its_deviation() -> None:
 def test_other_models_have_no_responses_to_read(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         learned_responses(small_model(**{"head_dim": 4, **settings}), TR_SECONDS)
+
+
+def test_a_planted_delay_of_6_seconds_in_white_features_is_found() -> None:
+    rows = film(300)
+    weights = torch.randn(sum(WIDTHS.values()), UNITS, generator=torch.Generator().manual_seed(1))
+    delay_trs = 4
+    drive_TV = torch.cat([*rows.values()], dim=1) @ weights
+    bold_TV = torch.cat([torch.zeros(delay_trs, UNITS), drive_TV[:-delay_trs]])
+    model = small_model(**LINEAR, bottleneck_dim=10).train()
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
+    values, exists = windows_of(rows, [0], [300], model.context_trs)
+    for _ in range(150):
+        loss = (model(values, exists, torch.zeros(1, dtype=torch.long))[0][0] - bold_TV).square()
+        optimizer.zero_grad()
+        loss.mean().backward()
+        optimizer.step()
+    assert loss.mean() < 0.1 * bold_TV.var()
+    found = learned_responses(model, TR_SECONDS)
+    assert np.abs(found.peak_V - delay_trs * TR_SECONDS).max() < 0.3
+    assert found.share_V.min() > 0.9
