@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 import torch
 from local_training import LocalTraining
+from ranks import run_ranks
 from safetensors.torch import load_file
+from small_models import film, small_model, windows_of
 
 from giblet_ray.config import TrainJob
 from giblet_ray.models.multimodal.inputs import Standardised
+from giblet_ray.training.step import Ranks
 
 MEMORY: dict[str, Any] = {
     **{"memory": "hrf", "norm": "layer", "trunk_dims": [8], "linear_skip": True, "head": "linear"},
@@ -103,3 +106,27 @@ def test_codes_become_the_codecs_own_vectors_which_train_only_if_asked(
     wanted = torch.from_numpy(codebooks[:2]).flatten(0, 1)  # as many codebooks as it hears
     assert torch.equal(found, wanted) != train_codebooks
     assert (found - wanted).abs().max() < 0.1
+
+
+def _step_of_a_rank(rank: int, world_size: int) -> tuple[dict[str, torch.Tensor], ...]:
+    """Return state and gradients after one step on a rank's half of four windows."""
+    model = small_model(linear_skip=True, modality_dropout=0.0)
+    if rank == 0:
+        for name, rows in film(200).items():
+            model.inputs[name].fit(3 * rows + 1)
+    ranks = Ranks(model, world_size, torch.device("cpu"), frozen_batch_norm=False)
+    ranks.train_mode()
+    starts = [0, 8, 16, 24][rank::world_size]
+    values, exists = windows_of(film(60, seed=1), starts, [6] * len(starts), model.context_trs)
+    bold = ranks.parallel(values, exists, torch.zeros(len(starts), dtype=torch.long))[0]
+    bold.square().mean().backward()
+    gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
+    return dict(model.state_dict()), gradients
+
+
+def test_two_ranks_have_the_inputs_of_the_first_and_the_gradients_of_one() -> None:
+    alone = _step_of_a_rank(0, 1)
+    for of_rank in run_ranks(2, _step_of_a_rank, 2):
+        for found, expected in zip(of_rank, alone, strict=True):
+            for name, value in expected.items():
+                torch.testing.assert_close(found[name], value, atol=1e-6, rtol=1e-5)
