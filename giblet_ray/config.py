@@ -307,16 +307,29 @@ class PromoteJob(Job):
     """Make a run's best model the one that others use: an alias in MLflow's model registry."""
 
     run: RunName | None = None
-    """Name or id of the run whose model is promoted (or else give best_of)."""
+    """Name or id of the run whose model is promoted (or else give best_of, or stack)."""
     best_of: RunName | None = None
     """Name or id of the sweep whose best trial is promoted."""
+    stack: Annotated[RunNames, Spelling("RUN RUN ...")] = ()
+    """Names or ids of runs that are stacked into one model first: a convex combination of their
+    predictions, unit by unit, found on validation TRs. With best_of, its best trial is one more."""
+    top: int | None = Field(None, ge=2)
+    """So many of the best trials of best_of are stacked."""
+    name: Name | None = None
+    """Name of the stack's run (default: from what its members are)."""
     alias: str = Field("champion", pattern=r"^[A-Za-z0-9_-]+$")
     """What the model is called from now on: models:/MODEL_NAME@ALIAS."""
     model_name: str = Field("giblet-encoder", pattern=r"^[A-Za-z0-9_.-]+$")
     """Registered model that the run's becomes a version of."""
     force: bool = False
     """Promote a model that is worse than the present one, or cannot be compared with it."""
+    storage: StorageConfig = StorageConfig()
     tracking: TrackingConfig = TrackingConfig()
+
+    @property
+    def stacks(self) -> bool:
+        """Whether runs are stacked first."""
+        return bool(self.stack) or self.top is not None
 
     @property
     def starts_ray(self) -> bool:
@@ -325,8 +338,15 @@ class PromoteJob(Job):
 
     @model_validator(mode="after")
     def _one_is_chosen(self) -> Self:
-        if (self.run is None) == (self.best_of is None):
-            raise ValueError("one of --run RUN and --best-of SWEEP is needed")
+        if (self.run is None) == (self.best_of is None and not self.stack):
+            raise ValueError(
+                "one of --run RUN, --best-of SWEEP and --stack RUN RUN ... is needed; the last two "
+                "may be given together"
+            )
+        if self.top is not None and self.best_of is None:
+            raise ValueError(f"--top {self.top} is of the trials of a sweep: give --best-of SWEEP")
+        if self.name is not None and not self.stacks:
+            raise ValueError(f"--name {self.name} is that of a stack: give --stack or --top")
         if self.alias.lower() == "latest" or self.alias.lower().removeprefix("v").isdigit():
             raise ValueError(f"--alias {self.alias}: MLflow keeps latest, 1, v1, ... for itself")
         return self

@@ -2,10 +2,14 @@
 
     python jobs/promote.py --run first
     python jobs/promote.py --best-of sweep-20261122-182801
+    python jobs/promote.py --stack first ridge                  # one model of both
+    python jobs/promote.py --best-of night --top 5 --stack ridge
 
 Takes a run or a sweep. Registers its best model as models:/giblet-encoder@champion, with its
 scores, unless the present champion is better, or was judged on other data. --force does it
-all the same.
+all the same. Runs that are stacked become a run of their own: a convex combination of their
+predictions with weights of each unit, found on validation TRs and judged on test TRs; what is
+printed says by how much each of them carries.
 """
 
 from __future__ import annotations

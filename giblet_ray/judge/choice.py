@@ -17,8 +17,8 @@ _READERS = 8
 """Trials' folders that are looked into at a time."""
 
 
-def find_run(store: Store, wanted: str) -> RecordedRun:
-    """Return the training of a name or id, from any experiment.
+def find_run(store: Store, wanted: str, setting: str = "--run") -> RecordedRun:
+    """Return the training of a name or id, from any experiment; `setting` is for messages.
 
     Raises
     ------
@@ -27,13 +27,18 @@ def find_run(store: Store, wanted: str) -> RecordedRun:
     """
     runs = store.runs()
     if any(wanted in (run.name, run.id) for run in runs if run.is_sweep):
-        raise InputError(f"--run {wanted}: is a sweep; --best-of {wanted} takes its best trial")
+        raise InputError(f"{setting} {wanted}: is a sweep; --best-of {wanted} takes its best trial")
     trainings = {run.id: run for run in runs if run.is_training}
-    return trainings[find_run_id(_names(trainings), wanted, "--run", "the trainings")]
+    return trainings[find_run_id(_names(trainings), wanted, setting, "the trainings")]
 
 
 def best_trial(store: Store, wanted: str) -> RecordedRun:
-    """Return the best trial of a sweep, finished or stopped early.
+    """Return the best trial of a sweep; see :func:`best_trials`."""
+    return best_trials(store, wanted, 1)[0]
+
+
+def best_trials(store: Store, wanted: str, n: int) -> list[RecordedRun]:
+    """Return the best trials of a sweep, best first, finished or stopped early.
 
     Scores are read from the checkpoints: trials that were stopped may have logged none.
 
@@ -43,11 +48,14 @@ def best_trial(store: Store, wanted: str) -> RecordedRun:
         That the sweep was recorded in.
     wanted : str
         The sweep's name, or the id of its parent run.
+    n : int
+        How many.
 
     Raises
     ------
     InputError
-        If there is no such sweep, or several of that name, or no trial of it has a checkpoint.
+        If there is no such sweep, or several of that name, or fewer of its trials have a
+        checkpoint.
     """
     runs = store.runs()
     sweeps = {run.id: run for run in runs if run.is_sweep}
@@ -58,13 +66,19 @@ def best_trial(store: Store, wanted: str) -> RecordedRun:
         records = list(threads.map(_best_record, ended))
     scored = [(r, run) for r, run in zip(records, ended, strict=True) if r is not None]
     score = scored[0][0].chosen_by if scored else Score()
-    best = score.best(scored, lambda trial: trial[0].score)
-    if best is None:
+    ranked = score.ranked(scored, lambda trial: trial[0].score)
+    chosen = [run for record, run in ranked if score.best([record], lambda r: r.score)]
+    if not chosen:
         raise InputError(
             f"--best-of {wanted}: of its {len(trials)} trials, {len(ended)} were finished or "
             "stopped, and none has a checkpoint that was scored"
         )
-    return best[1]
+    if len(chosen) < n:
+        raise InputError(
+            f"--best-of {wanted} --top {n}: {len(chosen)} of its {len(trials)} trials have a "
+            "checkpoint that was scored"
+        )
+    return chosen[:n]
 
 
 def _names(runs: Mapping[str, RecordedRun]) -> dict[str, str]:

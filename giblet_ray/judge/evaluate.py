@@ -34,6 +34,7 @@ from giblet_ray.judge.folds import (
 )
 from giblet_ray.judge.group import score_group
 from giblet_ray.judge.judge import TallyOfTest, judged_of
+from giblet_ray.judge.members import MemberScore, is_stack, score_members
 from giblet_ray.judge.opened import open_run
 from giblet_ray.judge.partition import Fit, from_product, from_refits, plan_partition
 from giblet_ray.judge.permuted import from_permuted
@@ -90,7 +91,12 @@ def evaluate_run(
         interval = bootstrap_mean_r(
             each, least_trs, job.resamples, job.seed, report("resampling blocks of TRs")
         )
-    mean, ceilings = mean_r([scan_influence(scan) for scan in each]), find_ceilings(rows)
+        mean = mean_r([scan_influence(scan) for scan in each])
+        members: tuple[MemberScore, ...] = ()
+        if is_stack(folds[0]):
+            how_much = (least_trs, job.permutations, job.seed)
+            members = score_members(folds, mean, *how_much, report("each member alone"))
+    ceilings = find_ceilings(rows)
     parts, is_ridge = tuple(parts_of_run(folds[0])), record.config["model"]["kind"] == "ridge"
     baseline, ridges, of_ridges = None, folds, scores.subjects
     if ridge is not None and (not is_ridge or job.partition == "subsets"):
@@ -127,6 +133,7 @@ def evaluate_run(
         baseline=baseline,
         group=score_group(rows, dataset),
         partition=partition,
+        members=members,
     )
 
 

@@ -19,6 +19,7 @@ from giblet_ray.evaluation.null import Null
 from giblet_ray.evaluation.paired import PairedTest
 from giblet_ray.evaluation.unit_scores import UnitScores
 from giblet_ray.judge.courses import Course
+from giblet_ray.judge.members import MemberScore
 from giblet_ray.judge.opened import OpenedRun
 
 Q = 0.05
@@ -172,6 +173,8 @@ class Evaluation:
         says something, since both are means of z-scores.
     partition : Partition or None
         Which part carries the prediction.
+    members : tuple of MemberScore
+        Of a stack, by how much each member carries.
     """
 
     name: str
@@ -186,6 +189,7 @@ class Evaluation:
     baseline: Baseline | None = None
     group: UnitScores | None = None
     partition: Partition | None = None
+    members: tuple[MemberScore, ...] = ()
 
     @property
     def opened(self) -> OpenedRun:
@@ -241,6 +245,8 @@ class Evaluation:
                 f"{name}/minus_ridge_high": beside.high,
                 f"{name}/minus_ridge_p": beside.p,
             }
+        for member in self.members:
+            told |= member.logged(name)
         if self.partition is not None:
             how = f"{name}/{self.partition.how}"
             for kind, means in (
@@ -287,7 +293,7 @@ class Evaluation:
                 f"{test.difference:+.4f} [{test.low:+.4f}, {test.high:+.4f}], p = {test.p:.2g} "
                 "(paired, two-sided)"
             )
-        return rows
+        return rows | {f"member {each.name}": each.in_words() for each in self.members}
 
 
 def _mean(values: Iterable[NDArray | None]) -> float | None:

@@ -34,6 +34,7 @@ from giblet_ray.judge.folds import (
     score_rows,
     valid_units,
 )
+from giblet_ray.judge.members import is_stack
 from giblet_ray.judge.opened import OpenedRun
 from giblet_ray.models.ridge.model import Ridge
 
@@ -62,13 +63,18 @@ def plan_partition(how: str, folds: Folds) -> str:
     Raises
     ------
     InputError
-        If there is one part alone.
+        If there is one part alone, or the run cannot be trained anew.
     """
     name, parts = folds[0].checkpoint.record.config["name"], parts_of_run(folds[0])
     if len(parts) < 2:
         raise InputError(
             f"--partition {how}: run {name} sees {', '.join(parts)} alone, where two parts or more "
             "are needed; give none"
+        )
+    if how == "retrained" and is_stack(folds[0]):
+        raise InputError(
+            f"--partition retrained: run {name} is a stack of finished runs, which is not trained "
+            "anew; product, subsets or permuted is accepted"
         )
     if how == "product":
         return "from the banded ridge of all parts"

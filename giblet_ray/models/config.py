@@ -15,6 +15,7 @@ class ModelSettings(Family):
     built_in: ClassVar[dict[str, str]] = {
         "multimodal": "giblet_ray.models.multimodal.config:MultimodalConfig",
         "ridge": "giblet_ray.models.ridge.config:RidgeConfig",
+        "stack": "giblet_ray.models.stack.config:StackConfig",
     }
     fitted: ClassVar[bool] = False
     """Whether the model is fitted at once; see :mod:`giblet_ray.models.fitted`."""

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 _BUILT_IN = {
     "multimodal": "giblet_ray.models.multimodal.model:Multimodal",
     "ridge": "giblet_ray.models.ridge.model:Ridge",
+    "stack": "giblet_ray.models.stack.model:Stack",
 }
 
 GROUP = -1
@@ -146,6 +147,11 @@ class Predictor(nn.Module, ABC):
         super().__init__()
         self.parts = shapes.parts
         self.context_trs = settings.context_trs(shapes.tr_seconds)
+
+    @classmethod
+    def build(cls, settings: Any, shapes: Shapes, packages: Iterable[str]) -> Self:
+        """Make one; `packages` are those that may be imported, for models that hold others."""
+        return cls(settings, shapes)
 
     def is_of_heads(self, name: str) -> bool:
         """Whether a parameter or buffer of this name is of :attr:`head_modules`."""
@@ -287,4 +293,4 @@ def build_predictor(
     packages : iterable of str
         Packages that may be imported.
     """
-    return find_model(settings.kind, packages)(settings, shapes)
+    return find_model(settings.kind, packages).build(settings, shapes, packages)

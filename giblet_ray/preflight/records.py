@@ -11,6 +11,7 @@ from giblet_ray.config import CompareJob, EvaluateJob, PromoteJob
 from giblet_ray.judge.runs import found_runs
 from giblet_ray.preflight.report import Report
 from giblet_ray.promotion.promote import promote
+from giblet_ray.tracking.store import open_store
 
 
 def preflight_comparison(job: CompareJob, show: Callable[[str], None]) -> None:
@@ -70,7 +71,7 @@ def preflight_evaluation(job: EvaluateJob, show: Callable[[str], None]) -> None:
 
 
 def preflight_promotion(job: PromoteJob, show: Callable[[str], None]) -> None:
-    """Say what an alias would name, and what it names now; change nothing.
+    """Say what an alias would name and names now, or what would be stacked; change nothing.
 
     Raises
     ------
@@ -78,5 +79,10 @@ def preflight_promotion(job: PromoteJob, show: Callable[[str], None]) -> None:
         If there is no such run, or it would not be promoted.
     """
     report = Report(show)
-    report.add("would be promoted", promote(job, show).summary())
+    if job.stacks:
+        from giblet_ray.promotion.stack import plan_stack
+
+        report.add("would be stacked", plan_stack(open_store(job.tracking.uri), job).summary())
+    else:
+        report.add("would be promoted", promote(job, show).summary())
     report.conclude("nothing was changed")

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 from giblet_ray.checkpoint.record import RECORD, Record, parse_record
 from giblet_ray.checkpoint.store import Checkpoint, best_checkpoint
-from giblet_ray.config import PromoteJob, TrainJob
+from giblet_ray.config import PromoteJob
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
 from giblet_ray.judge.choice import best_trial, find_run
-from giblet_ray.settings import Mark, marked_settings
+from giblet_ray.promotion.judged_on import difference
 from giblet_ray.tracking.recorded_run import DATASET_TAG, RUN_TAG, RecordedRun
 from giblet_ray.tracking.registry import Registered, find_alias, register, set_alias
 from giblet_ray.tracking.server import MLFLOW_ERRORS, tracking_errors
@@ -91,7 +91,7 @@ def promote(job: PromoteJob, show: Callable[[str], None]) -> Promotion:
     Parameters
     ----------
     job : PromoteJob
-        Which run, or the best of which sweep; model name and alias.
+        Which run, the best of which sweep, or which runs are stacked; model name and alias.
     show : callable
         Takes the lines that a user should see.
 
@@ -103,7 +103,12 @@ def promote(job: PromoteJob, show: Callable[[str], None]) -> Promotion:
     """
     store = open_store(job.tracking.uri)
     with tracking_errors(job.tracking.uri):
-        if job.run is not None:
+        if job.stacks:
+            # Here, as others need no torch, which takes seconds to import.
+            from giblet_ray.promotion.stack import stack_runs
+
+            candidate = _candidate(store, stack_runs(store, job, show))
+        elif job.run is not None:
             candidate = _candidate(store, find_run(store, job.run))
         else:
             candidate = _candidate(store, best_trial(store, str(job.best_of)))
@@ -199,24 +204,12 @@ def _not_better(candidate: _Candidate, champion: Record | None, present: str) ->
     """Say why a candidate should not replace the present model, if it should not."""
     if champion is None:
         return f"cannot be compared with {present}: what that was judged on is out of reach"
-    ours, theirs = _judged_on(candidate.record), _judged_on(champion)
-    for name, value in ours.items():
-        if value != theirs[name]:
-            return f"cannot be compared with {present}: {name} is {value}, there {theirs[name]}"
+    if (differs := difference(candidate.record, champion)) is not None:
+        return f"cannot be compared with {present}: {differs}"
     one, other = candidate.record.score, champion.score
     if one != other and not champion.chosen_by.is_better(one, other):
         return f"is worse ({_in_short(candidate.record)}) than {present}"
     return None
-
-
-def _judged_on(record: Record) -> dict[str, str]:
-    """Return what decides which numbers a score was computed from, by setting."""
-    judged = sorted(marked_settings(TrainJob, Mark.JUDGED))
-    return {
-        "train.score": record.chosen_by.name,
-        "the data set's checksum": record.dataset.checksum[:12],
-        **{name: str(record.settings[name]) for name in judged},
-    }
 
 
 def _in_words(store: Store, present: Registered, record: Record | None) -> str:

@@ -41,7 +41,7 @@ def plan_data(
     encoders = encoders_of(job, dataset)
     leading = job.model.leading_of(encoders)
     for part, first in leading.items():
-        setting = f"--model.{job.model.leading[encoders[part]]} {first}"
+        setting = f"--model.{job.model.leading.get(encoders[part], 'members')} {first}"
         where = f"{setting}: {dataset.storage.describe(part)}"
         find_reading(encoders[part], part).check_leading(dataset.value_type(part), first, where)
     context_trs = job.model.context_trs(dataset.manifest.tr_seconds)

@@ -1,0 +1,107 @@
+"""A stack as a predictor: each member sees its own part of the window, and is weighed unit by unit.
+
+A member that has a longer lag than another is given earlier TRs::
+
+    stimulus TR        s-C ............. s-1 |  s ... s+W-1          C, W of the stack; lag 0
+    lag 0, context 8   [--------------------- C + W -------]
+    lag 3, context 0            [- W -]                              s-3 ... s+W-4
+
+Shapes: B windows, C TRs of context, W TRs of a window, V units, M members.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from giblet_ray.errors import InputError
+from giblet_ray.kinds import read_settings
+from giblet_ray.models.config import ModelSettings
+from giblet_ray.models.fitted import FittedPredictor, TrainingTrs
+from giblet_ray.models.predictor import Shapes, build_predictor
+from giblet_ray.models.stack.config import Member, StackConfig
+
+
+class Stack(FittedPredictor):
+    """A convex combination of models' predictions, with weights for each unit.
+
+    Attributes
+    ----------
+    members : nn.ModuleList
+        The models.
+    weights : nn.ParameterList
+        (V, M) of each subject; one, where all share them.
+    """
+
+    Settings = StackConfig
+
+    def __init__(self, settings: StackConfig, shapes: Shapes, packages: Iterable[str] = ()) -> None:
+        super().__init__(settings, shapes)
+        self._members, self._lag_trs = tuple(settings.members.values()), settings.lag_trs
+        self._alone: int | None = None
+        units = list(shapes.units.values())
+        self._fits = list(range(len(units)))
+        self.tells_subjects_apart = settings.subjects == "each"
+        if not self.tells_subjects_apart:
+            self._fits, units = [0] * len(units), [shapes.shared_units]
+        self.members = nn.ModuleList(
+            build_predictor(
+                read_settings(ModelSettings, each.model, packages, f"model.kind of member {name}"),
+                Shapes(each.values, each.encoders, shapes.units, shapes.tr_seconds),
+                packages,
+            )
+            for name, each in settings.members.items()
+        )
+        self.weights = nn.ParameterList(
+            nn.Parameter(torch.zeros(n, len(self._members)), requires_grad=False) for n in units
+        )
+
+    @classmethod
+    def build(cls, settings: Any, shapes: Shapes, packages: Iterable[str]) -> Self:
+        """See :meth:`FittedPredictor.build`: members may be of the user's own code."""
+        return cls(settings, shapes, packages)
+
+    def forward(
+        self, values: Mapping[str, Tensor], exists: Tensor, subject: Tensor
+    ) -> dict[int, Tensor]:
+        """See :meth:`Predictor.forward`."""
+        if self._alone is not None:
+            return self._of_member(self._alone, values, exists, subject)
+        stacked: dict[int, Tensor] = {}
+        for index in range(len(self._members)):
+            for of, bold_BWV in self._of_member(index, values, exists, subject).items():
+                weighed_BWV = bold_BWV.float() * self.weights[self._fits[of]][:, index]
+                stacked[of] = stacked[of] + weighed_BWV if of in stacked else weighed_BWV
+        return stacked
+
+    def _of_member(
+        self, index: int, values: Mapping[str, Tensor], exists: Tensor, subject: Tensor
+    ) -> dict[int, Tensor]:
+        """Return what a member predicts of the TRs that it sees."""
+        member: Member = self._members[index]
+        later = member.lag_trs - self._lag_trs
+        seen = slice(self.context_trs - later - member.context_trs, exists.shape[1] - later)
+        own = {part: values[part][:, seen] for part in member.encoders}
+        for part, n in member.leading.items():
+            own[part] = own[part].narrow(2, 0, n)
+        predicted: dict[int, Tensor] = self.members[index](own, exists[:, seen], subject)
+        return predicted
+
+    def keep_member(self, index: int) -> None:
+        """Predict as one member alone does from now on."""
+        self._alone = index
+
+    def fit(self, training: TrainingTrs, show: Callable[[str], None]) -> None:
+        """Refuse: its members are trained already.
+
+        Raises
+        ------
+        InputError
+            Always.
+        """
+        raise InputError(
+            "--model.kind stack: is made of finished runs, by jobs/promote.py --stack RUN RUN ..."
+        )

@@ -1,0 +1,191 @@
+"""What runs predict of their validation TRs, and the weights that stack them.
+
+Predictions of all members are needed at once, and are kept in a temporary file meanwhile: 4 bytes
+per member, TR of a scan and unit. What is in memory is one model, or some units of all members.
+
+Shapes: M members, N rows (validation TRs of scans), V units.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from giblet_ray.dataset.layout import ScanKey
+from giblet_ray.dataset.reader import Span
+from giblet_ray.dataset.splits import response_trs
+from giblet_ray.errors import InputError
+from giblet_ray.evaluation.influence import z_scored
+from giblet_ray.judge.opened import OpenedRun
+from giblet_ray.judge.rows import predicted_rows
+from giblet_ray.models.folds import gapped_folds
+from giblet_ray.models.stack.weights import Sums, Weights, find_weights
+
+N_FOLDS = 5
+_UNITS_AT_A_TIME = 2048
+
+Fold = tuple[NDArray[np.int64], NDArray[np.int64]]
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """Validation TRs of scans that share their weights: those of one subject, or all.
+
+    Attributes
+    ----------
+    scans : tuple of ScanKey
+        One after another.
+    scan_N, tr_N : ndarray of int
+        Number of each row's scan, and its BOLD TR.
+    predicted_MNV, bold_NV : ndarray of float32
+        In a file; 0 where a unit took no part in the subject.
+    """
+
+    scans: tuple[ScanKey, ...]
+    scan_N: NDArray[np.int64]
+    tr_N: NDArray[np.int64]
+    predicted_MNV: np.memmap
+    bold_NV: np.memmap
+
+    def find_weights(self, gap_trs: int) -> Weights:
+        """Return the weights of the members."""
+        folds = self.folds(gap_trs)
+        sums: list[list[Sums]] = [[] for _ in range(1 + 2 * len(folds))]
+        sets = [np.arange(len(self.tr_N)), *(rows for fold in folds for rows in fold)]
+        for start in range(0, self.bold_NV.shape[1], _UNITS_AT_A_TIME):
+            predicted_MNU, bold_NU = self._about_means(slice(start, start + _UNITS_AT_A_TIME))
+            for found, rows in zip(sums, sets, strict=True):
+                found.append(Sums.of(predicted_MNU[:, rows], bold_NU[rows]))
+        every, *of_folds = (Sums.joined(of_units) for of_units in sums)
+        return find_weights(every, list(zip(of_folds[::2], of_folds[1::2], strict=True)))
+
+    def folds(self, gap_trs: int) -> list[Fold]:
+        """Return stretches that are predicted, each with weights of the rest but for its gaps.
+
+        None where one would leave less than a gap's length, the haemodynamic response, to find
+        weights by.
+        """
+        films = list(dict.fromkeys(scan.stimulus for scan in self.scans))
+        film_S = np.array([films.index(scan.stimulus) for scan in self.scans])
+        film_N = film_S[self.scan_N]
+        folds = gapped_folds(film_N, self.tr_N, N_FOLDS, gap_trs)
+        left = (len({*zip(film_N[fit], self.tr_N[fit], strict=True)}) for fit, _ in folds)
+        return folds if min(left) >= gap_trs else []
+
+    def stacked(self, weights: Weights, gap_trs: int) -> NDArray[np.float32]:
+        """Return the stack's prediction (N, V), each TR by weights that were found without it.
+
+        Where there are no folds, by the weights of all: those are common ones.
+        """
+        stacked_NV = np.zeros(self.bold_NV.shape, np.float32)
+        folds = self.folds(gap_trs)
+        sets = [rows for _, rows in folds] or [np.arange(len(self.tr_N))]
+        for index, rows in enumerate(sets):
+            found_VM = weights.folds_KVM[index] if folds else weights.own_VM
+            for member, weight_V in enumerate(found_VM.float().numpy().T):
+                stacked_NV[rows] += weight_V * self.predicted_MNV[member, rows]
+        return stacked_NV
+
+    def _about_means(self, units: slice) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return predictions and z-scored BOLD of some units, each scan about its own mean."""
+        predicted_MNU = torch.from_numpy(self.predicted_MNV[:, :, units].astype(np.float64))
+        bold_NU = torch.from_numpy(self.bold_NV[:, units].astype(np.float64))
+        for scan in range(len(self.scans)):
+            rows = torch.from_numpy(np.flatnonzero(self.scan_N == scan))
+            bold_NU[rows] = z_scored(bold_NU[rows])[0]
+            of_scan_MTU = predicted_MNU[:, rows]
+            predicted_MNU[:, rows] = of_scan_MTU - of_scan_MTU.mean(1, keepdim=True)
+        return predicted_MNU, bold_NU
+
+
+def predict_validation(
+    members: Sequence[OpenedRun], shared: bool, folder: Path, report: Callable[[float], None]
+) -> dict[str, Predicted]:
+    """Predict the validation TRs of all scans with each member.
+
+    Parameters
+    ----------
+    members : sequence of OpenedRun
+        Of the same data, split and units.
+    shared : bool
+        Whether subjects share their weights.
+    folder : Path
+        For the files that predictions are kept in.
+    report : callable
+        Is told the share that is done.
+
+    Returns
+    -------
+    dict of str to Predicted
+        By subject; of all, by ``all``.
+
+    Raises
+    ------
+    InputError
+        If weights or data cannot be read, or a prediction is not finite.
+    """
+    first = members[0]
+    spans, has = first.data.split.val, first.data.split.has
+    films = {span.stimulus for span in spans}
+    scans = [s for s in first.scans if s.stimulus in films and has("val", s.repeat)]
+    of: dict[str, list[ScanKey]] = {}
+    for scan in scans:
+        of.setdefault("all" if shared else scan.subject, []).append(scan)
+    found = {
+        name: _empty(first, tuple(mine), spans, len(members), folder / f"{index}")
+        for index, (name, mine) in enumerate(of.items())
+    }
+    pieces = first.at_row_groups(spans)
+    for index, opened in enumerate(members):
+        encoder = opened.load()
+
+        def read(span: Span, scan: ScanKey, opened: OpenedRun = opened) -> NDArray:
+            return opened.z_scored(span, scan).astype(np.float32)
+
+        for done, span in enumerate(pieces, 1):
+            of_film = [scan for scan in scans if scan.stimulus == span.stimulus]
+            for scan, rows in predicted_rows(encoder, opened, span, of_film, read).items():
+                tr_T, prediction_TV, bold_TV = rows
+                into = found["all" if shared else scan.subject]
+                mine = into.scan_N == into.scans.index(scan)
+                at = np.flatnonzero(mine & np.isin(into.tr_N, tr_T))
+                valid_V = opened.valid(scan.subject)
+                if not np.isfinite(prediction_TV[:, valid_V]).all():
+                    name = opened.checkpoint.record.config["name"]
+                    raise InputError(
+                        f"run {name}: predicts a number that is not finite of {scan}; its training "
+                        "diverged, or its weights are damaged"
+                    )
+                into.predicted_MNV[index, at] = np.where(valid_V, prediction_TV, 0)
+                into.bold_NV[at] = bold_TV
+            report((index + done / len(pieces)) / len(members))
+    return found
+
+
+def _empty(
+    opened: OpenedRun, scans: tuple[ScanKey, ...], spans: Sequence[Span], n: int, file: Path
+) -> Predicted:
+    """Return a place for the predictions of n members."""
+    trs = []
+    for scan in scans:
+        usable = opened.data.dataset.usable_trs(scan)
+        mine = [np.arange(s.start, s.stop) for s in spans if s.stimulus == scan.stimulus]
+        trs.append(np.sort(np.concatenate([tr_T[usable[tr_T]] for tr_T in mine])))
+    n_rows, n_units = sum(map(len, trs)), opened.data.n_units
+    return Predicted(
+        scans,
+        np.repeat(np.arange(len(scans)), list(map(len, trs))),
+        np.concatenate(trs),
+        np.memmap(f"{file}-predicted", np.float32, "w+", shape=(n, n_rows, n_units)),
+        np.memmap(f"{file}-bold", np.float32, "w+", shape=(n_rows, n_units)),
+    )
+
+
+def gap_of(opened: OpenedRun) -> int:
+    """Return the gap between folds (TRs): the haemodynamic response."""
+    return response_trs(opened.data.dataset.manifest.tr_seconds)

@@ -1,0 +1,223 @@
+"""Runs that are stacked: what the stack predicts, how it is chosen, and what is said of it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+from stack_lab import FILMS, StackLab
+
+from giblet_ray.checkpoint.store import find_checkpoint
+from giblet_ray.checkpoint.trained import Encoder
+from giblet_ray.config import EvaluateJob
+from giblet_ray.dataset.layout import ScanKey
+from giblet_ray.dataset.reader import Dataset, Span
+from giblet_ray.errors import InputError
+from giblet_ray.judge.evaluate import evaluate_run
+from giblet_ray.judge.opened import OpenedRun, open_run
+from giblet_ray.models.ridge.config import RidgeConfig
+from giblet_ray.preflight.records import preflight_promotion
+from giblet_ray.promotion.promote import Promotion, promote
+from giblet_ray.promotion.validation import predict_validation
+from giblet_ray.tracking.registry import fetch_registered
+
+
+@pytest.fixture(scope="module")
+def stack_lab(
+    tmp_path_factory: pytest.TempPathFactory,
+    dataset_writer: Callable[..., Any],
+    train_locally: Callable[..., Any],
+    tiny_model: dict[str, Any],
+) -> StackLab:
+    """An encoder that hears and reads, at one lag, and ridge that sees and reads, with delays."""
+    lab = StackLab(tmp_path_factory.mktemp("stack"), train_locally)
+    dataset_writer(lab.folder / "data", FILMS, ("01", "02"))
+    train = {"epochs": 4, "batch_size": 64}
+    lab.run("first", tiny_model, data={"modalities": ("audio", "text")}, train=train)
+    few = RidgeConfig(n_iter=3, n_alphas=5, components={"frames": 4, "text": 8})
+    lab.run("ridge", few, data={"modalities": ("video", "text")})
+    return lab
+
+
+@pytest.fixture(scope="module")
+def stacked(stack_lab: StackLab) -> tuple[Promotion, list[str]]:
+    lines: list[str] = []
+    job = stack_lab.job(stack=("first", "ridge"), name="both", model_name="stacked")
+    return promote(job, lines.append), lines
+
+
+def test_a_stack_predicts_the_weighed_sum_of_its_members(
+    stack_lab: StackLab, stacked: Any, tmp_path: Path
+) -> None:
+    """From its own folder alone; at the first TRs too, and in pieces."""
+    runs, dataset = stack_lab.folder / "runs", Dataset.open(str(stack_lab.folder / "data"))
+    shutil.copytree(runs / "both", tmp_path / "alone")
+    stack = Encoder.load(tmp_path / "alone", dataset)
+    members = [Encoder.load(runs / name, dataset) for name in ("first", "ridge")]
+    assert stack.shapes.parts == ("codes", "text", "frames")
+    assert (stack.record.lag_trs, stack.model.context_trs) == (0, 8)
+    for subject in (0, 1):
+        weights_VM = stack.model.weights[subject].numpy()
+        np.testing.assert_allclose(weights_VM.sum(1), 1, atol=1e-6)
+        assert (weights_VM >= 0).all()
+        for span in (Span("one", 0, 40), Span("two", 100, 131)):
+            alone = [each.predict_bold(dataset, span, subject) for each in members]
+            wanted_NV = sum(w_V * of for w_V, of in zip(weights_VM.T, alone, strict=True))
+            np.testing.assert_allclose(
+                stack.predict_bold(dataset, span, subject), wanted_NV, atol=1e-5
+            )
+
+
+def test_the_registered_model_is_the_stack(stack_lab: StackLab, stacked: Any) -> None:
+    dataset = Dataset.open(str(stack_lab.folder / "data"))
+    span = Span("one", 50, 60)
+    wanted = Encoder.load(stack_lab.folder / "runs/both").predict_bold(dataset, span, 1)
+    with fetch_registered("models:/stacked@champion", stack_lab.uri) as (files, registered):
+        assert registered.run_id == stacked[0].run.id
+        found = Encoder.load(files, dataset).predict_bold(dataset, span, 1)
+    np.testing.assert_array_equal(found, wanted)
+
+
+def test_a_stack_is_a_run_as_any_other_in_mlflow(stack_lab: StackLab, stacked: Any) -> None:
+    promotion, _ = stacked
+    run = MlflowClient(stack_lab.uri).get_run(promotion.run.id)
+    assert run.info.status == "FINISHED"
+    record = find_checkpoint(str(stack_lab.folder / "runs/both")).record
+    for name in ("first", "ridge"):
+        sum_of = find_checkpoint(str(stack_lab.folder / "runs" / name)).record.weights_checksum
+        assert run.data.params[f"model.members.{name}.weights"] == sum_of
+    assert float(run.data.params["model.shrinkage.01"]) in np.arange(11) / 10
+    judged = json.loads((stack_lab.folder / "runs/both/test.json").read_text())
+    assert run.data.metrics["test/pearson_mean"] == judged["metrics"]["pearson_mean"]
+    assert run.data.metrics["best/val/pearson_mean"] == record.score
+    assert run.data.metrics["test/member/ridge/weight"] > 0
+    assert record.config["data"]["modalities"] == ["audio", "text", "video"]
+
+
+def test_it_is_said_by_how_much_each_member_carries(stack_lab: StackLab, stacked: Any) -> None:
+    _, lines = stacked
+    kept = json.loads((stack_lab.folder / "runs/both/members.json").read_text())
+    assert [each["name"] for each in kept] == ["first", "ridge"]
+    assert sum(each["weight"] for each in kept) == pytest.approx(1, abs=1e-6)
+    record = find_checkpoint(str(stack_lab.folder / "runs/both")).record
+    weights = Encoder.load(stack_lab.folder / "runs/both").model.weights
+    mean = np.mean([each.numpy().mean(0) for each in weights], axis=0)
+    for each, weight in zip(kept, mean, strict=True):
+        assert each["weight"] == pytest.approx(weight, abs=1e-6)
+        said = next(line for line in lines if line.startswith(f"member {each['name']}: weight"))
+        assert f"r {each['pearson_mean']:.4f} alone" in said
+        assert each["low"] < each["difference"] < each["high"]
+    test = json.loads((stack_lab.folder / "runs/both/test.json").read_text())
+    stack = test["metrics"]["pearson_mean"]
+    assert kept[0]["difference"] == pytest.approx(stack - kept[0]["pearson_mean"], abs=1e-6)
+    # Each has a part that the other lacks: together they are better than each, on test TRs.
+    assert stack > max(each["pearson_mean"] for each in kept) + 0.01
+    assert record.score is not None
+
+
+def test_an_evaluation_says_it_too(stack_lab: StackLab, stacked: Any) -> None:
+    job = EvaluateJob(run=("both",), permutations=99, resamples=100)
+    found = evaluate_run([str(stack_lab.folder / "runs/both")], job, lambda line: None, None)
+    kept = json.loads((stack_lab.folder / "runs/both/members.json").read_text())
+    for each, wanted in zip(found.members, kept, strict=True):
+        assert each.pearson_mean == pytest.approx(wanted["pearson_mean"], abs=1e-9)
+    assert found.summary()["member ridge"].startswith("weight 0.")
+    assert found.metrics()["test/member/first/pearson_mean"] == found.members[0].pearson_mean
+    again = job.model_copy(update={"partition": "retrained"})
+    with pytest.raises(InputError, match="run both is a stack of finished runs, which is not tr"):
+        evaluate_run([str(stack_lab.folder / "runs/both")], again, lambda line: None, None)
+
+
+def test_weights_are_found_on_validation_trs_alone(
+    stack_lab: StackLab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = open_run(str(stack_lab.folder / "runs/ridge"))
+    read, z_scored = [], OpenedRun.z_scored
+
+    def reading(self: OpenedRun, span: Span, scan: ScanKey) -> np.ndarray:
+        read.append(span)
+        return z_scored(self, span, scan)
+
+    monkeypatch.setattr(OpenedRun, "z_scored", reading)
+    found = predict_validation([opened], False, tmp_path, lambda done: None)
+    val = {(s.stimulus, tr) for s in opened.data.split.val for tr in range(s.start, s.stop)}
+    assert {(s.stimulus, tr) for s in read for tr in range(s.start, s.stop)} == val
+    for subject, each in found.items():
+        assert {scan.subject for scan in each.scans} == {subject}
+        for fitted, rows in each.folds(5):
+            assert not set(fitted) & set(rows)
+
+
+def test_a_stack_that_is_there_is_not_made_again(stack_lab: StackLab, stacked: Any) -> None:
+    lines: list[str] = []
+    job = stack_lab.job(stack=("ridge", "first"), name="both", model_name="stacked")
+    again = promote(job, lines.append)
+    assert not again.changed
+    assert again.run.id == stacked[0].run.id
+    assert lines == ["run both is there already"]
+    test = json.loads((stack_lab.folder / "runs/both/test.json").read_text())
+    assert test["readings"] == 1
+
+
+def test_preflight_says_what_would_be_stacked_and_makes_nothing(stack_lab: StackLab) -> None:
+    lines: list[str] = []
+    preflight_promotion(stack_lab.job(stack=("first", "ridge"), preflight=True), lines.append)
+    said = "\n".join(lines)
+    assert "member ridge" in said
+    (name,) = {word for word in said.split() if word.startswith("stack-")}
+    assert not (stack_lab.folder / "runs" / name).exists()
+
+
+@pytest.mark.parametrize(
+    ("stack", "message"),
+    [
+        (("first",), "--stack first: one run alone; two different ones or more"),
+        (("first", "first"), "--stack first: one run alone; two different ones or more"),
+        (("first", "both"), "--stack both: is a stack itself; give its members: first, ridge"),
+        (("first", "other"), "runs other and first were not chosen on the same TRs .*val_fraction"),
+        (("first", "units"), "runs units and first were not chosen on .* data.voxels is 3 of 24"),
+        (("first", "nobody"), "--stack nobody: not in the trainings"),
+    ],
+)
+def test_runs_that_cannot_be_stacked_are_refused(
+    stack_lab: StackLab, stacked: Any, more_runs: None, stack: tuple[str, ...], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        promote(stack_lab.job(stack=stack), lambda line: None)
+
+
+def test_a_name_that_another_run_has_is_refused(stack_lab: StackLab) -> None:
+    job = stack_lab.job(stack=("ridge", "first"), name="first")
+    with pytest.raises(InputError, match=r"--name first: .* holds another run; give another"):
+        promote(job, lambda line: None)
+
+
+@pytest.fixture(scope="module")
+def more_runs(stack_lab: StackLab) -> None:
+    """Runs of another split, and of other units."""
+    few = {"kind": "ridge", "solver": "ridge", "n_alphas": 3, "delays_seconds": (3, 6)}
+    np.save(stack_lab.folder / "units.npy", np.array([3, 5, 8]))
+    text = {"modalities": ("text",)}
+    stack_lab.run("other", few, data={**text, "split": {"val_fraction": 0.2}})
+    stack_lab.run("units", few, data={**text, "voxels": str(stack_lab.folder / "units.npy")})
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"run": "a", "stack": ("b", "c")}, "one of --run RUN, --best-of SWEEP and --stack"),
+        ({"stack": ("b", "c"), "top": 3}, "--top 3 is of the trials of a sweep: give --best-of"),
+        ({"run": "a", "name": "b"}, "--name b is that of a stack: give --stack or --top"),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused(
+    stack_lab: StackLab, settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        stack_lab.job(**settings)
