@@ -339,10 +339,7 @@ class PromoteJob(Job):
     @model_validator(mode="after")
     def _one_is_chosen(self) -> Self:
         if (self.run is None) == (self.best_of is None and not self.stack):
-            raise ValueError(
-                "one of --run RUN, --best-of SWEEP and --stack RUN RUN ... is needed; the last two "
-                "may be given together"
-            )
+            raise ValueError("one of --run RUN, --best-of SWEEP and --stack RUN RUN ... is needed")
         if self.top is not None and self.best_of is None:
             raise ValueError(f"--top {self.top} is of the trials of a sweep: give --best-of SWEEP")
         if self.name is not None and not self.stacks:

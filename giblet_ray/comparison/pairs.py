@@ -24,6 +24,7 @@ from giblet_ray.errors import InputError
 from giblet_ray.evaluation.interval import Interval, mean_interval
 from giblet_ray.evaluation.paired import paired_tests
 from giblet_ray.evaluation.score import VAL_PEARSON
+from giblet_ray.judge.members import is_stack
 
 MAX_RUNS = 6
 """Of each group, so many of the best runs are compared with one another."""
@@ -160,14 +161,19 @@ def _stage(report: Report, name: str, index: int, n: int) -> Callable[[float], N
 def _disagreements(
     trained: Sequence[TrainedRun], scored: Sequence[ScoredRun], common: CommonTrs
 ) -> list[str]:
-    """Say where all of a run's validation TRs give another score than its training recorded."""
+    """Say where all of a run's validation TRs give another score than was recorded, and why."""
     notes = []
     for each, scores in zip(trained, scored, strict=True):
         recorded = each.run.value(VAL_PEARSON)
         if recorded is None or not common.are_all_of(each):
             continue
         again = float(np.nanmean(scores.pearson_V))
-        if abs(again - recorded) > _AGREES:
+        if is_stack(each):
+            notes.append(
+                f"run {each.run.name} is a stack: its weights were found on these TRs, where it "
+                f"scores {again:.4f}; with weights found without each TR, {recorded:.4f}"
+            )
+        elif abs(again - recorded) > _AGREES:
             notes.append(
                 f"run {each.run.name}: its best checkpoint scores {again:.4f} on its validation "
                 f"TRs, its training recorded {recorded:.4f}: weights or data have changed since"

@@ -80,7 +80,7 @@ def preflight_promotion(job: PromoteJob, show: Callable[[str], None]) -> None:
     """
     report = Report(show)
     if job.stacks:
-        from giblet_ray.promotion.stack import plan_stack
+        from giblet_ray.promotion.plan_stack import plan_stack
 
         report.add("would be stacked", plan_stack(open_store(job.tracking.uri), job).summary())
     else:

@@ -53,7 +53,7 @@ def test_promoted_run_predicts_a_data_set(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "one of --run RUN and --best-of SWEEP is needed"),
+        ([], "one of --run RUN, --best-of SWEEP and --stack RUN RUN ... is needed"),
         (
             ["--run", "nihgt"],
             "--run nihgt: not in the trainings (did you mean night?); it has night",

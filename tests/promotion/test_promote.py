@@ -362,8 +362,8 @@ def test_sweep_without_any_checkpoint_is_refused(store: Store) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({}, "one of --run RUN and --best-of SWEEP"),
-        ({"run": "a", "best_of": "b"}, "one of --run RUN and --best-of SWEEP"),
+        ({}, "one of --run RUN, --best-of SWEEP and --stack RUN RUN"),
+        ({"run": "a", "best_of": "b"}, "one of --run RUN, --best-of SWEEP and --stack RUN RUN"),
         ({"run": "a", "alias": "latest"}, "MLflow keeps latest, 1, v1"),
         ({"run": "a", "alias": "V2"}, "MLflow keeps latest, 1, v1"),
     ],

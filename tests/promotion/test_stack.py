@@ -11,21 +11,25 @@ from typing import Any
 import numpy as np
 import pytest
 from mlflow import MlflowClient
-from stack_lab import FILMS, StackLab
+from stack_lab import StackLab
 
 from giblet_ray.checkpoint.store import find_checkpoint
 from giblet_ray.checkpoint.trained import Encoder
+from giblet_ray.comparison.pairs import PairSettings, open_best, pair_all
+from giblet_ray.comparison.read import read_runs
 from giblet_ray.config import EvaluateJob
 from giblet_ray.dataset.layout import ScanKey
 from giblet_ray.dataset.reader import Dataset, Span
 from giblet_ray.errors import InputError
 from giblet_ray.judge.evaluate import evaluate_run
 from giblet_ray.judge.opened import OpenedRun, open_run
-from giblet_ray.models.ridge.config import RidgeConfig
 from giblet_ray.preflight.records import preflight_promotion
+from giblet_ray.promotion.plan_stack import plan_stack
 from giblet_ray.promotion.promote import Promotion, promote
 from giblet_ray.promotion.validation import predict_validation
+from giblet_ray.tracking.recorded_run import KIND_TAG, PARENT_TAG
 from giblet_ray.tracking.registry import fetch_registered
+from giblet_ray.tracking.store import open_store
 
 
 @pytest.fixture(scope="module")
@@ -35,13 +39,10 @@ def stack_lab(
     train_locally: Callable[..., Any],
     tiny_model: dict[str, Any],
 ) -> StackLab:
-    """An encoder that hears and reads, at one lag, and ridge that sees and reads, with delays."""
+    """Films long enough for folds of their validation TRs."""
     lab = StackLab(tmp_path_factory.mktemp("stack"), train_locally)
-    dataset_writer(lab.folder / "data", FILMS, ("01", "02"))
-    train = {"epochs": 4, "batch_size": 64}
-    lab.run("first", tiny_model, data={"modalities": ("audio", "text")}, train=train)
-    few = RidgeConfig(n_iter=3, n_alphas=5, components={"frames": 4, "text": 8})
-    lab.run("ridge", few, data={"modalities": ("video", "text")})
+    dataset_writer(lab.folder / "data", {"one": 330, "two": 270}, ("01", "02"))
+    lab.train_both(tiny_model, epochs=4)
     return lab
 
 
@@ -165,6 +166,25 @@ def test_a_stack_that_is_there_is_not_made_again(stack_lab: StackLab, stacked: A
     assert test["readings"] == 1
 
 
+def test_a_comparison_says_that_its_weights_were_found_on_validation_trs(
+    stack_lab: StackLab, stacked: Any
+) -> None:
+    runs = [
+        run
+        for run in read_runs(stack_lab.uri, "giblet_ray", (), None)
+        if run.name in ("both", "ridge")
+    ]
+    settings = PairSettings(None, 99, 20.0, 0, Dataset.open, ())
+    trained, reasons = open_best(runs, settings)
+    assert not reasons
+    (pair,), notes = pair_all(trained, settings, lambda name, done: None)
+    assert {pair.a.name, pair.b.name} == {"both", "ridge"}
+    (note,) = notes
+    recorded = find_checkpoint(str(stack_lab.folder / "runs/both")).record.score
+    assert note.startswith("run both is a stack: its weights were found on these TRs, where it")
+    assert note.endswith(f"with weights found without each TR, {recorded:.4f}")
+
+
 def test_preflight_says_what_would_be_stacked_and_makes_nothing(stack_lab: StackLab) -> None:
     lines: list[str] = []
     preflight_promotion(stack_lab.job(stack=("first", "ridge"), preflight=True), lines.append)
@@ -190,6 +210,25 @@ def test_runs_that_cannot_be_stacked_are_refused(
 ) -> None:
     with pytest.raises(InputError, match=message):
         promote(stack_lab.job(stack=stack), lambda line: None)
+
+
+def test_the_best_trials_of_a_sweep_are_stacked_with_other_runs(
+    stack_lab: StackLab, stacked: Any
+) -> None:
+    sweep = stack_lab.record("night", {KIND_TAG: "sweep"})
+    for trial in ("night-0", "night-1"):
+        of = "first" if trial == "night-0" else "ridge"
+        shutil.copytree(stack_lab.folder / "runs" / of, stack_lab.folder / "runs" / trial)
+        stack_lab.record(trial, {PARENT_TAG: sweep})
+    store = open_store(stack_lab.uri)
+    plan = plan_stack(store, stack_lab.job(best_of="night", top=2))
+    scores = [each.checkpoint.record.score for each in plan.opened]
+    assert set(plan.members) == {"night-0", "night-1"}
+    assert scores == sorted(scores, reverse=True)
+    of_both = plan_stack(store, stack_lab.job(best_of="night", stack=("first",)))
+    assert list(of_both.members) == ["first", next(iter(plan.members))]
+    with pytest.raises(InputError, match=r"--best-of night --top 3: 2 of its 2 trials have a che"):
+        plan_stack(store, stack_lab.job(best_of="night", top=3))
 
 
 def test_a_name_that_another_run_has_is_refused(stack_lab: StackLab) -> None:

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from giblet_ray.config import PromoteJob, TrainJob
+from giblet_ray.models.ridge.config import RidgeConfig
 from giblet_ray.tracking.mlflow_run import MlflowRun
-
-FILMS = {"one": 330, "two": 270}
 
 
 @dataclass(frozen=True)
@@ -42,3 +41,10 @@ class StackLab:
         """Make a job of this lab."""
         where = {"tracking": {"uri": self.uri}, "storage": {"path": str(self.folder / "runs")}}
         return PromoteJob(**where, **settings)
+
+    def train_both(self, encoder: dict[str, Any], epochs: int) -> None:
+        """Train an encoder that hears and reads, at one lag, and ridge that sees and reads."""
+        train = {"epochs": epochs, "batch_size": 64}
+        self.run("first", encoder, data={"modalities": ("audio", "text")}, train=train)
+        few = RidgeConfig(n_iter=3, n_alphas=5, components={"frames": 4, "text": 8})
+        self.run("ridge", few, data={"modalities": ("video", "text")})
