@@ -40,7 +40,6 @@ from giblet_ray.promotion.stack_record import (
     tells_subjects_apart,
 )
 from giblet_ray.promotion.validation import gap_of, predict_validation
-from giblet_ray.settings import flat_settings
 from giblet_ray.tracking.mlflow_run import MlflowRun, ending
 from giblet_ray.tracking.recorded_run import RecordedRun
 from giblet_ray.tracking.store import Store
@@ -125,7 +124,7 @@ def _record(name: str, job: PromoteJob, storage: Storage, show: Callable[[str], 
     with ending(run.close):
         run.epochs(record.position.history)
         run.text(yaml.safe_dump(record.config, sort_keys=False), "config.yaml")
-        run.describe(flat_settings(record.config), record.dataset.location, record.dataset.checksum)
+        run.describe(record.settings, record.dataset.location, record.dataset.checksum)
         judged = judge_run(storage, name, None, job.packages, show)
         show(f"run {name}, {judged.name}: {judged.in_words()}")
         for each in _members(opened, storage, name, show):

@@ -23,6 +23,7 @@ from giblet_ray.dataset.reader import Dataset, Span
 from giblet_ray.errors import InputError
 from giblet_ray.judge.evaluate import evaluate_run
 from giblet_ray.judge.opened import OpenedRun, open_run
+from giblet_ray.judge.report.methods import Code, methods
 from giblet_ray.preflight.records import preflight_promotion
 from giblet_ray.promotion.plan_stack import plan_stack
 from giblet_ray.promotion.promote import Promotion, promote
@@ -130,6 +131,8 @@ def test_an_evaluation_says_it_too(stack_lab: StackLab, stacked: Any) -> None:
         assert each.pearson_mean == pytest.approx(wanted["pearson_mean"], abs=1e-9)
     assert found.summary()["member ridge"].startswith("weight 0.")
     assert found.metrics()["test/member/first/pearson_mean"] == found.members[0].pearson_mean
+    said = methods(found, job, [], Code("", "", {}, ""))["Model"]
+    assert said.startswith("A stack of finished runs, with their mean weights: first (0.")
     again = job.model_copy(update={"partition": "retrained"})
     with pytest.raises(InputError, match="run both is a stack of finished runs, which is not tr"):
         evaluate_run([str(stack_lab.folder / "runs/both")], again, lambda line: None, None)

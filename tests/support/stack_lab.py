@@ -44,7 +44,7 @@ class StackLab:
 
     def train_both(self, encoder: dict[str, Any], epochs: int) -> None:
         """Train an encoder that hears and reads, at one lag, and ridge that sees and reads."""
-        train = {"epochs": epochs, "batch_size": 64}
+        train = {"epochs": epochs, "batch_trs": 64}
         self.run("first", encoder, data={"modalities": ("audio", "text")}, train=train)
         few = RidgeConfig(n_iter=3, n_alphas=5, components={"frames": 4, "text": 8})
         self.run("ridge", few, data={"modalities": ("video", "text")})

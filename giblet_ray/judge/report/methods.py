@@ -193,6 +193,14 @@ def _model(opened: OpenedRun, history: list[dict[str, float]]) -> str:
 
 
 def _fitted(model: Mapping[str, Any]) -> str:
+    if model["kind"] == "stack":
+        members = ", ".join(f"{name} ({m['carries']:.2f})" for name, m in model["members"].items())
+        return (
+            f"A stack of finished runs, with their mean weights: {members}. Each unit's prediction "
+            "is a convex combination of theirs, by non-negative least squares on validation TRs; "
+            "weights are shrunk to those that fit all units by as much as predicts best between "
+            f"stretches of validation TRs, 0 (not) to 1: {_listed(model['shrinkage'])}."
+        )
     if model["kind"] != "ridge":
         return f"{model['kind']}, fitted at once ({_listed(model, without=('kind',))})."
     first, last = model["delays_seconds"]
