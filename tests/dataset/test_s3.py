@@ -164,8 +164,9 @@ def test_object_that_another_replaced_is_noticed(remote: Dataset) -> None:
 
 @pytest.mark.parametrize("fault", ["500", "cut"])
 def test_upload_that_fails_midway_leaves_what_was_there(
-    s3: FaultyProxy, small_pauses: None, fault: Any
+    s3: FaultyProxy, small_pauses: None, monkeypatch: pytest.MonkeyPatch, fault: Any
 ) -> None:
+    monkeypatch.setattr(retry, "ATTEMPTS", 2)  # of 2 s each
     storage = Storage.at("s3://lab/uploads")
     with storage.write("kept") as stream:
         stream.write(b"before")

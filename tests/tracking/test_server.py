@@ -44,10 +44,13 @@ def test_a_run_of_a_server_ends_without_a_word(
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_server_that_hangs_is_told_nothing_twice(server: Any) -> None:
+def test_a_server_that_hangs_is_told_nothing_twice(
+    server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What it was sent while it hung it takes when it goes on, though the sender had given up."""
     lines: list[str] = []
     run = MlflowRun(server.uri, "away", "hangs", "away/hangs")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "3")
     log = MetricLog(run.uri, lines.append)
     log.log(run.id, {"step/loss": 0.0}, 0)
     until(lambda: not log.pending())
