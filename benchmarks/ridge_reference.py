@@ -1,13 +1,13 @@
 """Banded ridge on the demo, beside what a script of its own has measured there.
 
     python jobs/demo.py --fast_features 0 --own_tuning 0 --interaction 0 --drift 0 --repeats 1 \\
-        --high_pass_seconds none
+        --high_pass_seconds none --embedding.spread cue
     python benchmarks/ridge_reference.py --dataset demo/dataset
 
 The reference, 0.533, was measured with himalaya, without this package, on the demo as it first was,
 which the first command makes, bit for bit: colour means and 20 components of luminance at 9 x 16,
-40 of code counts, 40 of text; delays of 0 to 8 TRs; one fit to the BOLD of both subjects, at the
-TRs that three held-out blocks leave at a lag of 4 TRs.
+40 of code counts, 40 of text, by whole cues; delays of 0 to 8 TRs; one fit to the BOLD of both
+subjects, at the TRs that three held-out blocks leave at a lag of 4 TRs.
 Ends with exit code 1 if what is found here is further from it than it may be.
 """
 

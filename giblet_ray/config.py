@@ -383,8 +383,9 @@ class PrecomputeJob(Job):
     """Films with sound: any file that FFmpeg reads, seen by all machines. A film's file name
     without its ending is the stimulus's name."""
     text: Paths = ()
-    """One per film, in the same order: subtitles (.srt .vtt .ass) or a table (.csv .tsv .xlsx).
-    Without any, the data set has no text."""
+    """One per film, in the same order: subtitles (.srt .vtt .ass) or a table (.csv .tsv .xlsx) of
+    utterances or of words (columns word, start_seconds, stop_seconds). Without any, the data set
+    has no text."""
     array: dict[str, str] = {}
     """Arrays of your own, each a part of the data set, by the part's name: clip=clip.npy
     gaze=gaze.tsv (.npy .npz .h5 .tsv .csv .parquet). Of (TRs, numbers), or of (samples, numbers)
@@ -444,6 +445,7 @@ class DemoJob(Job):
     estimated."""
     high_pass_seconds: HighPass = Field(128.0, gt=0)
     """High-pass of the scans (s), or none; the ceiling is that of what it leaves."""
+    embedding: EmbeddingConfig = EmbeddingConfig()
 
     def made(self) -> dict[str, Any]:
         """Return what the film and its scans are made with."""

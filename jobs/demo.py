@@ -55,6 +55,7 @@ def main(job: DemoJob) -> None:
         mask=str(files.mask),
         tr_seconds=files.tr_seconds,
         codes=CodesConfig(weights="untrained"),
+        embedding=job.embedding,
         scan=ScanConfig(pattern=files.scan_pattern, high_pass_seconds=job.high_pass_seconds),
     )
     precompute(sources, show)

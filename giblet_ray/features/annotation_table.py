@@ -20,6 +20,7 @@ TABLE_SUFFIXES = (".csv", ".tsv", ".xlsx")
 ONSET_HEADERS = ("onset", "onset time", "start", "start time", "begin")
 OFFSET_HEADERS = ("offset", "offset time", "end", "end time", "stop", "stop time")
 DURATION_HEADERS = ("duration",)
+WORD_HEADER = "word"
 TEXT_HEADERS = (
     "text",
     "transcript",
@@ -27,7 +28,7 @@ TEXT_HEADERS = (
     "subtitle",
     "utterance",
     "sentence",
-    "word",
+    WORD_HEADER,
     "dialogue",
     "description",
     "annotation",
@@ -47,13 +48,15 @@ def read_table(file: Path) -> list[Cue]:
     ------
     InputError
         The file cannot be decoded or read; a column is missing or there twice; a row has another
-        number of cells than the header, or words without times.
+        number of cells than the header, or words without times; a column of single words, and one
+        that begins before that above it.
     """
     suffix = file.suffix.lower()
     rows = _workbook_rows(file) if suffix == ".xlsx" else _delimited_rows(file, suffix)
     header = next(rows, (1, []))[1]
     columns = _find_columns(file, [str(cell or "") for cell in header])
-    cues = []
+    is_of_words = _normalised_header(str(header[columns["text"]])) == WORD_HEADER
+    cues: list[Cue] = []
     for number, cells in rows:
         if all(_is_blank(cell) for cell in cells):
             continue
@@ -72,6 +75,12 @@ def read_table(file: Path) -> list[Cue]:
             offset = _seconds(cell["offset"], f"{file}, {place}: offset")
         else:
             offset = onset + _seconds(cell["duration"], f"{file}, {place}: duration")
+        before = cues[-1].onset_seconds if is_of_words and cues else -math.inf
+        if before - RESTART_SECONDS <= onset < before:
+            raise InputError(
+                f"{file}, {place}: {words!r} begins at {onset:g} s, and the word above it at "
+                f"{before:g} s; the words of a table are in the order in which they are said"
+            )
         cues.append(Cue(place, onset, offset, words))
     return cues
 

@@ -1,6 +1,7 @@
 """From the words of a TR to a vector: hashed words, or a pretrained sentence model.
 
-D is the dimension of an embedding, N the number of texts, K that of distinct texts.
+D is the dimension of an embedding, N the number of texts, K that of distinct texts, L tokens of a
+text.
 """
 
 from __future__ import annotations
@@ -53,7 +54,16 @@ class Embedder(ABC):
     def _embed_words(self, texts: list[str]) -> NDArray[np.float32]:
         """Embed distinct texts that each hold a word: (K, D), rows of unit length."""
 
-    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+    def _embed_in_context(self, texts: list[tuple[str, str]]) -> NDArray[np.float32]:
+        """Embed distinct texts, each behind what was said before it, likewise."""
+        raise InputError(
+            f"text embedder {self.name!r} reads each word by itself; use --embedding.context_words "
+            "0, or a sentence model"
+        )
+
+    def embed(
+        self, texts: Sequence[str], before: Sequence[str] | None = None
+    ) -> NDArray[np.float32]:
         """Embed the text of each TR.
 
         Equal texts, as those of an utterance that lasts several TRs, are embedded once.
@@ -62,6 +72,9 @@ class Embedder(ABC):
         ----------
         texts : sequence of str
             N texts.
+        before : sequence of str, optional
+            What was said before each, which it is read with: the embedding is that of the text's
+            own words, as they are meant there. By default texts are read by themselves.
 
         Returns
         -------
@@ -70,10 +83,15 @@ class Embedder(ABC):
         """
         embeddings_ND = np.zeros((len(texts), self.dim), np.float32)
         spoken = [i for i, text in enumerate(texts) if not is_silent(text)]
-        place = {text: k for k, text in enumerate(dict.fromkeys(texts[i] for i in spoken))}
-        if spoken:
-            distinct_KD = self._embed_words(list(place))
-            embeddings_ND[spoken] = distinct_KD[[place[texts[i]] for i in spoken]]
+        if not spoken:
+            return embeddings_ND
+        read = [("" if before is None else before[i], texts[i]) for i in spoken]
+        place = {pair: k for k, pair in enumerate(dict.fromkeys(read))}
+        if before is None:
+            distinct_KD = self._embed_words([text for _, text in place])
+        else:
+            distinct_KD = self._embed_in_context(list(place))
+        embeddings_ND[spoken] = distinct_KD[[place[pair] for pair in read]]
         return embeddings_ND
 
 
@@ -180,7 +198,42 @@ class SentenceEmbedder(Embedder):
     def _embed_words(self, texts: list[str]) -> NDArray[np.float32]:
         self._check_lengths(texts)
         embeddings = self._model.encode(texts, normalize_embeddings=True, show_progress_bar=False)
-        embeddings_KD = np.asarray(embeddings, np.float32)
+        return self._checked_numbers(np.asarray(embeddings, np.float32))
+
+    def _embed_in_context(self, texts: list[tuple[str, str]]) -> NDArray[np.float32]:
+        """Take the mean of the tokens of a text's own words, as the model reads them in place.
+
+        ::
+
+            "... before" + " " + "text"  ->  tokens_LD  ->  mean over those of "text"  ->  length 1
+        """
+        read = [f"{before} {text}".strip() for before, text in texts]
+        self._check_lengths(read)
+        if not getattr(self._model.tokenizer, "is_fast", False):
+            raise InputError(
+                f"text embedder {self.name!r} does not tell which of its tokens are which words; "
+                "use --embedding.context_words 0, or another model"
+            )
+        tokens = self._model.encode(
+            read, output_value="token_embeddings", prompt="", show_progress_bar=False
+        )
+        places = self._model.tokenizer(read, return_offsets_mapping=True)["offset_mapping"]
+        embeddings = []
+        for whole, (_, text), tokens_LD, places_L in zip(read, texts, tokens, places, strict=True):
+            if tuple(tokens_LD.shape) != (len(places_L), self.dim):
+                raise InputError(
+                    f"text embedder {self.name!r} gives {tuple(tokens_LD.shape)} numbers for the "
+                    f"tokens of {whole[:40]!r}..., where {(len(places_L), self.dim)} are expected; "
+                    "use --embedding.context_words 0, or another model"
+                )
+            first = len(whole) - len(text)
+            # What a model adds at its start and end has no place: (0, 0).
+            own = [k for k, (start, stop) in enumerate(places_L) if first < stop > start]
+            mean_D = tokens_LD[own].float().mean(0).cpu().numpy()
+            embeddings.append(mean_D / np.linalg.norm(mean_D))
+        return self._checked_numbers(np.stack(embeddings).astype(np.float32))
+
+    def _checked_numbers(self, embeddings_KD: NDArray[np.float32]) -> NDArray[np.float32]:
         if not np.isfinite(embeddings_KD).all():
             raise InputError(
                 f"text embedder {self.name!r} gives NaN or infinite numbers: its weights are "
@@ -195,8 +248,9 @@ class SentenceEmbedder(Embedder):
             n_tokens = len(self._model.tokenizer(text, truncation=False)["input_ids"])
             if limit is not None and n_tokens > limit:
                 raise InputError(
-                    f"text embedder {self.name!r} reads {limit} tokens, and the text of one TR "
-                    f"has {n_tokens} ({text[:40]!r}...); shorten it, or use 'hashing'"
+                    f"text embedder {self.name!r} reads {limit} tokens, and the text of one TR, "
+                    f"with what is read before it, has {n_tokens} ({text[:40]!r}...); shorten it, "
+                    "lower --embedding.context_words, or use 'hashing'"
                 )
 
 

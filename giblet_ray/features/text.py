@@ -1,4 +1,7 @@
-"""What is said when: subtitles or an annotation table, and their words per TR."""
+"""What is said when: subtitles or an annotation table, and the whole utterances of each TR.
+
+:mod:`giblet_ray.features.words` gives each TR the words that are said in it instead.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,10 @@ from giblet_ray.features.subtitles import SUBTITLE_SUFFIXES, Cue, read_subtitles
 
 OVERHANG_SECONDS = 1.0
 """How far a cue may outlast its film: a last subtitle is often left standing over the cut."""
+
+
+TIME_SLACK = 1e-6
+"""Times come as decimals: 2.4 s / 0.8 s is 2.9999999999999996, and means 3 (TRs)."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +40,9 @@ def read_utterances(path: str | Path, film_seconds: float) -> list[Utterance]:
     since a wrong guess yields wrong words that nobody notices.
 
     A table has one header row with a column for the onset, one for the offset or the duration,
-    and one for the text (see :mod:`giblet_ray.features.annotation_table`; letter case, spaces,
-    underscores and a trailing "(s)" do not matter). Times are seconds or ``[h:]mm:ss``. Of a
+    and one for the text, or for the word: word, start_seconds, stop_seconds (see
+    :mod:`giblet_ray.features.annotation_table`; letter case, spaces, underscores and a trailing
+    "(s)" do not matter). Times are seconds or ``[h:]mm:ss``. Of a
     workbook the first sheet is read. Where a table annotates several film parts, each with its
     own clock, ``table.xlsx::2`` means the rows of the second part; a part ends where the onsets
     fall back.
@@ -57,7 +65,7 @@ def read_utterances(path: str | Path, film_seconds: float) -> list[Utterance]:
         A missing, empty, undecodable or malformed file; an unknown extension or header; a time
         that is missing, not a number or negative; an offset before its onset; an utterance that
         starts at or past the film's end or ends more than ``OVERHANG_SECONDS`` after it; a table
-        of several parts of which none is chosen.
+        of several parts of which none is chosen; words that are not in the order of their onsets.
     """
     file, part = split_source(path)
     suffix = file.suffix.lower()
@@ -81,7 +89,7 @@ def read_utterances(path: str | Path, film_seconds: float) -> list[Utterance]:
 
 
 def text_per_tr(utterances: Sequence[Utterance], n_trs: int, tr_seconds: float) -> list[str]:
-    """Give each TR the words of the utterances that overlap it.
+    """Give each TR the whole utterances that overlap it.
 
     ::
 
@@ -109,11 +117,9 @@ def text_per_tr(utterances: Sequence[Utterance], n_trs: int, tr_seconds: float) 
         there is none.
     """
     said_in: list[list[str]] = [[] for _ in range(n_trs)]
-    # Times come as decimals: 2.4 s / 0.8 s is 2.9999999999999996, and means 3.
-    slack = 1e-6
     for utterance in sorted(utterances, key=lambda said: said.onset_seconds):
-        first = math.floor(utterance.onset_seconds / tr_seconds + slack)
-        last = max(first, math.ceil(utterance.offset_seconds / tr_seconds - slack) - 1)
+        first = math.floor(utterance.onset_seconds / tr_seconds + TIME_SLACK)
+        last = max(first, math.ceil(utterance.offset_seconds / tr_seconds - TIME_SLACK) - 1)
         for tr in range(first, min(last + 1, n_trs)):
             said_in[tr].append(utterance.text)
     return [" ".join(texts) for texts in said_in]

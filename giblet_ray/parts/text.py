@@ -1,11 +1,19 @@
-"""Text: what was said, embedded TR by TR."""
+"""Text: what was said, embedded TR by TR.
+
+A row points where the TR's words point together, and is as long as there are words: the embedding
+has length 1, whatever is said, and is multiplied by their number. So the word rate is in the row,
+twice the words weigh twice, and no word is 0.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field
 
 from giblet_ray.parts.part import TEXT, FilmFiles, Made, Part, Prepared
 from giblet_ray.parts.value import ValueType
@@ -17,10 +25,20 @@ class EmbeddingConfig(Group):
 
     model: str = "hashing"
     """hashing (no download), or a sentence-transformers model such as BAAI/bge-large-en-v1.5."""
+    spread: Literal["words", "cue"] = "words"
+    """words: each word is in the TR in which it is said; a cue's time is spread over its words by
+    their letters, a table of words (word, start_seconds, stop_seconds) has their times; vectors
+    are as long as there are words. cue: whole cues are in every TR that they touch, said or not
+    yet, and all vectors are alike in length: for descriptions of scenes, and languages that are
+    written without spaces."""
+    context_words: int = Field(20, ge=0)
+    """Words before those of a TR that a sentence model reads them with; the vector is that of the
+    TR's own words, as they are meant there. 0: they are read alone, as hashing reads them and
+    whole cues in any case."""
 
 
 class Text(Part):
-    """text_TD, float32: T TRs, D dimensions; zero where nothing is said."""
+    """text_TD, float32: T TRs, D dimensions; as long as there are words in the TR, 0 of none."""
 
     kind = "text"
     modality = "text"
@@ -34,6 +52,12 @@ class Text(Part):
     @property
     def has_network(self) -> bool:
         return self.settings.model != "hashing"
+
+    @property
+    def context_words(self) -> int:
+        """Words before those of a TR that they are read with."""
+        in_context = self.has_network and self.settings.spread == "words"
+        return int(self.settings.context_words) if in_context else 0
 
     def value(self, film: FilmFiles) -> ValueType:
         from giblet_ray.features.embedder import TEXT_DIM
@@ -50,7 +74,8 @@ class Text(Part):
 
     def recipe(self, films: Sequence[FilmFiles]) -> dict[str, Any]:
         library = "sentence-transformers" if self.has_network else "scikit-learn"
-        return {"model": self.settings.model, "embedder_version": version(library)}
+        chosen = {"spread": self.settings.spread, "context_words": self.context_words}
+        return {"model": self.settings.model, **chosen, "embedder_version": version(library)}
 
     def load(self, prepared: Prepared, device: str) -> None:
         from giblet_ray.features.embedder import load_embedder
@@ -58,16 +83,30 @@ class Text(Part):
         self._embedder = load_embedder(self.settings.model)
 
     def make(self, film: FilmFiles) -> Made:
-        """Embed each TR's words; count the TRs in which nothing is said."""
+        """Embed each TR's words; count them, and the TRs in which nothing is said."""
         from giblet_ray.features.embedder import count_silent
         from giblet_ray.features.text import read_utterances, text_per_tr
+        from giblet_ray.features.words import spoken_per_tr, spoken_words
 
         utterances = read_utterances(film.files[TEXT], film.seconds)
-        texts = text_per_tr(utterances, film.n_trs, film.tr_seconds)
+        made_with: dict[str, Any] = {"spread": self.settings.spread}
+        facts: dict[str, Any] = {}
+        if self.settings.spread == "cue":
+            texts = text_per_tr(utterances, film.n_trs, film.tr_seconds)
+            text_TD = self._embedder.embed(texts)
+        else:
+            timing = (film.n_trs, film.tr_seconds, self.context_words)
+            spoken = spoken_per_tr(spoken_words(utterances), *timing)
+            texts = [said.text for said in spoken]
+            before = [said.before for said in spoken] if self.context_words else None
+            n_words_T = np.array([said.n_words for said in spoken], np.float32)
+            text_TD = self._embedder.embed(texts, before) * n_words_T[:, None]
+            made_with |= {"context_words": self.context_words, "length": "words said in the TR"}
+            facts["words"] = int(n_words_T.sum())
         description = self._embedder.describe()
         # The same weights are the same model, from whichever folder and by whichever version.
         incidental = {"version", "name"} if "weights_sha256" in description else {"version"}
-        made_with = {key: value for key, value in description.items() if key not in incidental}
-        facts = {"silent_trs": count_silent(texts)}
+        made_with |= {key: value for key, value in description.items() if key not in incidental}
+        facts |= {"silent_trs": count_silent(texts)}
         facts |= {f"embedder_{key}": description[key] for key in incidental}
-        return Made(self._embedder.embed(texts), made_with, facts)
+        return Made(text_TD, made_with, facts)

@@ -40,7 +40,10 @@ def preflight_demo(job: DemoJob, training: TrainJob, show: Callable[[str], None]
     film = FilmFiles(
         name="film", n_trs=job.n_trs, tr_seconds=made["tr_seconds"], seconds=seconds, files={}
     )
-    parts = chosen_parts(PrecomputeJob(out=job.out, film=("film.mp4",), text=("film.srt",)))
+    sources = PrecomputeJob(
+        out=job.out, film=("film.mp4",), text=("film.srt",), embedding=job.embedding
+    )
+    parts = chosen_parts(sources)
     row = sum(part.value(film).nbytes for part in parts.values())
     n_scans = job.repeats * made["n_subjects"]
     dataset = job.n_trs * (row + 4 * n_scans * made["n_voxels"])

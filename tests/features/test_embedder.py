@@ -52,6 +52,19 @@ def test_description_is_json_and_names_the_library():
     assert described["ngram_range"] == [1, 2]
 
 
+class Tokens:
+    """A fast tokenizer: one token per word, and one at either end that stands for none."""
+
+    is_fast = True
+
+    def __call__(self, text, truncation=True, return_offsets_mapping=False):
+        if not return_offsets_mapping:
+            assert truncation is False
+            return {"input_ids": text.split()}
+        words = [[match.span() for match in re.finditer(r"\S+", each)] for each in text]
+        return {"offset_mapping": [[(0, 0), *spans, (0, 0)] for spans in words]}
+
+
 class StandInModel:
     """What the package uses of sentence_transformers.SentenceTransformer."""
 
@@ -62,13 +75,21 @@ class StandInModel:
     def __init__(self, name):
         self.encoded = []
 
-    def tokenizer(self, text, truncation):
-        assert truncation is False
-        return {"input_ids": text.split()}
+    tokenizer = Tokens()
 
-    def encode(self, texts, normalize_embeddings, show_progress_bar):
-        assert normalize_embeddings
+    def encode(
+        self, texts, normalize_embeddings=False, show_progress_bar=False, prompt=None,
+        output_value="sentence_embedding",
+    ):  # fmt: skip
         self.encoded.append(texts)
+        if output_value == "token_embeddings":
+            # Of a token: how many came before, and how many letters it has.
+            tokens = [["", *text.split(), ""] for text in texts]
+            return [
+                torch.tensor([[k, len(word), *[0.0] * (self.dim - 2)] for k, word in enumerate(of)])
+                for of in tokens
+            ]
+        assert normalize_embeddings
         return np.full((len(texts), self.dim), self.fill) / self.dim**0.5
 
     def state_dict(self):
@@ -146,7 +167,42 @@ def test_models_of_another_size_or_with_broken_weights_are_refused(library):
         load_embedder("a/b")
 
 
+def test_words_are_read_behind_those_before_and_embedded_alone(library):
+    library()
+    embedder = load_embedder("some/model")
+    texts, before = ["b ccc", "", "b ccc", "b ccc"], ["", "x", "a aa", ""]
+    found = embedder.embed(texts, before)
+    assert embedder._model.encoded[-1] == ["b ccc", "a aa b ccc"]
+    # Mean place and letters of the tokens of "b ccc", which come first, or third and fourth.
+    wanted = np.array([[1.5, 2], [0, 1], [3.5, 2], [1.5, 2]])
+    wanted /= np.linalg.norm(wanted, axis=1, keepdims=True)
+    wanted[1] = 0
+    np.testing.assert_allclose(found[:, :2], wanted, rtol=1e-6)
+    assert not found[:, 2:].any()
+
+
+def test_models_that_do_not_know_context_are_refused(library):
+    hello = (["hello"], ["oh"])
+    with pytest.raises(InputError, match="'hashing' reads each word by itself"):
+        load_embedder().embed(*hello)
+    slow = type("Slow", (Tokens,), {"is_fast": False})()
+    library(type("Model", (StandInModel,), {"tokenizer": slow}))
+    with pytest.raises(InputError, match="which of its tokens are which words; use --embedding"):
+        load_embedder("a/b").embed(*hello)
+
+    class Reduced(StandInModel):
+        def encode(self, texts, **how):
+            found = super().encode(texts, **how)
+            return [each[:, :384] for each in found] if "output_value" in how else found
+
+    library(Reduced)
+    with pytest.raises(InputError, match=r"gives \(4, 384\) numbers .* \(4, 1024\) are expected"):
+        load_embedder("a/b").embed(*hello)
+
+
 def test_text_that_a_model_would_cut_off_is_refused(library):
     library()
     message = refusal("a/b", lambda embedder: embedder.embed(["one two three four five six seven"]))
-    assert "reads 6 tokens, and the text of one TR has 7" in message
+    assert "reads 6 tokens, and the text of one TR, with what is read before it, has 7" in message
+    message = refusal("a/b", lambda embedder: embedder.embed(["five six seven"], ["1 2 3 4"]))
+    assert "has 7" in message

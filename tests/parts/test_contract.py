@@ -22,7 +22,7 @@ from giblet_ray.parts.codes import Codes, CodesConfig
 from giblet_ray.parts.frames import Frames, FramesConfig
 from giblet_ray.parts.mel import Mel
 from giblet_ray.parts.part import FilmFiles, Made, Part, PartInPieces
-from giblet_ray.parts.text import Text
+from giblet_ray.parts.text import EmbeddingConfig, Text
 
 PARTS: dict[str, Callable[[], Part]] = {
     "frames": lambda: Frames("frames", FramesConfig(height=18, width=32)),
@@ -30,6 +30,7 @@ PARTS: dict[str, Callable[[], Part]] = {
     "codes": lambda: Codes("codes", CodesConfig(codebooks=4, weights="untrained")),
     "mel": lambda: Mel("mel"),
     "text": lambda: Text("text"),
+    "text, whole cues": lambda: Text("text", EmbeddingConfig(spread="cue")),
     "array of TRs": lambda: Array("clip"),
     "array of samples": lambda: Array("gaze"),
     "array of samples, nearest": lambda: Array("gaze", ArrayConfig(resampling="nearest")),

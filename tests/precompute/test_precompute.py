@@ -19,8 +19,9 @@ from giblet_ray.features.audio import read_audio
 from giblet_ray.features.codes import cut_codes
 from giblet_ray.features.embedder import load_embedder
 from giblet_ray.features.mel import mel_per_tr
-from giblet_ray.features.text import read_utterances, text_per_tr
+from giblet_ray.features.text import read_utterances
 from giblet_ray.features.video import read_frames
+from giblet_ray.features.words import spoken_per_tr, spoken_words
 from giblet_ray.parts.part import FilmFiles
 from giblet_ray.precompute import pipeline, resume
 from giblet_ray.precompute import precompute as run
@@ -95,10 +96,12 @@ def test_frames_mel_and_text_are_those_of_the_films(made, folder, film):
     mel = mel_per_tr(read_audio(path, 24_000, duration_seconds=n_trs * TR), n_trs, TR)
     assert stored(dataset, "mel", film).dtype == np.float16
     np.testing.assert_allclose(stored(dataset, "mel", film), mel, rtol=1e-2)
-    texts = text_per_tr(read_utterances(folder / f"{film}.srt", n_trs * TR), n_trs, TR)
-    np.testing.assert_array_equal(stored(dataset, "text", film), load_embedder().embed(texts))
-    n_silent = sum(text == "" for text in texts)
-    assert dataset.stimuli[film].silent_trs == n_silent
+    words = spoken_words(read_utterances(folder / f"{film}.srt", n_trs * TR))
+    spoken = spoken_per_tr(words, n_trs, TR)
+    directions = load_embedder().embed([said.text for said in spoken])
+    lengths = np.array([[said.n_words] for said in spoken], np.float32)
+    np.testing.assert_array_equal(stored(dataset, "text", film), directions * lengths)
+    assert dataset.stimuli[film].silent_trs == sum(said.text == "" for said in spoken)
 
 
 @pytest.mark.parametrize("film", N_TRS)
@@ -207,6 +210,7 @@ def test_a_finished_data_set_is_left_as_it_is(copied, scheme):
     [
         ("--frames.height", "45"),
         ("--frames.per_tr", "3"),
+        ("--embedding.spread", "cue"),
         ("--codes.warmup_seconds", "2"),
         ("--scan.high_pass_seconds", "none"),
         ("--row_group_trs", "8"),
