@@ -29,6 +29,7 @@ from giblet_ray.models.multimodal.config import MultimodalConfig
 from giblet_ray.parts.codes import CodesConfig
 from giblet_ray.parts.frames import FramesConfig
 from giblet_ray.parts.mel import MelConfig
+from giblet_ray.parts.sound import SoundConfig
 from giblet_ray.parts.text import EmbeddingConfig
 from giblet_ray.secrets import refuse_secrets
 from giblet_ray.settings import (
@@ -414,6 +415,7 @@ class PrecomputeJob(Job):
     frames: FramesConfig = FramesConfig()
     codes: CodesConfig = CodesConfig()
     mel: MelConfig = MelConfig()
+    sound: SoundConfig = SoundConfig()
     embedding: EmbeddingConfig = EmbeddingConfig()
     scan: ScanConfig = ScanConfig()
 

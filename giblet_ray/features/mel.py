@@ -19,7 +19,7 @@ import numpy as np
 import scipy.fft
 import scipy.sparse
 
-from giblet_ray.errors import InputError
+from giblet_ray.features.audio import Tape
 from giblet_ray.features.clock import exact_seconds
 
 _WINDOW_SECONDS = 2048 / 24_000
@@ -80,7 +80,7 @@ def mel_per_tr(
     tr_samples = exact_seconds(tr_seconds) * sample_rate
     hop = tr_samples / frames_per_tr
     mel_RMF = np.empty((n_trs, n_mels, frames_per_tr), np.float16)
-    sound = _Sound(blocks, silence_before=half)
+    sound = Tape(blocks, silence_before=half)
     for i in range(n_trs):
         # Frame k of the film is centred at (k + 1/2) hops, in whole samples.
         first = i * frames_per_tr
@@ -93,30 +93,6 @@ def mel_per_tr(
         power_QF = (spectrum_FQ.real**2 + spectrum_FQ.imag**2).T
         mel_RMF[i] = np.log(np.maximum(bank_MQ @ power_QF, _POWER_FLOOR))
     return mel_RMF
-
-
-class _Sound:
-    """Blocks of sound as one long array that is read forwards and forgotten behind the reader."""
-
-    def __init__(self, blocks: Iterable[np.ndarray], silence_before: int) -> None:
-        self._blocks = iter(blocks)
-        self._held_N = np.zeros(silence_before, np.float32)
-        self._start = -silence_before
-        self._ended = False
-
-    def read(self, start: int, stop: int, needed: int) -> np.ndarray:
-        """Samples [start, stop); silence after the end, which must not come before ``needed``."""
-        while len(self._held_N) < stop - self._start and not self._ended:
-            block_N = next(self._blocks, None)
-            self._ended = block_N is None
-            if block_N is not None:
-                self._held_N = np.concatenate([self._held_N, block_N])
-        end = self._start + len(self._held_N)
-        if end < min(needed, stop):
-            raise InputError(f"the audio has {end} samples; at least {needed} are needed here")
-        self._held_N = self._held_N[start - self._start :]
-        self._start = start
-        return np.pad(self._held_N[: stop - start], (0, max(0, stop - end)))
 
 
 def fft_size(n_mels: int, sample_rate: int) -> int:

@@ -31,7 +31,7 @@ def test_what_is_no_part_is_refused(kind, words):
     assert words in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["bold", "frames", "array", "video", "film", "tr", "_work"])
+@pytest.mark.parametrize("name", ["bold", "frames", "array", "sound", "video", "tr", "_work"])
 def test_a_part_is_not_called_what_something_else_is_called(name):
     with pytest.raises(InputError, match=f"--array '{name}'"):
         checked_part_name(name, "--array")

@@ -22,6 +22,7 @@ from giblet_ray.parts.codes import Codes, CodesConfig
 from giblet_ray.parts.frames import Frames, FramesConfig
 from giblet_ray.parts.mel import Mel
 from giblet_ray.parts.part import FilmFiles, Made, Part, PartInPieces
+from giblet_ray.parts.sound import Sound, SoundConfig
 from giblet_ray.parts.text import EmbeddingConfig, Text
 
 PARTS: dict[str, Callable[[], Part]] = {
@@ -29,6 +30,7 @@ PARTS: dict[str, Callable[[], Part]] = {
     "frames, three of a TR": lambda: Frames("frames", FramesConfig(height=18, width=32, per_tr=3)),
     "codes": lambda: Codes("codes", CodesConfig(codebooks=4, weights="untrained")),
     "mel": lambda: Mel("mel"),
+    "sound": lambda: Sound("sound", SoundConfig(make=True, bands=8)),
     "text": lambda: Text("text"),
     "text, whole cues": lambda: Text("text", EmbeddingConfig(spread="cue")),
     "array of TRs": lambda: Array("clip"),

@@ -14,6 +14,9 @@ def chosen(folder, tmp_path, *changes):
 def test_built_in_parts_are_made_of_what_is_given(folder, tmp_path):
     assert list(chosen(folder, tmp_path)) == ["frames", "codes", "text"]
     assert list(chosen(folder, tmp_path, "--mel.make")) == ["frames", "codes", "mel", "text"]
+    more = chosen(folder, tmp_path, "--sound.make", "--sound.bands", "8")
+    assert list(more) == ["frames", "codes", "sound", "text"]
+    assert more["sound"].settings.bands == 8
     job = request(folder, tmp_path / "out").model_copy(update={"text": ()})
     assert list(chosen_parts(job)) == ["frames", "codes"]
 
