@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from once import make_once
 
 from giblet_ray.config import EvaluateJob, TrainJob
 from giblet_ray.dataset.layout import ScanKey
@@ -30,7 +31,19 @@ def lab(
 
     One scan has a TR of NaN among those that are judged.
     """
-    folder = tmp_path_factory.mktemp("lab")
+
+    def make(folder: Path) -> Path:
+        return _make_lab(folder, dataset_writer, train_locally, tiny_model)
+
+    return make_once(tmp_path_factory, "judged", make)
+
+
+def _make_lab(
+    folder: Path,
+    dataset_writer: Callable[..., Any],
+    train_locally: Callable[..., Any],
+    tiny_model: dict[str, Any],
+) -> Path:
     mask = np.zeros((4, 5, 3), bool)
     mask.flat[np.random.default_rng(0).permutation(60)[:24]] = True
 
