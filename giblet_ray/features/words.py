@@ -4,12 +4,12 @@ The time of a cue is spread over its words by their letters; a table of words ha
 word is in the one TR that its middle lies in, so that nothing is known before it is half said, and
 no word counts twice::
 
-    seconds       0        1.5       3.0       4.5       6.0
-    TR            |    0    |    1    |    2    |    3    |     each [start, end)
-    cue                [Look, my dear John)
-    words              [Look][m][dear][John)
-    middles              *    *    *     *
-    text          "Look,"   "my dear  ""        ""
+    seconds       0        1.5       3.0       4.5
+    TR            |    0    |    1    |    2    |     each [start, end)
+    cue                 [------------)               "Look, my dear John"
+    letters             LookmydearJohn
+    middles               *  *  *   *
+    text            "Look," "my dear    ""
                              John"
 """
 
