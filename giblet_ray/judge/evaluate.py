@@ -109,7 +109,7 @@ def evaluate_run(
     if job.partition == "permuted":
         with Progress(show) as progress:
             how = (interval.block_trs, job.seed, report("permuting blocks of a part's TRs"))
-            partition = from_permuted(folds, scores.subjects, *how)
+            partition = from_permuted(folds, rows, scores.subjects, *how)
     elif job.partition == "product":
         partition = from_product(ridges)
     elif job.partition == "subsets" and ridge is not None:

@@ -14,6 +14,7 @@ Shapes: T test TRs of a scan, V units.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,20 @@ from giblet_ray.evaluation.scan_sums import ScanSums
 from giblet_ray.evaluation.unit_scores import HeldOutScores
 from giblet_ray.judge.opened import OpenedRun
 from giblet_ray.judge.rows import Predicts, all_rows
+
+
+@dataclass(frozen=True)
+class GatheredRows(ScanRows):
+    """Test TRs of a scan that lie in several folds.
+
+    Attributes
+    ----------
+    std_V : ndarray
+        (V,) of its BOLD over all of them: what prediction and BOLD were divided by.
+    """
+
+    std_V: NDArray[np.float64]
+
 
 Folds = Sequence[OpenedRun]
 """Runs that are judged as one: one run, or all folds of a training."""
@@ -136,15 +151,15 @@ def score_rows(rows: Rows, valid: Valid) -> HeldOutScores:
 
 def _joined(
     scan: ScanKey, pieces: Sequence[tuple[NDArray, NDArray, NDArray]], valid_V: NDArray[np.bool_]
-) -> ScanRows:
+) -> GatheredRows:
     tr_T, prediction_TV, bold_TV = map(np.concatenate, zip(*pieces, strict=True))
     order = np.argsort(tr_T)
     bold_TV = np.where(valid_V, bold_TV, 0.0)
     std_V = bold_TV.std(axis=0)
     std_V = np.where(std_V > 0, std_V, 1.0)
     pair = (prediction_TV / std_V, (bold_TV - bold_TV.mean(axis=0)) / std_V)
-    rows = (torch.from_numpy(each[order].astype(np.float32)) for each in pair)
-    return ScanRows(scan.subject, scan.stimulus, tr_T[order], *rows)
+    prediction, bold = (torch.from_numpy(each[order].astype(np.float32)) for each in pair)
+    return GatheredRows(scan.subject, scan.stimulus, tr_T[order], prediction, bold, std_V)
 
 
 def _but_for_the_fold(opened: OpenedRun) -> dict[str, Any]:

@@ -5,30 +5,33 @@ Shapes: T TRs, V units.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from giblet_ray.checkpoint.trained import Encoder
+from giblet_ray.dataset.layout import ScanKey
 from giblet_ray.dataset.reader import Dataset, Span
 from giblet_ray.dataset.splits import response_trs
 from giblet_ray.errors import InputError
 from giblet_ray.evaluation.blocks import cut_blocks
-from giblet_ray.evaluation.influence import consecutive
+from giblet_ray.evaluation.influence import ScanRows, consecutive
+from giblet_ray.evaluation.scan_sums import ScanSums
 from giblet_ray.evaluation.unit_scores import UnitScores, nanmean
 from giblet_ray.judge.evaluation import Partition
 from giblet_ray.judge.folds import (
     Folds,
+    GatheredRows,
     Report,
-    gathered_rows,
+    Rows,
     parts_of_run,
-    score_rows,
     valid_units,
 )
 from giblet_ray.judge.opened import OpenedRun
+from giblet_ray.judge.rows import judged_scans, predicted_rows
 
 N_ORDERS = 10
 """Orders that the blocks of a part are put in; what is lost is the mean over them."""
@@ -42,16 +45,26 @@ Shares = dict[tuple[str, ...], NDArray[np.float64]]
 
 
 def from_permuted(
-    folds: Folds, scores: Mapping[str, UnitScores], block_trs: int, seed: int, report: Report
+    folds: Folds,
+    rows: Rows,
+    scores: Mapping[str, UnitScores],
+    block_trs: int,
+    seed: int,
+    report: Report,
 ) -> Partition:
     """Return what a run loses when the blocks of one part's TRs change places.
+
+    Each model is loaded, and each film read, once for all parts and orders: what is held is one of
+    either, and 40 bytes per part, order, scan and unit.
 
     Parameters
     ----------
     folds : sequence of OpenedRun
         The run.
+    rows : mapping of ScanKey to ScanRows
+        Their test TRs, predicted with all parts in order, and measured.
     scores : mapping of str to UnitScores
-        Of each subject, all parts in order.
+        Of each subject, by these rows.
     block_trs : int
         Least length of a block: within it a part keeps its own order and autocorrelation.
     seed : int
@@ -64,32 +77,39 @@ def from_permuted(
     InputError
         If a film has fewer than two blocks.
     """
-    parts, valid = parts_of_run(folds[0]), valid_units(folds)
-    held: list[tuple[OpenedRun, Encoder]] = []  # one model at a time
-
-    def model(opened: OpenedRun) -> Encoder:
-        if not held or held[0][0] is not opened:
-            held[:] = [(opened, opened.load())]
-        return held[0][1]
-
+    parts, valid, scans = parts_of_run(folds[0]), valid_units(folds), list(rows)
+    subjects, n_units = [scan.subject for scan in scans], [len(valid[s.subject]) for s in scans]
+    sums = {
+        (name, order): ScanSums(subjects, n_units) for name in parts for order in range(N_ORDERS)
+    }
+    for index, fold in enumerate(folds):
+        encoder, dataset = fold.load(), fold.data.dataset
+        orders = [permuted_trs(fold, block_trs, seed + order) for order in range(N_ORDERS)]
+        films = list(orders[0])
+        for done, film in enumerate(films):
+            whole = encoder.read_stimulus(dataset, Span(film, 0, dataset.stimuli[film].n_trs))
+            spans = fold.at_row_groups(s for s in fold.data.split.test if s.stimulus == film)
+            of_film = [scan for scan in judged_scans(fold) if scan.stimulus == film]
+            for step, (name, order) in enumerate(sums):
+                part = parts[name]
+                shown = Shown(encoder, {**whole, part: whole[part][orders[order][film]]})
+                for span in spans:
+                    found = predicted_rows(shown, fold, span, of_film, _no_bold)
+                    for scan, (tr_T, prediction_TV, _) in found.items():
+                        measured_TV = rows[scan].bold_TV[np.searchsorted(rows[scan].tr_T, tr_T)]
+                        prediction_TV = _on_scale(rows[scan], fold, scan, prediction_TV)
+                        pair = torch.from_numpy(prediction_TV), measured_TV
+                        sums[name, order].add(scans.index(scan), *pair)
+                report((index + (done + (step + 1) / len(sums)) / len(films)) / len(folds))
     lost: dict[str, tuple[Shares, Shares]] = {subject: ({}, {}) for subject in scores}
-    for index, (name, part) in enumerate(parts.items()):
-        without: dict[str, list[UnitScores]] = {subject: [] for subject in scores}
-        for order in range(N_ORDERS):
-
-            def load(opened: OpenedRun, part: str = part, order: int = order) -> Disordered:
-                sources = permuted_trs(opened, block_trs, seed + order)
-                return Disordered(model(opened), part, sources)
-
-            found = score_rows(gathered_rows(folds, load=load), valid)
-            for subject, of_order in found.subjects.items():
-                without[subject].append(of_order)
-            report((index + (order + 1) / N_ORDERS) / len(parts))
-        for subject, orders in without.items():
-            r2, pearson = lost[subject]
-            r2[(name,)] = scores[subject].r2_V - nanmean([each.r2_V for each in orders])
-            mean_V = nanmean([each.pearson_V for each in orders])
-            pearson[(name,)] = scores[subject].pearson_V - mean_V
+    masks = [valid[subject] for subject in subjects]
+    for name in parts:
+        without = [sums[name, order].compute(masks).subjects for order in range(N_ORDERS)]
+        for subject, (r2, pearson) in lost.items():
+            r2_V = nanmean([of_order[subject].r2_V for of_order in without])
+            pearson_V = nanmean([of_order[subject].pearson_V for of_order in without])
+            r2[(name,)] = scores[subject].r2_V - r2_V
+            pearson[(name,)] = scores[subject].pearson_V - pearson_V
     return Partition(
         "permuted",
         f"{_WORDS} ({N_ORDERS} orders of blocks of {block_trs} TRs or more)",
@@ -98,23 +118,34 @@ def from_permuted(
     )
 
 
+def _no_bold(span: Span, scan: ScanKey) -> NDArray[np.float32]:
+    """Give no units of a scan: its rows have them."""
+    return np.empty((len(span), 0), np.float32)
+
+
+def _on_scale(
+    rows: ScanRows, fold: OpenedRun, scan: ScanKey, prediction_TV: NDArray[np.float32]
+) -> NDArray[np.floating]:
+    """Return what a fold predicts on the scale of a scan's gathered rows, (T, V)."""
+    if not isinstance(rows, GatheredRows):
+        return prediction_TV
+    return prediction_TV * (fold.std_SV[fold.scans.index(scan)] / rows.std_V)
+
+
 @dataclass(frozen=True)
-class Disordered:
-    """A model that is shown one part at other TRs than the rest.
+class Shown:
+    """A model that is shown other rows of a film than the data set has.
 
     Attributes
     ----------
     encoder : Encoder
         The model.
-    part : str
-        Which part.
-    sources : mapping of str to ndarray
-        (TRs of the film,) of each film, the TR that the part is shown of instead.
+    values : mapping of str to ndarray
+        (TRs of the film, *shape) of each part.
     """
 
     encoder: Encoder
-    part: str
-    sources: Mapping[str, NDArray[np.int64]]
+    values: Mapping[str, np.ndarray]
 
     def subject_index(self, subject: str) -> int | None:
         """See :meth:`Encoder.subject_index`."""
@@ -126,16 +157,7 @@ class Disordered:
         """See :meth:`Encoder.predict_bold`."""
 
         def read(seen: Span) -> dict[str, np.ndarray]:
-            values = self.encoder.read_stimulus(dataset, seen)
-            trs_T = self.sources[seen.stimulus][seen.start : seen.stop]
-            cuts = [0, *(np.flatnonzero(np.diff(trs_T) != 1) + 1).tolist(), len(trs_T)]
-            pieces = [
-                Span(seen.stimulus, int(trs_T[start]), int(trs_T[stop - 1]) + 1)
-                for start, stop in itertools.pairwise(cuts)
-            ]
-            read_part = self.encoder.read_stimulus
-            rows = [read_part(dataset, piece, (self.part,))[self.part] for piece in pieces]
-            return {**values, self.part: np.concatenate(rows)}
+            return {part: rows[seen.start : seen.stop] for part, rows in self.values.items()}
 
         return self.encoder.predict_bold(dataset, span, subject, read)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,15 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from giblet_ray.checkpoint.trained import Encoder
 from giblet_ray.config import EvaluateJob, TrainJob
 from giblet_ray.dataset.layout import ScanKey
+from giblet_ray.dataset.reader import Dataset, Span
 from giblet_ray.errors import InputError
 from giblet_ray.judge.evaluate import evaluate_run
 from giblet_ray.judge.folds import check_folds, gathered_rows, score_rows, valid_units
 from giblet_ray.judge.opened import OpenedRun, open_run
+from giblet_ray.judge.permuted import N_ORDERS, from_permuted, permuted_trs
 from giblet_ray.judge.rows import all_rows
 from giblet_ray.judge.runs import found_runs
 from giblet_ray.training.folds import fold_jobs
@@ -153,3 +157,53 @@ def test_folds_that_are_missing_or_not_of_one_training_are_named(
     folds[1].checkpoint.record.config["data"]["modalities"] = ["audio"]
     with pytest.raises(InputError, match="runs cv-fold1 and cv-fold2: differ in their data, where"):
         check_folds(folds)
+
+
+@dataclass(frozen=True)
+class Disordered:
+    """A model that is shown one part at other TRs than the rest, which it reads one by one."""
+
+    encoder: Encoder
+    part: str
+    sources: Mapping[str, np.ndarray]
+
+    def subject_index(self, subject: str) -> int | None:
+        return self.encoder.subject_index(subject)
+
+    def predict_bold(self, dataset: Dataset, span: Span, subject: int | None = None) -> Any:
+        def read(seen: Span) -> dict[str, np.ndarray]:
+            values = self.encoder.read_stimulus(dataset, seen)
+            for row, tr in enumerate(range(seen.start, seen.stop)):
+                other = int(self.sources[seen.stimulus][tr])
+                one = Span(seen.stimulus, other, other + 1)
+                values[self.part][row] = self.encoder.read_stimulus(dataset, one)[self.part][0]
+            return values
+
+        return self.encoder.predict_bold(dataset, span, subject, read)
+
+
+def test_a_part_in_disorder_is_judged_over_all_folds_each_loaded_and_each_film_read_once(
+    trained: tuple[Path, dict[str, np.ndarray]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folds, did = opened(trained[0]), []
+    rows, valid = gathered_rows(folds), valid_units(folds)
+    scores = score_rows(rows, valid).subjects
+    expected_V = []
+    for order in range(N_ORDERS):
+
+        def load(fold: OpenedRun, order: int = order) -> Disordered:
+            encoder = fold.load()
+            return Disordered(encoder, "text", permuted_trs(fold, 14, seed=order))
+
+        found = score_rows(gathered_rows(folds, load=load), valid).subjects["01"]
+        expected_V.append([found.r2_V, found.pearson_V])
+    load_fold, read = OpenedRun.load, Dataset.read
+    monkeypatch.setattr(OpenedRun, "load", lambda fold: did.append("load") or load_fold(fold))
+    monkeypatch.setattr(Dataset, "read", lambda *what: did.append(what[2].subjects) or read(*what))
+    partition = from_permuted(folds, rows, scores, 14, 0, lambda done: None)
+    r2_V, pearson_V = np.mean(expected_V, axis=0)
+    lost = partition.shares["01"][("text",)], partition.pearson["01"][("text",)]
+    np.testing.assert_allclose(lost[0], scores["01"].r2_V - r2_V, atol=1e-6)
+    np.testing.assert_allclose(lost[1], scores["01"].pearson_V - pearson_V, atol=1e-6)
+    assert np.abs(lost[1]).max() > 1e-3
+    assert did == ["load", (), ()] * 3  # a model, two films, and no BOLD

@@ -20,7 +20,7 @@ from giblet_ray.judge.evaluate import evaluate_run
 from giblet_ray.judge.judge import score_test
 from giblet_ray.judge.opened import OpenedRun, open_run
 from giblet_ray.judge.partition import from_product, from_refits, plan_partition
-from giblet_ray.judge.permuted import Disordered, from_permuted, permuted_trs
+from giblet_ray.judge.permuted import Shown, from_permuted, permuted_trs
 from giblet_ray.judge.rows import all_rows
 from giblet_ray.judge.write import write_evaluation
 from giblet_ray.models.ridge.config import RidgeConfig
@@ -114,13 +114,13 @@ def test_blocks_change_places_and_none_stays(first: OpenedRun) -> None:
         permuted_trs(replace(first, data=replace(first.data, split=few)), 14, seed=0)
 
 
-def test_a_part_in_disorder_is_shown_of_other_trs_and_the_rest_in_order(first: OpenedRun) -> None:
+def test_a_film_is_shown_as_it_is_given(first: OpenedRun) -> None:
     encoder, span = first.load(), first.data.split.test[0]
     sources = permuted_trs(first, 14, seed=0)
-    found = Disordered(encoder, "codes", sources).predict_bold(first.data.dataset, span)
     seen = Span(span.stimulus, 0, first.data.dataset.stimuli[span.stimulus].n_trs)
     film = encoder.read_stimulus(first.data.dataset, seen)
     film["codes"] = film["codes"][sources[span.stimulus]]
+    found = Shown(encoder, film).predict_bold(first.data.dataset, span)
     expected = encoder.predict(**film)[span.start - 3 : span.stop - 3]  # the lag
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
@@ -135,7 +135,8 @@ def test_a_part_that_a_model_does_not_listen_to_gives_it_nothing(
 
     monkeypatch.setattr(OpenedRun, "load", load)
     scores = score_test(ridge)[0].subjects
-    partition = from_permuted([ridge], scores, 14, seed=0, report=lambda done: None)
+    how = (all_rows(ridge), scores, 14, 0, lambda done: None)
+    partition = from_permuted([ridge], *how)
     for lost in (partition.shares, partition.pearson):
         for of in lost.values():
             np.testing.assert_allclose(of[("audio",)], 0, atol=1e-6)
