@@ -39,7 +39,7 @@ def read_kept(trained: TrainedRun, common: CommonTrs) -> ScoredRun | None:
         return None
     except (ValueError, KeyError, SafetensorError) as error:
         raise InputError(f"{storage.describe(KEPT)}: damaged: {error}; delete it") from error
-    if known["of"] != _identity(trained, common):
+    if known["of"] != identity(trained, common):
         return None
     places = [(stimulus, first) for stimulus, first, _ in known["places"]]
     edges = np.cumsum([n for _, _, n in known["places"]])[:-1]
@@ -52,7 +52,7 @@ def keep(trained: TrainedRun, common: CommonTrs, scored: ScoredRun) -> str:
     mean = scored.mean
     pairs = zip(mean.places, mean.stretches, strict=True)
     known = {
-        "of": _identity(trained, common),
+        "of": identity(trained, common),
         "value": mean.value,
         "places": [[stimulus, first, len(series)] for (stimulus, first), series in pairs],
     }
@@ -70,8 +70,8 @@ def keep(trained: TrainedRun, common: CommonTrs, scored: ScoredRun) -> str:
     return ""
 
 
-def _identity(trained: TrainedRun, common: CommonTrs) -> dict[str, Any]:
-    """Return what scores are of, as JSON has it."""
+def identity(trained: TrainedRun, common: CommonTrs) -> dict[str, Any]:
+    """Return what scores of a run are of, as JSON has it."""
     units = b"".join(common.valid[subject].tobytes() for subject in sorted(common.valid))
     return {
         "weights": trained.checkpoint.record.weights_checksum,

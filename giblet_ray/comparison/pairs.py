@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -15,7 +16,7 @@ from giblet_ray.comparison.heldout import (
     common_trs,
     score_run,
 )
-from giblet_ray.comparison.kept import keep, read_kept
+from giblet_ray.comparison.kept import identity, keep, read_kept
 from giblet_ray.comparison.result import Pair
 from giblet_ray.comparison.runs import ComparedRun
 from giblet_ray.dataset.reader import Dataset
@@ -40,7 +41,8 @@ class PairSettings:
     """How runs are paired; see :class:`giblet_ray.config.CompareJob`.
 
     ``open_dataset`` opens the data set at a path or URI, each one once; ``notes`` gathers what a
-    reader should know of how runs were scored.
+    reader should know of how runs were scored; ``unkept`` has the scores that a run's folder did
+    not take, by the run's id and what they are of.
     """
 
     dataset: str | None
@@ -50,6 +52,7 @@ class PairSettings:
     open_dataset: Callable[[str], Dataset]
     packages: tuple[str, ...]
     notes: list[str] = field(default_factory=list)
+    unkept: dict[tuple[str, str], ScoredRun] = field(default_factory=dict)
 
     def open(self, run: ComparedRun) -> TrainedRun:
         """Find a run's checkpoint and data set; see :meth:`TrainedRun.open`."""
@@ -62,18 +65,20 @@ class PairSettings:
     def score(
         self, trained: TrainedRun, common: CommonTrs, report: Callable[[float], None]
     ) -> ScoredRun:
-        """Score a run on common TRs, or read it where the run's folder has kept it.
+        """Score a run on common TRs, once: scores of all its TRs are kept in the run's folder.
 
         Raises
         ------
         InputError
             If weights or data cannot be read, or a scan cannot be scored.
         """
-        scored = read_kept(trained, common)
+        of = trained.run.id, json.dumps(identity(trained, common))
+        scored = self.unkept.get(of) or read_kept(trained, common)
         if scored is None:
             scored = score_run(trained, common, report)
             if common.are_all_of(trained) and (refused := keep(trained, common, scored)):
                 self.notes.append(refused)
+                self.unkept[of] = scored
         return scored
 
 

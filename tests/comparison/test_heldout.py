@@ -20,6 +20,8 @@ from giblet_ray.comparison.scores import read_voxel_scores
 from giblet_ray.dataset.binary import as_arrays
 from giblet_ray.dataset.layout import bold_column
 from giblet_ray.dataset.reader import Dataset, Selection, Span
+from giblet_ray.dataset.retry import StorageError
+from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
 
 
@@ -141,6 +143,25 @@ def test_a_run_is_predicted_once_and_its_folder_keeps_what_each_tr_adds(
     assert not intervals
     assert "run good has no interval" in reason
     assert "validation.safetensors: damaged" in reason
+
+
+def test_a_run_whose_folder_takes_nothing_is_predicted_once_all_the_same(
+    trained: dict[str, TrainedRun], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = shutil.copytree(trained["good"].run.folder, tmp_path / "good")
+    one = TrainedRun.open(replace(trained["good"].run, folder=str(folder)))
+    settings, common = PairSettings(None, 99, 20, 0, Dataset.open, ()), common_trs([one])
+
+    def refuse(storage: Storage, name: str) -> None:
+        raise StorageError(f"{storage.describe(name)}: Permission denied")
+
+    monkeypatch.setattr(Storage, "write", refuse)
+    made = settings.score(one, common, print)
+    for weights in folder.glob("*/model.safetensors"):
+        weights.unlink()
+    assert settings.score(one, common, print) is made
+    (note,) = settings.notes
+    assert note.startswith("run good is predicted again each time: ")
 
 
 def test_missing_or_damaged_checkpoint_is_one_line(
