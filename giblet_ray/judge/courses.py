@@ -23,7 +23,7 @@ class Course:
     which : str
         best, median or worst, by r over the test TRs of all the subject's scans.
     subject, stimulus : str
-        Of the scan: the subject's first.
+        Of the scan: the subject's first of those with the most test TRs.
     unit : int
         Index among the units that are predicted.
     pearson : float
@@ -64,7 +64,8 @@ def unit_courses(
     chosen = {"best": scored[-1], "median": scored[len(scored) // 2], "worst": scored[0]}
     courses = []
     for which, (pearson, subject, unit) in chosen.items():
-        of = next(each for each in rows if each.subject == subject)
+        scans = [each for each in rows if each.subject == subject]
+        of = max(scans, key=lambda each: len(each.tr_T))
         one = slice(unit, unit + 1)
         (prediction, _), (bold, _) = (
             z_scored(of.prediction_TV[:, one]),

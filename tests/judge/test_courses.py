@@ -19,6 +19,7 @@ def test_the_best_the_median_and_the_worst_unit_are_shown_as_r_takes_them() -> N
         ScanRows(name, "film", tr, torch.from_numpy(p), torch.from_numpy(b))
         for name, p, b in zip(("01", "02"), prediction, bold, strict=True)
     ]
+    rows.insert(0, ScanRows("01", "short", tr[:5], *(torch.zeros(5, 5).add(1.0) for _ in range(2))))
     pearson = {
         name: np.array([scipy.stats.pearsonr(p[:, v], b[:, v])[0] for v in range(5)])
         for name, p, b in zip(("01", "02"), prediction, bold, strict=True)
@@ -31,6 +32,7 @@ def test_the_best_the_median_and_the_worst_unit_are_shown_as_r_takes_them() -> N
     assert [each.pearson for each in courses] == [scored[-1], scored[4], scored[0]]
     for each in courses:
         of = ("01", "02").index(each.subject)
+        assert each.stimulus == "film"  # not the subject's first scan: the one of most test TRs
         np.testing.assert_array_equal(each.tr_T, tr)
         for found, wanted in ((each.prediction_T, prediction), (each.bold_T, bold)):
             np.testing.assert_allclose(found, scipy.stats.zscore(wanted[of][:, each.unit]))

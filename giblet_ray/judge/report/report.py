@@ -267,17 +267,17 @@ def _courses(evaluation: Evaluation) -> Section:
     courses = evaluation.courses
     tr_seconds = evaluation.opened.data.dataset.manifest.tr_seconds
     names = [
-        f"unit {evaluation.subjects[each.subject].units_V[each.unit]:,} of subject {each.subject}"
+        f"unit {evaluation.subjects[each.subject].units_V[each.unit]:,} of subject {each.subject}, "
+        f"{each.stimulus}"
         for each in courses
     ]
     many = max(len(each.tr_T) for each in courses) > MOST_TRS
     first = f", its first {MOST_TRS} test TRs" if many else ""
-    films = ", ".join(dict.fromkeys(each.stimulus for each in courses))
     caption = (
         f"Prediction (blue) over BOLD (grey) of the best, the median and the worst unit of all "
-        f"subjects by r, on test TRs of the subject's first scan ({films}){first}. Both are "
-        "z-scored over the scan's test TRs, as r takes them: how large a prediction is does not "
-        "count. r is the mean over the subject's scans."
+        f"subjects by r, in the subject's scan of the most test TRs, whose film is named{first}. "
+        "Both are z-scored over the scan's test TRs, as r takes them: how large a prediction is "
+        "does not count. r is the mean over the subject's scans."
     )
     figure = courses_figure(courses, names, tr_seconds)
     return Section("Time courses", [Picture.of("time_courses", figure, caption)])
