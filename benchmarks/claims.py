@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+from machine import CONSOLE, cpu_model
+from rich.table import Table
 from simulated import Size
+
+from giblet_ray.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,20 @@ class Options:
 
 Row = Callable[[Options], Iterator[Claim]]
 WAITS = "the temporal model is not there yet"
+
+
+def measure(rows: Mapping[str, Row], options: Options, caption: str = "") -> None:
+    """Try each row's claims, say what is being done, and print the table."""
+    table = Table("row", "asked", "found", "", "CPU s", title=cpu_model(), caption=caption)
+    with Progress(CONSOLE.print) as progress:
+        told = replace(options, say=lambda doing: setattr(progress, "doing", doing))
+        for row in rows.values():
+            begun = time.process_time()
+            for claim in row(told):
+                seconds = f"{time.process_time() - begun:.0f}"
+                table.add_row(claim.name, claim.asked, claim.found, claim.verdict, seconds)
+                begun = time.process_time()
+    CONSOLE.print(table)
 
 
 def spread(values: Sequence[float], digits: int = 3, sign: str = "") -> str:

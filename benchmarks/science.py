@@ -22,18 +22,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from claims import WAITS, Claim, Options, Row
-from machine import CONSOLE, cpu_model
-from rich.table import Table
+from claims import WAITS, Claim, Options, Row, measure
 from science_exact import affine, ceilings, others
 from science_noise import noise, selection
 from science_truth import interaction, linear, new_subject, subjects
-
-from giblet_ray.progress import Progress
 
 _CAPTION = (
     "waits: for the temporal model, a head per subject and stacking, which are not there yet; what "
@@ -82,22 +77,8 @@ def main() -> None:
     parser.add_argument("--weightings", type=int, default=8, help="that banded ridge tries")
     parser.add_argument("--demo", help="the demo's folder, evaluated")
     given = parser.parse_args()
-    table = Table("row", "asked", "found", "", "CPU s", title=cpu_model(), caption=_CAPTION)
-    with Progress(CONSOLE.print) as progress:
-        options = Options(
-            range(given.seeds),
-            given.share,
-            given.weightings,
-            given.demo,
-            lambda doing: setattr(progress, "doing", doing),
-        )
-        for name in given.only:
-            begun = time.process_time()
-            for claim in ROWS[name](options):
-                seconds = f"{time.process_time() - begun:.0f}"
-                table.add_row(claim.name, claim.asked, claim.found, claim.verdict, seconds)
-                begun = time.process_time()
-    CONSOLE.print(table)
+    options = Options(range(given.seeds), given.share, given.weightings, given.demo)
+    measure({name: ROWS[name] for name in given.only}, options, _CAPTION)
 
 
 if __name__ == "__main__":

@@ -10,15 +10,20 @@ import numpy as np
 import scipy.stats
 import torch
 from claims import Claim, Options, spread
-from noise import Floats, smooth
-from score_functions import TRUE_CEILING, estimated_ceilings
+from noise import LEAST_TRS, Floats, smooth
 
 from giblet_ray.dataset.config import SplitConfig
 from giblet_ray.dataset.splits import draw_split
+from giblet_ray.evaluation.ceiling import (
+    explainable_ceiling,
+    shared_ceiling,
+    split_half_ceiling,
+)
 from giblet_ray.evaluation.partition import product_measure
 from giblet_ray.evaluation.scan_sums import ScanSums
 
 EXACT = 1e-6
+TRUE_CEILING = 0.6
 FILMS = {"one": 460, "two": 390, "three": 420}
 SPLITS: dict[str, dict[str, Any]] = {
     "blocks": {},
@@ -44,6 +49,22 @@ def ceilings(options: Options) -> Iterator[Claim]:
             missed = float(max((low - TRUE_CEILING).max(), (TRUE_CEILING - high).max()))
             text = f"{spread(low)} to {spread(high)}"
             yield Claim(name, f"{TRUE_CEILING} inside", text, missed)
+
+
+def estimated_ceilings(seed: int) -> dict[str, tuple[float, float]]:
+    """Return the mean ceiling of 400 units by each estimate, from one to another where bounds."""
+    random = np.random.default_rng([seed, 6])
+    signal = TRUE_CEILING * smooth(random, 600, 400, 6.0, 1.0)
+    scale = np.sqrt(1 - TRUE_CEILING**2)
+    bold = np.stack([signal + scale * smooth(random, 600, 400, 4.5, 1.0) for _ in range(4)])
+    rows, found = torch.from_numpy(bold).float(), {}
+    for n in (2, 4):
+        for name, estimate in (("EV", explainable_ceiling), ("halves", split_half_ceiling)):
+            mean = float(np.nanmean(estimate(rows[:n], LEAST_TRS).ceiling_V))
+            found[f"{n} repeats, {name}"] = mean, mean
+    shared = shared_ceiling(rows)
+    found["shared ceiling, 4 subjects"] = shared.lower_SV.mean(), shared.upper_SV.mean()
+    return found
 
 
 def others(options: Options) -> Iterator[Claim]:
