@@ -3,7 +3,8 @@
 himalaya is called for one weighting after another, with all units: what it returns for each is what
 it would have compared itself, and the user hears how far it is. It is not asked for weights, which
 it would find again whenever some unit's choice changes: they are ridge's closed form, taken once
-for what was chosen.
+for what was chosen. Its ``solve_kernel_ridge_eigenvalues`` makes an (N, N) matrix for every unit
+where each has its own alpha, and decomposes the kernel once for every alpha where not.
 
 Shapes: P parts, N rows of BOLD, V units.
 """
