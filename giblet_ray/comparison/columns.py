@@ -11,7 +11,7 @@ from giblet_ray.comparison.runs import ComparedRun, short_id, short_names, show_
 from giblet_ray.console import duration
 from giblet_ray.evaluation.score import VAL_PEARSON
 
-_METRICS = (VAL_PEARSON, "val/pearson_median", "val/pearson_p95", "val/r2_mean", "val/loss")
+_METRICS = (VAL_PEARSON, "val/pearson_median", "val/r2_mean", "val/loss")
 STATUS = "status"
 
 

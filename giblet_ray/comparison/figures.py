@@ -208,8 +208,8 @@ def voxel_histograms(scores: Sequence[tuple[str, NDArray[np.float64]]], n_runs: 
     axes.axvline(0, color="black", linewidth=0.8)
     shown = f"{len(finite)} best of {n_runs} runs" if n_runs > len(finite) else f"{n_runs} runs"
     axes.set(
-        title=f"Held-out correlation of each voxel, {shown}",
-        xlabel="Pearson r over validation TRs",
+        title=f"Validation correlation of each voxel, {shown}",
+        xlabel="Pearson r over validation TRs (selected on)",
         ylabel="voxels",
     )
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))

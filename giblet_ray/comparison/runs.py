@@ -45,7 +45,7 @@ class ComparedRun:
     curves : dict
         For each metric of epochs, its values by epoch.
     logged_best : dict
-        Held-out metrics of the best epoch, as far as they were logged when the training ended.
+        Validation metrics of the best epoch, as far as they were logged when the training ended.
     """
 
     id: str

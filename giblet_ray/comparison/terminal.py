@@ -38,6 +38,8 @@ def show_comparison(comparison: Comparison, show: Callable[[str], None]) -> None
                 comparison.labels[comparison.pair.b.id],
             )
         )
+    if comparison.metric.startswith("val/"):
+        show("note: scores are of validation TRs, which each run was selected on")
     for note in comparison.notes:
         show(f"note: {note}")
 
@@ -58,7 +60,8 @@ def pair_line(pair: Pair, label_a: str, label_b: str) -> str:
     test = pair.test
     family = ""
     if test.family_p != test.p:
-        family = f", {show_p(test.family_p)} as one of all pairs"
+        least = f"{show_p(test.smallest_p)} at the least"
+        family = f", {show_p(test.family_p)} as one of all pairs, {least}"
     return (
         f"{label_a} - {label_b}: difference in mean r {test.difference:+.4f} "
         f"[{test.low:+.4f}, {test.high:+.4f}], p = {show_p(test.p)}{family} (two-sided, over "

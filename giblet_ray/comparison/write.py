@@ -122,7 +122,8 @@ def _group_pictures(comparison: Comparison, compared: ComparedGroup, prefix: str
         add(
             "voxels",
             voxel_histograms(scores, len(ranked)),
-            "How many voxels each run predicts how well; dashed lines are means over voxels.",
+            "How many voxels each run predicts how well, on the validation TRs that it was "
+            "selected on; dashed lines are means over voxels.",
         )
     if compared.pairs:
         runs = list(dict.fromkeys(run for pair in compared.pairs for run in (pair.a, pair.b)))
@@ -133,8 +134,8 @@ def _group_pictures(comparison: Comparison, compared: ComparedGroup, prefix: str
             "paired_matrix",
             difference_matrix([labels[run.id] for run in runs], tests),
             f"Difference in mean r, row minus column, between the best {len(runs)} runs, on the "
-            f"{first.test.n_trs:,} TRs that all of them hold out, with its p as one of all these "
-            "pairs; bold below 0.05.",
+            f"{first.test.n_trs:,} validation TRs that all of them have, with its p as one of all "
+            f"these pairs, {first.test.smallest_p:.2g} at the least; bold below 0.05.",
         )
     return pictures
 

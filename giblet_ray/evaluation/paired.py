@@ -72,6 +72,13 @@ class PairedTest:
     n_cosines: int
     n_trs: int
 
+    def __str__(self) -> str:
+        interval = f"[{self.low:+.4f}, {self.high:+.4f}]"
+        return (
+            f"{self.difference:+.4f} {interval}, p = {self.p:.2g} (paired, two-sided, t of "
+            f"{self.n_cosines} degrees of freedom)"
+        )
+
     @property
     def smallest_p(self) -> float:
         """The smallest family-wise p that so many rotations can give."""

@@ -61,10 +61,7 @@ def beside_in_words(
         mean, other_mean, test = compare_tests(one, other, packages, show)
     except InputError as error:
         return f"cannot be compared: {error}"
-    return (
-        f"r {mean.value:.4f}, before {other_mean.value:.4f}: {test.difference:+.4f} "
-        f"[{test.low:+.4f}, {test.high:+.4f}], p = {test.p:.2g} (paired, two-sided)"
-    )
+    return f"r {mean.value:.4f}, before {other_mean.value:.4f}: {test}"
 
 
 def _mean(opened: OpenedRun) -> MeanR:

@@ -287,12 +287,8 @@ class Evaluation:
                 "noise; no subject's score"
             )
         if self.baseline is not None:
-            test = self.baseline.beside
             rows["ridge, banded"] = f"{self.baseline.mean.value:.4f}, run {self.baseline.name}"
-            rows["minus ridge"] = (
-                f"{test.difference:+.4f} [{test.low:+.4f}, {test.high:+.4f}], p = {test.p:.2g} "
-                "(paired, two-sided)"
-            )
+            rows["minus ridge"] = str(self.baseline.beside)
         return rows | {f"member {each.name}": each.in_words() for each in self.members}
 
 

@@ -83,9 +83,8 @@ class Trained:
             "best checkpoint": self.best_location,
             "MLflow run": f"{self.mlflow_run.id} in {uri}",
             "validation (selected on)": (
-                f"r mean {best[VAL_PEARSON]:.4f}, median {best['val/pearson_median']:.4f}, "
-                f"95th percentile {best['val/pearson_p95']:.4f} over voxels "
-                f"(epoch {best_epoch} of {self.position.epoch})"
+                f"r mean {best[VAL_PEARSON]:.4f}, median {best['val/pearson_median']:.4f} over "
+                f"voxels (epoch {best_epoch} of {self.position.epoch})"
             ),
             "speed": f"{statistics.median(speeds):,.0f} rows/s (median of epochs)",
         }

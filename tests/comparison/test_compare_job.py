@@ -73,7 +73,10 @@ def test_terminal_shows_runs_side_by_side_in_two_groups(compared: tuple[str, Pat
     assert "killed" not in output
     assert "importance of settings: " in output
     difference = r"difference in mean r \+0\.\d{4} \[[+-]0\.\d{4}, \+0\.\d{4}\], p = [01]\.\d+"
-    assert re.search(difference + r"(, [01]\.\d+ as one of all pairs)? \(two-sided, over", output)
+    assert re.search(
+        difference + r"(, [01]\.\d+ as one of all pairs, 0\.\d+ at the least)? \(two-sided, over",
+        output,
+    )
     assert "comparison.html" in lines[-3]
     assert max(map(len, (line for line in lines if re.match(r"^ +(#|\d) ", line)))) <= 160
 

@@ -68,7 +68,7 @@ def test_histogram_counts_every_scored_voxel_once_and_marks_the_summary():
     lines = lines_by_label(axes)
     assert lines["mean"].get_xdata()[0] == pytest.approx(pearson.mean())
     assert lines["median"].get_xdata()[0] == pytest.approx(np.median(pearson))
-    assert lines["95th percentile"].get_xdata()[0] == pytest.approx(np.percentile(pearson, 95))
+    assert not any("percentile" in label for label in lines)
     assert lines["mean noise ceiling"].get_xdata()[0] == 0.5
     assert "997" in axes.get_title()
     assert axes.get_xlabel()

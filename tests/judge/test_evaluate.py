@@ -36,7 +36,7 @@ def test_a_signal_is_told_from_chance_and_stands_beside_ridge(evaluation: Any) -
         assert (of.q_V >= of.p_V).all()
     said = evaluation.summary()
     assert "blocks of 14 TRs or more" in said["test r, mean"]
-    assert said["minus ridge"].endswith("(paired, two-sided)")
+    assert said["minus ridge"].endswith("degrees of freedom)")
 
 
 def test_one_tr_of_nan_is_not_judged_and_costs_no_unit(evaluation: Any) -> None:

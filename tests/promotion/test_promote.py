@@ -158,7 +158,7 @@ def test_better_model_replaces_and_worse_one_is_refused_unless_forced(store: Sto
     assert promoted.summary()["validation Pearson r (selected on)"] == "0.30000"
     # Of the same weights: nothing tells them apart on the TRs that neither was chosen by.
     assert re.fullmatch(
-        r"r (-?0\.\d{4}), before \1: \+0\.0000 \[.*\], p = 1 \(paired, two-sided\)",
+        r"r (-?0\.\d{4}), before \1: \+0\.0000 \[.*\], p = 1 \(paired, two-sided, t of \d+ .*\)",
         promoted.summary()["test"],
     )
     with pytest.raises(InputError, match=r"is worse \(r 0\.10000\) than version 2 .*r 0\.30000\)"):
