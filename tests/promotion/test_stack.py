@@ -138,6 +138,27 @@ def test_an_evaluation_says_it_too(stack_lab: StackLab, stacked: Any) -> None:
         evaluate_run([str(stack_lab.folder / "runs/both")], again, lambda line: None, None)
 
 
+def test_models_that_tell_no_subjects_apart_share_their_weights(
+    stack_lab: StackLab, tiny_model: dict[str, Any]
+) -> None:
+    train = {"epochs": 1, "batch_trs": 64}
+    stack_lab.run("reads", tiny_model, data={"modalities": ("text",)}, train=train)
+    job = stack_lab.job(stack=("first", "reads"), name="heads", model_name="heads")
+    promote(job, lambda line: None)
+    dataset = Dataset.open(str(stack_lab.folder / "data"))
+    stack = Encoder.load(stack_lab.folder / "runs/heads", dataset)
+    assert not stack.model.tells_subjects_apart
+    assert (stack.record.lag_trs, stack.model.context_trs) == (3, 0)
+    (weights_VM,) = (each.numpy() for each in stack.model.weights)
+    span = Span("one", 0, 30)
+    alone = [
+        Encoder.load(stack_lab.folder / "runs" / name).predict_bold(dataset, span)
+        for name in ("first", "reads")
+    ]
+    wanted_NV = sum(w_V * of for w_V, of in zip(weights_VM.T, alone, strict=True))
+    np.testing.assert_allclose(stack.predict_bold(dataset, span), wanted_NV, atol=1e-5)
+
+
 def test_weights_are_found_on_validation_trs_alone(
     stack_lab: StackLab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
