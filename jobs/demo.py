@@ -37,7 +37,7 @@ def main(job: DemoJob) -> None:
 
         preflight_demo(job, training, show)
         return
-    from giblet_ray.demo import make_demo
+    from giblet_ray.demo import DemoSettings, make_demo
     from giblet_ray.judge.judge import judge_run
     from giblet_ray.judge.runs import evaluate_all
     from giblet_ray.precompute.precompute import precompute
@@ -45,7 +45,7 @@ def main(job: DemoJob) -> None:
     from giblet_ray.training.trainer import fit
 
     show(f"1/4  film and scans: {out / 'source'}")
-    files = make_demo(out / "source", **job.made(), progress=say_stages(show))
+    files = make_demo(out / "source", DemoSettings(**job.made()), say_stages(show))
     show(f"2/4  data set: {out / 'dataset'}")
     sources = PrecomputeJob(
         out=str(out / "dataset"),

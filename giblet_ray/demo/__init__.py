@@ -6,5 +6,6 @@ The files are like any user's; nothing downstream knows that they were made here
 """
 
 from giblet_ray.demo.make import DemoFiles, make_demo
+from giblet_ray.demo.settings import DemoSettings
 
-__all__ = ["DemoFiles", "make_demo"]
+__all__ = ["DemoFiles", "DemoSettings", "make_demo"]

@@ -12,6 +12,7 @@ import numpy as np
 
 from giblet_ray.demo import scans, subjects
 from giblet_ray.demo.measure import FEATURES
+from giblet_ray.demo.settings import DemoSettings
 
 MASK = "mask.nii.gz"
 CEILING, CEILING_VOXELS = "noise_ceiling.json", "noise_ceiling.npy"
@@ -34,22 +35,20 @@ def scan_name(subject: int, repeat: int, n_repeats: int) -> str:
     return f"sub-{subject:02d}{session}"
 
 
+def scan_names(settings: DemoSettings) -> list[str]:
+    """Return the :func:`scan_name` of every scan."""
+    return [
+        scan_name(subject, repeat, settings.n_repeats)
+        for subject in range(1, settings.n_subjects + 1)
+        for repeat in range(1, settings.n_repeats + 1)
+    ]
+
+
 def write_scans(
     folder: Path,
     features_TF: np.ndarray,
-    tr_seconds: float,
     names: Mapping[str, Path],
-    *,
-    n_subjects: int,
-    n_repeats: int,
-    n_voxels: int,
-    ceiling: float,
-    feature_weights: Mapping[str, float],
-    own_tuning: float,
-    interaction: float,
-    drift: float,
-    high_pass_seconds: float | None,
-    seed: int,
+    settings: DemoSettings,
     report: Callable[[float], None],
 ) -> None:
     """Write scans, mask, ceiling and truth.
@@ -60,24 +59,27 @@ def write_scans(
         Where to.
     features_TF : numpy.ndarray, (T, F)
         The film's, in the order of ``FEATURES``.
-    tr_seconds : float
-        Length of a TR.
     names : mapping of str to pathlib.Path
         By :func:`scan_name`, the file of each scan (its name is used).
+    settings : DemoSettings
+        What is simulated.
     report : callable
         Called with the fraction that is done.
-
-    The other parameters are those of :func:`giblet_ray.demo.make_demo`.
     """
+    tr_seconds, seed = settings.tr_seconds, settings.seed
+    n_subjects, n_repeats, n_voxels = settings.n_subjects, settings.n_repeats, settings.n_voxels
+    weights, high_pass_seconds = settings.feature_weights, settings.high_pass_seconds
     n_trs = len(features_TF)
     # Streams of random numbers apart from the film's own, and from one another.
     rng_response, *rng_first = np.random.default_rng([seed, 1]).spawn(1 + n_subjects)
     rng_interaction, *rng_subjects = np.random.default_rng([seed, 3]).spawn(1 + n_subjects)
     convolved_TF = scans.convolve_features(features_TF, tr_seconds)
     product_T = subjects.convolve_product(features_TF, tr_seconds)
-    weights_FV = scans.draw_weights(n_voxels, feature_weights, rng_response)
-    shared = scans.respond(convolved_TF @ weights_FV, ceiling, rng_response)
-    interaction_V = np.sqrt(interaction) * scans.draw_interaction(n_voxels, rng_interaction)
+    weights_FV = scans.draw_weights(n_voxels, weights, rng_response)
+    shared = scans.respond(convolved_TF @ weights_FV, settings.ceiling, rng_response)
+    interaction_V = np.sqrt(settings.interaction) * scans.draw_interaction(
+        n_voxels, rng_interaction
+    )
     scans.write_mask(folder / MASK, shared.mask)
     basis_TC = None
     if high_pass_seconds is not None:
@@ -87,10 +89,9 @@ def write_scans(
     from_repeats: dict[str, float] = {}
     for number in range(1, n_subjects + 1):
         rng_own, rng_drift, *rng_again = rng_subjects[number - 1].spawn(1 + n_repeats)
-        own_weights_FV = scans.draw_weights(n_voxels, feature_weights, rng_own)
-        tuning = subjects.tune(
-            shared, convolved_TF, product_T, weights_FV, own_weights_FV, own_tuning, interaction_V
-        )
+        own_weights_FV = scans.draw_weights(n_voxels, weights, rng_own)
+        own = own_weights_FV, settings.own_tuning, interaction_V
+        tuning = subjects.tune(shared, convolved_TF, product_T, weights_FV, *own)
         response = tuning.response
         if basis_TC is not None:
             response = subjects.for_high_passed(response, basis_TC)
@@ -103,8 +104,9 @@ def write_scans(
         for repeat, rng_scan in enumerate([rng_first[number - 1], *rng_again], 1):
             name = scan_name(number, repeat, n_repeats)
             drift_TV = None
-            if drift:
-                drift_TV = subjects.draw_drift(n_trs, tr_seconds, n_voxels, drift, rng_drift)
+            if settings.drift:
+                slow = settings.drift, rng_drift
+                drift_TV = subjects.draw_drift(n_trs, tr_seconds, n_voxels, *slow)
                 truth[f"drift/{name}"] = drift_TV
             bold_TV = scans.simulate_subject(response, rng_scan, drift_TV)
             scans.write_scan(folder / names[name].name, bold_TV, response.mask, tr_seconds)

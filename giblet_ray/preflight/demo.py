@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 
 from giblet_ray.config import DemoJob, PrecomputeJob, TrainJob
 from giblet_ray.dataset.storage import Storage
-from giblet_ray.demo import make_demo
+from giblet_ray.demo import DemoSettings
 from giblet_ray.parts.part import FilmFiles
 from giblet_ray.precompute.chosen import chosen_parts
 from giblet_ray.preflight.disk import disk_room
@@ -35,25 +34,24 @@ def preflight_demo(job: DemoJob, training: TrainJob, show: Callable[[str], None]
     InputError
         If there is no room for it.
     """
-    made = {name: each.default for name, each in inspect.signature(make_demo).parameters.items()}
-    seconds = job.n_trs * made["tr_seconds"]
-    film = FilmFiles(
-        name="film", n_trs=job.n_trs, tr_seconds=made["tr_seconds"], seconds=seconds, files={}
-    )
+    made = DemoSettings(**job.made())
+    seconds = made.n_trs * made.tr_seconds
+    length = {"n_trs": made.n_trs, "tr_seconds": made.tr_seconds, "seconds": seconds}
+    film = FilmFiles(name="film", **length, files={})
     sources = PrecomputeJob(
         out=job.out, film=("film.mp4",), text=("film.srt",), embedding=job.embedding
     )
     parts = chosen_parts(sources)
     row = sum(part.value(film).nbytes for part in parts.values())
-    n_scans = job.repeats * made["n_subjects"]
-    dataset = job.n_trs * (row + 4 * n_scans * made["n_voxels"])
+    n_scans = made.n_repeats * made.n_subjects
+    dataset = made.n_trs * (row + 4 * n_scans * made.n_voxels)
     total = 2 * dataset + int(seconds * _BYTES_PER_SECOND)
     report = Report(show)
     report.add(
         "demo",
         {
-            "film": f"{seconds / 60:.1f} minutes with sound and subtitles, {job.n_trs:,} TRs",
-            "scans": (f"{n_scans} of {made['n_subjects']} subjects, {made['n_voxels']:,} voxels"),
+            "film": f"{seconds / 60:.1f} minutes with sound and subtitles, {made.n_trs:,} TRs",
+            "scans": f"{n_scans} of {made.n_subjects} subjects, {made.n_voxels:,} voxels",
             "training": (
                 f"{training.train.epochs} epochs on {training.scaling.min_workers} workers; with "
                 "the rest, and ridge beside it, about 4 minutes on two cores"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 
 import av
 import nibabel
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from nilearn.glm.first_level import spm_hrf
 
-from giblet_ray.demo import make_demo, scans
+from giblet_ray.demo import DemoSettings, make_demo, scans
 from giblet_ray.demo.measure import FEATURES
 from giblet_ray.errors import InputError
 
@@ -25,18 +26,14 @@ FIRST_DEMO = (
 )
 
 
+SETTINGS = DemoSettings(n_trs=N_TRS, n_voxels=N_VOXELS, n_subjects=3, seed=5)
+
+
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
     folder = tmp_path_factory.mktemp("demo") / "not" / "there"
     stages = []
-    files = make_demo(
-        folder,
-        n_trs=N_TRS,
-        n_voxels=N_VOXELS,
-        n_subjects=3,
-        seed=5,
-        progress=lambda stage, done: stages.append(stage),
-    )
+    files = make_demo(folder, SETTINGS, lambda stage, done: stages.append(stage))
     assert list(dict.fromkeys(stages)) == ["film", "features", "scans"]
     return files
 
@@ -109,18 +106,18 @@ def test_ceiling_is_written_beside_the_scans(demo):
 
 
 def test_same_settings_give_the_same_bytes(demo, tmp_path):
-    again = make_demo(tmp_path, n_trs=N_TRS, n_voxels=N_VOXELS, n_subjects=3, seed=5)
+    again = make_demo(tmp_path, SETTINGS)
     assert checksums(again) == checksums(demo)
 
 
 def test_finished_demo_is_left_as_it_is_and_a_damaged_or_other_one_made_anew(tmp_path):
-    settings = {"n_trs": 3, "n_voxels": 5, "n_subjects": 1}
+    settings = DemoSettings(n_trs=3, n_voxels=5, n_subjects=1)
     (tmp_path / "notes.txt").write_text("mine")
     stages = []
 
     def make(**changes):
         stages.clear()
-        return make_demo(tmp_path, **(settings | changes), progress=lambda *at: stages.append(at))
+        return make_demo(tmp_path, replace(settings, **changes), lambda *at: stages.append(at))
 
     files = make()
     before = checksums(files)
@@ -139,7 +136,7 @@ def test_finished_demo_is_left_as_it_is_and_a_damaged_or_other_one_made_anew(tmp
 
 def test_a_demo_may_lie_in_a_relative_folder_of_any_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    files = make_demo("day:1", n_trs=2, n_voxels=5, n_subjects=1)
+    files = make_demo("day:1", DemoSettings(n_trs=2, n_voxels=5, n_subjects=1))
     assert files.film.samefile(tmp_path / "day:1/demo-film.mp4")
 
 
@@ -149,7 +146,7 @@ def test_interrupted_making_leaves_nothing_that_counts_as_a_demo(tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        make_demo(tmp_path, n_trs=3, n_voxels=5, progress=interrupt)
+        make_demo(tmp_path, DemoSettings(n_trs=3, n_voxels=5), interrupt)
     assert not list(tmp_path.iterdir())
 
 
@@ -259,14 +256,13 @@ def test_neighbouring_voxels_respond_alike(features_TF):
         ({"feature_weights": dict.fromkeys(FEATURES, 0.0)}, "all are 0"),
     ],
 )
-def test_settings_out_of_range_are_refused_before_anything_is_made(tmp_path, settings, message):
+def test_settings_out_of_range_are_refused(settings, message):
     with pytest.raises(InputError, match=message) as caught:
-        make_demo(tmp_path / "demo", **settings)
+        DemoSettings(**settings)
     assert "\n" not in str(caught.value)
-    assert not (tmp_path / "demo").exists()
 
 
 def test_folder_that_is_a_file_is_refused(tmp_path):
     (tmp_path / "demo").write_text("")
     with pytest.raises(InputError, match="is a file"):
-        make_demo(tmp_path / "demo", n_trs=2)
+        make_demo(tmp_path / "demo", DemoSettings(n_trs=2))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from nilearn.signal import clean
 
-from giblet_ray.demo import make_demo, scans, subjects
+from giblet_ray.demo import DemoSettings, make_demo, scans, subjects
 from giblet_ray.demo.measure import FEATURES
 from giblet_ray.evaluation.ceiling import explainable_ceiling
 
@@ -114,8 +114,7 @@ def test_high_pass_removes_most_of_the_drift():
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
-    return make_demo(
-        tmp_path_factory.mktemp("demo"),
+    settings = DemoSettings(
         n_trs=64,
         n_voxels=N_VOXELS,
         fast_features=0.7,
@@ -126,6 +125,7 @@ def demo(tmp_path_factory):
         high_pass_seconds=60.0,
         seed=2,
     )
+    return make_demo(tmp_path_factory.mktemp("demo"), settings)
 
 
 def test_truth_beside_the_scans_is_what_they_were_made_of(demo):

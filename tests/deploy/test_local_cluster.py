@@ -21,7 +21,7 @@ import yaml
 from documentation import block_commands, job_words
 from mlflow import MlflowClient
 
-from giblet_ray.demo import make_demo
+from giblet_ray.demo import DemoSettings, make_demo
 
 ROOT = Path(__file__).parents[2]
 FILM_TRS = 8
@@ -59,7 +59,7 @@ def said(
     The film is too short to train on; what is trained on is a data set of random numbers.
     """
     folder = tmp_path_factory.mktemp("film")
-    film = make_demo(folder, n_trs=FILM_TRS, n_voxels=N_VOXELS)
+    film = make_demo(folder, DemoSettings(n_trs=FILM_TRS, n_voxels=N_VOXELS))
     dataset_writer(folder / "small", {"one": 240, "two": 240}, ("01",), n_voxels=N_VOXELS)
     cluster_here.copy_to_s3(folder / "small", "small")
     (folder / "tiny.yaml").write_text(yaml.safe_dump(TINY))

@@ -1,11 +1,11 @@
 """jobs/precompute.py in processes of its own: killed, and started again."""
 
 from giblet_ray.dataset.layout import MANIFEST
-from giblet_ray.demo import make_demo
+from giblet_ray.demo import DemoSettings, make_demo
 
 
 def test_a_killed_job_leaves_no_data_set_and_goes_on_when_started_again(start_job, tmp_path):
-    demo = make_demo(tmp_path / "demo", n_trs=10, n_voxels=30)
+    demo = make_demo(tmp_path / "demo", DemoSettings(n_trs=10, n_voxels=30))
     out = tmp_path / "dataset"
     given = ["--film", demo.film, "--text", demo.subtitles, "--bold", *demo.scans]
     given += ["--mask", demo.mask, "--codes.weights", "untrained", "--out", out]

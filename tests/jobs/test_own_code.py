@@ -16,7 +16,7 @@ import pytest
 
 from giblet_ray.checkpoint.store import find_checkpoint
 from giblet_ray.dataset.reader import Dataset
-from giblet_ray.demo import make_demo
+from giblet_ray.demo import DemoSettings, make_demo
 
 N_TRS = 140
 MODEL = ["--model.kind", "my_lab.models:Gru", "--loss.kind", "my_lab.losses:Huber"]
@@ -39,7 +39,7 @@ def test_own_code_goes_through_every_job(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, say: Callable[..., str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    made = make_demo(tmp_path / "source", n_trs=N_TRS, n_voxels=30)
+    made = make_demo(tmp_path / "source", DemoSettings(n_trs=N_TRS, n_voxels=30))
     words = ["--film", made.film, "--bold", *made.scans, "--mask", made.mask, "--out", "data"]
     words += ["--part", "my_lab.motion:Motion", "--part_settings", "motion.bands=3"]
     say("precompute.py", *words, "--codes.weights", "untrained")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from giblet_ray.dataset.layout import MANIFEST
-from giblet_ray.demo import make_demo
+from giblet_ray.demo import DemoSettings, make_demo
 
 N_TRS = 10
 
@@ -17,7 +17,7 @@ N_TRS = 10
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
     """A film of 10 TRs, subtitles, and two subjects' scans."""
-    return make_demo(tmp_path_factory.mktemp("demo"), n_trs=N_TRS, n_voxels=30)
+    return make_demo(tmp_path_factory.mktemp("demo"), DemoSettings(n_trs=N_TRS, n_voxels=30))
 
 
 def arguments(demo, out, **changes):

@@ -16,7 +16,7 @@ import yaml
 from giblet_ray.cli import parse_job
 from giblet_ray.config import TrainJob
 from giblet_ray.dataset.reader import Dataset
-from giblet_ray.demo import make_demo
+from giblet_ray.demo import DemoSettings, make_demo
 from giblet_ray.tracking.metric_log import MetricLog
 from giblet_ray.tracking.mlflow_run import MlflowRun
 
@@ -143,7 +143,7 @@ def test_demo_tells_what_it_will_make(say: Callable[..., str]) -> None:
 def test_precompute_tells_what_it_will_make(
     cluster: None, say: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = make_demo(tmp_path / "source", n_trs=9, n_voxels=30)
+    made = make_demo(tmp_path / "source", DemoSettings(n_trs=9, n_voxels=30))
     given = [
         "--out", tmp_path / "data", "--film", made.film, "--text", made.subtitles, "--bold",
         *made.scans, "--mask", made.mask, "--codes.weights", "untrained",

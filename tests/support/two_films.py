@@ -9,7 +9,7 @@ import numpy as np
 
 from giblet_ray.cli import parse_job
 from giblet_ray.config import PrecomputeJob
-from giblet_ray.demo import make_demo
+from giblet_ray.demo import DemoSettings, make_demo
 
 TR = 1.5
 N_TRS = {"one": 9, "two": 14}
@@ -24,7 +24,7 @@ def make_films(folder):
     """Write two films with subtitles and arrays (.npy of TRs, .tsv of samples); two subjects'
     scans, of which 02 has none of film two."""
     for seed, (name, n_trs) in enumerate(N_TRS.items()):
-        made = make_demo(folder / name, n_trs=n_trs, n_voxels=30, seed=seed)
+        made = make_demo(folder / name, DemoSettings(n_trs=n_trs, n_voxels=30, seed=seed))
         shutil.copy(made.film, folder / f"{name}.mp4")
         shutil.copy(made.subtitles, folder / f"{name}.srt")
         random = np.random.default_rng(seed)
