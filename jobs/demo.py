@@ -67,8 +67,7 @@ def main(job: DemoJob) -> None:
         storage=training.storage, tracking=training.tracking,
     )  # fmt: skip
     ((_, judged),) = evaluate_all(evaluation, show)
-    ceiling = {"noise ceiling": files.ceiling_in_words()}
-    show_table("demo", {**trained.summary(), **ceiling, **judged})
+    show_table("demo", {**trained.summary(), "noise ceiling": files.ceiling_in_words(), **judged})
 
 
 if __name__ == "__main__":
