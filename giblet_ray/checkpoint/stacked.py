@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from giblet_ray.checkpoint.damage import file_checksum
-from giblet_ray.checkpoint.files import NORMALISATION, VOXELS, WEIGHTS, load_weights
+from giblet_ray.checkpoint.files import STATE, VOXELS, WEIGHTS, load_weights
 from giblet_ray.checkpoint.record import (
     RECORD,
     Piece,
@@ -75,7 +75,8 @@ def save_stack(
                 save_file(own, folder / file)
                 shutil.copy(local / RECORD, folder / f"member-{index}.json")
             lies_in |= {name: (Piece(file=file),) for name in own}
-        common = (NORMALISATION, *first.dataset.space.files.values())
+        own_files = {*first.weight_files, VOXELS, STATE}
+        common = [name for name in first.checksums if name not in own_files]
         with members[0].files(common) as local:
             for name in common:
                 shutil.copy(local / name, folder / name)

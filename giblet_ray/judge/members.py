@@ -30,18 +30,16 @@ class MemberScore(Group):
     """Upper end."""
     p: float
     """Of the difference: paired, two-sided."""
+    test: str
+    """The difference, its interval and p, in words."""
 
     def in_words(self) -> str:
         """Return it in a line."""
-        return (
-            f"weight {self.weight:.2f}; r {self.pearson_mean:.4f} alone, stacked "
-            f"{self.difference:+.4f} [{self.low:+.4f}, {self.high:+.4f}], p = {self.p:.2g} "
-            "(paired, two-sided)"
-        )
+        return f"weight {self.weight:.2f}; r {self.pearson_mean:.4f} alone, stacked {self.test}"
 
     def logged(self, of: str) -> dict[str, float]:
         """Return the numbers by the names that MLflow has them by; `of` is the test's."""
-        numbers = self.model_dump(exclude={"name"})
+        numbers = self.model_dump(exclude={"name", "test"})
         return {f"{of}/member/{self.name}/{key}": value for key, value in numbers.items()}
 
 
@@ -96,6 +94,7 @@ def score_members(
             low=test.low,
             high=test.high,
             p=test.p,
+            test=str(test),
         )
         for (name, member), each, test in zip(members.items(), alone, tests, strict=True)
     )

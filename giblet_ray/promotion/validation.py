@@ -176,7 +176,7 @@ def _empty(
         usable = opened.data.dataset.usable_trs(scan)
         mine = [np.arange(s.start, s.stop) for s in spans if s.stimulus == scan.stimulus]
         trs.append(np.sort(np.concatenate([tr_T[usable[tr_T]] for tr_T in mine])))
-    n_rows, n_units = sum(map(len, trs)), opened.data.n_units
+    n_rows, n_units = sum(map(len, trs)), len(opened.valid(scans[0].subject))
     return Predicted(
         scans,
         np.repeat(np.arange(len(scans)), list(map(len, trs))),
