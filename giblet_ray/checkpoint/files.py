@@ -3,8 +3,9 @@
 model.safetensors           weights and BatchNorm statistics; the record says where each tensor
                             lies, which may be in several files, by ranges of units
 normalisation.safetensors   how BOLD was z-scored: mean_SV, std_SV, valid_SV
-space-NAME                  what the space of its units is made of, such as a mask
-voxels.safetensors          validation scores per unit: pearson_V, r2_V  (after an epoch)
+space-NAME                  what the spaces of its units are made of, such as a mask
+voxels.safetensors          validation scores per unit: pearson_V, r2_V, or those of each subject
+                            where their units differ: pearson_V/01, ...  (after an epoch)
 state.pt                    optimizer and schedule, to train on (loaded with weights_only); of a
                             model that is fitted at once, none
 record.json                 what was trained on what, where in the training it was saved, and the
@@ -73,7 +74,7 @@ def save_checkpoint(
     model, optimizer, schedule, position, normalisation
         The state of the training; of a model that is fitted at once, no optimizer nor schedule.
     space : mapping of str to bytes
-        What the space of the units is made of: content of files by name.
+        What the spaces of the units are made of: content by the checkpoint's file.
     run : RunRecord
         What is trained on what.
     held_out : HeldOutScores or None
@@ -88,8 +89,8 @@ def save_checkpoint(
     """
     try:
         _write_state(folder, model, optimizer, schedule, normalisation, held_out)
-        for name, file in run.dataset.space.files.items():
-            (folder / file).write_bytes(space[name])
+        for name, content in space.items():
+            (folder / name).write_bytes(content)
     except (OSError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())
         raise InputError(
@@ -213,8 +214,16 @@ def load_space(folder: Path, record: SpaceRecord, where: str) -> Space:
 
 
 def load_voxel_pearson(folder: Path) -> np.ndarray:
-    """Return validation Pearson r per unit, shape (units,), NaN where not scored."""
-    return load_file(folder / VOXELS)["pearson_V"].numpy()
+    """Return validation Pearson r per unit, shape (units,), NaN where not scored.
+
+    Where the units of subjects differ, they are those of one after another.
+    """
+    return all_pearson({name: r.numpy() for name, r in load_file(folder / VOXELS).items()})
+
+
+def all_pearson(scores: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Return r of all units that the content of :data:`VOXELS` is of, one after another."""
+    return np.concatenate([r for name, r in sorted(scores.items()) if name.startswith("pearson_V")])
 
 
 def load_valid_voxels(folder: Path, record: Record) -> np.ndarray:

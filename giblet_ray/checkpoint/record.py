@@ -75,12 +75,12 @@ class DatasetRecord(Group):
     """Kind of encoder that reads each part, in the order of the parts."""
     subjects: dict[str, int]
     """Units that are predicted of each subject, in the order of the subjects' indices."""
-    n_voxels: int
-    """Voxels that are predicted."""
+    units_are_shared: bool
+    """Whether a unit is the same one in all of them: of one space, and chosen alike."""
     made_with: dict[str, Any]
     """What each part was made with."""
-    space: SpaceRecord
-    """What its units are."""
+    spaces: dict[str, SpaceRecord]
+    """What each subject's units are."""
 
 
 class Units(Group):

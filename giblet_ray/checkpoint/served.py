@@ -8,16 +8,24 @@ import numpy as np
 
 from giblet_ray.checkpoint.trained import Encoder
 
+SUBJECT = "subject"
+"""Parameter of a served model."""
+
 
 class ServedEncoder:
-    """Predicts z-scored BOLD, (n, voxels), from arrays (n, ...) by part."""
+    """Predicts z-scored BOLD, (n, voxels), from arrays (n, ...) by part.
+
+    Whose, the parameter ``subject`` says, or ``group``; see :meth:`Encoder.predict`.
+    """
 
     def __init__(self, encoder: Encoder) -> None:
         self._encoder = encoder
 
-    def predict(self, model_input: dict[str, np.ndarray]) -> np.ndarray:
+    def predict(
+        self, model_input: dict[str, np.ndarray], params: dict[str, str] | None = None
+    ) -> np.ndarray:
         """See :meth:`Encoder.predict`."""
-        return self._encoder.predict(**model_input)
+        return self._encoder.predict((params or {}).get(SUBJECT) or None, **model_input)
 
 
 def _load_pyfunc(folder: str) -> ServedEncoder:

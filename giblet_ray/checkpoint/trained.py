@@ -19,10 +19,12 @@ from giblet_ray.dataset.reader import Dataset, Selection, Span
 from giblet_ray.errors import InputError
 from giblet_ray.kinds import read_settings
 from giblet_ray.models.config import ModelSettings
-from giblet_ray.models.predictor import Predictor, Shapes, build_predictor
+from giblet_ray.models.predictor import GROUP, Predictor, Shapes, build_predictor
 from giblet_ray.parts.reading import find_reading
 
 _KIND = "the checkpoint's model.kind"
+GROUP_NAME = "group"
+"""What the head for nobody in particular is called."""
 
 
 class Encoder:
@@ -30,6 +32,7 @@ class Encoder:
 
     >>> encoder = Encoder.load("runs/first")
     >>> bold_NV = encoder.predict(frames=frames, codes=codes, text=text)
+    >>> bold_NV = encoder.predict("07", frames=frames, codes=codes, text=text)
 
     Attributes
     ----------
@@ -38,7 +41,8 @@ class Encoder:
     record : Record
         What was trained on what, and how far.
     valid_SV : ndarray of bool, shape (subjects, units)
-        Units that took part in each subject's training; the others have no prediction for it.
+        Units that took part in each subject's training; the others have no prediction for it. Units
+        are as many as the subject with most has.
     packages : tuple of str
         Packages that its model may be imported from.
     shapes : Shapes
@@ -174,11 +178,13 @@ class Encoder:
                     f"{trained.made_with.get(name)}"
                 )
 
-    def predict(self, **values: np.ndarray) -> np.ndarray:
+    def predict(self, subject: str | None = None, /, **values: np.ndarray) -> np.ndarray:
         """Predict z-scored BOLD from the stimulus at n consecutive TRs, lag TRs earlier.
 
         Parameters
         ----------
+        subject : str, optional
+            Whose, or ``group``; see :meth:`subject_index`.
         **values : ndarray
             (n, *shape) of each part that the model was trained on, as a data set has it: frames
             (n, 3, height, width) uint8, codes (n, K, T) int16, text (n, dim) float32. A model with
@@ -189,8 +195,13 @@ class Encoder:
         ndarray
             (n, units) float32; NaN where a unit was masked in training (constant, or not finite),
             in all subjects if they share the head.
+
+        Raises
+        ------
+        InputError
+            If the model has no head for this subject, or several and none is named.
         """
-        return self.predict_trs(values)
+        return self.predict_trs(values, self.head_of(subject))
 
     @torch.inference_mode()
     def predict_trs(
@@ -206,8 +217,8 @@ class Encoder:
         values : mapping of str to ndarray
             (n, *shape) by part.
         subject : int, optional
-            Index of the subject. A head that all subjects share gives the same for each, but where
-            a unit was masked in one.
+            Index of the subject, or :data:`GROUP`. A head that all subjects share gives the same
+            for each, but where a unit was masked in one.
         at_a_time : int, optional
             TRs that the model is given at a time, besides their context (default: all).
         """
@@ -246,9 +257,14 @@ class Encoder:
 
     def units_of(self, subject: int | None) -> np.ndarray:
         """Return which units :meth:`predict_trs` predicts for a subject, bool (units,)."""
-        if subject is None and not self.model.tells_subjects_apart:
+        if subject == GROUP or (subject is None and not self.model.tells_subjects_apart):
             return np.logical_or.reduce(self.valid_SV)
-        return self.valid_SV[subject or 0]
+        n_units = list(self.shapes.units.values())[subject or 0]
+        return self.valid_SV[subject or 0, :n_units]
+
+    def name_of(self, subject: int | None) -> str:
+        """Return the subject whose units :meth:`predict_trs` predicts; of several, the first."""
+        return self.shapes.subjects[0 if subject in (None, GROUP) else subject]
 
     def predict_bold(
         self,
@@ -279,17 +295,23 @@ class Encoder:
         lag = self.record.lag_trs
         first, stop = max(0, span.start - lag), span.stop - lag
         before = min(len(span), max(0, lag - span.start))
-        bold_NV = np.zeros((len(span), self.valid_SV.shape[1]), np.float32)
+        units_V = self.units_of(subject)
+        bold_NV = np.zeros((len(span), len(units_V)), np.float32)
         if stop > first:
             lead = min(self.model.context_trs, first)
             seen = Span(span.stimulus, first - lead, stop)
             values = self.read_stimulus(dataset, seen) if read is None else read(seen)
             bold_NV[before:] = self.predict_trs(values, subject)[lead:]
-        bold_NV[:, ~self.units_of(subject)] = np.nan
+        bold_NV[:, ~units_V] = np.nan
         return bold_NV
 
     def subject_index(self, subject: str) -> int | None:
         """Return the index of the head that predicts a subject; None for one that all share.
+
+        Parameters
+        ----------
+        subject : str
+            A subject, or ``group``: nobody in particular, for a model that has such a head.
 
         Raises
         ------
@@ -298,10 +320,35 @@ class Encoder:
         """
         if not self.model.tells_subjects_apart:
             return None
-        if subject not in self.shapes.subjects:
-            has = ", ".join(self.shapes.subjects)
-            raise InputError(f"subject {subject}: the model was trained on {has}")
-        return self.shapes.subjects.index(subject)
+        if subject in self.shapes.subjects:
+            return self.shapes.subjects.index(subject)
+        if subject == GROUP_NAME and self.model.has_group_head:
+            return GROUP
+        has = ", ".join(self.shapes.subjects)
+        offered = ""
+        if self.model.has_group_head:
+            offered = f"; {GROUP_NAME} is its head for nobody in particular"
+        raise InputError(f"subject {subject}: the model was trained on {has}{offered}")
+
+    def head_of(self, subject: str | None) -> int | None:
+        """Return the index of the head that is meant; without a subject, the only one there is.
+
+        Of a head that all subjects share, which units it predicts is each subject's own.
+
+        Raises
+        ------
+        InputError
+            If none is named and there are several, or the model was not trained on this one.
+        """
+        subjects = self.shapes.subjects
+        if subject is not None:
+            shared = not self.model.tells_subjects_apart and subject in subjects
+            return subjects.index(subject) if shared else self.subject_index(subject)
+        if not self.model.tells_subjects_apart or len(subjects) == 1:
+            return None
+        if self.model.has_group_head:
+            return GROUP
+        raise InputError(f"subject is missing: the model tells {', '.join(subjects)} apart")
 
     def _narrowed(self, part: str, values: np.ndarray) -> Tensor:
         """Return rows of a part, of more codebooks than the model hears the first ones."""

@@ -27,7 +27,7 @@ from giblet_ray.comparison.runs import (
     run_labels,
     settings_that_differ,
 )
-from giblet_ray.comparison.scores import read_voxel_scores
+from giblet_ray.comparison.scores import read_voxel_pearson
 from giblet_ray.config import CompareJob
 from giblet_ray.dataset.reader import Dataset
 from giblet_ray.errors import InputError
@@ -111,7 +111,7 @@ def _compare_group(
     unread: list[str] = []
     for run in group.ranked[:MAX_RUNS]:
         try:
-            pearson[run.id] = read_voxel_scores(run.folder)["pearson_V"]
+            pearson[run.id] = read_voxel_pearson(run.folder)
         except InputError as error:
             unread.append(str(error))
     if unread:

@@ -140,7 +140,8 @@ class ScoredRun:
     mean : MeanR
         Mean r, and what each film TR adds to it.
     pearson_V : ndarray
-        (V,) r of each voxel, mean over scans, then subjects; NaN where not scored.
+        (V,) r of each voxel, mean over scans, then subjects; NaN where not scored. Where the units
+        of subjects differ, those of one after another.
     """
 
     mean: MeanR
@@ -180,7 +181,8 @@ def score_run(
     of_subject: dict[str, list[NDArray[np.float64]]] = {}
     for found in influences:
         of_subject.setdefault(found.subject, []).append(found.pearson_V)
-    pearson_V = nanmean([nanmean(scans) for scans in of_subject.values()])
+    each = [nanmean(scans) for scans in of_subject.values()]
+    pearson_V = nanmean(each) if trained.data.units_are_shared else np.concatenate(each)
     return ScoredRun(mean_r(influences), pearson_V)
 
 

@@ -172,7 +172,9 @@ def _disagreements(
         recorded = each.run.value(VAL_PEARSON)
         if recorded is None or not common.are_all_of(each):
             continue
-        again = float(np.nanmean(scores.pearson_V))
+        again = scores.mean.value
+        if each.data.units_are_shared:  # the mean over subjects of a unit, then over units
+            again = float(np.nanmean(scores.pearson_V))
         if is_stack(each):
             notes.append(
                 f"run {each.run.name} is a stack: its weights were found on these TRs, where it "

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load
 
-from giblet_ray.checkpoint.files import VOXELS
+from giblet_ray.checkpoint.files import VOXELS, all_pearson
 from giblet_ray.checkpoint.store import best_checkpoint
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
 
-VoxelScores = Mapping[str, NDArray[np.float64]]
-"""``pearson_V`` and ``r2_V``, each (V,), NaN where not scored."""
 
+def read_voxel_pearson(folder: str) -> NDArray[np.float64]:
+    """Return r of each voxel by the best checkpoint below a run's folder or URI.
 
-def read_voxel_scores(folder: str) -> VoxelScores:
-    """Return the scores per voxel of the best checkpoint below a run's folder or URI.
+    (V,), NaN where not scored; those of one subject after another, where their units differ.
 
     Raises
     ------
@@ -32,7 +30,7 @@ def read_voxel_scores(folder: str) -> VoxelScores:
         best = best_checkpoint(storage, "")
         if best is None:
             raise InputError(f"{folder}: no checkpoint there")
-        return load(storage.read(posixpath.join(best.name, VOXELS)))
+        return all_pearson(load(storage.read(posixpath.join(best.name, VOXELS))))
     except InputError:
         raise
     except FileNotFoundError as error:

@@ -69,26 +69,23 @@ class Normalisation:
         The scans, in the order of the rows below.
     mean_SV, std_SV : ndarray of float32, shape (scans, voxels)
         Of each scan's training TRs, or of all that judge where none trains (population standard
-        deviation); 0 and 1 where not valid.
+        deviation); 0 and 1 where not valid. Voxels are as many as the subject with most has.
     valid_SV : ndarray of bool, shape (scans, voxels)
         Voxels that are finite in the scan's subject's TRs that train or judge, and vary in the
         training TRs of each of the subject's scans: the same in all of them. The others take no
         part in the subject's loss and metrics.
+    n_masked : int
+        Voxels that take no part, those of all subjects together.
     n_not_finite : int
-        Of those others, how many are not finite somewhere, those of all subjects together.
+        How many of them are not finite somewhere.
     """
 
     scans: tuple[ScanKey, ...]
     mean_SV: np.ndarray
     std_SV: np.ndarray
     valid_SV: np.ndarray
-    n_not_finite: int
-
-    @property
-    def n_masked(self) -> int:
-        """Voxels that take no part, those of all subjects together."""
-        first = {scan.subject: row for row, scan in reversed(list(enumerate(self.scans)))}
-        return int((~self.valid_SV[list(first.values())]).sum())
+    n_masked: int = 0
+    n_not_finite: int = 0
 
 
 def normalisation_from_moments(
@@ -124,17 +121,18 @@ def normalisation_from_moments(
                 f"{where}: subject {subject} has no training TRs; train on another stimulus of "
                 "this subject, or leave it out"
             )
+    most = max(map(len, finite.values()))
     # Of a scan without a TR that is used, nothing is z-scored.
-    nothing = Moments(1, *np.zeros((2, len(next(iter(finite.values()))))))
+    nothing = Moments(1, *np.zeros((2, most)))
     found = [moments.get(scan, nothing) for scan in scans]
-    mean_SV = np.stack([each.mean_V for each in found])
-    std_SV = np.stack([np.sqrt(each.squares_V / each.n) for each in found])
+    mean_SV = np.stack([_widened(each.mean_V, most) for each in found])
+    std_SV = np.stack([_widened(np.sqrt(each.squares_V / each.n), most) for each in found])
     # A voxel counts as constant when it varies by less than float32 resolves about its mean.
     varies_SV = (std_SV > np.abs(mean_SV) * np.finfo(np.float32).eps) & (std_SV > 0)
     valid = {}
     for subject, finite_V in finite.items():
         trains_S = [scan in trained and scan.subject == subject for scan in scans]
-        valid[subject] = finite_V & varies_SV[trains_S].all(axis=0)
+        valid[subject] = _widened(finite_V, most) & varies_SV[trains_S].all(axis=0)
         if not valid[subject].any():
             raise InputError(
                 f"{where}: every voxel of subject {subject} is constant in the training TRs of "
@@ -146,8 +144,14 @@ def normalisation_from_moments(
         np.where(valid_SV, mean_SV, 0).astype(np.float32),
         np.where(valid_SV & varies_SV, std_SV, 1).astype(np.float32),
         valid_SV,
+        sum(len(finite_V) - int(valid[subject].sum()) for subject, finite_V in finite.items()),
         sum(int((~finite_V).sum()) for finite_V in finite.values()),
     )
+
+
+def _widened(values_V: np.ndarray, n: int) -> np.ndarray:
+    """Give a subject with fewer units than others as many: 0, or False, at their end."""
+    return np.pad(values_V, (0, n - len(values_V)))
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,11 @@ from giblet_ray.parts.value import ValueType
 if TYPE_CHECKING:
     import ray
 
+PER_SUBJECT = "{subject}"
+"""What stands for a subject's name in the path of its mask."""
+
+_HEAD_PER_SUBJECT = "choose a model with a head for each (--model.head low_rank or linear)"
+
 Residence = Literal["device", "memory", "stream"]
 
 
@@ -96,9 +101,28 @@ class DataView:
         return n / (n + self.train.n_trs)
 
     @property
-    def n_units(self) -> int:
-        """Units that are predicted, of each subject."""
-        return self.values["bold"].shape[0]
+    def units(self) -> dict[str, int]:
+        """How many units are predicted of each subject, in the order of their indices."""
+        columns = {name: bold_column(name) for name in self.selection.subjects}
+        return {
+            name: self.selection.value_type(self.dataset, column).shape[0]
+            for name, column in columns.items()
+        }
+
+    @property
+    def units_are_shared(self) -> bool:
+        """Whether a unit is the same one in all subjects: of one space, and chosen alike."""
+        subjects = [self.dataset.manifest.subjects[name] for name in self.selection.subjects]
+        alike = all(each == subjects[0] for each in subjects)
+        return alike and _all_same(list(self.selection.units.values()))
+
+    @property
+    def units_in_words(self) -> str:
+        """How many units are predicted: one number, or that of each subject."""
+        units = self.units
+        if len(set(units.values())) == 1:
+            return f"{next(iter(units.values())):,}"
+        return ", ".join(f"{n:,} of {name}" for name, n in units.items())
 
     @property
     def values(self) -> dict[str, ValueType]:
@@ -137,33 +161,49 @@ class DataView:
     def describe(self) -> dict[str, Any]:
         """Return what a checkpoint records of the data set."""
         manifest = self.dataset.manifest
-        subject = manifest.subjects[self.selection.subjects[0]]
+        files = self._space_files
         return {
             "location": self.dataset.storage.location,
             "checksum": manifest.checksum,
             "tr_seconds": manifest.tr_seconds,
             "values": {name: kind.model_dump(mode="json") for name, kind in self.values.items()},
             "encoders": {part: manifest.parts[part].encoder for part in self.selection.parts},
-            "subjects": dict.fromkeys(self.selection.subjects, self.n_units),
-            "n_voxels": self.n_units,
+            "subjects": self.units,
+            "units_are_shared": self.units_are_shared,
             "made_with": {name: part.made_with for name, part in manifest.parts.items()},
-            "space": {
-                "kind": subject.space.kind,
-                "n_units": subject.n_units,
-                "files": {name: f"space-{name}" for name in subject.space.blobs},
+            "spaces": {
+                name: {
+                    "kind": manifest.subjects[name].space.kind,
+                    "n_units": manifest.subjects[name].n_units,
+                    "files": {
+                        role: files[path]
+                        for role, path in manifest.subjects[name].space.blobs.items()
+                    },
+                }
+                for name in self.selection.subjects
             },
         }
 
+    @property
+    def _space_files(self) -> dict[str, str]:
+        """Name that a checkpoint has of each file of a space: by its path in the data set."""
+        files: dict[str, str] = {}
+        for name in self.selection.subjects:
+            for role, path in self.dataset.manifest.subjects[name].space.blobs.items():
+                plain = f"space-{role}"
+                taken = plain in files.values()
+                files.setdefault(path, f"space-{name}-{role}" if taken else plain)
+        return files
+
     def space_files(self) -> dict[str, bytes]:
-        """Read what the space of the units is made of: content of files by name.
+        """Read what the spaces of the units are made of: content by the checkpoint's file.
 
         Raises
         ------
         InputError
             If one is not what was written.
         """
-        blobs = self.dataset.manifest.subjects[self.selection.subjects[0]].space.blobs
-        return {name: self.dataset.blob(path) for name, path in blobs.items()}
+        return {file: self.dataset.blob(path) for path, file in self._space_files.items()}
 
     def ordered(self, order: DataOrder) -> OrderedWindows:
         """Return the windows with the order that they train in."""
@@ -189,6 +229,7 @@ def view_data(
     context_trs: int = 0,
     same: Sequence[SameFilm] | None = None,
     batch_trs: int = 1,
+    head_per_subject: bool = False,
 ) -> DataView:
     """Decide what is read, from the settings and the manifest alone; starts nothing.
 
@@ -209,6 +250,8 @@ def view_data(
         ``data.split.same``).
     batch_trs : int
         TRs of a batch, which windows of no given length are as long as at most.
+    head_per_subject : bool
+        Whether the model has a head for each subject: their units may then differ.
 
     Raises
     ------
@@ -216,7 +259,7 @@ def view_data(
         If the data set lacks what is asked for, or the split leaves too little, or it holds what
         cannot be trained on yet.
     """
-    selection = _select(dataset, settings, tuple(parts), leading or {})
+    selection = _select(dataset, settings, tuple(parts), leading or {}, head_per_subject)
     series = [(name, *each) for each in selection.series for name in dataset.stimuli]
     found = (ScanKey(subject, stimulus, repeat) for stimulus, subject, repeat in series)
     scans = tuple(scan for scan in found if scan in dataset.scans)
@@ -263,7 +306,11 @@ def _usable(
 
 
 def _select(
-    dataset: Dataset, settings: DataConfig, parts: tuple[str, ...], leading: Mapping[str, int]
+    dataset: Dataset,
+    settings: DataConfig,
+    parts: tuple[str, ...],
+    leading: Mapping[str, int],
+    head_per_subject: bool,
 ) -> Selection:
     where, there = dataset.storage.location, dataset.manifest.parts
     for part in parts:
@@ -278,11 +325,18 @@ def _select(
         subject: max(scan.repeat for scan in dataset.scans if scan.subject == subject)
         for subject in subjects
     }
+    _check_units(dataset, subjects, settings, head_per_subject)
     units = {}
     if settings.voxels is not None:
         for subject in subjects:
             n_units = dataset.manifest.subjects[subject].n_units
-            units[subject] = _read_units(settings.voxels, subject, n_units)
+            path = settings.voxels.replace(PER_SUBJECT, subject)
+            units[subject] = _read_units(path, subject, n_units)
+    if not (head_per_subject or _all_same(list(units.values()))):
+        raise InputError(
+            f"--data.voxels {settings.voxels}: chooses other units of one subject than of another, "
+            f"who share a head; {_HEAD_PER_SUBJECT}, or choose some subjects (--data.subjects)"
+        )
     return Selection(parts, subjects, repeats, dict(leading), units)
 
 
@@ -302,20 +356,36 @@ def _check_trainable(dataset: Dataset, selection: Selection, scans: Sequence[Sca
                     f"{where}: stimulus {scan.stimulus} has no {part}/, which the run needs; leave "
                     "out that modality (--data.modalities), or precompute without this stimulus"
                 )
-    first, *others = selection.subjects
-    kind, space = dataset.value_type(bold_column(first)), dataset.manifest.subjects[first].space
-    for other in others:
-        if dataset.manifest.subjects[other].space != space:
+
+
+def _check_units(
+    dataset: Dataset, names: Sequence[str], settings: DataConfig, head_per_subject: bool
+) -> None:
+    """Refuse subjects whose units differ, but for a model with a head for each."""
+    where, subjects = dataset.storage.location, dataset.manifest.subjects
+    first = names[0]
+    for other in names[1:]:
+        one, another = subjects[first], subjects[other]
+        if another.value.dtype != one.value.dtype:
             raise InputError(
-                f"{where}: the units of subjects {other} and {first} are not the same; subjects "
-                "with the same units can be trained together: choose some (--data.subjects), or "
-                "put all scans in one space"
+                f"{where}: BOLD of subject {other} is {another.value.dtype}, of {first} "
+                f"{one.value.dtype}; subjects of one type are trained together (--data.subjects)"
             )
-        if (differing := dataset.value_type(bold_column(other))) != kind:
+        if another == one:
+            continue
+        if another.value != one.value:
+            differ = f"subject {other} has {another.n_units:,} units, {first} {one.n_units:,}"
+        else:
+            differ = f"the units of subjects {other} and {first} are not the same"
+        if not head_per_subject:
             raise InputError(
-                f"{where}: subject {other} has {differing.shape[0]:,} units ({differing.dtype}), "
-                f"{first} {kind.shape[0]:,} ({kind.dtype}); subjects with the same units can be "
-                "trained together: choose some (--data.subjects), or put all scans in one space"
+                f"{where}: {differ}; {_HEAD_PER_SUBJECT}, choose some subjects (--data.subjects), "
+                "or put all scans in one space"
+            )
+        if settings.voxels is not None and PER_SUBJECT not in settings.voxels:
+            raise InputError(
+                f"--data.voxels {settings.voxels}: {where}: {differ}, so that one file cannot "
+                f"choose of both; a file for each is accepted, such as masks/{PER_SUBJECT}.npy"
             )
 
 
@@ -344,6 +414,10 @@ def _check_context(
             f"{context_trs} TRs before the one that it predicts, so that it would see held-out TRs "
             f"while training; use at least {context_trs * tr_seconds:g}"
         )
+
+
+def _all_same(units: Sequence[np.ndarray]) -> bool:
+    return all(np.array_equal(each, units[0]) for each in units)
 
 
 def _read_units(path: str, subject: str, n_units: int) -> np.ndarray:

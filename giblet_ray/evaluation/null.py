@@ -46,10 +46,13 @@ class Null:
         (V,) float64, mean over scans; NaN where no scan is scored.
     null_VP : ndarray
         (V, P) float32, the same under permutation; 4 * V * P bytes.
+    weight_V : ndarray or None
+        (V,) what each scored unit's r counts for in their mean; None: all alike.
     """
 
     pearson_V: NDArray[np.float64]
     null_VP: NDArray[np.float32]
+    weight_V: NDArray[np.float64] | None = None
 
     def p_values(self) -> NDArray[np.float64]:
         """Return the one-sided p of each unit, (1 + how many by chance are as high) / (1 + P).
@@ -69,18 +72,30 @@ class Null:
         """The smallest p that so many permutations can give."""
         return 1 / (1 + self.null_VP.shape[1])
 
+    @property
+    def means(self) -> NDArray[np.floating]:
+        """The mean r over the scored units, under each permutation."""
+        scored_V = np.isfinite(self.pearson_V)
+        if self.weight_V is None:
+            return self.null_VP[scored_V].mean(axis=0)
+        weight_V = self.weight_V[scored_V]
+        return weight_V @ self.null_VP[scored_V] / weight_V.sum()
+
     def percentile(
-        self, statistic: Callable[[NDArray], NDArray] = lambda r: r.mean(axis=0), q: float = 95.0
+        self, statistic: Callable[[NDArray], NDArray] | None = None, q: float = 95.0
     ) -> float:
         """Return a percentile of what a summary over units would be by chance.
 
         Parameters
         ----------
-        statistic : callable
-            From the scored units' r, (units, P), to (P,): ``lambda r: np.percentile(r, 95, 0)``.
+        statistic : callable, optional
+            From the scored units' r, (units, P), to (P,): ``lambda r: np.percentile(r, 95, 0)``
+            (default: :attr:`means`).
         q : float
             Which percentile, over permutations.
         """
+        if statistic is None:
+            return float(np.percentile(self.means, q))
         scored = self.null_VP[np.isfinite(self.pearson_V)]
         return float(np.percentile(statistic(scored), q))
 
@@ -191,8 +206,18 @@ def shift_null(
     return Null(pearson_V, null_VP)
 
 
-def mean_null(nulls: Sequence[Null]) -> Null:
-    """Return the mean over subjects, unit by unit, over those that have a score of it."""
+def mean_null(nulls: Sequence[Null], units_are_shared: bool = True) -> Null:
+    """Return the mean over subjects, unit by unit, over those that have a score of it.
+
+    Where their units differ, all units stand one after another, and each subject counts alike.
+    """
+    if not units_are_shared:
+        scored = [np.isfinite(null.pearson_V) for null in nulls]
+        return Null(
+            np.concatenate([null.pearson_V for null in nulls]),
+            np.concatenate([null.null_VP for null in nulls]),
+            np.concatenate([scored_V / max(1, scored_V.sum()) for scored_V in scored]),
+        )
     n_V = np.sum([np.isfinite(null.pearson_V) for null in nulls], axis=0)
     n_V = np.where(n_V > 0, n_V, np.nan)
     null_VP = np.zeros_like(nulls[0].null_VP)

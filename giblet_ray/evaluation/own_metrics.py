@@ -6,13 +6,15 @@ A metric is a function of one scan's held-out TRs::
         return scipy.stats....                   # ndarray: (units,), one number per unit
 
 What is logged, as ``val/spearman``, is the mean over a subject's scans, over subjects, and over the
-units that have a number. Rows lie where they were predicted, on the ranks' CPUs; some units at a
-time, all ranks are sent all rows, and one of them computes::
+units that have a number; over units before subjects, where those of subjects differ. Rows lie where
+they were predicted, on the ranks' CPUs; some units at a time, all ranks are sent all rows, and one
+of them computes::
 
     units        0 ... k-1 | k ... 2k-1 | 2k ... 3k-1 | ...
     computed by  rank 0    | rank 1     | rank 0      | ...
 
-Shapes: N rows of this rank, T TRs of a scan, U units at a time, V units, M metrics, S scans.
+Shapes: N rows of this rank, T TRs of a scan, U units at a time, V units, M metrics, S scans, P
+subjects.
 """
 
 from __future__ import annotations
@@ -62,13 +64,22 @@ class HeldOutRows:
     subjects : sequence of str
         The subject of each scan.
     n_units : int
-        V.
+        V, of the subject with most.
     device : torch.device
         Where ranks exchange rows.
+    units_are_shared : bool
+        Whether a unit is the same one in all subjects.
     """
 
-    def __init__(self, subjects: Sequence[str], n_units: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        subjects: Sequence[str],
+        n_units: int,
+        device: torch.device,
+        units_are_shared: bool = True,
+    ) -> None:
         self._subjects, self._n_units, self._device = subjects, n_units, device
+        self._units_are_shared = units_are_shared
         self._places: list[Tensor] = []
         self._rows: list[Tensor] = []
 
@@ -80,10 +91,12 @@ class HeldOutRows:
         scan_N, tr_N : Tensor
             (N,) int64, each row's scan and TR.
         prediction_NV, target_NV : Tensor
-            (N, V).
+            (N, V), or fewer units of a subject who has no more.
         """
         self._places.append(torch.stack([scan_N, tr_N], dim=1).cpu())
-        self._rows.append(torch.stack([prediction_NV, target_NV]).float().cpu())
+        rows_2NV = torch.stack([prediction_NV, target_NV]).float().cpu()
+        lacking = self._n_units - rows_2NV.shape[2]
+        self._rows.append(torch.nn.functional.pad(rows_2NV, (0, lacking)))
 
     def compute(self, metrics: Mapping[str, Metric], valid_SV: Tensor) -> dict[str, float]:
         """Return each metric over the rows of all ranks, the same on every rank.
@@ -109,22 +122,29 @@ class HeldOutRows:
         scan_N = places_N2[order_N, 0].numpy()
         step = max(1, BYTES_AT_A_TIME // max(1, 8 * len(scan_N)))
         rank = dist.get_rank() if world_size() > 1 else 0
-        found_MV = torch.zeros(len(metrics), self._n_units, dtype=torch.float64)
+        shape = len(metrics), len(set(self._subjects)), self._n_units
+        found_MPV = torch.zeros(shape, dtype=torch.float64)
         for index, start in enumerate(range(0, self._n_units, step)):
             units = slice(start, start + step)
             rows_N2U = _gathered(rows_2NV[:, :, units].transpose(0, 1), self._device)
             if index % world_size() == rank:
                 rows_2NU = rows_N2U.transpose(0, 1)[:, order_N].contiguous().numpy()
                 valid_SU = valid_SV[:, units].cpu().numpy()
-                found = [self._mean(*each, rows_2NU, scan_N, valid_SU) for each in metrics.items()]
-                found_MV[:, units] = torch.from_numpy(np.stack(found))
+                found = [self._means(*each, rows_2NU, scan_N, valid_SU) for each in metrics.items()]
+                found_MPV[:, :, units] = torch.from_numpy(np.stack(found))
         if world_size() > 1:
-            found_MV = found_MV.to(self._device)
-            dist.all_reduce(found_MV)
-        of_metrics = zip(metrics, found_MV.cpu().numpy(), strict=True)
-        return {name: _mean(of_V) for name, of_V in of_metrics}
+            found_MPV = found_MPV.to(self._device)
+            dist.all_reduce(found_MPV)
+        of_metrics = zip(metrics, found_MPV.cpu().numpy(), strict=True)
+        return {name: self._mean(of_PV) for name, of_PV in of_metrics}
 
-    def _mean(
+    def _mean(self, values_PV: NDArray[np.float64]) -> float:
+        """Return the mean over subjects and units, in the order that suits the units."""
+        if self._units_are_shared:
+            return float(nanmean(list(nanmean(list(values_PV)))))
+        return float(nanmean([nanmean(list(of_V)) for of_V in values_PV]))
+
+    def _means(
         self,
         name: str,
         metric: Metric,
@@ -132,9 +152,10 @@ class HeldOutRows:
         scan_N: NDArray,
         valid_SU: NDArray[np.bool_],
     ) -> NDArray[np.float64]:
-        """Return a metric's mean over scans and then subjects, per unit (U,), NaN where it counts
+        """Return a metric's mean over each subject's scans, per unit (P, U), NaN where it counts
         in none."""
-        by_subject: dict[str, list[NDArray]] = {}
+        nowhere = np.full(valid_SU.shape[1], np.nan)
+        by_subject: dict[str, list[NDArray]] = {name: [nowhere] for name in self._subjects}
         for scan in np.unique(scan_N):
             prediction_TU, target_TU = rows_2NU[:, scan_N == scan]
             found_U = np.asarray(metric(prediction_TU, target_TU), np.float64)
@@ -145,12 +166,8 @@ class HeldOutRows:
                     "expected"
                 )
             counted_U = np.where(valid_SU[scan], found_U, np.nan)
-            by_subject.setdefault(self._subjects[scan], []).append(counted_U)
-        return nanmean([nanmean(scans) for scans in by_subject.values()])
-
-
-def _mean(values_V: NDArray[np.float64]) -> float:
-    return float(nanmean(list(values_V)))
+            by_subject[self._subjects[scan]].append(counted_U)
+        return np.stack([nanmean(scans) for scans in by_subject.values()])
 
 
 def _gathered(values: Tensor, device: torch.device) -> Tensor:

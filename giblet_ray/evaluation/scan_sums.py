@@ -44,6 +44,8 @@ class ScanSums:
         (S,) the subject of each scan.
     n_units : int or sequence of int
         V, of all scans or of each; the same in all scans of a subject.
+    units_are_shared : bool
+        Whether a unit is the same one in all subjects, where they have as many.
     device : torch.device or str
         Where the sums are kept; best that of the batches. Memory: 40 bytes per scan and unit.
 
@@ -66,6 +68,7 @@ class ScanSums:
         subjects: Sequence[str],
         n_units: int | Sequence[int],
         device: torch.device | str = "cpu",
+        units_are_shared: bool = True,
     ) -> None:
         self.subjects = tuple(subjects)
         each = [n_units] * len(subjects) if isinstance(n_units, int) else list(n_units)
@@ -76,6 +79,7 @@ class ScanSums:
                 "must be at least 1, and the same in all scans of a subject"
             )
         self.n_units = tuple(each)
+        self._units_are_shared = units_are_shared and len(set(each)) == 1
         self.n_S = torch.zeros(len(each), dtype=torch.float64)
         self.moments_KU = torch.zeros(N_MOMENTS, sum(each), dtype=torch.float64, device=device)
 
@@ -186,8 +190,7 @@ class ScanSums:
                     f"held-out BOLD of subject {subject}: no unit that counts varies over the "
                     f"{scores.n_trs} TRs of its scans, one must"
                 )
-        one_size = len({len(scores.pearson_V) for scores in subjects.values()}) == 1
-        mean = mean_scores(list(subjects.values())) if one_size else None
+        mean = mean_scores(list(subjects.values())) if self._units_are_shared else None
         return HeldOutScores(scans, subjects, mean)
 
     def _of(self, scan: int) -> Tensor:

@@ -61,7 +61,7 @@ class HeldOutScores:
         Means over each subject's scans, unit by unit.
     mean : UnitScores or None
         Mean over subjects, unit by unit, each unit over the subjects that have a score of it; None
-        where subjects differ in number of units, so that unit 7 is not the same in each.
+        where units of subjects differ, so that unit 7 is not the same in each.
     """
 
     scans: tuple[UnitScores | None, ...]

@@ -50,7 +50,7 @@ class Ceilings:
 
 
 def plan_ceilings(
-    wanted: str, scans: Sequence[ScanKey], n_units: int, least_trs: int, seed: int
+    wanted: str, scans: Sequence[ScanKey], n_units: int | None, least_trs: int, seed: int
 ) -> Callable[[Rows], Ceilings]:
     """Return what finds the ceilings that are wanted, once the test TRs have been read.
 
@@ -61,19 +61,24 @@ def plan_ceilings(
         others of the same test TRs; or an .npy file, (V,), for all subjects.
     scans : sequence of ScanKey
         All that have test TRs.
-    n_units : int
-        V.
+    n_units : int or None
+        V; None where units of subjects differ.
     least_trs, seed : int
         Of the null that says which ceilings are within noise.
 
     Raises
     ------
     InputError
-        If there are no repeats, a film was seen by one subject alone, or the file is of other
-        units.
+        If there are no repeats, a film was seen by one subject alone, the file is of other units,
+        or units of subjects differ where they have to be the same.
     """
     if wanted == "none":
         return lambda rows: Ceilings()
+    if n_units is None and wanted not in _OF_REPEATS:
+        raise InputError(
+            f"--ceiling {wanted}: is of units that all subjects share, and these have units of "
+            f"their own; {' or '.join(_OF_REPEATS)} is accepted"
+        )
     if wanted == "subjects":
         films = first_scans(scans)
         for film, seen in films.items():
@@ -83,7 +88,7 @@ def plan_ceilings(
                     " where a shared ceiling needs two or more; give repeats, an .npy file or none"
                 )
         return lambda rows: _of_subjects(rows, films)
-    if wanted.endswith(".npy"):
+    if wanted.endswith(".npy") and n_units is not None:
         known = _known(wanted, n_units)
         subjects = dict.fromkeys(scan.subject for scan in scans)
         return lambda rows: Ceilings(known.kind, dict.fromkeys(subjects, known))

@@ -72,11 +72,13 @@ def evaluate_run(
     folds = [open_run(location, job.dataset, packages=job.packages) for location in locations]
     check_folds(folds)
     record, dataset = folds[0].checkpoint.record, folds[0].data.dataset
-    name, n_units = name_of(folds), folds[0].data.n_units
+    name, units = name_of(folds), folds[0].data.units
+    is_shared = folds[0].data.units_are_shared
     scans = list(dict.fromkeys(scan for fold in folds for scan in judged_scans(fold)))
     least_trs = response_trs(dataset.manifest.tr_seconds)
     # First, so that what cannot be had is told before anything is predicted.
-    find_ceilings = plan_ceilings(job.ceiling, scans, n_units, least_trs, job.seed)
+    n_shared = max(units.values()) if is_shared else None
+    find_ceilings = plan_ceilings(job.ceiling, scans, n_shared, least_trs, job.seed)
     if job.partition != "none":
         show(f"partition: {plan_partition(job.partition, folds)}")
     with Progress(show) as progress:
@@ -126,12 +128,12 @@ def evaluate_run(
             for subject, of in scores.subjects.items()
         },
         interval=interval,
-        null=mean_null(list(nulls.values())),
+        null=mean_null(list(nulls.values()), is_shared),
         ceiling=ceilings.words,
         mean=mean,
         courses=unit_courses(each, {name: of.pearson_V for name, of in scores.subjects.items()}),
         baseline=baseline,
-        group=score_group(rows, dataset),
+        group=score_group(rows) if is_shared else None,
         partition=partition,
         members=members,
     )

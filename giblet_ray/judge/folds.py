@@ -125,7 +125,10 @@ def gathered_rows(
         rows = all_rows(fold, lambda done, i=index: report((i + done) / len(folds)), load(fold))  # type: ignore[misc]
         for scan, each in rows.items():
             row = fold.scans.index(scan)
-            mean_V, std_V = (of[row].astype(np.float64) for of in (fold.mean_SV, fold.std_SV))
+            n_units = each.bold_TV.shape[1]
+            mean_V, std_V = (
+                of[row, :n_units].astype(np.float64) for of in (fold.mean_SV, fold.std_SV)
+            )
             prediction_TV, bold_TV = (
                 np.asarray(of, np.float64) * std_V for of in (each.prediction_TV, each.bold_TV)
             )
@@ -142,8 +145,8 @@ def score_rows(rows: Rows, valid: Valid) -> HeldOutScores:
     InputError
         If nothing can be scored.
     """
-    n_units = len(next(iter(valid.values())))
-    sums = ScanSums([scan.subject for scan in rows], n_units)
+    subjects = [scan.subject for scan in rows]
+    sums = ScanSums(subjects, [len(valid[subject]) for subject in subjects])
     for index, each in enumerate(rows.values()):
         sums.add(index, each.prediction_TV, each.bold_TV)
     return sums.compute([valid[scan.subject] for scan in rows])

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 import torch
 
 from giblet_ray.dataset.layout import ScanKey
-from giblet_ray.dataset.reader import Dataset
 from giblet_ray.evaluation.group import GROUP, group_rows
 from giblet_ray.evaluation.influence import ScanRows
 from giblet_ray.evaluation.scan_sums import ScanSums
@@ -15,7 +14,7 @@ from giblet_ray.evaluation.unit_scores import UnitScores
 from giblet_ray.judge.ceilings import common_trs, first_scans
 
 
-def score_group(rows: Mapping[ScanKey, ScanRows], dataset: Dataset) -> UnitScores | None:
+def score_group(rows: Mapping[ScanKey, ScanRows]) -> UnitScores | None:
     """Return scores of the mean prediction on the mean BOLD, over the films that several saw.
 
     Of each subject the first scan of a film counts, at the TRs that all of them have.
@@ -23,20 +22,15 @@ def score_group(rows: Mapping[ScanKey, ScanRows], dataset: Dataset) -> UnitScore
     Parameters
     ----------
     rows : mapping of ScanKey to ScanRows
-        Test TRs of all scans.
-    dataset : Dataset
-        Says whether units are the same in all subjects: those of one space are.
+        Test TRs of all scans; units are the same in all subjects.
 
     Returns
     -------
     UnitScores or None
-        None where nobody shares a film, or units differ.
+        None where nobody shares a film.
     """
     films = [list(seen.values()) for seen in first_scans(rows).values() if len(seen) > 1]
-    spaces = {
-        dataset.manifest.subjects[scan.subject].model_dump_json() for seen in films for scan in seen
-    }
-    if len(spaces) != 1:
+    if not films:
         return None
     n_units = next(iter(rows.values())).bold_TV.shape[1]
     sums = ScanSums([GROUP] * len(films), n_units)

@@ -109,12 +109,13 @@ class TallyOfTest:
         subjects: Sequence[str],
         valid: Mapping[str, NDArray[np.bool_]],
     ) -> None:
-        n_units = opened.data.n_units
+        units, is_shared = opened.data.units, opened.data.units_are_shared
+        n_units = [units[subject] for subject in subjects]
         paths = opened.checkpoint.record.config["train"]["metrics"]
         self._metrics = load_metrics(paths, opened.packages)
-        self._sums = ScanSums(subjects, n_units)
-        self._rows = HeldOutRows(subjects, n_units, torch.device("cpu"))
-        self._valid_SV = np.stack([valid[subject] for subject in subjects])
+        self._sums = ScanSums(subjects, n_units, units_are_shared=is_shared)
+        self._rows = HeldOutRows(subjects, max(n_units), torch.device("cpu"), is_shared)
+        self._valid = [valid[subject] for subject in subjects]
 
     def add(
         self, scan: int, tr_T: NDArray[np.integer], prediction_TV: Tensor, bold_TV: Tensor
@@ -127,9 +128,11 @@ class TallyOfTest:
 
     def compute(self) -> tuple[HeldOutScores, dict[str, float]]:
         """Return the scores, and the user's own metrics by the names of their functions."""
-        own = self._rows.compute(self._metrics, torch.from_numpy(self._valid_SV))
+        most = max(map(len, self._valid))
+        valid_SV = np.stack([np.pad(each, (0, most - len(each))) for each in self._valid])
+        own = self._rows.compute(self._metrics, torch.from_numpy(valid_SV))
         of_test = {name.removeprefix("val/"): value for name, value in own.items()}
-        return self._sums.compute(list(self._valid_SV)), of_test
+        return self._sums.compute(self._valid), of_test
 
 
 def score_test(

@@ -72,21 +72,36 @@ class OpenedRun:
         return Encoder.load(self.checkpoint.location, device=device, packages=self.packages)
 
     @cached_property
-    def space(self) -> Space:
-        """What the data set's units are, read once.
+    def spaces(self) -> dict[str, Space]:
+        """What each subject's units are, read once; subjects with the same units share one.
 
         Raises
         ------
         InputError
             If the checkpoint's files of it are damaged.
         """
-        record = self.checkpoint.record.dataset.space
-        with self.checkpoint.files(record.files.values()) as folder:
-            return load_space(folder, record, self.checkpoint.location)
+        records = self.checkpoint.record.dataset.spaces
+        files = {name for record in records.values() for name in record.files.values()}
+        where = self.checkpoint.location
+        with self.checkpoint.files(sorted(files)) as folder:
+            opened = {
+                record.model_dump_json(): load_space(folder, record, where)
+                for record in records.values()
+            }
+        return {name: opened[record.model_dump_json()] for name, record in records.items()}
+
+    def subjects_by_space(self) -> list[tuple[Space, list[str]]]:
+        """Return each space, and the subjects whose units are of it."""
+        spaces = self.spaces
+        found: dict[int, list[str]] = {}
+        for name, space in spaces.items():
+            found.setdefault(id(space), []).append(name)
+        return [(spaces[names[0]], names) for names in found.values()]
 
     def valid(self, subject: str) -> NDArray[np.bool_]:
-        """Return which units took part in a subject, (units,)."""
-        return self.valid_SV[[scan.subject for scan in self.scans].index(subject)]
+        """Return which of its units took part in a subject, (units,)."""
+        row = [scan.subject for scan in self.scans].index(subject)
+        return self.valid_SV[row, : self.checkpoint.record.dataset.subjects[subject]]
 
     def z_scored(self, span: Span, scan: ScanKey) -> NDArray[np.float64]:
         """Read the BOLD of some TRs of a scan, (TRs, units), as the model was given it.
@@ -95,7 +110,8 @@ class OpenedRun:
         """
         row = self.scans.index(scan)
         bold_NV = read_bold(self.data, span, scan)
-        return np.where(self.valid_SV[row], (bold_NV - self.mean_SV[row]) / self.std_SV[row], 0.0)
+        mean_V, std_V = (of[row, : bold_NV.shape[1]] for of in (self.mean_SV, self.std_SV))
+        return np.where(self.valid(scan.subject), (bold_NV - mean_V) / std_V, 0.0)
 
 
 def is_finished_run(record: Record) -> bool:

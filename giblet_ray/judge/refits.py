@@ -17,6 +17,7 @@ import numpy as np
 from giblet_ray.checkpoint.store import latest_record
 from giblet_ray.config import EvaluateJob, TrainJob
 from giblet_ray.dataset.storage import Storage
+from giblet_ray.dataset.view import PER_SUBJECT
 from giblet_ray.judge.judge import judge_run
 from giblet_ray.judge.opened import OpenedRun, is_finished_run, open_run
 from giblet_ray.models.ridge.config import RidgeConfig
@@ -100,13 +101,15 @@ def _fitted(
     show: Callable[[str], None],
 ) -> OpenedRun:
     """Return the best checkpoint of a run of these settings, trained unless it is finished."""
-    storage, units = Storage.at(job.storage.path), opened.checkpoint.record.units
+    storage = Storage.at(job.storage.path)
+    units = opened.checkpoint.record.indices_by_subject
     before = latest_record(storage, name)
     if before is None or not is_finished_run(before):
         with tempfile.TemporaryDirectory() as folder:
             if units:  # as the run chose them: their file may be gone
-                chosen = f"{folder}/units.npy"
-                np.save(chosen, units[0].indices)
+                for subject, indices in units.items():
+                    np.save(f"{folder}/{subject}.npy", indices)
+                chosen = f"{folder}/{PER_SUBJECT}.npy"
                 settings = {**settings, "data": {**settings["data"], "voxels": chosen}}
             given = {
                 **settings,

@@ -68,15 +68,17 @@ def _write_maps(
     storage: Storage,
 ) -> str:
     """Write a subject's values and what they are, by file, like the scans; return the ending."""
-    space = evaluation.opened.space
+    spaces, ending = evaluation.opened.spaces, ""
     tr_seconds = evaluation.opened.checkpoint.record.dataset.tr_seconds
     for name, (subject, values_V, says) in maps.items():
+        space = spaces[subject]
+        ending = space.ending
         with (
             storage.write(f"{name}{space.ending}") as stream,
             space.open_file(stream, 1, tr_seconds, 0.0, says) as file,
         ):
             file.add(evaluation.subjects[subject].placed(values_V, space.n_units)[None])
-    return space.ending
+    return ending
 
 
 def write_report(

@@ -54,17 +54,26 @@ class Shapes:
         How many units each subject has; their order is that of the subjects' indices.
     tr_seconds : float
         Duration of a TR (s).
+    units_are_shared : bool
+        Whether a unit is the same one in all subjects.
     """
 
     values: Mapping[str, ValueType]
     encoders: Mapping[str, str]
     units: Mapping[str, int]
     tr_seconds: float
+    units_are_shared: bool = True
 
     @classmethod
     def of_record(cls, dataset: Any) -> Self:
         """Return the shapes that a checkpoint's record tells of its data set."""
-        return cls(dataset.values, dataset.encoders, dataset.subjects, dataset.tr_seconds)
+        return cls(
+            dataset.values,
+            dataset.encoders,
+            dataset.subjects,
+            dataset.tr_seconds,
+            dataset.units_are_shared,
+        )
 
     @property
     def parts(self) -> tuple[str, ...]:

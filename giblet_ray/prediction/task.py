@@ -79,9 +79,11 @@ def plan_task(job: PredictJob) -> Task:
 
         encoder = Encoder.load(checkpoint.location, dataset, packages=job.packages)
         record = encoder.record
-        with checkpoint.files(record.dataset.space.files.values()) as folder:
-            space = load_space(folder, record.dataset.space, checkpoint.location)
-    subject = _subject(encoder, job.subject)
+        subject = _subject(encoder, job.subject)
+        whose = encoder.name_of(subject)
+        of_space = record.dataset.spaces[whose]
+        with checkpoint.files(of_space.files.values()) as folder:
+            space = load_space(folder, of_space, checkpoint.location)
     predictions = Predictions(
         model=Model(
             asked=job.model,
@@ -94,7 +96,7 @@ def plan_task(job: PredictJob) -> Task:
         dataset=Films(location=dataset.storage.location, checksum=dataset.manifest.checksum),
         tr_seconds=dataset.manifest.tr_seconds,
         lag_trs=record.lag_trs,
-        value=ValueType(dtype="float32", shape=(record.dataset.n_voxels,)),
+        value=ValueType(dtype="float32", shape=(record.dataset.subjects[whose],)),
         masked_voxels=int((~encoder.units_of(subject)).sum()),
         space=WrittenSpace(
             kind=space.kind,
@@ -107,18 +109,13 @@ def plan_task(job: PredictJob) -> Task:
         ),
     )
     selection = Selection(encoder.shapes.parts, leading=encoder.leading)
-    units = record.units[0].indices if record.units else None
+    units = record.indices_by_subject.get(whose)
     return Task(encoder, subject, dataset, selection, space, units, predictions)
 
 
 def _subject(encoder: Encoder, asked: str | None) -> int | None:
-    subjects = encoder.shapes.subjects
-    if asked is None and encoder.model.tells_subjects_apart and len(subjects) > 1:
-        raise InputError(f"--subject is missing: the model tells {', '.join(subjects)} apart")
     try:
-        if asked in subjects:
-            return subjects.index(asked)  # which units it has a prediction of is its own
-        return None if asked is None else encoder.subject_index(asked)
+        return encoder.head_of(asked)
     except InputError as error:
         raise InputError(f"--{error}") from error
 

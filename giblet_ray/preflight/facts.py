@@ -40,7 +40,7 @@ def describe_parts(
         form = f"{kinds[part].dtype} {' x '.join(map(str, kinds[part].shape))}"
         encoder = data.dataset.manifest.parts[part].encoder
         lines[part] = f"{form}: {find_reading(encoder, part).describe(values)}"
-    form = f"{kinds[data.selection.columns[-1]].dtype} {data.n_units:,}"
+    form = f"{kinds[data.selection.columns[-1]].dtype} {data.units_in_words}"
     masked = f"{normalisation.n_masked:,} voxels masked"
     scales = [
         f"{name} TRs {_scale(data, sample, tables, normalisation, spans)}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -122,19 +123,17 @@ def overfit(
         steps=len(losses) - 1,
         first=losses[0],
         last=losses[-1],
-        suspects=tuple(_suspects(batch, normalisation)),
+        suspects=tuple(_suspects(batch, normalisation, data.units)),
     )
 
 
-def _suspects(batch: Batch, normalisation: Normalisation) -> list[str]:
+def _suspects(batch: Batch, normalisation: Normalisation, units: Mapping[str, int]) -> list[str]:
     found = [
         f"{name} is the same in every row of the batch"
         for name, value in batch.values.items()
         if name != "bold" and bool((value == value.flatten(0, 1)[0]).all())
     ]
     if normalisation.n_masked:
-        subjects = {scan.subject for scan in normalisation.scans}
-        n_voxels = len(subjects) * normalisation.valid_SV.shape[1]
-        of_all = f"{n_voxels:,} voxels of {len(subjects)} subjects"
+        of_all = f"{sum(units.values()):,} voxels of {len(units)} subjects"
         found.append(f"{normalisation.n_masked:,} of {of_all} are constant: masked")
     return found

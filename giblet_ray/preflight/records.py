@@ -57,10 +57,9 @@ def preflight_evaluation(job: EvaluateJob, show: Callable[[str], None]) -> None:
         for wanted, locations in found.items():
             folds = [open_run(each, job.dataset, packages=job.packages) for each in locations]
             n_trs = sum(len(span) for fold in folds for span in fold.data.split.test)
-            n_units = folds[0].data.n_units
             rows = {
                 "checkpoint": ", ".join(fold.checkpoint.location for fold in folds),
-                "test TRs": f"{n_trs:,} of films, {n_units:,} units",
+                "test TRs": f"{n_trs:,} of films, {folds[0].data.units_in_words} units",
                 "beside it": "banded ridge, fitted unless it is there" if job.ridge else "none",
                 "out": f"{job.out or 'evaluation'}/{name_of(folds)}",
             }

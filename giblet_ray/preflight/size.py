@@ -133,10 +133,10 @@ def measure_activations(job: TrainJob, shapes: Shapes, ranks: int, window: int) 
         exists,
         Windows(first, first, np.full(n, window, np.int32)),
     )
-    n_units = max(shapes.units.values())
-    ones_SV = np.ones((1, n_units), np.float32)
-    scans = (ScanKey(shapes.subjects[0], ""),)
-    normalisation = Normalisation(scans, ones_SV, ones_SV, ones_SV.astype(bool), 0)
+    # Of the subject with most units: the batch holds as many of each row.
+    widest = max(shapes.units, key=lambda name: shapes.units[name])
+    ones_SV = np.ones((1, shapes.units[widest]), np.float32)
+    normalisation = Normalisation((ScanKey(widest, ""),), ones_SV, ones_SV, ones_SV.astype(bool))
     model = _shapes_of_model(job, shapes)
     return kept_by_step(job, model, shapes, batch, normalisation, _SHAPES)
 

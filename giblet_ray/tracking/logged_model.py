@@ -13,7 +13,7 @@ import numpy as np
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 from mlflow.models import Model, ModelSignature
-from mlflow.types import ColSpec, Schema, TensorSpec
+from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
 
 from giblet_ray.tracking.mlflow_run import PACKAGES, package_version
 from giblet_ray.tracking.quiet import large_files, quiet_mlflow
@@ -37,6 +37,7 @@ def log_model(
     loader: str,
     inputs: Values,
     outputs: Values,
+    texts: Iterable[str] = (),
 ) -> str:
     """Store files as a model of a run; nothing is pickled, and no code is stored.
 
@@ -56,6 +57,8 @@ def log_model(
         Module whose ``_load_pyfunc(folder)`` returns what predicts, from a folder with the files.
     inputs, outputs : mapping of str to (dtype, shape)
         What it predicts from, and what it predicts: rows, any number of them.
+    texts : iterable of str
+        Names of parameters that it takes besides; each is text, and empty if it is not given.
 
     Returns
     -------
@@ -87,7 +90,11 @@ def log_model(
                 ),
                 loader_module=loader,
                 data_path=str(linked),
-                signature=ModelSignature(_schema(inputs), _schema(outputs)),
+                signature=ModelSignature(
+                    _schema(inputs),
+                    _schema(outputs),
+                    ParamSchema([ParamSpec(name, "string", "") for name in texts]),
+                ),
                 # Named here, so that MLflow need not load the model to guess them.
                 pip_requirements=[f"{name}=={package_version(name)}" for name in PACKAGES],
             )

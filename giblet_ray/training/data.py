@@ -46,7 +46,8 @@ def plan_data(
         find_reading(encoders[part], part).check_leading(dataset.value_type(part), first, where)
     context_trs = job.model.context_trs(dataset.manifest.tr_seconds)
     data, batch_trs = job.lagged_data, job.train.batch_trs
-    return view_data(dataset, data, tuple(encoders), leading, context_trs, same, batch_trs)
+    how = context_trs, same, batch_trs, job.model.head_per_subject
+    return view_data(dataset, data, tuple(encoders), leading, *how)
 
 
 def encoders_of(job: TrainJob, dataset: Dataset) -> dict[str, str]:

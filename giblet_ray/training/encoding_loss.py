@@ -1,7 +1,8 @@
 """The loss of a global batch, the same for any number of ranks that share it.
 
-Shapes: B rows of this rank, N rows of all ranks together, V voxels. A voxel may be valid in the
-rows of some subjects and not in those of others.
+Shapes: B rows of this rank, N rows of all ranks together, V voxels, S subjects whose voxels are
+not the same ones (1: all share them). A voxel may be valid in the rows of some subjects and not in
+those of others.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ class LossTerms(NamedTuple):
         Mean over rows of the mean squared error over a row's valid voxels; None of a loss of the
         user's own.
     correlation_loss : Tensor or None
-        Mean of (1 - Pearson r) over voxels that are valid in some row; None where its weight is 0.
+        Mean of (1 - Pearson r) over voxels that are valid in some row, then over subjects; None
+        where its weight is 0.
     """
 
     objective: Tensor
@@ -57,16 +59,20 @@ class EncodingLoss(nn.Module):
 
     ::
 
-        loss = mean over n of mean over v of (p_nv - t_nv)^2  +  weight * mean over v of (1 - r_v)
+        loss = mean over n of mean over v of (p_nv - t_nv)^2
+             + weight * mean over s of mean over v of (1 - r_sv)
 
     for predictions p, targets t, the rows n of all ranks, and the voxels v that are valid in them.
-    r_v correlates over the rows in which voxel v is valid. A voxel whose prediction or target does
-    not vary over them has r_v = 0 and no gradient through it.
+    r_sv correlates over the rows in which voxel v is valid: those of subject s, or of all of them
+    where they share their voxels. A voxel whose prediction or target does not vary over them has
+    r_sv = 0 and no gradient through it. Subjects without a row do not count.
 
     Parameters
     ----------
     correlation_weight : float
         At 0, correlations are neither computed nor communicated.
+    n_subjects : int
+        S; 1 where subjects share their voxels.
 
     Raises
     ------
@@ -82,20 +88,25 @@ class EncodingLoss(nn.Module):
     parts' terms add up. The squared error is then exactly that of the whole batch; correlations
     are over the rows of each part, averaged in proportion to its rows.
 
-    r is found from sums about the global means, in two all-reduces (of 3V + 1 numbers each): raw
+    r is found from sums about the global means, in two all-reduces (of 3SV + 1 numbers each): raw
     sums of squares in float32 would cancel where a prediction is far from 0.
     """
 
-    def __init__(self, correlation_weight: float = 0.0) -> None:
+    def __init__(self, correlation_weight: float = 0.0, n_subjects: int = 1) -> None:
         super().__init__()
         if not (math.isfinite(correlation_weight) and correlation_weight >= 0):
             raise InputError(
                 f"correlation_weight: found {correlation_weight}, must be finite and at least 0"
             )
-        self.correlation_weight = correlation_weight
+        self.correlation_weight, self._n_subjects = correlation_weight, n_subjects
 
     def forward(
-        self, prediction_BV: Tensor, target_BV: Tensor, valid_BV: Tensor, global_rows: int
+        self,
+        prediction_BV: Tensor,
+        target_BV: Tensor,
+        valid_BV: Tensor,
+        global_rows: int,
+        subject_B: Tensor | None = None,
     ) -> LossTerms:
         """Compute the loss of this rank's rows and of the global batch that they are part of.
 
@@ -107,6 +118,9 @@ class EncodingLoss(nn.Module):
             (B, V) bool, what counts; a voxel of each row at least.
         global_rows : int
             N, rows of all ranks (and all accumulated parts) in this optimizer step.
+        subject_B : Tensor, optional
+            (B,) int64, whose each row is, on the CPU; of one subject, or of all who share their
+            voxels, it is not needed.
 
         Returns
         -------
@@ -140,11 +154,13 @@ class EncodingLoss(nn.Module):
             mse = sum_over_ranks(squared_error.detach())
             return LossTerms(objective, mse, mse, None)
 
-        pearson_V, rows_V, batch_rows, mse = self._global_pearson(
-            prediction_BV, target_BV, valid_BV, squared_error.detach()
+        pearson_SV, rows_SV, batch_rows, mse = self._global_pearson(
+            prediction_BV, target_BV, valid_BV, squared_error.detach(), subject_B
         )
-        counts_V = rows_V > 0
-        dissimilarity = torch.where(counts_V, 1 - pearson_V, 0.0).sum() / counts_V.sum()
+        counts_SV = rows_SV > 0
+        n_S = counts_SV.sum(dim=1)
+        of_each_S = torch.where(counts_SV, 1 - pearson_SV, 0.0).sum(dim=1) / n_S.clamp(min=1)
+        dissimilarity = of_each_S.sum() / (n_S > 0).sum()
         correlation_loss = dissimilarity * (batch_rows / global_rows)
         objective = objective + self.correlation_weight * correlation_loss
         correlation_loss = correlation_loss.detach()
@@ -161,49 +177,78 @@ class EncodingLoss(nn.Module):
         return summary["mse"] + self.correlation_weight * (1 - summary["pearson_mean"])
 
     def _global_pearson(
-        self, prediction_BV: Tensor, target_BV: Tensor, valid_BV: Tensor, squared_error: Tensor
+        self,
+        prediction_BV: Tensor,
+        target_BV: Tensor,
+        valid_BV: Tensor,
+        squared_error: Tensor,
+        subject_B: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return r per voxel (V,), the rows of all ranks that it is valid in and those of all
-        voxels, and the squared errors' global sum."""
-        rows, n_voxels = prediction_BV.shape
+        """Return r per subject and voxel (S, V), the rows of all ranks that it is valid in and
+        those of all voxels, and the squared errors' global sum."""
+        shape = self._n_subjects, prediction_BV.shape[1]
+        n = shape[0] * shape[1]
+        rows_of = self._rows_of_subjects(subject_B, prediction_BV.device)
+
+        def summed(rows_BV: Tensor) -> Tensor:
+            of_subjects = [(rows_BV if at is None else rows_BV[at]).sum(dim=0) for at in rows_of]
+            return torch.cat(of_subjects)
+
+        def of_its_row(values_SV: Tensor) -> Tensor:
+            if subject_B is None or len(rows_of) == 1:
+                return values_SV
+            return values_SV[subject_B.to(values_SV.device)]
+
         with torch.no_grad():
-            rows_V = valid_BV.sum(dim=0, dtype=prediction_BV.dtype)
-            sums = [rows_V, prediction_BV.sum(dim=0), target_BV.sum(dim=0)]
-            every = sum_over_ranks(torch.cat([*sums, rows_V.new_full((1,), rows)]))
-            rows_V, *of_means, batch_rows = every.split([n_voxels, n_voxels, n_voxels, 1])
-            prediction_mean_V, target_mean_V = (each / rows_V.clamp(min=1) for each in of_means)
+            rows_SV = summed(valid_BV.to(prediction_BV.dtype))
+            sums = [rows_SV, summed(prediction_BV), summed(target_BV)]
+            every = sum_over_ranks(torch.cat([*sums, rows_SV.new_full((1,), len(valid_BV))]))
+            *of_means, batch_rows = every.split([n, n, n, 1])
+            rows_SV, prediction_sum_SV, target_sum_SV = (each.view(shape) for each in of_means)
+            prediction_mean_SV = prediction_sum_SV / rows_SV.clamp(min=1)
+            target_mean_SV = target_sum_SV / rows_SV.clamp(min=1)
         # The means are constants to autograd: their gradient would be multiplied by the sum of
         # deviations from a mean, which is 0.
-        prediction_BV = torch.where(valid_BV, prediction_BV - prediction_mean_V, 0.0)
-        target_BV = torch.where(valid_BV, target_BV - target_mean_V, 0.0)
+        prediction_BV = torch.where(valid_BV, prediction_BV - of_its_row(prediction_mean_SV), 0.0)
+        target_BV = torch.where(valid_BV, target_BV - of_its_row(target_mean_SV), 0.0)
         products = torch.cat(
             [
-                (prediction_BV * target_BV).sum(dim=0),
-                prediction_BV.square().sum(dim=0),
-                target_BV.square().sum(dim=0),
+                summed(prediction_BV * target_BV),
+                summed(prediction_BV.square()),
+                summed(target_BV.square()),
                 squared_error.reshape(1),
             ]
         )
-        covariance_V, prediction_square_V, target_square_V, total_squared_error = (
-            _SumOverRanks.apply(products).split([n_voxels, n_voxels, n_voxels, 1])
+        *of_squares, total_squared_error = _SumOverRanks.apply(products).split([n, n, n, 1])
+        covariance_SV, prediction_square_SV, target_square_SV = (
+            each.view(shape) for each in of_squares
         )
-        varies_V = (
-            (prediction_square_V > _rounding_of_squares(prediction_mean_V, rows_V))
-            & (target_square_V > _rounding_of_squares(target_mean_V, rows_V))
-        ) | ~torch.isfinite(covariance_V)
+        varies_SV = (
+            (prediction_square_SV > _rounding_of_squares(prediction_mean_SV, rows_SV))
+            & (target_square_SV > _rounding_of_squares(target_mean_SV, rows_SV))
+        ) | ~torch.isfinite(covariance_SV)
         # Constant voxels leave the graph before the root is taken: its slope at 0 is infinite.
-        one = torch.ones_like(covariance_V)
-        norms_V = (
-            torch.where(varies_V, prediction_square_V, one).sqrt()
-            * torch.where(varies_V, target_square_V, one).sqrt()
+        one = torch.ones_like(covariance_SV)
+        norms_SV = (
+            torch.where(varies_SV, prediction_square_SV, one).sqrt()
+            * torch.where(varies_SV, target_square_SV, one).sqrt()
         )
-        pearson_V = torch.where(varies_V, covariance_V, 0.0) / norms_V
-        return pearson_V, rows_V, batch_rows.squeeze(0), total_squared_error.squeeze(0).detach()
+        pearson_SV = torch.where(varies_SV, covariance_SV, 0.0) / norms_SV
+        return pearson_SV, rows_SV, batch_rows.squeeze(0), total_squared_error.squeeze(0).detach()
+
+    def _rows_of_subjects(
+        self, subject_B: Tensor | None, device: torch.device
+    ) -> list[Tensor | None]:
+        """Return which rows are each subject's; None: all."""
+        if self._n_subjects == 1 or subject_B is None:
+            return [None]
+        each = range(self._n_subjects)
+        return [(subject_B == index).nonzero().flatten().to(device) for index in each]
 
 
-def _rounding_of_squares(mean_V: Tensor, rows_V: Tensor) -> Tensor:
+def _rounding_of_squares(mean_SV: Tensor, rows_SV: Tensor) -> Tensor:
     """Sum of squared deviations up to which a voxel counts as constant."""
-    return rows_V * (CONSTANT_STD * (1 + mean_V.abs())).square()
+    return rows_SV * (CONSTANT_STD * (1 + mean_SV.abs())).square()
 
 
 def sum_over_ranks(values: Tensor) -> Tensor:

@@ -24,11 +24,17 @@ class RankLoss(Protocol):
     """A loss as all ranks compute it together."""
 
     def __call__(
-        self, prediction_NV: Tensor, target_NV: Tensor, valid_NV: Tensor, global_rows: int
+        self,
+        prediction_NV: Tensor,
+        target_NV: Tensor,
+        valid_NV: Tensor,
+        global_rows: int,
+        subject_N: Tensor | None = None,
     ) -> LossTerms:
         """Compute the loss of this rank's rows and of the global batch that they are part of.
 
-        What is valid is that of each row's subject, (N, V) bool.
+        What is valid is that of each row's subject, (N, V) bool; whose it is, (N,) int64, matters
+        where each has a head.
         """
 
     def of_rows(self, prediction_NV: Tensor, target_NV: Tensor, valid_NV: Tensor) -> Tensor:
@@ -87,7 +93,12 @@ class OwnLoss(nn.Module):
         self._loss = loss
 
     def forward(
-        self, prediction_NV: Tensor, target_NV: Tensor, valid_NV: Tensor, global_rows: int
+        self,
+        prediction_NV: Tensor,
+        target_NV: Tensor,
+        valid_NV: Tensor,
+        global_rows: int,
+        subject_N: Tensor | None = None,
     ) -> LossTerms:
         """See :class:`RankLoss`."""
         share = self.of_rows(prediction_NV, target_NV, valid_NV) / global_rows
@@ -115,7 +126,7 @@ class OwnLoss(nn.Module):
         return mean_of_rows
 
 
-def build_loss(settings: LossSettings, packages: Iterable[str]) -> Any:
+def build_loss(settings: LossSettings, packages: Iterable[str], n_subjects: int = 1) -> Any:
     """Return the :class:`RankLoss` that settings describe.
 
     Parameters
@@ -124,6 +135,8 @@ def build_loss(settings: LossSettings, packages: Iterable[str]) -> Any:
         Of the loss's own class.
     packages : iterable of str
         Packages that may be imported.
+    n_subjects : int
+        Subjects whose units are not the same ones; 1 where they share a head.
 
     Raises
     ------
@@ -131,7 +144,7 @@ def build_loss(settings: LossSettings, packages: Iterable[str]) -> Any:
         If there is no such loss, or its package may not be or cannot be imported.
     """
     if isinstance(settings, LossConfig):
-        return EncodingLoss(settings.correlation_weight)
+        return EncodingLoss(settings.correlation_weight, n_subjects)
     loss = load_object(settings.kind, packages, "--loss.kind")
     if not (isinstance(loss, type) and issubclass(loss, Loss)):
         raise InputError(f"--loss.kind {settings.kind}: is no loss; a subclass of Loss is accepted")

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from giblet_ray.checkpoint.files import STATE, VOXELS, load_voxel_pearson
 from giblet_ray.checkpoint.judged import Judged
 from giblet_ray.checkpoint.record import RECORD
+from giblet_ray.checkpoint.served import SUBJECT
 from giblet_ray.checkpoint.store import Checkpoint
 from giblet_ray.checkpoint.trained import Encoder
 from giblet_ray.evaluation.figures import epoch_curves, learning_curves, voxel_histogram
@@ -81,9 +82,10 @@ def log_checkpoint(
     """
     kinds = checkpoint.record.dataset.values
     inputs = {name: (kind.dtype, kind.shape) for name, kind in kinds.items() if name != "bold"}
-    outputs = {"bold": ("float32", kinds["bold"].shape)}
+    units = set(checkpoint.record.dataset.subjects.values())
+    outputs = {"bold": ("float32", (units.pop() if len(units) == 1 else -1,))}
     served = [name for name in checkpoint.record.checksums if name != STATE]
     with checkpoint.files(served) as folder:
         Encoder.load(folder, packages=packages)
         files = [folder / name for name in (RECORD, *served)]
-        return log_model(uri, run_id, MODEL_NAME, files, _LOADER, inputs, outputs)
+        return log_model(uri, run_id, MODEL_NAME, files, _LOADER, inputs, outputs, [SUBJECT])

@@ -151,7 +151,7 @@ def _describe_data(data: DataView, order: DataOrder, normalisation: Normalisatio
     subjects = len(data.selection.subjects)
     yield (
         f"{data.train.n_trs:,} training and {data.val.n_trs:,} validation TRs of {subjects} "
-        f"subject{'s' if subjects > 1 else ''}, {data.n_units:,} voxels"
+        f"subject{'s' if subjects > 1 else ''}, {data.units_in_words} voxels"
     )
     if normalisation.n_masked:
         yield (

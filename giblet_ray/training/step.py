@@ -60,7 +60,13 @@ class Ranks:
             if device.type == "cuda" and not frozen_batch_norm:
                 trained = nn.SyncBatchNorm.convert_sync_batchnorm(model)
             # Without device_ids: everything is where it is to be, the subjects on the CPU.
-            self.parallel = DistributedDataParallel(trained, gradient_as_bucket_view=True)
+            # A head has no gradient on a rank that has no row of its subject; one that no rank
+            # used has none anywhere, and so takes no step, as with one rank.
+            self.parallel = DistributedDataParallel(
+                trained,
+                gradient_as_bucket_view=True,
+                find_unused_parameters=getattr(model, "tells_subjects_apart", False),
+            )
 
     def train_mode(self) -> None:
         """Prepare for a training step."""
@@ -94,7 +100,8 @@ class Scores:
         self._std_SV = torch.tensor(normalisation.std_SV, device=device)
         self._valid_SV = torch.tensor(normalisation.valid_SV, device=device)
         self._same_units = bool((normalisation.valid_SV == normalisation.valid_SV[0]).all())
-        self._loss = build_loss(job.loss, job.packages)
+        apart = len(shapes.subjects) if job.model.head_per_subject else 1
+        self._loss = build_loss(job.loss, job.packages, apart)
         self._metrics = load_metrics(job.train.metrics, job.packages)
         self._subjects = [scan.subject for scan in normalisation.scans]
         self._subject_S = torch.tensor([shapes.subjects.index(name) for name in self._subjects])
@@ -110,12 +117,12 @@ class Scores:
 
     def _predict(self, model: nn.Module, batch: Batch, part: slice) -> tuple[Tensor, ...]:
         """Return prediction, z-scored BOLD, and what is valid of it in the row's subject, (rows,
-        voxels) each, of some of the windows."""
+        voxels) each, and that subject, (rows,), of some of the windows."""
         inputs, subject, target_BWV = self.read(batch, part)
         device = self._device.type
         with torch.autocast(device, torch.bfloat16) if self._bf16 else nullcontext():
             predicted = model(inputs, batch.exists[part], subject)
-        prediction_BWV = in_batch_order(predicted, subject)
+        prediction_BWV = in_batch_order(predicted, subject, tuple(self._shapes.units.values()))
         if prediction_BWV.shape != target_BWV.shape:
             raise InputError(
                 f"--model.kind {self._job.model.kind}: predicted a shape of "
@@ -124,12 +131,12 @@ class Scores:
             )
         valid_NV = self._valid(batch.windows.scan[part], target_BWV)
         rows = prediction_BWV.flatten(0, 1).float(), target_BWV.flatten(0, 1), valid_NV
+        subject_N = subject.repeat_interleave(target_BWV.shape[1])
         if len(np.unique(batch.windows.length)) > 1:  # rows that only the longest have do not count
-            is_row_N = torch.from_numpy(batch.windows.bold_rows()[1][part].flatten()).to(
-                self._device
-            )
-            return tuple(each[is_row_N] for each in rows)
-        return rows
+            is_row_N = torch.from_numpy(batch.windows.bold_rows()[1][part].flatten())
+            rows_N = is_row_N.to(self._device)
+            return (*(each[rows_N] for each in rows), subject_N[is_row_N])
+        return (*rows, subject_N)
 
     def _valid(self, scan_B: np.ndarray, target_BWV: Tensor) -> Tensor:
         """Return what is valid of each row of some windows, (rows, voxels) bool."""
@@ -164,7 +171,8 @@ class Scores:
         for index, part in enumerate(parts):
             last = index == len(parts) - 1
             with nullcontext() if last else ranks.unsynchronised():
-                terms = self._loss(*self._predict(ranks.parallel, batch, part), n_trs)
+                *rows, subject_N = self._predict(ranks.parallel, batch, part)
+                terms = self._loss(*rows, n_trs, subject_N)
                 terms.objective.backward()
             totals.add(terms)
         limit = self._job.optimizer.max_grad_norm
@@ -211,24 +219,30 @@ class Scores:
         ranks.eval_mode()
         mine = rank_part(val, rank, ranks.world_size)
         size = max(1, self._job.train.batch_trs // ranks.world_size)
-        n_units = self._valid_SV.shape[1]
-        sums = ScanSums(self._subjects, n_units, self._device)
-        rows = HeldOutRows(self._subjects, n_units, self._device)
+        units, is_shared = self._shapes.units, self._shapes.units_are_shared
+        n_units = [units[name] for name in self._subjects]
+        sums = ScanSums(self._subjects, n_units, self._device, is_shared)
+        rows = HeldOutRows(self._subjects, max(n_units), self._device, is_shared)
         loss = torch.zeros((), dtype=torch.float64, device=self._device)
         for batch in loader.batches(equal_length_batches(mine, size)):
-            prediction, target, valid = self._predict(ranks.model, batch, slice(None))
+            prediction, target, valid, _ = self._predict(ranks.model, batch, slice(None))
             scan_N, tr_N = _places(batch.windows)
             for scan in scan_N.unique().tolist():
                 of_scan = torch.nonzero(scan_N == scan)[:, 0].to(self._device)
-                sums.add(scan, prediction[of_scan], target[of_scan])
+                both = (each[of_scan, : n_units[scan]] for each in (prediction, target))
+                sums.add(scan, *both)
             loss += self._loss.of_rows(prediction, target, valid)
             if self._metrics:
                 rows.add(scan_N, tr_N, prediction, target)
         sums.reduce()
         if ranks.world_size > 1:
             dist.all_reduce(loss)
-        scores = sums.compute(list(self._valid_SV))
+        valid_S = [of[:n] for of, n in zip(self._valid_SV, n_units, strict=True)]
+        scores = sums.compute(valid_S)
         metrics = {f"val/{name}": value for name, value in scores.summary().items()}
+        if len(scores.subjects) > 1:
+            for name, of_subject in scores.subjects.items():
+                metrics[f"val/{name}/pearson_mean"] = of_subject.summary()["pearson_mean"]
         metrics["val/loss"] = self._loss.held_out(scores, float(loss) / scores.n_trs)
         return scores, metrics | rows.compute(self._metrics, self._valid_SV)
 

@@ -20,7 +20,7 @@ from browser import needs_browser, open_page
 from processes import JobProcess
 
 from giblet_ray.cli import run_job
-from giblet_ray.comparison.scores import read_voxel_scores
+from giblet_ray.comparison.scores import read_voxel_pearson
 from giblet_ray.config import CompareJob
 from giblet_ray.dataset.reader import Dataset
 
@@ -95,7 +95,7 @@ def test_json_has_numbers_as_numbers_and_runs_best_first(
     assert first["runs"][-1]["value"] is None
     assert first["runs"][-1]["cause"] == "loss is NaN <in epoch 1>"
     for run in ranked:
-        scores = read_voxel_scores(run["folder"])["pearson_V"]
+        scores = read_voxel_pearson(run["folder"])
         assert run["value"] == pytest.approx(scores.mean(), abs=1e-6)
         assert run["id"] == store.ids[run["run"]]
         assert isinstance(run["settings"]["optimizer.lr"], float)

@@ -16,7 +16,7 @@ from giblet_ray.comparison.heldout import TrainedRun, common_trs, score_run
 from giblet_ray.comparison.kept import KEPT
 from giblet_ray.comparison.pairs import PairSettings, intervals_of
 from giblet_ray.comparison.read import read_runs
-from giblet_ray.comparison.scores import read_voxel_scores
+from giblet_ray.comparison.scores import read_voxel_pearson
 from giblet_ray.dataset.binary import as_arrays
 from giblet_ray.dataset.layout import bold_column
 from giblet_ray.dataset.reader import Dataset, Selection, Span
@@ -40,7 +40,7 @@ def test_scores_over_all_held_out_trs_are_those_that_the_training_recorded(
     assert common.n_trs == sum(len(span) for span in a.data.split.val)
     for one in (a, b):
         scored = score_run(one, common)
-        recorded = read_voxel_scores(one.run.folder)["pearson_V"]
+        recorded = read_voxel_pearson(one.run.folder)
         np.testing.assert_allclose(scored.pearson_V, recorded, atol=1e-5)
         assert scored.mean.value == pytest.approx(one.run.value("val/pearson_mean"), abs=1e-5)
         assert len(scored.mean.series) == common.n_trs
@@ -172,7 +172,7 @@ def test_missing_or_damaged_checkpoint_is_one_line(
         TrainedRun.open(gone)
     assert "\n" not in str(error.value)
     with pytest.raises(InputError, match="no checkpoint there"):
-        read_voxel_scores(gone.folder)
+        read_voxel_pearson(gone.folder)
 
 
 def test_data_set_that_was_moved_is_found_where_it_is_said_to_be(

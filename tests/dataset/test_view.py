@@ -25,9 +25,12 @@ from giblet_ray.dataset.writer import write_manifest
 from giblet_ray.errors import InputError
 
 
-def view(folder: Path, context_trs: int = 0, **settings: Any) -> DataView:
-    data = DataConfig.model_validate(settings)
-    return view_data(Dataset.open(str(folder)), data, ("codes", "text"), context_trs=context_trs)
+def view(
+    folder: Path, context_trs: int = 0, head_per_subject: bool = False, **settings: Any
+) -> DataView:
+    data, parts = DataConfig.model_validate(settings), ("codes", "text")
+    how = {"context_trs": context_trs, "head_per_subject": head_per_subject}
+    return view_data(Dataset.open(str(folder)), data, parts, **how)
 
 
 def trs_of(data: DataView, windows: Windows, scan: ScanKey) -> set[int]:
@@ -140,16 +143,34 @@ def test_what_cannot_be_trained_on_yet_is_refused_where_a_run_is_planned(
     assert "\n" not in str(error.value)
 
 
-def test_subjects_of_other_numbers_of_units_are_not_trained_together(
+def test_subjects_of_other_numbers_of_units_are_trained_together_with_a_head_for_each(
     tmp_path: Path, dataset_writer: Callable
 ) -> None:
     def narrow(key: ScanKey, bold: np.ndarray) -> np.ndarray:
         return bold[:, :7] if key.subject == "02" else bold
 
     dataset_writer(tmp_path, {"film": 117}, ("01", "02"), change_bold=narrow)
-    with pytest.raises(InputError, match=r"subject 02 has 7 units \(float32\), 01 24 \(float32\)"):
+    with pytest.raises(InputError, match=r"subject 02 has 7 units, 01 24; choose a model with a"):
         view(tmp_path)
-    assert view(tmp_path, subjects=("02",)).n_units == 7
+    assert view(tmp_path, subjects=("02",)).units == {"02": 7}
+    together = view(tmp_path, head_per_subject=True)
+    assert (together.units, together.units_are_shared) == ({"01": 24, "02": 7}, False)
+    assert together.units_in_words == "24 of 01, 7 of 02"
+    assert together.values["bold"].shape == (24,)
+
+
+def test_units_of_one_space_that_are_chosen_apart_share_no_head(
+    tmp_path: Path, dataset_writer: Callable
+) -> None:
+    dataset_writer(tmp_path / "film", {"film": 117}, ("01", "02"))
+    for name, first in (("01", 0), ("02", 3)):
+        np.save(tmp_path / f"{name}.npy", np.arange(first, first + 5))
+    chosen = {"voxels": f"{tmp_path}/{{subject}}.npy"}
+    with pytest.raises(InputError, match="chooses other units of one subject than of another"):
+        view(tmp_path / "film", **chosen)
+    apart = view(tmp_path / "film", head_per_subject=True, **chosen)
+    assert (apart.units, apart.units_are_shared) == ({"01": 5, "02": 5}, False)
+    assert view(tmp_path / "film").units_are_shared
 
 
 def test_context_that_reaches_into_held_out_trs_is_refused(

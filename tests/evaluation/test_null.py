@@ -95,6 +95,18 @@ def test_mean_over_subjects_is_over_those_that_have_a_score() -> None:
     assert mean.pearson_V[2] == nulls[0].pearson_V[2]
 
 
+def test_subjects_whose_units_differ_count_alike_in_the_mean_by_chance() -> None:
+    random = np.random.default_rng(0)
+    sizes = (6, 2)
+    nulls = [Null(random.normal(size=n), random.normal(size=(n, 9)).astype("f4")) for n in sizes]
+    nulls[0].pearson_V[4], nulls[0].null_VP[4] = np.nan, np.nan
+    mean = mean_null(nulls, units_are_shared=False)
+    assert mean.pearson_V.shape == (8,)
+    each = [np.nanmean(null.null_VP, axis=0) for null in nulls]
+    np.testing.assert_allclose(mean.means, np.mean(each, axis=0), rtol=1e-5)
+    assert mean.percentile() == pytest.approx(np.percentile(mean.means, 95))
+
+
 def test_p_of_a_true_prediction_is_the_smallest_and_of_none_uniform() -> None:
     """Smooth noise, as BOLD has: permuted TRs would find discoveries everywhere."""
     random = np.random.default_rng(0)

@@ -65,6 +65,22 @@ def test_a_metric_is_a_mean_over_scans_subjects_and_units() -> None:
     assert computed(slice(0, sum(N_TRS))) == pytest.approx(expected(), abs=1e-6)
 
 
+def test_units_that_subjects_do_not_share_are_averaged_before_subjects() -> None:
+    held = HeldOutRows(SUBJECTS, 5, torch.device("cpu"), units_are_shared=False)
+    scan, tr, prediction, target = rows()
+    for index, n_units in enumerate((5, 5, 2)):  # the second subject has two units
+        of_scan = scan == index
+        both = (each[of_scan, :n_units] for each in (prediction, target))
+        held.add(scan[of_scan], tr[of_scan], *both)
+    valid = torch.tensor([[True] * 5] * 2 + [[True, True, False, False, False]])
+    found = []
+    for index, n_units in enumerate((5, 5, 2)):
+        p, t = prediction[scan == index], target[scan == index]
+        found.append(pearson(p.numpy(), t.numpy())[:n_units])
+    wanted = np.mean([np.nanmean(found[:2], axis=0).mean(), found[2].mean()])
+    assert held.compute({"val/r": pearson}, valid)["val/r"] == pytest.approx(wanted, abs=1e-6)
+
+
 def test_rows_come_in_the_order_of_their_trs() -> None:
     held = HeldOutRows(SUBJECTS, 5, torch.device("cpu"))
     held.add(*rows())

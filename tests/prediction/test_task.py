@@ -92,7 +92,7 @@ def test_space_is_a_file_of_the_checkpoint_that_predicting_rows_does_not_need(
     mask.unlink()
     with pytest.raises(InputError, match=rf"^{mask}: no such file"):
         plan_task(job(model=str(copy)))
-    assert Encoder.load(copy).record.dataset.space.files == {"mask.nii.gz": mask.name}
+    assert Encoder.load(copy).record.dataset.spaces["01"].files == {"mask.nii.gz": mask.name}
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,6 @@ def test_activations_of_shapes_are_those_that_a_real_step_keeps(
         np.zeros((1, 24), np.float32),
         np.ones((1, 24), np.float32),
         np.ones((1, 24), bool),
-        0,
     )
     kept = kept_by_step(job, built, shapes, batch, normalisation, cpu)
     assert kept > 3 * window * 1024 * 4

@@ -65,7 +65,7 @@ def write_dataset(
     first_code: int | None = None,
     change_bold: Callable[[ScanKey, np.ndarray], np.ndarray] = lambda key, bold: bold,
     repeats: int = 1,
-    mask: np.ndarray | None = None,
+    mask: np.ndarray | dict[str, np.ndarray] | None = None,
     codebooks: np.ndarray | None = None,
     **of_scans: Any,
 ) -> dict[str, np.ndarray]:
@@ -73,7 +73,8 @@ def write_dataset(
 
     Returns the arrays by shard path. `unseen` lists (subject, stimulus) pairs without a scan;
     `first_code` replaces the first code of each stimulus; `change_bold` gives a scan other BOLD,
-    of other TRs or units too; `mask` is where its units lie; `codebooks` are what the codes are of;
+    of other TRs or units too; `mask` is where its units lie, or those of each subject;
+    `codebooks` are what the codes are of;
     `of_scans` are further fields of every scan.
     """
     random = np.random.default_rng(seed)
@@ -125,12 +126,14 @@ def write_dataset(
             }
             scans.append(Scan(**key._asdict(), **{**facts, **of_scans}))
     made = {path.partition("/")[0]: array for path, array in arrays.items()}
-    space, blobs = StoredSpace(), tuple[WrittenFile, ...]()
-    if mask is not None:
-        volume = Volume(nibabel.Nifti1Image(mask.astype(np.uint8), AFFINE), mask, "made")
+    spaces, blobs = dict.fromkeys(subjects, StoredSpace()), tuple[WrittenFile, ...]()
+    masks = mask if isinstance(mask, dict) else {"": mask} if mask is not None else {}
+    for whose, of in masks.items():
+        volume = Volume(nibabel.Nifti1Image(of.astype(np.uint8), AFFINE), of, "made")
         ((name, content),) = volume.files().items()
-        blobs = (write_blob(storage, name, content),)
-        space = StoredSpace(kind="volume", blobs={name: blobs[0].path})
+        blobs = (*blobs, write_blob(storage, f"{whose}-{name}" if whose else name, content))
+        space = StoredSpace(kind="volume", blobs={name: blobs[-1].path})
+        spaces.update(dict.fromkeys([whose] if whose else subjects, space))
     stored = {name: stored_part(name, made[name]) for name in made if name != "bold"}
     if codebooks is not None:
         content = io.BytesIO()
@@ -144,7 +147,9 @@ def write_dataset(
         parts=stored,
         stimuli=tuple(stimuli),
         subjects={
-            scan.subject: Subject(value=value_type(arrays[scan.shard.path]), space=space)
+            scan.subject: Subject(
+                value=value_type(arrays[scan.shard.path]), space=spaces[scan.subject]
+            )
             for scan in scans
         },
         scans=tuple(scans),

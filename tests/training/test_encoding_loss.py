@@ -45,6 +45,39 @@ def test_loss_is_the_plain_formula_over_the_valid_voxels():
     assert not terms.loss.requires_grad
 
 
+def test_voxels_of_different_subjects_correlate_apart():
+    """Of three subjects with 5, 3 and 4 voxels and a fourth without a row; parts of both add up."""
+    prediction, target = batch(rows=13, voxels=5)
+    subject = torch.tensor([2, 0, 0, 1, 2, 1, 0, 2, 0, 1, 2, 1, 0])
+    valid = torch.arange(5) < torch.tensor([5, 3, 4])[subject][:, None]
+    terms = EncodingLoss(0.4, n_subjects=4)(prediction, target, valid, 13, subject)
+    p, t = prediction.detach().double().numpy(), target.double().numpy()
+    errors = [((p - t) ** 2)[n, :k].mean() for n, k in enumerate(valid.sum(1).tolist())]
+    assert terms.mse.item() == pytest.approx(np.mean(errors), rel=1e-6)
+    of_subjects = []
+    for index, n_voxels in enumerate((5, 3, 4)):
+        rows = (subject == index).numpy()
+        r = [scipy.stats.pearsonr(p[rows, v], t[rows, v]).statistic for v in range(n_voxels)]
+        of_subjects.append(1 - np.mean(r))
+    assert terms.correlation_loss.item() == pytest.approx(np.mean(of_subjects), rel=1e-5)
+    terms.objective.backward()
+    gradient, prediction.grad = prediction.grad, None
+    assert not gradient[~valid].any()
+    alone = EncodingLoss(0.4)(prediction, target, valid, 13)
+    assert alone.correlation_loss.item() != pytest.approx(np.mean(of_subjects), rel=1e-2)
+    # A subject's gradient is that of its rows alone, in proportion to what it counts for.
+    rows = subject == 1
+    assert rows.sum() == 4
+    of_mse, of_all = (
+        torch.autograd.grad(
+            EncodingLoss(w)(prediction[rows], target[rows], valid[rows], 4).objective, prediction
+        )[0]
+        for w in (0.0, 1.0)
+    )
+    expected = of_mse * 4 / 13 + 0.4 / 3 * (of_all - of_mse)
+    torch.testing.assert_close(gradient[rows], expected[rows], rtol=1e-4, atol=1e-7)
+
+
 def test_voxel_counts_in_the_rows_of_subjects_in_which_it_is_valid():
     """Of three subjects; one voxel is valid in none of the rows, another in a single row."""
     prediction, target = batch(rows=12, voxels=5)

@@ -43,7 +43,6 @@ NORMALISATION = Normalisation(
     np.where(VALID_V, RANDOM.normal(50, 2, (3, N_UNITS)), 0).astype(np.float32),
     np.where(VALID_V, RANDOM.uniform(8, 10, (3, N_UNITS)), 1).astype(np.float32),
     np.tile(VALID_V, (3, 1)),
-    0,
 )
 RAGGED = Windows(
     np.array([2, 0, 1, 1, 0, 2]), np.array([0, 4, 1, 20, 30, 9]), np.array([3, 1, 5, 2, 4, 1])

@@ -98,7 +98,11 @@ def _data(opened: OpenedRun) -> str:
     trs = sum(film.n_trs for film in films)
     subjects = data.selection.subjects
     masked = sum(int((~opened.valid(subject)).sum()) for subject in subjects)
-    of_all = f" of {record.dataset.space.n_units:,}" if record.units else ""
+    spaces = [record.dataset.spaces[subject] for subject in subjects]
+    units = data.units_in_words
+    if record.units:
+        units += f" of {_few([f'{n:,}' for n in {each.n_units: 0 for each in spaces}])}"
+    kinds = _few([*{each.kind: 0 for each in spaces}])
     parts = "; ".join(
         f"{name} ({part.value.dtype}, {' x '.join(map(str, part.value.shape))} per TR): "
         f"{_listed(part.made_with)}" + (f", settings {settings}" if
@@ -110,8 +114,8 @@ def _data(opened: OpenedRun) -> str:
         f"{_count(len(subjects), 'subject')} ({_few(subjects)}) watched "
         f"{_count(len(films), 'film')} ({_few([film.name for film in films])}) of {trs:,} TRs of "
         f"{manifest.tr_seconds:g} s ({trs * manifest.tr_seconds / 60:.1f} min) in "
-        f"{_count(len(data.scans), 'scan')}. {data.n_units:,}{of_all} units of each subject were "
-        f"predicted (space: {record.dataset.space.kind}); {masked:,} of them, those of all "
+        f"{_count(len(data.scans), 'scan')}. {units} units of each subject were "
+        f"predicted (space: {kinds}); {masked:,} of them, those of all "
         "subjects together, took no part in their subject, since their BOLD was constant or not "
         f"finite. {data.n_lacking:,} TRs of all scans were masked "
         f"or not measured. Parts of the stimulus that the model reads: {parts}. Data set checksum "

@@ -35,6 +35,7 @@ from giblet_ray.judge.report.unit_figures import (
     units_figure,
 )
 from giblet_ray.page import Picture, whole_page
+from giblet_ray.spaces.space import Space
 
 REPORT = "report.html"
 
@@ -126,13 +127,25 @@ def _units(evaluation: Evaluation) -> Section:
 
 
 def _maps(evaluation: Evaluation) -> Section:
-    title = "Where in the brain"
-    space = evaluation.opened.space
+    pictures: list[Picture] = []
+    notes: list[str] = []
+    for space, names in evaluation.opened.subjects_by_space():
+        more, note = _maps_in(evaluation, space, names, str(len(pictures) or ""))
+        pictures += more
+        notes += [note] if note else []
+    return Section("Where in the brain", pictures, "; ".join(dict.fromkeys(notes)))
+
+
+def _maps_in(
+    evaluation: Evaluation, space: Space, names: Sequence[str], number: str
+) -> tuple[list[Picture], str]:
+    """Return maps of the subjects whose units are of a space, or why there are none."""
     if why := no_place(space):
-        return Section(title, note=f"No map: {why}")
+        return [], f"No map: {why}"
     maps_V = {
         f"subject {name}": of.placed(of.pearson_V, space.n_units)
         for name, of in evaluation.subjects.items()
+        if name in names
     }
     shown = dict(list(maps_V.items())[:MOST_ROWS])
     more = f" The first {len(shown)} of {len(maps_V)} subjects." if len(maps_V) > len(shown) else ""
@@ -142,7 +155,7 @@ def _maps(evaluation: Evaluation) -> Section:
     )
     pictures = [
         Picture.of(
-            "glass_brain",
+            f"glass_brain{number}",
             glass_brains(shown, space, "Pearson r on test TRs"),
             "Glass brain: r of the best voxel along each line of sight, from the left, the back, "
             f"the right and above; pale is 0 or less, dark is high.{more} {assumed}",
@@ -151,13 +164,12 @@ def _maps(evaluation: Evaluation) -> Section:
     mean_V = nanmean(list(maps_V.values()))
     figure = surfaces(mean_V, space, "Pearson r on test TRs")
     if figure is None:
-        note = "No surface: none of the voxels lies in the cortex of fsaverage5"
-        return Section(title, pictures, note)
+        return pictures, "No surface: none of the voxels lies in the cortex of fsaverage5"
     caption = (
         "Cortical surface (fsaverage5, inflated): r, mean over subjects, of the voxels between "
         "the white and the pial surface; grey where no voxel lies. MNI space is assumed as above."
     )
-    return Section(title, [*pictures, Picture.of("surface", figure, caption)])
+    return [*pictures, Picture.of(f"surface{number}", figure, caption)], ""
 
 
 def _chance(evaluation: Evaluation) -> Section:
@@ -241,15 +253,16 @@ def _partition(evaluation: Evaluation) -> Section:
         f"units (dot, and number), and 5 to 95 % of them (bar). By {partition.words}."
     )
     pictures = [Picture.of("partition", partition_figure(partition.shares, partition.how), caption)]
-    space = evaluation.opened.space
     alone = [of for of in partition.means if len(of) == 1][:MOST_ROWS]
-    if alone and not no_place(space):
-        subjects = evaluation.subjects
+    for space, names in evaluation.opened.subjects_by_space():
+        if not alone or no_place(space):
+            continue
         maps_V = {
             in_words(of, partition.how): nanmean(
                 [
-                    subjects[name].placed(shares[of], space.n_units)
+                    evaluation.subjects[name].placed(shares[of], space.n_units)
                     for name, shares in partition.shares.items()
+                    if name in names
                 ]
             )
             for of in alone
@@ -259,7 +272,7 @@ def _partition(evaluation: Evaluation) -> Section:
             "as above; pale is 0 or less."
         )
         figure = glass_brains(maps_V, space, "R2 on test TRs")
-        pictures.append(Picture.of("partition_map", figure, caption))
+        pictures.append(Picture.of(f"partition_map{len(pictures) - 1 or ''}", figure, caption))
     return Section(title, pictures)
 
 

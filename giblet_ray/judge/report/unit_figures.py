@@ -92,7 +92,7 @@ def chance_figure(pearson_V: NDArray, null: Null, interval: MeanInterval) -> Fig
         filled = color == OTHERS
         of_units.stairs(counts, edges, fill=filled, color=color, linewidth=1.8, label=label)
     of_units.set(xlabel="Pearson r of a unit", ylabel="% of units")
-    means_P = chance_VP.mean(axis=0)
+    means_P = null.means
     of_mean.hist(means_P, bins=min(40, max(10, len(means_P) // 10)), color=OTHERS,
                  label=f"by chance, {len(means_P):,} shifts")  # fmt: skip
     top = of_mean.get_ylim()[1]

@@ -71,7 +71,8 @@ def test_every_figure_is_shown_in_a_browser_with_what_it_shows(whole: Any, tmp_p
 @pytest.fixture
 def placeless(evaluation: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The same run, as if its units were columns of an array."""
-    monkeypatch.setattr(type(evaluation.opened), "space", property(lambda self: Array(24)))
+    spaces = dict.fromkeys(evaluation.subjects, Array(24))
+    monkeypatch.setattr(type(evaluation.opened), "spaces", property(lambda self: spaces))
     return evaluation
 
 

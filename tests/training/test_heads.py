@@ -1,0 +1,176 @@
+"""Subjects whose units differ in number and place, trained together with a head for each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from local_training import DeathError, LocalLink, LocalTraining
+from ranks import run_ranks
+from three_people import UNITS, make_people, people_job
+
+from giblet_ray.checkpoint.files import STATE, load_weights
+from giblet_ray.checkpoint.record import read_record
+from giblet_ray.checkpoint.trained import Encoder
+from giblet_ray.config import TrainJob
+from giblet_ray.dataset.reader import Span
+from giblet_ray.errors import InputError
+from giblet_ray.evaluation.scan_sums import world_size
+from giblet_ray.judge.judge import score_test
+from giblet_ray.judge.opened import open_run
+from giblet_ray.training.identity import run_record
+from giblet_ray.training.loop import BareLink, train
+
+CPU = torch.device("cpu")
+METRICS = {"metrics": ["my_lab.metrics:spearman"]}
+
+Trained = tuple[LocalTraining, LocalLink, Path]
+
+
+def training_of(folder: Path, **groups: Any) -> LocalTraining:
+    return LocalTraining(TrainJob.model_validate(people_job(folder, **groups)))
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("people") / "people"
+    make_people(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(people: Path) -> Trained:
+    """Two epochs with metrics of one's own, in the folder of a run."""
+    training, run = training_of(people, train=METRICS), people.parent / "run"
+    return training, training.train(run), run
+
+
+def test_each_subject_is_scored_on_its_own_units(trained: Trained) -> None:
+    training, link, run = trained
+    assert training.data.units == UNITS
+    last = link.reports[-1]
+    of_subjects = [last[f"val/{name}/pearson_mean"] for name in UNITS]
+    assert last["val/pearson_mean"] == pytest.approx(np.mean(of_subjects))
+    assert last["val/spearman"] == pytest.approx(last["val/pearson_mean"], abs=0.1)
+    opened = open_run(str(run), packages=["my_lab"])
+    scores, own = score_test(opened)
+    assert scores.mean is None
+    found = {name: np.isfinite(of.pearson_V).sum() for name, of in scores.subjects.items()}
+    assert found == UNITS
+    assert own.keys() == {"spearman"}
+    assert {name: space.n_units for name, space in opened.spaces.items()} == UNITS
+    assert len(opened.subjects_by_space()) == 3
+
+
+def test_a_subjects_head_predicts_its_units(trained: Trained) -> None:
+    training, _, run = trained
+    encoder = Encoder.load(run, packages=["my_lab"])
+    text = np.random.default_rng(0).normal(size=(5, 1024)).astype(np.float32)
+    for index, (name, n) in enumerate(UNITS.items()):
+        with torch.no_grad():
+            head = encoder.model.heads[index](encoder.model.trunk(torch.from_numpy(text)))
+        bold_NV = encoder.predict(name, text=text)
+        np.testing.assert_allclose(bold_NV, head.numpy(), atol=1e-6)
+        assert bold_NV.shape == (5, n)
+        of_film = encoder.predict_bold(training.data.dataset, Span("one", 20, 30), index)
+        assert of_film.shape == (10, n)
+    with pytest.raises(InputError, match="subject is missing: the model tells 01, 02, 03 apart"):
+        encoder.predict(text=text)
+    with pytest.raises(InputError, match=r"subject 04: the model was trained on 01, 02, 03$"):
+        encoder.predict("04", text=text)
+
+
+def test_training_goes_on_to_the_bit(people: Path, trained: Trained, tmp_path: Path) -> None:
+    whole = Encoder.load(sorted(trained[2].glob("epoch-*"))[-1], packages=["my_lab"])
+    training = training_of(people, train={**METRICS, "checkpoint_every_steps": 5})
+    with pytest.raises(DeathError):
+        training.train(tmp_path / "run", lambda metrics: metrics.get("step") == 10)
+    training.train(tmp_path / "run")
+    resumed = Encoder.load(sorted((tmp_path / "run").glob("epoch-*"))[-1], packages=["my_lab"])
+    for name, weight in whole.model.state_dict().items():
+        assert torch.equal(resumed.model.state_dict()[name], weight), name
+
+
+def test_a_shared_head_is_refused_and_a_head_for_each_is_named(people: Path) -> None:
+    with pytest.raises(InputError, match=r"02 has 70 units, 01 50; .*--model\.head") as error:
+        training_of(people, model={"kind": "multimodal"})
+    assert "\n" not in str(error.value)
+
+
+def test_a_mask_for_each_subject_is_found_by_its_name(people: Path, tmp_path: Path) -> None:
+    for number, name in enumerate(UNITS):
+        np.save(tmp_path / f"{name}.npy", np.arange(5 + number))
+    training = training_of(people, data={"voxels": f"{tmp_path}/{{subject}}.npy"})
+    assert training.data.units == {"01": 5, "02": 6, "03": 7}
+    with pytest.raises(InputError, match=r"one file cannot choose of both; .*\{subject\}\.npy"):
+        training_of(people, data={"voxels": str(tmp_path / "01.npy")})
+
+
+class RankLink(BareLink):
+    """One of several ranks; the first keeps what it is told."""
+
+    def __init__(self, rank: int) -> None:
+        super().__init__(CPU)
+        self.rank, self.world_size = rank, world_size()
+        self.found: dict[str, Any] = {"points": []}
+
+    def log(self, metrics: dict[str, float], step: int) -> None:
+        self.found["points"].append((step, metrics))
+
+    def report(self, metrics: dict[str, float], checkpoint: Path | None, name: str) -> None:
+        if checkpoint is not None:
+            weights = load_weights(checkpoint, read_record(checkpoint))
+            self.found["weights"] = {name: weight.clone() for name, weight in weights.items()}
+            state = torch.load(checkpoint / STATE, weights_only=True)["optimizer"]["state"]
+            self.found["steps"] = {index: int(of["step"]) for index, of in state.items()}
+
+
+def _trained_by_a_rank(rank: int, jobs: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """What a rank is told of each training."""
+    found = {}
+    for name, settings in jobs.items():
+        training, link = LocalTraining(TrainJob.model_validate(settings)), RankLink(rank)
+        data = training.data
+        run = run_record(training.job, data, None)
+        how = training.loader(CPU), training.normalisation, data.space_files(), link
+        train(training.job, run, data.ordered(run.order), *how)
+        found[name] = link.found
+    return found
+
+
+@pytest.fixture(scope="module")
+def of_ranks(people: Path) -> dict[int, dict[str, dict[str, Any]]]:
+    """What 1, 2 and 3 ranks make of the same jobs."""
+    shared = {"scaling": {"num_workers": 3}}
+    every_step = {"epochs": 1, "log_every_steps": 1}
+    jobs = {
+        "correlated": people_job(people, train=every_step, **shared),
+        "accumulated": people_job(
+            people,
+            train={**every_step, "accumulation": 2},
+            loss={"correlation_weight": 0.0},
+            **shared,
+        ),
+    }
+    return {n: run_ranks(n, _trained_by_a_rank, jobs)[0] for n in (1, 2, 3)}
+
+
+@pytest.mark.parametrize("n", [2, 3])
+@pytest.mark.parametrize("name", ["correlated", "accumulated"])
+def test_ranks_train_heads_as_one_rank_does(
+    of_ranks: dict[int, dict[str, dict[str, Any]]], name: str, n: int
+) -> None:
+    """Also where some of them, or all, have no row of a subject in a step."""
+    alone, together = of_ranks[1][name], of_ranks[n][name]
+    assert together["steps"] == alone["steps"]
+    assert len(set(alone["steps"].values())) > 1  # a head that nobody used took no step
+    for (step, one), (same, several) in zip(alone["points"], together["points"], strict=True):
+        assert step == same
+        for metric, value in one.items():
+            if metric.startswith(("step/", "val/", "train/loss", "train/mse")):
+                assert several[metric] == pytest.approx(value, rel=1e-4, abs=1e-5), (metric, step)
+    for weight, value in alone["weights"].items():
+        torch.testing.assert_close(together["weights"][weight], value, rtol=1e-3, atol=1e-4)
