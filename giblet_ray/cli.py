@@ -78,19 +78,50 @@ def parse_job(job_class: type[JobT], arguments: Sequence[str]) -> JobT:
         For an unknown field (the nearest valid one is named), a bad value or a missing one.
     """
     file = _argument(arguments, "config")
-    settings = _from_yaml(file) if file else {}
-    whole = _with_chosen_kinds(job_class, arguments, settings)
+    written = _from_yaml(file) if file else {}
+    settings = _begun_with(job_class, arguments, written)
+    whole = _with_chosen_kinds(job_class, arguments, {**settings, **written})
     fields = dict(setting_fields(whole))
     given = _from_command_line(whole, arguments, fields)
     environment = _environment(whole)
-    update_settings(environment, settings)
-    settings = environment
-    update_settings(settings, given)
-    settings["packages"] = [*_listed(settings.get("packages", ())), *_packages_in(settings)]
+    for stronger in (environment, written, given):
+        update_settings(settings, stronger)
+    named = _packages_in([environment, written, given])
+    settings["packages"] = [*_listed(settings.get("packages", ())), *named]
     try:
         return job_class(**settings)
     except ValidationError as error:
         raise InputError(_one_line(error, fields)) from error
+
+
+def _begun_with(
+    job_class: type[Job], arguments: Sequence[str], written: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return what a trunk depends on, as the run has it that this one begins with.
+
+    A model of a lab's own is not named by it: what stands in storage imports nothing.
+    """
+    location = _argument(arguments, "init-from") or _argument(arguments, "init_from")
+    location = location or written.get("init_from")
+    if location is None or "init_from" not in job_class.model_fields:
+        return {}
+    # Which imports pyarrow, and so is left until it is needed.
+    from giblet_ray.checkpoint.store import find_checkpoint
+
+    try:
+        config = find_checkpoint(str(location)).record.config
+    except InputError as error:
+        raise InputError(f"--init-from {error}") from error
+    names = ("modalities", "audio", "lag_seconds", "split")
+    settings: dict[str, Any] = {
+        "dataset": config["dataset"],
+        "data": {name: config["data"][name] for name in names},
+    }
+    found = config["model"]["kind"]
+    given = _argument(arguments, "model.kind") or written.get("model", {}).get("kind")
+    if given == found or (given is None and not IMPORT_PATH.fullmatch(found)):
+        settings["model"] = dict(config["model"])
+    return settings
 
 
 def _with_chosen_kinds(

@@ -147,6 +147,9 @@ class TrainJob(Job):
     """Folder or URI of the data set."""
     name: Annotated[Name, Mark.FREE] = Field(default_factory=train_and_time)
     """Name of the run; an unfinished run of this name is continued where it stopped."""
+    init_from: str | None = None
+    """Folder or URI of a run, or checkpoint, whose weights are begun with, all but the heads: what
+    decides them (data set, parts, lag, split, model) is taken from there where it is not given."""
     model: SerializeAsAny[ModelSettings] = MultimodalConfig()  # before what it may fix
     data: DataConfig = Field(DataConfig(), validate_default=True)
     loss: SerializeAsAny[LossSettings] = LossConfig()
@@ -165,6 +168,14 @@ class TrainJob(Job):
         if self.data.lag_seconds is not None:
             return self.data
         return self.data.model_copy(update={"lag_seconds": self.model.lag_seconds})
+
+    @model_validator(mode="after")
+    def _trunk_has_learned(self) -> Self:
+        if self.train.freeze != "none" and self.init_from is None:
+            raise ValueError(
+                f"--train.freeze {self.train.freeze}: has learned nothing without --init-from RUN"
+            )
+        return self
 
     @field_validator("data", "train")
     @classmethod

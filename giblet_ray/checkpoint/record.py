@@ -174,6 +174,15 @@ class Position(BaseModel):
         return 0 if best is None else int(best["epoch"])
 
 
+class Initial(Group):
+    """The weights that a run began with, all but those of its heads."""
+
+    checkpoint: str
+    """Folder or URI that they are from."""
+    weights: str
+    """Checksum of the files that held them."""
+
+
 class RunRecord(Group):
     """What a run is: two of the same settings, data, order and units give the same numbers."""
 
@@ -187,6 +196,8 @@ class RunRecord(Group):
     """Which units it predicts, where those are not all of the data set's."""
     same: tuple[SameFilm, ...] = ()
     """Intervals of films that show the same, which its split keeps in one set."""
+    initial: Initial | None = None
+    """What its weights began with, where that was not random."""
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 PER_SUBJECT = "{subject}"
 """What stands for a subject's name in the path of its mask."""
 
-_HEAD_PER_SUBJECT = "choose a model with a head for each (--model.head low_rank or linear)"
+_HEAD_PER_SUBJECT = "choose a model with a head for each (--model.heads subject)"
 
 Residence = Literal["device", "memory", "stream"]
 

@@ -18,6 +18,7 @@ from giblet_ray.checkpoint.store import latest_record
 from giblet_ray.config import EvaluateJob, TrainJob
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.dataset.view import PER_SUBJECT
+from giblet_ray.errors import InputError
 from giblet_ray.judge.judge import judge_run
 from giblet_ray.judge.opened import OpenedRun, is_finished_run, open_run
 from giblet_ray.models.ridge.config import RidgeConfig
@@ -75,6 +76,11 @@ def retrain(
         If it cannot be trained.
     """
     config = opened.checkpoint.record.config
+    if opened.checkpoint.record.initial is not None:
+        raise InputError(
+            f"--partition retrained: run {config['name']} began with the trunk of another, which "
+            "reads all parts; permuted is accepted"
+        )
     groups = ("data", "model", "loss", "optimizer", "train")
     settings = {group: config[group] for group in groups}
     settings["data"] = {**config["data"], "modalities": parts, "voxels": None}

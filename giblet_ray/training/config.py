@@ -64,6 +64,9 @@ class TrainConfig(Group):
     """Arithmetic of the forward pass; auto: bf16 on GPUs that have it, else fp32."""
     seed: int = Field(0, ge=0)
     """Seed of the weights, the order of the data and dropout."""
+    freeze: Literal["none", "trunk"] = "none"
+    """trunk: heads alone are trained, on the trunk that init_from gives, which predicts without
+    dropout and keeps BatchNorm's statistics."""
     metrics: Annotated[Columns, Spelling("PATH,PATH,...")] = ()
     """Further validation metrics, functions of your own by import path, such as
     my_lab.metrics:spearman, which is logged as val/spearman."""

@@ -16,12 +16,15 @@ from giblet_ray.dataset.view import DataView
 from giblet_ray.dataset.windows import batch_windows
 from giblet_ray.errors import InputError
 from giblet_ray.tracking.sqlite import absolute_uri
+from giblet_ray.training.initial import find_initial
 
 
 def saved_config(job: TrainJob) -> dict[str, Any]:
     """Return the settings as they are saved with the run."""
     config = job.model_copy(update={"data": job.lagged_data}).model_dump(mode="json")
     config["dataset"] = absolute(job.dataset)
+    if job.init_from is not None:
+        config["init_from"] = absolute(job.init_from)
     config["storage"]["path"] = absolute(job.storage.path)
     config["tracking"]["uri"] = absolute_uri(job.tracking.uri)
     return config
@@ -79,6 +82,7 @@ def run_record(job: TrainJob, data: DataView, before: RunRecord | None) -> RunRe
         order=order if before is None else before.order,
         units=chosen_units(data),
         same=data.same,
+        initial=find_initial(job, data) if before is None else before.initial,
     )
     if before is not None:
         check_same_run(before, run)

@@ -27,6 +27,7 @@ from giblet_ray.models.fitted import FittedPredictor
 from giblet_ray.models.predictor import Shapes, build_predictor
 from giblet_ray.training.config import TrainConfig
 from giblet_ray.training.fit import fit_at_once, training_trs
+from giblet_ray.training.initial import freeze_trunk, take_trunk
 from giblet_ray.training.memory import MemoryPeak
 from giblet_ray.training.optimizer import build_optimizer, build_schedule
 from giblet_ray.training.pace import Rate, epoch_line
@@ -127,6 +128,9 @@ def train(
     torch.manual_seed(settings.seed)
     shapes = Shapes.of_record(run.dataset)
     model = build_predictor(job.model, shapes, job.packages)
+    frozen_trunk = settings.freeze == "trunk"
+    if frozen_trunk:
+        freeze_trunk(model)
     model.to(device)
     if isinstance(model, FittedPredictor):
         fit_at_once(model, job, run, windows, loader, normalisation, space, link)
@@ -155,7 +159,8 @@ def train(
                 link.show(f"continuing after epoch {position.epoch}, step {position.step}")
         elif rank == 0:  # the others are given rank 0's weights
             model.prepare(training_trs(job, run, windows.train, loader, scores, normalisation))
-    ranks = Ranks(model, world_size, device, job.model.batch_norm == "frozen")
+            take_trunk(model, run)
+    ranks = Ranks(model, world_size, device, job.model.batch_norm == "frozen", frozen_trunk)
     rate = Rate(total_steps, position.step)
     memory = MemoryPeak(device)
 

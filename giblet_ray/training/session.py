@@ -128,6 +128,9 @@ def _train_on_workers(
         normalisation = normalise(data, rows)
     for line in _describe_data(data, run.order, normalisation):
         show(line)
+    if run.initial is not None:
+        heads = "heads alone are" if job.train.freeze == "trunk" else "all of it is"
+        show(f"begins with the trunk of {run.initial.checkpoint}; {heads} trained")
     with started_monitor(job.scaling.max_failures) as monitor:
         run_workers(
             job,

@@ -24,7 +24,7 @@ from giblet_ray.errors import InputError
 from giblet_ray.evaluation.own_metrics import HeldOutRows, load_metrics
 from giblet_ray.evaluation.scan_sums import ScanSums
 from giblet_ray.evaluation.unit_scores import HeldOutScores
-from giblet_ray.models.predictor import Shapes, in_batch_order
+from giblet_ray.models.predictor import Predictor, Shapes, in_batch_order
 from giblet_ray.training.batch_norm import layers_that_adapt, retake, retaking_steps
 from giblet_ray.training.encoding_loss import LossTerms
 from giblet_ray.training.loss import build_loss
@@ -43,6 +43,8 @@ class Ranks:
         The rank's own.
     frozen_batch_norm : bool
         Normalise by the running statistics, and leave them as they are.
+    frozen_trunk : bool
+        Leave all but the heads of a predictor as it is when it predicts.
     """
 
     def __init__(
@@ -51,9 +53,10 @@ class Ranks:
         world_size: int,
         device: torch.device,
         frozen_batch_norm: bool,
+        frozen_trunk: bool = False,
     ) -> None:
         self.model, self.world_size, self.device = model, world_size, device
-        self._frozen = frozen_batch_norm
+        self._frozen, self._frozen_trunk = frozen_batch_norm, frozen_trunk
         self.parallel: nn.Module = model
         if world_size > 1:
             trained: nn.Module = model
@@ -71,6 +74,9 @@ class Ranks:
     def train_mode(self) -> None:
         """Prepare for a training step."""
         self.parallel.train()
+        if self._frozen_trunk and isinstance(self.model, Predictor):
+            for name, module in self.model.named_modules():
+                module.training = self.model.is_of_heads(name)
         if self._frozen:
             for module in self.model.modules():
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
