@@ -145,12 +145,13 @@ def _trained_by_a_rank(rank: int, jobs: dict[str, dict[str, Any]]) -> dict[str, 
 def of_ranks(people: Path) -> dict[int, dict[str, dict[str, Any]]]:
     """What 1, 2 and 3 ranks make of the same jobs."""
     shared = {"scaling": {"num_workers": 3}}
-    every_step = {"epochs": 1, "log_every_steps": 1}
+    course = {"epochs": 1, "log_every_steps": 1}
     jobs = {
-        "correlated": people_job(people, train=every_step, **shared),
-        "accumulated": people_job(
+        # r over two or three rows is too steep to be the same after many steps
+        "correlated": people_job(people, train={**course, "batch_size": 24}, **shared),
+        "unused": people_job(
             people,
-            train={**every_step, "accumulation": 2},
+            train={**course, "accumulation": 2},
             loss={"correlation_weight": 0.0},
             **shared,
         ),
@@ -159,14 +160,15 @@ def of_ranks(people: Path) -> dict[int, dict[str, dict[str, Any]]]:
 
 
 @pytest.mark.parametrize("n", [2, 3])
-@pytest.mark.parametrize("name", ["correlated", "accumulated"])
+@pytest.mark.parametrize("name", ["correlated", "unused"])
 def test_ranks_train_heads_as_one_rank_does(
     of_ranks: dict[int, dict[str, dict[str, Any]]], name: str, n: int
 ) -> None:
     """Also where some of them, or all, have no row of a subject in a step."""
     alone, together = of_ranks[1][name], of_ranks[n][name]
     assert together["steps"] == alone["steps"]
-    assert len(set(alone["steps"].values())) > 1  # a head that nobody used took no step
+    if name == "unused":
+        assert len(set(alone["steps"].values())) > 1  # a head that nobody used took no step
     for (step, one), (same, several) in zip(alone["points"], together["points"], strict=True):
         assert step == same
         for metric, value in one.items():
