@@ -92,8 +92,10 @@ class Shapes:
         Raises
         ------
         InputError
-            If their numbers differ.
+            If their numbers differ, or they are not the same ones.
         """
+        if not self.units_are_shared and len(set(self.units.values())) == 1:
+            raise InputError("the subjects' units are as many, and not the same ones: train each")
         numbers = set(self.units.values())
         if len(numbers) > 1:
             has = ", ".join(f"{subject}: {n:,}" for subject, n in self.units.items())

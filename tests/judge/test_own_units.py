@@ -29,7 +29,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data set of three people, a run on it and ridge."""
     folder = tmp_path_factory.mktemp("lab")
     make_people(folder / "people", n_trs=200)
-    settings = people_job(folder / "people", train={"batch_size": 64})
+    settings = people_job(folder / "people", train={"batch_trs": 64})
     ridge = RidgeConfig(n_iter=3, n_alphas=5, components={"text": 10})
     for name, more in (("first", {}), ("ridge", {"model": ridge, "train": {"epochs": 1}})):
         LocalTraining(TrainJob.model_validate({**settings, **more})).train(folder / "runs" / name)

@@ -37,7 +37,7 @@ def people_job(folder: Path, **groups: Any) -> dict[str, Any]:
         "packages": ("my_lab",),
         "model": HEADS,
         "data": {"modalities": ["text"]},
-        "train": {"epochs": 2, "batch_size": 6},
+        "train": {"epochs": 2, "batch_trs": 6},
         "optimizer": {"lr": 1e-2},
     }
     for name, group in groups.items():

@@ -148,7 +148,7 @@ def of_ranks(people: Path) -> dict[int, dict[str, dict[str, Any]]]:
     course = {"epochs": 1, "log_every_steps": 1}
     jobs = {
         # r over two or three rows is too steep to be the same after many steps
-        "correlated": people_job(people, train={**course, "batch_size": 24}, **shared),
+        "correlated": people_job(people, train={**course, "batch_trs": 24}, **shared),
         "unused": people_job(
             people,
             train={**course, "accumulation": 2},

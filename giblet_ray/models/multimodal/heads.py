@@ -73,7 +73,8 @@ class Heads(nn.Module):
         self._subject_dropout = settings.subject_dropout
         per_subject = settings.heads == "subject"
         self.group: nn.Sequential | None = None
-        if not per_subject or settings.subject_dropout or len(set(self._units)) == 1:
+        alike = shapes.units_are_shared and len(set(self._units)) == 1
+        if not per_subject or settings.subject_dropout or alike:
             self.group = build_head(settings, n_features, shapes.shared_units)
         self.own = nn.ModuleList()
         for n_units in self._units if per_subject else []:
