@@ -61,6 +61,33 @@ def test_a_run_that_was_interrupted_is_continued_by_the_same_command(
     assert "is finished already" in say("train.py", *words)
 
 
+@pytest.mark.slow
+def test_a_new_persons_head_is_trained_on_the_trunk_of_another_run(
+    arrays_and_dataset: tuple[Any, Dataset],
+    settings: Path,
+    train_locally: Callable[..., Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    say: Callable[..., str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["--config", str(settings), "--dataset", arrays_and_dataset[1].storage.location]
+    job = parse_job(TrainJob, [*words, "--data.subjects", "01"])
+    train_locally(job, tmp_path / "runs/run")
+    words = ["--init-from", "runs/run", "--train.freeze", "trunk", "--data.subjects", "02"]
+    words += ["--name", "new", "--train.epochs", "1", "--train.batch_trs", "16"]
+    words += ["--tracking.uri", f"sqlite:///{tmp_path}/mlflow.db"]
+    said = say("train.py", *words)
+    assert "begins with the trunk of " in said
+    assert "heads alone are trained" in said
+    assert "validation (selected on)" in said
+    (record,) = (json.loads(path.read_text()) for path in tmp_path.glob("runs/new/*/record.json"))
+    assert record["dataset"]["subjects"] == {"02": 24}
+    assert record["config"]["model"]["embed_dim"] == job.model.embed_dim
+    refused = say("train.py", *words[:-6], "--name", "other", "--data.modalities", "text", code=2)
+    assert "--init-from runs/run: the parts that are read (--data.modalities)" in refused
+
+
 def test_a_code_outside_the_codebook_is_one_line_though_a_task_on_the_cluster_finds_it(
     dataset_writer: Callable[..., Any],
     settings: Path,

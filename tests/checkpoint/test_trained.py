@@ -1,0 +1,106 @@
+"""A trained model with memory and heads predicts for a subject, or for nobody in particular."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from local_training import LocalTraining
+from three_people import UNITS, make_people, people_job
+
+from giblet_ray.checkpoint.served import ServedEncoder
+from giblet_ray.checkpoint.trained import Encoder
+from giblet_ray.config import TrainJob
+from giblet_ray.dataset.reader import Dataset, Span
+from giblet_ray.errors import InputError
+from giblet_ray.models.predictor import GROUP
+
+MODEL: dict[str, Any] = {
+    **{"kind": "multimodal", "inputs": "vectors", "norm": "layer", "trunk_dims": (7,)},
+    **{"bottleneck_dim": 5, "memory": "hrf", "context_seconds": 9.0, "dropout": 0.0},
+    **{"head": "linear", "heads": "subject", "batch_norm": "frozen"},
+}
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("people") / "people"
+    make_people(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def encoder(people: Path) -> Encoder:
+    """Of three people with units of their own."""
+    settings = people_job(people, model=MODEL, train={"epochs": 1, "batch_trs": 24})
+    LocalTraining(TrainJob.model_validate(settings)).train(people.parent / "run")
+    return Encoder.load(people.parent / "run")
+
+
+@pytest.fixture(scope="module")
+def alike(
+    arrays_and_dataset: tuple[Any, Dataset], tmp_path_factory: pytest.TempPathFactory
+) -> Encoder:
+    """Of two people who share their units."""
+    folder = Path(arrays_and_dataset[1].storage.location)
+    model = {**MODEL, "subject_dropout": 0.2}
+    settings = people_job(folder, model=model, train={"epochs": 1, "batch_trs": 24})
+    run = tmp_path_factory.mktemp("alike") / "run"
+    LocalTraining(TrainJob.model_validate(settings)).train(run)
+    return Encoder.load(run)
+
+
+def test_a_film_in_pieces_is_predicted_as_in_one(people: Path, encoder: Encoder) -> None:
+    assert encoder.model.context_trs == 6
+    dataset = Dataset.open(str(people))
+    values = encoder.read_stimulus(dataset, Span("one", 0, 90))
+    for index, n_units in enumerate(UNITS.values()):
+        whole_NV = encoder.predict_trs(values, index)
+        assert whole_NV.shape == (90, n_units)
+        assert np.ptp(whole_NV, axis=0).min() > 0
+        pieces_NV = encoder.predict_trs(values, index, at_a_time=7)
+        np.testing.assert_allclose(pieces_NV, whole_NV, atol=1e-5)
+        for start, stop in ((0, 5), (3, 40), (40, 90)):  # from the data set, with its past
+            span_NV = encoder.predict_bold(dataset, Span("one", start, stop), index)
+            np.testing.assert_allclose(span_NV, whole_NV[start:stop], atol=1e-5)
+
+
+def test_earlier_trs_change_a_prediction(people: Path, encoder: Encoder) -> None:
+    values = encoder.read_stimulus(Dataset.open(str(people)), Span("one", 0, 90))
+    shuffled = {part: value.copy() for part, value in values.items()}
+    shuffled["text"][30:36] = shuffled["text"][35:29:-1]
+    before, after = (encoder.predict_trs(each, 1)[36] for each in (values, shuffled))
+    assert not np.allclose(before, after, atol=1e-4)
+
+
+def test_who_shares_units_has_a_head_for_nobody_in_particular(alike: Encoder) -> None:
+    text = np.random.default_rng(0).normal(size=(9, 1024)).astype(np.float32)
+    assert alike.head_of(None) == alike.head_of("group") == GROUP
+    group, first = alike.predict(text=text), alike.predict("01", text=text)
+    assert group.shape == first.shape == (9, 24)
+    assert not np.allclose(group, first)
+    np.testing.assert_array_equal(alike.predict("group", text=text), group)
+    with torch.no_grad():  # what a subject deviates by is all that tells them apart
+        for own in alike.model.head.own:
+            own.weight.zero_()
+            own.bias.zero_()
+    np.testing.assert_allclose(alike.predict("02", text=text), group, atol=1e-6)
+    with pytest.raises(InputError, match=r"subject 09: .* 01, 02; group is its head for nobody"):
+        alike.predict("09", text=text)
+
+
+def test_who_shares_none_has_no_such_head(encoder: Encoder) -> None:
+    with pytest.raises(InputError, match=r"subject group: the model was trained on 01, 02, 03$"):
+        encoder.head_of("group")
+
+
+def test_a_served_model_is_told_the_subject(encoder: Encoder) -> None:
+    text = np.random.default_rng(0).normal(size=(9, 1024)).astype(np.float32)
+    served = ServedEncoder(encoder)
+    told = served.predict({"text": text}, {"subject": "02"})
+    np.testing.assert_array_equal(told, encoder.predict("02", text=text))
+    with pytest.raises(InputError, match="subject is missing"):
+        served.predict({"text": text}, {"subject": ""})
