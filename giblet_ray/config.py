@@ -375,8 +375,8 @@ class PredictJob(Job):
     stimuli: Names = ()
     """Stimuli to predict the response to (default: all in the data set)."""
     subject: Name | None = None
-    """Subject whose response is predicted, by a model that tells them apart (default: the only
-    one that it was trained on)."""
+    """Subject whose response is predicted, by a model that tells them apart, or group: nobody in
+    particular (default: the only one that it was trained on, or group where there is that head)."""
     batch_trs: int = Field(64, ge=1)
     """TRs that are predicted at a time."""
     use_gpu: bool | None = None

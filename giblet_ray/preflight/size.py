@@ -23,6 +23,7 @@ from giblet_ray.dataset.loader import Batch
 from giblet_ray.dataset.normalise import Normalisation
 from giblet_ray.dataset.windows import Windows, batch_windows
 from giblet_ray.models.predictor import Predictor, Shapes, build_predictor
+from giblet_ray.training.initial import freeze_trunk
 from giblet_ray.training.step import LossTotals, Ranks, Scores
 
 FLOAT_BYTES = 4
@@ -186,4 +187,7 @@ def _kept(model: nn.Module) -> Iterator[dict[int, int]]:
 def _shapes_of_model(job: TrainJob, shapes: Shapes) -> Predictor:
     """Make a run's model of shapes alone, without memory."""
     with unfilled():
-        return build_predictor(job.model, shapes, job.packages)
+        model = build_predictor(job.model, shapes, job.packages)
+    if job.train.freeze == "trunk":
+        freeze_trunk(model)
+    return model

@@ -119,6 +119,20 @@ def test_activations_of_shapes_are_those_that_a_real_step_keeps(
     assert size.share == 2 * sum(value.nbytes for value in batch.values.values())
 
 
+def test_of_a_frozen_trunk_there_are_weights_alone(tiny_model: dict[str, Any]) -> None:
+    given = {"dataset": "", "model": tiny_model, "init_from": "runs/first"}
+    shapes = shapes_of({name: SMALL[name] for name in ("codes", "text", "bold")})
+    whole, frozen = (
+        step_size(TrainJob.model_validate({**given, "train": train}), shapes, 1, 1, window=1)
+        for train in ({}, {"freeze": "trunk"})
+    )
+    job = TrainJob.model_validate(given)
+    model = build_predictor(job.model, shapes)
+    heads = [each for name, each in model.named_parameters() if model.is_of_heads(name)]
+    assert frozen.gradients == sum(each.nbytes for each in heads) < whole.gradients
+    assert frozen.weights == whole.weights
+
+
 def test_the_seeds_model_is_told_without_being_made() -> None:
     seed = Path(__file__).parents[2] / "jobs/seed.yaml"
     given = ["--config", str(seed), "--dataset", "", "--scaling.num_workers", "2"]
