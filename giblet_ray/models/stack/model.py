@@ -50,7 +50,13 @@ class Stack(FittedPredictor):
         self.members = nn.ModuleList(
             build_predictor(
                 read_settings(ModelSettings, each.model, packages, f"model.kind of member {name}"),
-                Shapes(each.values, each.encoders, shapes.units, shapes.tr_seconds),
+                Shapes(
+                    each.values,
+                    each.encoders,
+                    shapes.units,
+                    shapes.tr_seconds,
+                    shapes.units_are_shared,
+                ),
                 packages,
             )
             for name, each in settings.members.items()
