@@ -196,7 +196,12 @@ class MlflowRun:
             name=Path(dataset).name, digest=checksum[:32], source_type="local", source=dataset
         )
         tags = [InputTag("mlflow.data.context", "training")]
-        self._client.log_inputs(self.id, [DatasetInput(source, tags)])
+        inputs = [DatasetInput(source, tags)]
+        try:
+            self._client.log_inputs(self.id, inputs)
+        except MlflowException:
+            # Another run on the same data may have recorded them meanwhile: they are there now.
+            self._client.log_inputs(self.id, inputs)
         self._client.set_tag(self.id, DATASET_TAG, checksum)  # last: all of it is there
 
     def tag(self, key: str, value: str) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 from mlflow import MlflowClient
@@ -124,3 +126,17 @@ def test_store_that_cannot_be_used_is_one_line(bad: str) -> None:
 def test_commit_is_that_of_the_code() -> None:
     commit = git_commit()
     assert commit is None or len(commit.removesuffix("-modified")) == 40
+
+
+def test_runs_on_one_data_set_may_begin_at_the_same_moment(uri: str) -> None:
+    runs = [MlflowRun(uri, "at once", f"{n}", f"at-once/{n}") for n in range(8)]
+    together = Barrier(len(runs))
+
+    def describe(run: MlflowRun) -> None:
+        together.wait()
+        run.describe({"a": 1}, "/data/film at once", "cd" * 32)
+
+    with ThreadPoolExecutor(len(runs)) as threads:
+        list(threads.map(describe, runs))
+    found = [MlflowClient(run.uri).get_run(run.id).inputs.dataset_inputs for run in runs]
+    assert [len(each) for each in found] == [1] * len(runs)
