@@ -74,7 +74,6 @@ class Options:
 
 
 Row = Callable[[Options], Iterator[Claim]]
-WAITS = "the temporal model is not there yet"
 
 
 def measure(rows: Mapping[str, Row], options: Options, caption: str = "") -> None:

@@ -83,7 +83,11 @@ def train_trial(folder: Path, number: int, settings: Mapping[str, Any], epochs: 
             "storage": {"path": str(folder / "runs")},
         }
     )
-    job = with_settings(base, dict(settings))
+    return train_here(with_settings(base, dict(settings)))
+
+
+def train_here(job: TrainJob) -> Trial:
+    """Train as a job says, in this process."""
     data = plan_data(job)
     run = run_record(job, data, None)
     storage = Storage.at(job.storage.path)

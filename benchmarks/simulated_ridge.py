@@ -11,7 +11,7 @@ from array_film import ArrayFilm
 from noise import TR_SECONDS, Floats
 
 from giblet_ray.evaluation.scan_sums import ScanSums
-from giblet_ray.models.predictor import Shapes
+from giblet_ray.models.predictor import Predictor, Shapes
 from giblet_ray.models.ridge.config import RidgeConfig
 from giblet_ray.models.ridge.model import Ridge
 from giblet_ray.parts.value import ValueType
@@ -45,7 +45,9 @@ def fit_ridge(
 
 
 @torch.no_grad()
-def predict(model: Ridge, parts: Mapping[str, np.ndarray], trs: slice, subject: int = 0) -> Floats:
+def predict(
+    model: Predictor, parts: Mapping[str, np.ndarray], trs: slice, subject: int = 0
+) -> Floats:
     """Return the prediction of some TRs, (TRs, units)."""
     first = trs.start - model.context_trs
     at = np.arange(first, trs.stop)

@@ -14,6 +14,8 @@ from noise import TR_SECONDS
 from science import ROWS, demo
 from script import run_script
 from simulated import PEAK_SECONDS, Size, read_peaks, response, simulate
+from simulated_encoder import LINEAR, fit_encoder, impulse_responses
+from simulated_ridge import predict
 
 SMALL = Size(train=2000, val=60, test=80, units=30, parts=3, features=8)
 
@@ -28,8 +30,16 @@ def test_every_row_is_printed_with_what_is_asked_and_found(
         assert re.search(rf"│ {name}.*│ met +│", said), name
     for split in ("blocks", "stimuli", "repeats", "folds"):
         assert re.search(rf"│ affine, {split} .*│ met +│", said)
-    for name in ("truth: linear", "truth: shared", "tuning shared by 50%", "a new subject", "demo"):
+    for name in ("a new subject", "demo"):
         assert re.search(rf"│ {name}.*│ waits +│", said), name
+    for name in (
+        "truth: linear",
+        "peaks",
+        "truth: shared",
+        "its own linear",
+        "tuning shared by 50%",
+    ):
+        assert re.search(rf"│ {name}.*│ (met|missed by [-0-9.e]+) +│", said), name
     for name in ("mean test r", "p of a unit", "any discovery", "best of 2 trials"):
         assert re.search(rf"│ noise: {name}.*│ (met|missed by [-0-9.e]+) +│", said), name
 
@@ -93,3 +103,17 @@ def test_peaks_are_read_from_weights() -> None:
     features = np.random.default_rng(0).normal(size=(9, 5))
     weights_VLF = taps_LV.T[:, :, None] * features[:, None]
     np.testing.assert_allclose(read_peaks(weights_VLF), peak_V, atol=0.11)
+
+
+def test_responses_to_impulses_are_those_of_a_linear_encoder() -> None:
+    data = simulate(replace(SMALL, train=240), 3)
+    model = fit_encoder(data, {**LINEAR, "train": {"epochs": 1, "batch_trs": 64}}, 0)
+    weights_VLF = impulse_responses(model, data)
+    trs = data.size.sets["test"]
+    rows = np.concatenate(list(data.parts.values()), axis=1)
+    expected = sum(
+        rows[trs.start - lag : trs.stop - lag] @ weights_VF.T
+        for lag, weights_VF in enumerate(weights_VLF.transpose(1, 0, 2))
+    )
+    found = predict(model, data.parts, trs)
+    np.testing.assert_allclose(found - found.mean(0), expected - expected.mean(0), atol=1e-4)

@@ -7,6 +7,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
+
+JOBS = Path(__file__).parents[2] / "jobs"
+
+
+def test_demo_trains_the_model_with_memory() -> None:
+    demo, memory = (
+        yaml.safe_load((JOBS / name).read_text()) for name in ("demo.yaml", "memory.yaml")
+    )
+    assert {group: demo[group] for group in memory} == memory
 
 
 @pytest.mark.slow

@@ -1,0 +1,164 @@
+"""The encoder on simulated data, trained as jobs train it: a data set on disk, the package's loop.
+
+::
+
+    films   train |=========|   val |====|   test |======|      a stimulus each, held out whole
+
+The test TRs are predicted with the film before them, as ridge predicts them.
+
+Shapes: T TRs, V units, L lags, F numbers of all parts.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from local_trials import train_here
+from noise import TR_SECONDS
+from simulated import Simulated
+from simulated_ridge import pearson, predict
+
+from giblet_ray.checkpoint.trained import Encoder
+from giblet_ray.config import TrainJob
+from giblet_ray.dataset.layout import (
+    ScanKey,
+    bold_labels,
+    bold_shard,
+    stimulus_labels,
+    stimulus_shard,
+)
+from giblet_ray.dataset.schema import Manifest
+from giblet_ray.dataset.storage import Storage
+from giblet_ray.dataset.stored import Phase, Scan, Source, Stimulus, StoredPart, Subject
+from giblet_ray.dataset.writer import value_type, write_manifest, write_shard
+from giblet_ray.models.predictor import Predictor
+
+_ROW_GROUP_TRS = 64
+_STEPS = {"lr": 3e-3, "head_weight_decay": 30.0}
+_BATCH = {"batch_trs": 64}
+LINEAR: Mapping[str, Any] = {
+    "model": {
+        "inputs": "vectors",
+        "trunk_dims": (),
+        "norm": "none",
+        "bottleneck_dim": 256,
+        "memory": "hrf",
+        "head": "linear",
+        "dropout": 0.0,
+    },
+    "optimizer": _STEPS,
+    "train": {**_BATCH, "epochs": 10},
+}
+"""The linear form. The bottleneck is wider than the parts, whose numbers all count; the responses
+shrink towards what they start as, and the head towards nothing."""
+HIDDEN: Mapping[str, Any] = {
+    "model": {
+        **LINEAR["model"],
+        "trunk_dims": (16,),
+        "activation": "gated",
+        "linear_skip": True,
+        "bottleneck_dim": 128,
+        "filters": 2,
+    },
+    "optimizer": {**_STEPS, "lr": 6e-3},
+    "train": {**_BATCH, "epochs": 60},
+}
+"""With a layer of products beside the linear way, which take longer to find than that to fit."""
+PER_SUBJECT: Mapping[str, Any] = {**LINEAR, "model": {**LINEAR["model"], "heads": "subject"}}
+"""A head for the group, and what each subject's units deviate by."""
+
+
+def fit_encoder(data: Simulated, settings: Mapping[str, Any], seed: int) -> Predictor:
+    """Return the encoder of the epoch that validation TRs prefer."""
+    with tempfile.TemporaryDirectory() as name:
+        _write(data, f"{name}/data")
+        split = {"kind": "stimuli", "val_stimuli": ("val",), "test_stimuli": ("test",)}
+        job = TrainJob.model_validate(
+            {
+                **settings,
+                "dataset": f"{name}/data",
+                "name": "encoder",
+                "data": {"modalities": tuple(data.parts), "split": split},
+                "train": {**settings["train"], "seed": seed},
+                "storage": {"path": f"{name}/runs"},
+            }
+        )
+        trial = train_here(job)
+        return Encoder.load(trial.storage.describe(trial.name)).model
+
+
+def score(model: Predictor, data: Simulated) -> float:
+    """Return the test r, the mean over units and then subjects."""
+    trs = data.size.sets["test"]
+    of_subjects = [
+        pearson(predict(model, data.parts, trs, index), bold[trs]).mean()
+        for index, bold in enumerate(data.bold.values())
+    ]
+    return float(np.mean(of_subjects))
+
+
+@torch.no_grad()
+def impulse_responses(model: Predictor, data: Simulated) -> np.ndarray:
+    """Return what each number of the parts gives after one TR in which it is 1, (V, L, F)."""
+    context, given = model.context_trs, []
+    n_trs = 2 * context + 1
+    for part, rows in data.parts.items():
+        width = rows.shape[1]
+        values = {name: torch.zeros(width, n_trs, x.shape[1]) for name, x in data.parts.items()}
+        nothing = {name: each[:1].clone() for name, each in values.items()}
+        values[part][torch.arange(width), context, torch.arange(width)] = 1.0
+        exists = torch.ones(width, n_trs, dtype=torch.bool)
+        subject = torch.zeros(width, dtype=torch.long)
+        given.append(model(values, exists, subject)[0] - model(nothing, exists[:1], subject[:1])[0])
+    return torch.cat(given).permute(2, 1, 0).numpy()
+
+
+def _write(data: Simulated, folder: str) -> None:
+    """Write a data set: the film in three stimuli, one of each set."""
+    storage = Storage.at(folder)
+    source = Source(name="simulated", sha256="0" * 64)
+    stimuli, scans = [], []
+    for stimulus, trs in data.size.sets.items():
+        n_trs = trs.stop - trs.start
+        shards = {
+            part: write_shard(
+                storage,
+                stimulus_shard(part, stimulus),
+                rows[trs],
+                _ROW_GROUP_TRS,
+                stimulus_labels(part, stimulus),
+            )
+            for part, rows in data.parts.items()
+        }
+        stimuli.append(
+            Stimulus(name=stimulus, sources={}, phases=(Phase(n_trs=n_trs, shards=shards),))
+        )
+        for subject, bold in data.bold.items():
+            key = ScanKey(subject, stimulus)
+            scans.append(
+                Scan(
+                    subject=subject,
+                    stimulus=stimulus,
+                    volumes=(0, n_trs),
+                    source=source,
+                    shard=write_shard(
+                        storage, bold_shard(*key), bold[trs], _ROW_GROUP_TRS, bold_labels(key)
+                    ),
+                )
+            )
+    manifest = Manifest(
+        tr_seconds=TR_SECONDS,
+        row_group_trs=_ROW_GROUP_TRS,
+        parts={
+            part: StoredPart(kind="array", modality=part, encoder="vector", value=value_type(rows))
+            for part, rows in data.parts.items()
+        },
+        stimuli=tuple(stimuli),
+        subjects={subject: Subject(value=value_type(bold)) for subject, bold in data.bold.items()},
+        scans=tuple(scans),
+    )
+    write_manifest(storage, manifest)
