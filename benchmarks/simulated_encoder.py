@@ -38,8 +38,6 @@ from giblet_ray.dataset.writer import value_type, write_manifest, write_shard
 from giblet_ray.models.predictor import Predictor
 
 _ROW_GROUP_TRS = 64
-_STEPS = {"lr": 3e-3, "head_weight_decay": 30.0}
-_BATCH = {"batch_trs": 64}
 LINEAR: Mapping[str, Any] = {
     "model": {
         "inputs": "vectors",
@@ -50,8 +48,8 @@ LINEAR: Mapping[str, Any] = {
         "head": "linear",
         "dropout": 0.0,
     },
-    "optimizer": _STEPS,
-    "train": {**_BATCH, "epochs": 10},
+    "optimizer": {"lr": 2e-3, "head_weight_decay": 30.0},
+    "train": {"batch_trs": 192, "epochs": 14},
 }
 """The linear form. The bottleneck is wider than the parts, whose numbers all count; the responses
 shrink towards what they start as, and the head towards nothing."""
@@ -64,8 +62,8 @@ HIDDEN: Mapping[str, Any] = {
         "bottleneck_dim": 128,
         "filters": 2,
     },
-    "optimizer": {**_STEPS, "lr": 6e-3},
-    "train": {**_BATCH, "epochs": 60},
+    "optimizer": {"lr": 6e-3, "head_weight_decay": 30.0},
+    "train": {"batch_trs": 64, "epochs": 60},
 }
 """With a layer of products beside the linear way, which take longer to find than that to fit."""
 PER_SUBJECT: Mapping[str, Any] = {**LINEAR, "model": {**LINEAR["model"], "heads": "subject"}}
