@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import re
 import signal
@@ -230,6 +231,15 @@ def living_nodes() -> list[Node]:
 
     living = [node for node in ray.nodes() if node["Alive"]]
     return [Node(n["NodeID"], n["NodeManagerHostname"], n["Resources"]) for n in living]
+
+
+def places_for(cpus: float, gpus: float) -> int:
+    """Return how many workers of so many CPUs and GPUs the cluster's machines have room for."""
+    places = 0
+    for node in living_nodes():
+        fit = math.floor(node.has.get("CPU", 0) / cpus)
+        places += min(fit, math.floor(node.has.get("GPU", 0) / gpus)) if gpus else fit
+    return places
 
 
 def free_gpu_memory(node: Node) -> int | None:

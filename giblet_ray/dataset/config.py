@@ -48,7 +48,7 @@ class SplitConfig(Group):
     folds: int = Field(1, ge=1)
     """Folds: every TR is test in one of so many runs, and validation lies inside the rest."""
     fold: int | Literal["all"] = 1
-    """Which of them; all: one run after another, each by its own name."""
+    """Which of them; all: a run of each, by its own name, side by side where there is room."""
     same: Annotated[str | None, Mark.FREE] = None
     """.tsv of intervals of films that show the same, which are kept in one set: columns group,
     stimulus, start_seconds, stop_seconds. A run keeps the intervals: the file may be moved, and is

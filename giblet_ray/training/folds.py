@@ -6,7 +6,8 @@ import statistics
 from collections.abc import Callable, Iterator
 
 from giblet_ray.config import TrainJob
-from giblet_ray.training.trainer import Check, Judge, Trained, fit
+from giblet_ray.tracking.ready import connect_beside_store
+from giblet_ray.training.trainer import Check, Judge, Trained, fit, plan_training
 
 
 def fold_jobs(job: TrainJob) -> list[TrainJob]:
@@ -26,14 +27,25 @@ def fit_folds(
 ) -> Iterator[tuple[str, Trained]]:
     """Train each fold that a job asks for, or go on with it; yield each with its name.
 
+    Folds are trained side by side, as many at a time as the cluster has room for.
+
     Raises
     ------
     InputError
-        See :func:`giblet_ray.training.trainer.fit`.
+        See :func:`giblet_ray.training.trainer.fit`; if a fold has failed, once the others have
+        ended.
     """
-    for each in fold_jobs(job):
-        show(f"run {each.name}")
-        yield each.name, fit(each, show, check, judge)
+    jobs = fold_jobs(job)
+    show(f"run {job.name}")
+    if len(jobs) == 1:
+        yield jobs[0].name, fit(jobs[0], show, check, judge)
+        return
+    plans = [plan_training(each) for each in jobs]
+    # Until here, nothing has been started or written.
+    connect_beside_store(job.tracking.uri)
+    from giblet_ray.training.side_by_side import train_side_by_side
+
+    yield from train_side_by_side(jobs, plans, show, check, judge)
 
 
 def folds_in_words(trained: list[Trained]) -> dict[str, str]:

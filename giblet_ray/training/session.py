@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -28,7 +28,10 @@ from giblet_ray.training.identity import check_order, run_record
 from giblet_ray.training.loop import is_finished
 from giblet_ray.training.monitor import started_monitor
 from giblet_ray.training.trainer import Check, Judge, Trained, choose_gpu
-from giblet_ray.training.worker_group import run_workers
+from giblet_ray.training.worker_group import Fit, run_workers
+
+if TYPE_CHECKING:
+    import ray.data
 
 _REPORT = "giblet_ray.training.report"
 """What draws and logs at the end: its libraries are imported while the workers train."""
@@ -41,6 +44,8 @@ def train_run(
     show: Callable[[str], None],
     check: Check,
     judge: Judge | None,
+    rows: ray.data.Dataset | None = None,
+    fit: Fit | None = None,
 ) -> Trained:
     """Train on the cluster that is connected to, while no other job works on the run.
 
@@ -52,6 +57,10 @@ def train_run(
         What is trained on.
     storage : Storage
         Where runs are kept.
+    rows : ray.data.Dataset, optional
+        Owns the blocks that `data` has, where trainings share them.
+    fit : callable, optional
+        See :func:`giblet_ray.training.worker_group.run_workers`.
     """
     before = latest_record(storage, job.name)
     position = Position() if before is None else before.position
@@ -70,7 +79,7 @@ def train_run(
         if finished:
             show(f"run {job.name} is finished already; another --name trains anew")
         else:
-            _train_on_workers(job, use_gpu, data, run, mlflow_run, show)
+            _train_on_workers(job, use_gpu, data, run, mlflow_run, show, rows, fit)
         found = best_checkpoint(storage, job.name)
         after = latest_record(storage, job.name)
         if found is None or after is None:
@@ -117,13 +126,13 @@ def _train_on_workers(
     run: RunRecord,
     mlflow_run: MlflowRun,
     show: Callable[[str], None],
+    rows: ray.data.Dataset | None,
+    fit: Fit | None,
 ) -> None:
-    """Read the data, and let the workers train."""
-    show(f"reading {data.dataset.storage.location}: {data.residence}, {data.reason}")
+    """Read the data, unless that is done, and let the workers train."""
+    if rows is None:
+        data, rows = read_data(data, show)  # the rows own the blocks: kept until workers are done
     with Progress(show) as progress:
-        progress.doing = "reading the data"
-        rows = read_rows(data)  # owns the blocks: kept until the workers are done
-        data = hold_blocks(data, rows)
         progress.doing = "z-scoring BOLD"
         normalisation = normalise(data, rows)
     for line in _describe_data(data, run.order, normalisation):
@@ -142,7 +151,17 @@ def _train_on_workers(
             monitor,
             show,
             when_training=partial(importlib.import_module, _REPORT),
+            fit=fit,
         )
+
+
+def read_data(data: DataView, show: Callable[[str], None]) -> tuple[DataView, ray.data.Dataset]:
+    """Read the rows that training needs; return the data with their blocks, and what owns those."""
+    show(f"reading {data.dataset.storage.location}: {data.residence}, {data.reason}")
+    with Progress(show) as progress:
+        progress.doing = "reading the data"
+        rows = read_rows(data)
+        return hold_blocks(data, rows), rows
 
 
 def _report(*told: Any) -> None:

@@ -132,6 +132,20 @@ def fit(
         For settings that the data set, the cluster or an earlier run of this name do not allow, or
         if another job works on the run.
     """
+    data = plan_training(job, same)
+    storage = Storage.at(job.storage.path)
+    with claimed(storage.describe(job.name), "--name"):
+        connect_beside_store(job.tracking.uri)
+        from giblet_ray.training.session import train_run
+
+        return train_run(job, data, storage, show, check, judge)
+
+
+def plan_training(job: TrainJob, same: Sequence[SameFilm] | None = None) -> DataView:
+    """Return what a training reads, or goes on with; mistakes are told within seconds.
+
+    Nothing is started or written. Parameters and errors are those of :func:`fit`.
+    """
     storage = Storage.at(job.storage.path)
     before = latest_record(storage, job.name)
     if same is None:
@@ -141,12 +155,7 @@ def fit(
     if is_sweep(storage, job.name):
         raise InputError(f"--name {job.name}: is a sweep already; give another --name")
     run_record(job, data, before)
-    # Until here, nothing has been started or written: mistakes are told within seconds.
-    with claimed(storage.describe(job.name), "--name"):
-        connect_beside_store(job.tracking.uri)
-        from giblet_ray.training.session import train_run
-
-        return train_run(job, data, storage, show, check, judge)
+    return data
 
 
 def choose_gpu(job: TrainJob) -> bool:

@@ -26,6 +26,10 @@ from giblet_ray.training.lean_trainer import LeanTrainer
 from giblet_ray.training.monitor import Failures, shown_monitor
 from giblet_ray.training.worker import train_worker
 
+Fit = Callable[
+    [dict[str, Any], Mapping[str, float], int, Sequence[UserCallback]], TrainingFailedError | None
+]
+
 _ERROR = "error.txt"
 """Traceback of the failure that a run was given up after."""
 
@@ -41,6 +45,7 @@ def run_workers(
     show: Callable[[str], None],
     callbacks: Sequence[UserCallback] = (),
     when_training: Callable[[], object] = lambda: None,
+    fit: Fit | None = None,
 ) -> None:
     """Train with Ray Train's workers, from the run's latest checkpoint if it has one.
 
@@ -66,6 +71,8 @@ def run_workers(
         Are told of every report.
     when_training : callable, optional
         See :func:`giblet_ray.training.monitor.shown_monitor`.
+    fit : callable, optional
+        Does what :func:`fit_workers` does, and is given the same.
 
     Raises
     ------
@@ -79,54 +86,84 @@ def run_workers(
     per_worker = {"CPU": scaling.cpus_per_worker, **({"GPU": 1} if use_gpu else {})}
     missing = partial(_what_is_missing, scaling.min_workers, per_worker)
     waits = math.ceil(scaling.wait_minutes * 60 / float(os.environ[START_TIMEOUT]))
+    told = {
+        "job": job,
+        "data": data,
+        "run": run,
+        "normalisation": normalisation,
+        "mlflow": mlflow,
+        "monitor": monitor,
+    }
     with shown_monitor(monitor, show, missing, when_training):
-        trainer = LeanTrainer(
-            train_worker,
-            train_loop_config={
-                "job": job,
-                "data": data,
-                "run": run,
-                "normalisation": normalisation,
-                "mlflow": mlflow,
-                "monitor": monitor,
-            },
-            scaling_config=ScalingConfig(
-                num_workers=scaling.num_workers if scaling.is_elastic else scaling.max_workers,  # type: ignore[arg-type]  # typed as its first version
-                use_gpu=use_gpu,
-                resources_per_worker=per_worker,
-                elastic_resize_monitor_interval_s=scaling.resize_seconds,  # type: ignore[call-arg]
+        failure = (fit or fit_workers)(told, per_worker, waits, callbacks)
+    fatal, said = ray.get(monitor.fatal.remote())
+    if fatal is not None:
+        if said:
+            with storage.write(f"{job.name}/{_ERROR}") as stream:
+                stream.write(said.encode())
+            fatal += f"; more in {storage.describe(f'{job.name}/{_ERROR}')}"
+        raise InputError(fatal) from failure
+    if isinstance(failure, ControllerError):
+        raise InputError(
+            f"no room for {missing()} in {scaling.wait_minutes:g} minutes "
+            "(--scaling.wait_minutes); the same command goes on from the latest checkpoint"
+        ) from failure
+    if failure is not None:
+        raise failure
+
+
+def fit_workers(
+    told: dict[str, Any],
+    per_worker: Mapping[str, float],
+    waits: int,
+    callbacks: Sequence[UserCallback],
+) -> TrainingFailedError | None:
+    """Let Ray Train's workers train; return what they, or their controller, have failed of.
+
+    Parameters
+    ----------
+    told : dict
+        What :func:`giblet_ray.training.worker.train_worker` is given.
+    per_worker : mapping of str to float
+        What a worker reserves.
+    waits : int
+        Times that the workers are waited for before the controller fails.
+    callbacks : sequence of UserCallback
+        Are told of every report.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        After Ctrl-C, in a process whose main thread this is called in.
+    """
+    job: TrainJob = told["job"]
+    scaling = job.scaling
+    trainer = LeanTrainer(
+        train_worker,
+        train_loop_config=told,
+        scaling_config=ScalingConfig(
+            num_workers=scaling.num_workers if scaling.is_elastic else scaling.max_workers,  # type: ignore[arg-type]  # typed as its first version
+            use_gpu="GPU" in per_worker,
+            resources_per_worker=dict(per_worker),
+            elastic_resize_monitor_interval_s=scaling.resize_seconds,  # type: ignore[call-arg]
+        ),
+        run_config=RunConfig(
+            name=job.name,
+            storage_path=job.storage.path,
+            failure_config=FailureConfig(  # type: ignore[call-arg]  # typed as its first version
+                max_failures=-1,  # the monitor counts, and forgets failures before a checkpoint
+                controller_failure_limit=waits,
             ),
-            run_config=RunConfig(
-                name=job.name,
-                storage_path=job.storage.path,
-                failure_config=FailureConfig(  # type: ignore[call-arg]  # typed as its first version
-                    max_failures=-1,  # the monitor counts, and forgets failures before a checkpoint
-                    controller_failure_limit=waits,
-                ),
-                callbacks=[*callbacks, Failures(monitor)],  # type: ignore[list-item]  # typed as its first version
-            ),
-        )
-        failure: TrainingFailedError | None = None
-        try:
-            trainer.fit()
-        except SystemExit as end:  # how Ray Train ends a training after Ctrl-C
-            raise KeyboardInterrupt from end
-        except TrainingFailedError as error:
-            failure = error
-        fatal, said = ray.get(monitor.fatal.remote())
-        if fatal is not None:
-            if said:
-                with storage.write(f"{job.name}/{_ERROR}") as stream:
-                    stream.write(said.encode())
-                fatal += f"; more in {storage.describe(f'{job.name}/{_ERROR}')}"
-            raise InputError(fatal) from failure
-        if isinstance(failure, ControllerError):
-            raise InputError(
-                f"no room for {missing()} in {scaling.wait_minutes:g} minutes "
-                "(--scaling.wait_minutes); the same command goes on from the latest checkpoint"
-            ) from failure
-        if failure is not None:
-            raise failure
+            callbacks=[*callbacks, Failures(told["monitor"])],  # type: ignore[list-item]  # typed as its first version
+        ),
+    )
+    try:
+        trainer.fit()
+    except SystemExit as end:  # how Ray Train ends a training after Ctrl-C
+        raise KeyboardInterrupt from end
+    except TrainingFailedError as error:
+        return error
+    return None
 
 
 def _what_is_missing(workers: int, per_worker: Mapping[str, float]) -> str:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from giblet_ray.cluster import cluster_totals, living_nodes
+from giblet_ray.cluster import cluster_totals, places_for
 from giblet_ray.config import TrainJob, TuneJob
 from giblet_ray.dataset.reader import Dataset
 from giblet_ray.dataset.splits import SameFilm
@@ -143,11 +142,7 @@ def fitting_trials(job: TuneJob, use_gpu: bool) -> int:
     """
     workers, cpus = job.scaling.max_workers, job.scaling.cpus_per_worker
     gpus = (job.sweep.gpus_per_trial if workers == 1 else 1) if use_gpu else 0
-    places = 0
-    for node in living_nodes():
-        fit = math.floor(node.has.get("CPU", 0) / cpus)
-        places += min(fit, math.floor(node.has.get("GPU", 0) / gpus)) if gpus else fit
-    fitting = places // workers
+    fitting = places_for(cpus, gpus) // workers
     asked = job.sweep.max_concurrent
     if cluster_address():
         return asked or max(1, fitting)

@@ -14,18 +14,18 @@ from giblet_ray.checkpoint.judged import Judged
 from giblet_ray.checkpoint.store import best_checkpoint, epoch_history
 from giblet_ray.config import TuneJob
 from giblet_ray.dataset.reader import Dataset
-from giblet_ray.dataset.residence import hold_blocks, place_data, read_rows
+from giblet_ray.dataset.residence import place_data
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.dataset.view import DataView
 from giblet_ray.errors import InputError
 from giblet_ray.evaluation.score import Score
 from giblet_ray.judge.judge import judge_run
-from giblet_ray.progress import Progress
 from giblet_ray.settings import flat_settings
 from giblet_ray.tracking.mlflow_run import MlflowRun, ending
 from giblet_ray.tracking.server import tracking_errors
 from giblet_ray.tracking.sweep_runs import SweepRuns
 from giblet_ray.training.identity import chosen_units, run_record, saved_config
+from giblet_ray.training.session import read_data
 from giblet_ray.training.trainer import choose_gpu
 from giblet_ray.tuning.director import SweepDirector
 from giblet_ray.tuning.journal import Journal, TrialRecord
@@ -81,11 +81,7 @@ def run_sweep(
             runs.describe(flat_settings(_told(config)), where, checksum, text)
         runs.watch(job.tracking.system_metrics_seconds)
         data = place_data(data, job.data.residence, use_gpu)
-        show(f"reading {where}: {data.residence}, {data.reason}")
-        with Progress(show) as progress:
-            progress.doing = "reading the data"
-            rows = read_rows(data)  # owns the blocks: kept until all trials are done
-            data = hold_blocks(data, rows)
+        data, _rows = read_data(data, show)  # which own the blocks: kept until trials are done
         base = with_settings(job, {"storage.path": folder})  # trials lie below the sweep
         search = Search(space, job.sweep, score)
         resolved = run_record(base, data, None).resolved
