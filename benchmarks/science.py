@@ -30,7 +30,7 @@ from science_exact import affine, ceilings, others
 from science_noise import noise, selection
 from science_truth import interaction, linear, new_subject, subjects
 
-_CAPTION = "waits: for a new subject's head, stacking, or a demo that is evaluated"
+_CAPTION = "waits: for stacking, or a demo that is evaluated"
 
 
 def demo(options: Options) -> Iterator[Claim]:

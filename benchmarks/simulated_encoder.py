@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -72,21 +73,58 @@ PER_SUBJECT: Mapping[str, Any] = {**LINEAR, "model": {**LINEAR["model"], "heads"
 
 def fit_encoder(data: Simulated, settings: Mapping[str, Any], seed: int) -> Predictor:
     """Return the encoder of the epoch that validation TRs prefer."""
-    with tempfile.TemporaryDirectory() as name:
-        _write(data, f"{name}/data")
-        split = {"kind": "stimuli", "val_stimuli": ("val",), "test_stimuli": ("test",)}
-        job = TrainJob.model_validate(
-            {
-                **settings,
-                "dataset": f"{name}/data",
-                "name": "encoder",
-                "data": {"modalities": tuple(data.parts), "split": split},
-                "train": {**settings["train"], "seed": seed},
-                "storage": {"path": f"{name}/runs"},
-            }
-        )
-        trial = train_here(job)
-        return Encoder.load(trial.storage.describe(trial.name)).model
+    with tempfile.TemporaryDirectory() as folder:
+        return _train(data, settings, seed, folder, "encoder")
+
+
+def fit_new_subject(others: Simulated, data: Simulated, part: float, seed: int) -> Predictor:
+    """Return a new person's head, on the trunk that others trained.
+
+    Parameters
+    ----------
+    others, data : Simulated
+        The film, with scans of the others and of the new person.
+    part : float
+        Of the training TRs, the first ones, that there are of the new person.
+    seed : int
+        Of both trainings.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        _train(others, PER_SUBJECT, seed, folder, "others")
+        own = {**PER_SUBJECT, "init_from": f"{folder}/others/runs/others"}
+        own["train"] = {**PER_SUBJECT["train"], "freeze": "trunk"}
+        return _train(first_part(data, part), own, seed, folder, "new")
+
+
+def first_part(data: Simulated, part: float) -> Simulated:
+    """Return the same with the first part of the training TRs alone."""
+    n = round(part * data.size.train)
+    skip = np.r_[0:n, data.size.train : len(next(iter(data.bold.values())))]
+    return replace(
+        data,
+        size=replace(data.size, train=n),
+        parts={name: rows[skip] for name, rows in data.parts.items()},
+        bold={name: rows[skip] for name, rows in data.bold.items()},
+    )
+
+
+def _train(
+    data: Simulated, settings: Mapping[str, Any], seed: int, folder: str, name: str
+) -> Predictor:
+    _write(data, f"{folder}/{name}/data")
+    split = {"kind": "stimuli", "val_stimuli": ("val",), "test_stimuli": ("test",)}
+    job = TrainJob.model_validate(
+        {
+            **settings,
+            "dataset": f"{folder}/{name}/data",
+            "name": name,
+            "data": {"modalities": tuple(data.parts), "split": split},
+            "train": {**settings["train"], "seed": seed},
+            "storage": {"path": f"{folder}/{name}/runs"},
+        }
+    )
+    trial = train_here(job)
+    return Encoder.load(trial.storage.describe(trial.name)).model
 
 
 def score(model: Predictor, data: Simulated) -> float:
