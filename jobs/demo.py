@@ -4,9 +4,9 @@
 
 Takes nothing. Makes a film with subtitles and two subjects' scans, twice each, whose noise ceiling
 is known (--help: drift, fast features, ...; demo/source/truth.json: what was planted), precomputes
-the data set, trains on it with two workers, and gives the same things as jobs/train.py and
-jobs/evaluate.py: r on test TRs with its interval, ridge beside it, the share of the ceiling, and a
-report. Started again, it goes on with what is there.
+the data set, trains on it with two workers, stacks that with ridge, and gives the same things as
+jobs/train.py, jobs/promote.py --stack and jobs/evaluate.py: r on test TRs with its interval, ridge
+beside it, the share of the ceiling, and a report. Started again, it goes on with what is there.
 """
 
 from __future__ import annotations
@@ -14,10 +14,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from giblet_ray.cli import parse_job, run_job
-from giblet_ray.config import DemoJob, EvaluateJob, PrecomputeJob, TrainJob
+from giblet_ray.config import DemoJob, EvaluateJob, PrecomputeJob, PromoteJob, TrainJob
 from giblet_ray.console import say_stages, show, show_table
-from giblet_ray.parts.codes import CodesConfig
-from giblet_ray.spaces.config import ScanConfig
 
 TRAINING = Path(__file__).with_suffix(".yaml")
 
@@ -25,8 +23,8 @@ TRAINING = Path(__file__).with_suffix(".yaml")
 def main(job: DemoJob) -> None:
     """Make the files, precompute, train, and judge the run beside ridge and the known ceiling."""
     out = Path(job.out)
-    given = ["--config", str(TRAINING), "--dataset", str(out / "dataset")]
-    given += ["--name", f"demo-{job.seed}", "--storage.path", str(out / "runs")]
+    both = ["--dataset", str(out / "dataset"), "--storage.path", str(out / "runs")]
+    given = [*both, "--config", str(TRAINING), "--name", f"demo-{job.seed}"]
     training = parse_job(TrainJob, given)
     # As many steps, however often the film was seen.
     epochs = max(1, round(training.train.epochs / job.repeats))
@@ -42,29 +40,28 @@ def main(job: DemoJob) -> None:
     from giblet_ray.judge.runs import evaluate_all
     from giblet_ray.precompute.precompute import precompute
     from giblet_ray.preflight.brief import check_training
+    from giblet_ray.promotion.stack import stack_runs
+    from giblet_ray.tracking.store import open_store
     from giblet_ray.training.trainer import fit
 
-    show(f"1/4  film and scans: {out / 'source'}")
+    show(f"1/5  film and scans: {out / 'source'}")
     files = make_demo(out / "source", DemoSettings(**job.made()), say_stages(show))
-    show(f"2/4  data set: {out / 'dataset'}")
-    sources = PrecomputeJob(
-        out=str(out / "dataset"),
-        film=(str(files.film),),
-        text=(str(files.subtitles),),
-        bold=tuple(map(str, files.scans)),
-        mask=str(files.mask),
-        tr_seconds=files.tr_seconds,
-        codes=CodesConfig(weights="untrained"),
-        embedding=job.embedding,
-        scan=ScanConfig(pattern=files.scan_pattern, high_pass_seconds=job.high_pass_seconds),
-    )
-    precompute(sources, show)
-    show("3/4  training")
+    show(f"2/5  data set: {out / 'dataset'}")
+    made = files.sources(job.high_pass_seconds)
+    precompute(PrecomputeJob(out=str(out / "dataset"), embedding=job.embedding, **made), show)
+    show("3/5  training")
     trained = fit(training, show, check_training, judge_run)
-    show("4/4  on test TRs, beside ridge and the ceiling that is known")
+    show("4/5  banded ridge, and one model of both")
+    ridge = parse_job(TrainJob, [*both, "--model.kind", "ridge", "--name", f"ridge-{job.seed}"])
+    fit(ridge, show, check_training, judge_run)
+    kept, recorded = training.storage, training.tracking
+    names, name = (training.name, ridge.name), f"stack-{job.seed}"
+    stack = PromoteJob(stack=names, name=name, storage=kept, tracking=recorded)
+    stack_runs(open_store(recorded.uri), stack, show)
+    show("5/5  on test TRs, beside ridge and the ceiling that is known")
     evaluation = EvaluateJob(
         run=(trained.run_folder,), ceiling=str(files.ceiling_voxels), out=str(out / "evaluation"),
-        storage=training.storage, tracking=training.tracking,
+        storage=kept, tracking=recorded,
     )  # fmt: skip
     ((_, judged),) = evaluate_all(evaluation, show)
     show_table("demo", {**trained.summary(), "noise ceiling": files.ceiling_in_words(), **judged})

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,6 +25,8 @@ from giblet_ray.demo.simulate import (
     write_scans,
 )
 from giblet_ray.errors import InputError
+from giblet_ray.parts.codes import CodesConfig
+from giblet_ray.spaces.config import ScanConfig
 
 # Raised whenever the same settings give other files than before, so that old ones are remade.
 RECIPE = 1
@@ -70,6 +73,18 @@ class DemoFiles:
     truth: Path
     truth_in_words: Path
     tr_seconds: float
+
+    def sources(self, high_pass_seconds: float | None) -> dict[str, Any]:
+        """Return what a data set is made from, and how, by the names of precompute's settings."""
+        return {
+            "codes": CodesConfig(weights="untrained"),
+            "scan": ScanConfig(pattern=self.scan_pattern, high_pass_seconds=high_pass_seconds),
+            "film": (str(self.film),),
+            "text": (str(self.subtitles),),
+            "bold": tuple(map(str, self.scans)),
+            "mask": str(self.mask),
+            "tr_seconds": self.tr_seconds,
+        }
 
     def ceiling_in_words(self) -> str:
         """Say the mean noise ceiling, and what the repeats, as real ones would, say of it."""

@@ -58,7 +58,15 @@ def test_demo_is_held_against_banded_ridge_where_it_was_evaluated(tmp_path: Path
     assert [claim.verdict for claim in demo(options)] == ["waits", "waits"]
     scores = {"test/pearson_mean": 0.45, "test/ridge_pearson_mean": 0.5}
     (folder / "scores.json").write_text(json.dumps(scores))
-    first, _ = demo(options)
+    members = [
+        {"name": "demo-0", "pearson_mean": 0.45, "difference": 0.04},
+        {"name": "ridge-0", "pearson_mean": 0.48, "difference": 0.01},
+    ]
+    (tmp_path / "demo/runs/stack-0").mkdir()
+    (tmp_path / "demo/runs/stack-0/members.json").write_text(json.dumps(members))
+    first, stacked = demo(options)
+    assert stacked.found == "stack-0: 0.4900; demo-0 0.4500, ridge-0 0.4800"
+    assert stacked.verdict == "met"
     assert first.found == "demo-0: 0.4500 / 0.5000 = 0.900"
     assert first.verdict == "missed by 0.07"
 
