@@ -23,8 +23,8 @@ TRAINING = Path(__file__).with_suffix(".yaml")
 def main(job: DemoJob) -> None:
     """Make the files, precompute, train, and judge the run beside ridge and the known ceiling."""
     out = Path(job.out)
-    both = ["--dataset", str(out / "dataset"), "--storage.path", str(out / "runs")]
-    given = [*both, "--config", str(TRAINING), "--name", f"demo-{job.seed}"]
+    given = ["--config", str(TRAINING), "--dataset", str(out / "dataset")]
+    given += ["--name", f"demo-{job.seed}", "--storage.path", str(out / "runs")]
     training = parse_job(TrainJob, given)
     # As many steps, however often the film was seen.
     epochs = max(1, round(training.train.epochs / job.repeats))
@@ -37,6 +37,8 @@ def main(job: DemoJob) -> None:
         return
     from giblet_ray.demo import DemoSettings, make_demo
     from giblet_ray.judge.judge import judge_run
+    from giblet_ray.judge.opened import open_run
+    from giblet_ray.judge.refits import fit_ridge
     from giblet_ray.judge.runs import evaluate_all
     from giblet_ray.precompute.precompute import precompute
     from giblet_ray.preflight.brief import check_training
@@ -52,17 +54,17 @@ def main(job: DemoJob) -> None:
     show("3/5  training")
     trained = fit(training, show, check_training, judge_run)
     show("4/5  banded ridge, and one model of both")
-    ridge = parse_job(TrainJob, [*both, "--model.kind", "ridge", "--name", f"ridge-{job.seed}"])
-    fit(ridge, show, check_training, judge_run)
     kept, recorded = training.storage, training.tracking
-    names, name = (training.name, ridge.name), f"stack-{job.seed}"
-    stack = PromoteJob(stack=names, name=name, storage=kept, tracking=recorded)
-    stack_runs(open_store(recorded.uri), stack, show)
-    show("5/5  on test TRs, beside ridge and the ceiling that is known")
     evaluation = EvaluateJob(
         run=(trained.run_folder,), ceiling=str(files.ceiling_voxels), out=str(out / "evaluation"),
         storage=kept, tracking=recorded,
     )  # fmt: skip
+    ridge = fit_ridge(open_run(trained.run_folder), training.data.modalities, evaluation, show)
+    runs = (training.name, ridge.checkpoint.record.config["name"])
+    made = {"stack": runs, "name": f"stack-{job.seed}"}
+    stack = PromoteJob(**made, storage=kept, tracking=recorded)
+    stack_runs(open_store(recorded.uri), stack, show)
+    show("5/5  on test TRs, beside ridge and the ceiling that is known")
     ((_, judged),) = evaluate_all(evaluation, show)
     show_table("demo", {**trained.summary(), "noise ceiling": files.ceiling_in_words(), **judged})
 
