@@ -34,7 +34,7 @@ def test_settings_refuse_unknown_names_and_changes() -> None:
 def test_what_decides_a_run_s_numbers_is_said_on_the_field() -> None:
     free, judged, read = (marked_settings(TuneJob, mark) for mark in Mark)
     names = {name for name, _ in setting_fields(TuneJob)}
-    decisive = ("data", "model", "loss", "optimizer", "train", "sweep")
+    decisive = ("init_from", "data", "model", "loss", "optimizer", "train", "sweep")
     outside = {name for name in names if name.partition(".")[0] not in decisive}
     assert outside - free == {"config", "debug", "packages"}, "not saved with a run"
     assert free - outside == {

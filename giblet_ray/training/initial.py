@@ -7,15 +7,17 @@ trained; ``train.freeze trunk`` leaves that as it is.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from giblet_ray.checkpoint.record import Initial, Record, RunRecord
 from giblet_ray.checkpoint.store import Checkpoint, find_checkpoint
 from giblet_ray.config import TrainJob
 from giblet_ray.dataset.view import DataView
 from giblet_ray.errors import InputError
-from giblet_ray.models.predictor import Predictor
 from giblet_ray.settings import flat_settings
+
+if TYPE_CHECKING:
+    from giblet_ray.models.predictor import Predictor
 
 _OF_THE_HEADS = ("head", "subject_dropout", "dropout", "batch_norm")
 """Settings of a model that its trunk does not depend on: those whose names begin so."""

@@ -118,7 +118,8 @@ def test_a_run_is_predicted_once_and_its_folder_keeps_what_each_tr_adds(
     trained: dict[str, TrainedRun], tmp_path: Path
 ) -> None:
     """Read again without the weights; made anew for other TRs."""
-    folder = shutil.copytree(trained["good"].run.folder, tmp_path / "good")
+    kept = shutil.ignore_patterns(KEPT)
+    folder = shutil.copytree(trained["good"].run.folder, tmp_path / "good", ignore=kept)
     one = TrainedRun.open(replace(trained["good"].run, folder=str(folder)))
     settings = PairSettings(None, 99, 20, 0, Dataset.open, ())
     common = common_trs([one])
@@ -148,7 +149,8 @@ def test_a_run_is_predicted_once_and_its_folder_keeps_what_each_tr_adds(
 def test_a_run_whose_folder_takes_nothing_is_predicted_once_all_the_same(
     trained: dict[str, TrainedRun], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = shutil.copytree(trained["good"].run.folder, tmp_path / "good")
+    kept = shutil.ignore_patterns(KEPT)
+    folder = shutil.copytree(trained["good"].run.folder, tmp_path / "good", ignore=kept)
     one = TrainedRun.open(replace(trained["good"].run, folder=str(folder)))
     settings, common = PairSettings(None, 99, 20, 0, Dataset.open, ()), common_trs([one])
 

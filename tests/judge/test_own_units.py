@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from local_training import LocalTraining
-from three_people import UNITS, make_people, people_job
+from three_people import PACKAGES, UNITS, make_people, people_job
 
 from giblet_ray.comparison.heldout import TrainedRun, common_trs, score_run
 from giblet_ray.comparison.scores import read_voxel_pearson
@@ -38,7 +38,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def job_of(lab: Path, **settings: Any) -> EvaluateJob:
     return EvaluateJob(
-        run=("first",), packages=("my_lab",), permutations=99, resamples=100, **settings
+        run=("first",), packages=PACKAGES, permutations=99, resamples=100, **settings
     )
 
 
@@ -89,7 +89,7 @@ def test_what_subjects_share_bounds_no_units_of_their_own(lab: Path, ceiling: st
 
 
 def test_runs_are_compared_over_the_units_of_all(lab: Path) -> None:
-    opened = open_run(str(lab / "runs/first"), packages=["my_lab"])
+    opened = open_run(str(lab / "runs/first"), packages=PACKAGES)
     run: Any = None  # what MLflow has of it is not asked for
     trained = TrainedRun(**vars(opened), run=run)
     scored = score_run(trained, common_trs([trained]))

@@ -120,7 +120,7 @@ def test_batch_is_learned_by_heart_and_dead_inputs_are_named(made: tuple[Any, ..
         data,
         WithoutPictures(loader),
         sample.train,
-        replace(normalisation, valid_SV=masked),
+        replace(normalisation, valid_SV=masked, n_masked=6),
     )
     assert failed.suspects == (
         "frames is the same in every row of the batch",

@@ -11,7 +11,8 @@ from made_dataset import write_dataset
 from giblet_ray.dataset.layout import ScanKey
 
 UNITS = {"01": 50, "02": 70, "03": 400}
-HEADS: dict[str, Any] = {"kind": "my_lab.heads:Heads", "batch_norm": "frozen"}
+PACKAGES = ("my_lab", "people_model")
+HEADS: dict[str, Any] = {"kind": "people_model:Heads", "batch_norm": "frozen"}
 """Settings of a model with a head for each."""
 
 
@@ -34,7 +35,7 @@ def people_job(folder: Path, **groups: Any) -> dict[str, Any]:
     """Return settings of a training on them, by group."""
     settings: dict[str, Any] = {
         "dataset": str(folder),
-        "packages": ("my_lab",),
+        "packages": PACKAGES,
         "model": HEADS,
         "data": {"modalities": ["text"]},
         "train": {"epochs": 2, "batch_trs": 6},

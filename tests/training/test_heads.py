@@ -10,7 +10,7 @@ import pytest
 import torch
 from local_training import DeathError, LocalLink, LocalTraining
 from ranks import run_ranks
-from three_people import UNITS, make_people, people_job
+from three_people import PACKAGES, UNITS, make_people, people_job
 
 from giblet_ray.checkpoint.files import STATE, load_weights
 from giblet_ray.checkpoint.record import read_record
@@ -55,7 +55,7 @@ def test_each_subject_is_scored_on_its_own_units(trained: Trained) -> None:
     of_subjects = [last[f"val/{name}/pearson_mean"] for name in UNITS]
     assert last["val/pearson_mean"] == pytest.approx(np.mean(of_subjects))
     assert last["val/spearman"] == pytest.approx(last["val/pearson_mean"], abs=0.1)
-    opened = open_run(str(run), packages=["my_lab"])
+    opened = open_run(str(run), packages=PACKAGES)
     scores, own = score_test(opened)
     assert scores.mean is None
     found = {name: np.isfinite(of.pearson_V).sum() for name, of in scores.subjects.items()}
@@ -67,7 +67,7 @@ def test_each_subject_is_scored_on_its_own_units(trained: Trained) -> None:
 
 def test_a_subjects_head_predicts_its_units(trained: Trained) -> None:
     training, _, run = trained
-    encoder = Encoder.load(run, packages=["my_lab"])
+    encoder = Encoder.load(run, packages=PACKAGES)
     text = np.random.default_rng(0).normal(size=(5, 1024)).astype(np.float32)
     for index, (name, n) in enumerate(UNITS.items()):
         with torch.no_grad():
@@ -84,12 +84,12 @@ def test_a_subjects_head_predicts_its_units(trained: Trained) -> None:
 
 
 def test_training_goes_on_to_the_bit(people: Path, trained: Trained, tmp_path: Path) -> None:
-    whole = Encoder.load(sorted(trained[2].glob("epoch-*"))[-1], packages=["my_lab"])
+    whole = Encoder.load(sorted(trained[2].glob("epoch-*"))[-1], packages=PACKAGES)
     training = training_of(people, train={**METRICS, "checkpoint_every_steps": 5})
     with pytest.raises(DeathError):
         training.train(tmp_path / "run", lambda metrics: metrics.get("step") == 10)
     training.train(tmp_path / "run")
-    resumed = Encoder.load(sorted((tmp_path / "run").glob("epoch-*"))[-1], packages=["my_lab"])
+    resumed = Encoder.load(sorted((tmp_path / "run").glob("epoch-*"))[-1], packages=PACKAGES)
     for name, weight in whole.model.state_dict().items():
         assert torch.equal(resumed.model.state_dict()[name], weight), name
 

@@ -11,7 +11,7 @@ import torch
 from local_training import DeathError, LocalTraining
 from pydantic import ValidationError
 from safetensors.torch import load_file
-from three_people import HEADS, make_people, people_job
+from three_people import HEADS, PACKAGES, make_people, people_job
 
 from giblet_ray.checkpoint.files import STATE, WEIGHTS
 from giblet_ray.checkpoint.record import Record, read_record
@@ -90,7 +90,7 @@ def test_training_on_another_trunk_goes_on_to_the_bit_without_it(lab: Path, tmp_
 def test_a_trunk_that_is_not_frozen_trains_on(lab: Path, tmp_path: Path) -> None:
     job = job_of(lab, train={"freeze": "none", "epochs": 1}, optimizer={"lr": 1e-6})
     LocalTraining(job).train(tmp_path / "new")
-    encoder = Encoder.load(lab / "first", packages=["my_lab"])
+    encoder = Encoder.load(lab / "first", packages=PACKAGES)
     _, weights = last(tmp_path / "new")
     began, now = encoder.model.state_dict()["trunk.0.weight"], weights["trunk.0.weight"]
     assert not torch.equal(began, now)

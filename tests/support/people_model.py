@@ -1,3 +1,5 @@
+"""A small model with a head for each subject, for tests of subjects whose units differ."""
+
 import torch
 from pydantic import Field
 from torch import nn
