@@ -38,6 +38,7 @@ from giblet_ray.judge.members import MemberScore, is_stack, score_members
 from giblet_ray.judge.opened import open_run
 from giblet_ray.judge.partition import Fit, from_product, from_refits, plan_partition
 from giblet_ray.judge.permuted import from_permuted
+from giblet_ray.judge.responses import responses_of
 from giblet_ray.judge.rows import judged_scans
 from giblet_ray.progress import Progress
 
@@ -136,6 +137,7 @@ def evaluate_run(
         group=score_group(rows) if is_shared else None,
         partition=partition,
         members=members,
+        responses=responses_of(folds[0]),
     )
 
 

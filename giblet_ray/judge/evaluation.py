@@ -21,6 +21,7 @@ from giblet_ray.evaluation.unit_scores import UnitScores
 from giblet_ray.judge.courses import Course
 from giblet_ray.judge.members import MemberScore
 from giblet_ray.judge.opened import OpenedRun
+from giblet_ray.models.multimodal.responses import LearnedResponses
 
 Q = 0.05
 """False discovery rate that units are called significant at."""
@@ -175,6 +176,9 @@ class Evaluation:
         Which part carries the prediction.
     members : tuple of MemberScore
         Of a stack, by how much each member carries.
+    responses : dict of str to LearnedResponses
+        Of each subject's units, as the model (of the first fold) has learned them; none of a model
+        without.
     """
 
     name: str
@@ -190,6 +194,7 @@ class Evaluation:
     group: UnitScores | None = None
     partition: Partition | None = None
     members: tuple[MemberScore, ...] = ()
+    responses: dict[str, LearnedResponses] = field(default_factory=dict)
 
     @property
     def opened(self) -> OpenedRun:
@@ -247,6 +252,8 @@ class Evaluation:
             }
         for member in self.members:
             told |= member.logged(name)
+        for subject, of in self.responses.items():
+            told[f"responses/{subject}/peak_seconds_median"] = float(np.nanmedian(of.peak_V))
         if self.partition is not None:
             how = f"{name}/{self.partition.how}"
             for kind, means in (

@@ -34,13 +34,17 @@ def write_evaluation(evaluation: Evaluation, folder: str) -> dict[str, str]:
     a ceiling ceiling and pearson_of_ceiling, or shared_ceiling_low and shared_ceiling_high);
     ``r-SUBJECT`` in the space of the scans, NaN where a unit has no score; with a partition
     ``partition.parquet``, a row per subject and unit with the share of each set of parts in R2, and
-    ``PARTS-SUBJECT`` in the space of the scans; ``scores.json``, all numbers by name.
+    ``PARTS-SUBJECT`` in the space of the scans; where the model has learned responses, when each
+    unit's peaks (s), as the column response_peak_seconds and as ``peak-SUBJECT`` in the space of
+    the scans; ``scores.json``, all numbers by name.
     """
     storage = Storage.at(folder)
     maps = {
         f"r-{subject}": (subject, of.pearson_V, "test r")
         for subject, of in evaluation.subjects.items()
     }
+    for subject, learned in evaluation.responses.items():
+        maps[f"peak-{subject}"] = (subject, learned.peak_V, "time to peak (s)")
     with storage.write(UNITS) as stream:
         pq.write_table(_table(evaluation), stream)
     written = {"units": storage.describe(UNITS)}
@@ -55,7 +59,8 @@ def write_evaluation(evaluation: Evaluation, folder: str) -> dict[str, str]:
     ending = _write_maps(evaluation, maps, storage)
     with storage.write(SCORES) as stream:
         stream.write(json.dumps(evaluation.metrics(), indent=1).encode())
-    named = "r-SUBJECT, PARTS-SUBJECT" if evaluation.partition else "r-SUBJECT"
+    kinds = ["r", *["PARTS"] * bool(evaluation.partition), *["peak"] * bool(evaluation.responses)]
+    named = ", ".join(f"{kind}-SUBJECT" for kind in kinds)
     return written | {
         "in the scans' space": storage.describe(f"{named}{ending}"),
         "scores": storage.describe(SCORES),
@@ -129,6 +134,8 @@ def _table(evaluation: Evaluation) -> pa.Table:
         if of.shared_low_V is not None and of.shared_high_V is not None:
             columns["shared_ceiling_low"] = pa.array(of.shared_low_V)
             columns["shared_ceiling_high"] = pa.array(of.shared_high_V)
+        if subject in evaluation.responses:
+            columns["response_peak_seconds"] = pa.array(evaluation.responses[subject].peak_V)
         tables.append(pa.table(columns))
     return pa.concat_tables(tables)
 

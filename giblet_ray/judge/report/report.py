@@ -18,10 +18,11 @@ from giblet_ray.dataset.storage import Storage
 from giblet_ray.evaluation.figures import epoch_curves, learning_curves
 from giblet_ray.evaluation.paired_figure import paired_difference
 from giblet_ray.evaluation.unit_scores import nanmean
-from giblet_ray.judge.evaluation import Evaluation
+from giblet_ray.judge.evaluation import Evaluation, Q
 from giblet_ray.judge.report.maps import MOST_ROWS, glass_brains, no_place, surfaces
 from giblet_ray.judge.report.methods import Code, methods, settings_of
 from giblet_ray.judge.report.partition_figure import in_words, partition_figure
+from giblet_ray.judge.report.response_figure import response_figure
 from giblet_ray.judge.report.time_figures import (
     MOST_LINES,
     MOST_TRS,
@@ -73,7 +74,7 @@ def make_report(evaluation: Evaluation, job: EvaluateJob, code: Code) -> tuple[s
         If the run's checkpoint cannot be read.
     """
     history = _history(evaluation)
-    of_run = (_units, _maps, _chance, _ceiling, _ridge, _partition, _courses)
+    of_run = (_units, _maps, _chance, _ceiling, _ridge, _partition, _responses, _courses)
     sections = [draw(evaluation) for draw in of_run]
     sections += [_learning(evaluation, history), _split(evaluation)]
     told = methods(evaluation, job, history, code)
@@ -273,6 +274,45 @@ def _partition(evaluation: Evaluation) -> Section:
         )
         figure = glass_brains(maps_V, space, "R2 on test TRs")
         pictures.append(Picture.of(f"partition_map{len(pictures) - 1 or ''}", figure, caption))
+    return Section(title, pictures)
+
+
+def _responses(evaluation: Evaluation) -> Section:
+    title = "Learned responses"
+    responses = evaluation.responses
+    if not responses:
+        note = "None to read: --model.memory hrf with a head that is linear or low_rank learns them"
+        return Section(title, note=note)
+    shown = {name: of.q_V <= Q for name, of in evaluation.subjects.items()}
+    if not any(each.any() for each in shown.values()):
+        return Section(title, note=f"No unit is predicted beyond chance (q <= {Q:g})")
+    fold = ", in the first fold" if len(evaluation.folds) > 1 else ""
+    share = np.concatenate([of.share_V[shown[name]] for name, of in responses.items()])
+    caption = (
+        f"Haemodynamic responses that the model has learned{fold}, of the {len(share):,} units "
+        f"that it predicts beyond chance (q <= {Q:g}). Left: mean response of each third, "
+        "by when they peak (bands: 10 to 90 % of them), beside the canonical one that peaks at "
+        "5 s (dashed). A unit's response is the one course in time that explains most of its "
+        f"weights, {share.mean():.0%} of their squares on average. Right: when responses peak."
+    )
+    pictures = [Picture.of("responses", response_figure(responses, shown), caption)]
+    for space, names in evaluation.opened.subjects_by_space():
+        if no_place(space):
+            continue
+        maps_V = {
+            f"subject {name}": evaluation.subjects[name].placed(
+                np.where(shown[name], responses[name].peak_V, np.nan), space.n_units
+            )
+            for name in list(responses)[:MOST_ROWS]
+            if name in names and shown[name].any()
+        }
+        if maps_V:
+            caption = (
+                "When the responses of these units peak, on a glass brain as above: the latest "
+                "along each line of sight."
+            )
+            figure = glass_brains(maps_V, space, "time to peak (s)")
+            pictures.append(Picture.of(f"responses_map{len(pictures) - 1 or ''}", figure, caption))
     return Section(title, pictures)
 
 
