@@ -60,9 +60,9 @@ def write_evaluation(evaluation: Evaluation, folder: str) -> dict[str, str]:
     with storage.write(SCORES) as stream:
         stream.write(json.dumps(evaluation.metrics(), indent=1).encode())
     kinds = ["r", *["PARTS"] * bool(evaluation.partition), *["peak"] * bool(evaluation.responses)]
-    named = ", ".join(f"{kind}-SUBJECT" for kind in kinds)
+    named = ", ".join(f"{kind}-SUBJECT{ending}" for kind in kinds)
     return written | {
-        "in the scans' space": storage.describe(f"{named}{ending}"),
+        "in the scans' space": storage.describe(named),
         "scores": storage.describe(SCORES),
     }
 

@@ -157,7 +157,7 @@ def test_an_evaluation_writes_maps_and_a_table_of_its_parts(lab: Path, tmp_path:
     table = pq.read_table(tmp_path / "partition.parquet").to_pandas()
     columns = [f"{kind}/{part}" for kind in ("r2", "pearson") for part in PARTS]
     assert list(table.columns) == ["subject", "unit", *columns]
-    assert where["in the scans' space"].endswith("r-SUBJECT, PARTS-SUBJECT.nii.gz")
+    assert where["in the scans' space"].endswith("r-SUBJECT.nii.gz, PARTS-SUBJECT.nii.gz")
     assert (tmp_path / "audio-01.nii.gz").is_file()
     means = table.groupby("subject").mean()["r2/text"]
     assert evaluation.metrics()["test/permuted/r2/text"] == pytest.approx(means.mean())
