@@ -50,7 +50,7 @@ def test_each_modality_alone_reaches_less_than_the_three_together(
     given += ["--data.modalities", modality, "--train.patience", "5"]
     train_locally(parse_job(TrainJob, given), tmp_path)
     together = mean_pearson(folder / "demo/runs/demo-0")
-    # 0.21 of video, 0.21 of audio and 0.26 of text, beside 0.50.
+    # Validation r 0.16 of video, 0.23 of audio and 0.30 of text, beside 0.54.
     assert 0.1 < mean_pearson(tmp_path) < 0.7 * together
 
 
