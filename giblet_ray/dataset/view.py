@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -12,7 +11,7 @@ import numpy as np
 from giblet_ray.dataset.config import DataConfig, SplitConfig
 from giblet_ray.dataset.layout import ScanKey, bold_column
 from giblet_ray.dataset.order import DataOrder, OrderedWindows
-from giblet_ray.dataset.reader import Dataset, Selection, Span
+from giblet_ray.dataset.reader import Dataset, Selection
 from giblet_ray.dataset.same_film import read_same
 from giblet_ray.dataset.splits import (
     IN_WORDS,
@@ -22,7 +21,16 @@ from giblet_ray.dataset.splits import (
     Split,
     Use,
     draw_split,
-    whole_trs,
+)
+from giblet_ray.dataset.trainable import (
+    HEAD_PER_SUBJECT,
+    PER_SUBJECT,
+    all_same,
+    check_context,
+    check_films,
+    check_trainable,
+    check_units,
+    read_units,
 )
 from giblet_ray.dataset.windows import Windows, cut_windows, unbroken, window_trs
 from giblet_ray.errors import InputError
@@ -30,11 +38,6 @@ from giblet_ray.parts.value import ValueType
 
 if TYPE_CHECKING:
     import ray
-
-PER_SUBJECT = "{subject}"
-"""What stands for a subject's name in the path of its mask."""
-
-_HEAD_PER_SUBJECT = "choose a model with a head for each (--model.heads subject)"
 
 Residence = Literal["device", "memory", "stream"]
 
@@ -114,7 +117,7 @@ class DataView:
         """Whether a unit is the same one in all subjects: of one space, and chosen alike."""
         subjects = [self.dataset.manifest.subjects[name] for name in self.selection.subjects]
         alike = all(each == subjects[0] for each in subjects)
-        return alike and _all_same(list(self.selection.units.values()))
+        return alike and all_same(list(self.selection.units.values()))
 
     @property
     def units_in_words(self) -> str:
@@ -263,12 +266,12 @@ def view_data(
     series = [(name, *each) for each in selection.series for name in dataset.stimuli]
     found = (ScanKey(subject, stimulus, repeat) for stimulus, subject, repeat in series)
     scans = tuple(scan for scan in found if scan in dataset.scans)
-    _check_trainable(dataset, selection, scans)
+    check_trainable(dataset, selection, scans)
     tr_seconds = dataset.manifest.tr_seconds
     if same is None:
         same = _same(settings.split, dataset)
     if context_trs:
-        _check_context(dataset, settings.split, scans, same, context_trs)
+        check_context(dataset, settings.split, scans, same, context_trs)
     split = _split(settings, dataset, scans, same)
     lag_trs = settings.lag_trs(tr_seconds)
     usable = {name: _usable(name, split, dataset, scans, lag_trs) for name in SETS}
@@ -325,127 +328,19 @@ def _select(
         subject: max(scan.repeat for scan in dataset.scans if scan.subject == subject)
         for subject in subjects
     }
-    _check_units(dataset, subjects, settings, head_per_subject)
+    check_units(dataset, subjects, settings, head_per_subject)
     units = {}
     if settings.voxels is not None:
         for subject in subjects:
             n_units = dataset.manifest.subjects[subject].n_units
             path = settings.voxels.replace(PER_SUBJECT, subject)
-            units[subject] = _read_units(path, subject, n_units)
-    if not (head_per_subject or _all_same(list(units.values()))):
+            units[subject] = read_units(path, subject, n_units)
+    if not (head_per_subject or all_same(list(units.values()))):
         raise InputError(
             f"--data.voxels {settings.voxels}: chooses other units of one subject than of another, "
-            f"who share a head; {_HEAD_PER_SUBJECT}, or choose some subjects (--data.subjects)"
+            f"who share a head; {HEAD_PER_SUBJECT}, or choose some subjects (--data.subjects)"
         )
     return Selection(parts, subjects, repeats, dict(leading), units)
-
-
-def _check_trainable(dataset: Dataset, selection: Selection, scans: Sequence[ScanKey]) -> None:
-    """Refuse what a data set may hold and no model can be trained on yet."""
-    where = dataset.storage.location
-    for scan in scans:
-        if dataset.scans[scan].phase:
-            raise InputError(
-                f"{where}: {scan} sees its film {dataset.scans[scan].onset_seconds:g} s after its "
-                "first volume, between two TRs; scans that begin with their film, or whole TRs "
-                "from it, can be trained on"
-            )
-        for part in selection.parts:
-            if part not in dataset.stimuli[scan.stimulus].shards:
-                raise InputError(
-                    f"{where}: stimulus {scan.stimulus} has no {part}/, which the run needs; leave "
-                    "out that modality (--data.modalities), or precompute without this stimulus"
-                )
-
-
-def _check_units(
-    dataset: Dataset, names: Sequence[str], settings: DataConfig, head_per_subject: bool
-) -> None:
-    """Refuse subjects whose units differ, but for a model with a head for each."""
-    where, subjects = dataset.storage.location, dataset.manifest.subjects
-    first = names[0]
-    for other in names[1:]:
-        one, another = subjects[first], subjects[other]
-        if another.value.dtype != one.value.dtype:
-            raise InputError(
-                f"{where}: BOLD of subject {other} is {another.value.dtype}, of {first} "
-                f"{one.value.dtype}; subjects of one type are trained together (--data.subjects)"
-            )
-        if another == one:
-            continue
-        if another.value != one.value:
-            differ = f"subject {other} has {another.n_units:,} units, {first} {one.n_units:,}"
-        else:
-            differ = f"the units of subjects {other} and {first} are not the same"
-        if not head_per_subject:
-            raise InputError(
-                f"{where}: {differ}; {_HEAD_PER_SUBJECT}, choose some subjects (--data.subjects), "
-                "or put all scans in one space"
-            )
-        if settings.voxels is not None and PER_SUBJECT not in settings.voxels:
-            raise InputError(
-                f"--data.voxels {settings.voxels}: {where}: {differ}, so that one file cannot "
-                f"choose of both; a file for each is accepted, such as masks/{PER_SUBJECT}.npy"
-            )
-
-
-def _check_context(
-    dataset: Dataset,
-    split: SplitConfig,
-    scans: Sequence[ScanKey],
-    same: Sequence[SameFilm],
-    context_trs: int,
-) -> None:
-    """Refuse context that no scan is long enough for, or that reaches over a gap."""
-    tr_seconds = dataset.manifest.tr_seconds
-    ends = {scan: int(np.flatnonzero(dataset.usable_trs(scan)).max(initial=-1)) for scan in scans}
-    shortest = min(scans, key=ends.__getitem__)
-    if context_trs > (most := ends[shortest]):
-        raise InputError(
-            f"--model: sees {context_trs} TRs ({context_trs * tr_seconds:g} s) before the one that "
-            f"it predicts, and {shortest} ends {most + 1} TRs ({(most + 1) * tr_seconds:g} s) into "
-            f"its film; context of at most {most} TRs ({most * tr_seconds:g} s) is accepted"
-        )
-    # Films that are in one set whole have no gap, but where some of one is moved to another.
-    has_gaps = split.kind == "blocks" or (split.kind == "stimuli" and same)
-    if has_gaps and context_trs > (gap := whole_trs(split.gap_seconds, tr_seconds)):
-        raise InputError(
-            f"--data.split.gap_seconds {split.gap_seconds:g}: {gap} TRs, where the model sees "
-            f"{context_trs} TRs before the one that it predicts, so that it would see held-out TRs "
-            f"while training; use at least {context_trs * tr_seconds:g}"
-        )
-
-
-def _all_same(units: Sequence[np.ndarray]) -> bool:
-    return all(np.array_equal(each, units[0]) for each in units)
-
-
-def _read_units(path: str, subject: str, n_units: int) -> np.ndarray:
-    """Read the chosen units' indices."""
-    try:
-        chosen = np.load(Path(path).expanduser(), allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise InputError(f"--data.voxels {path}: not a readable .npy file: {error}") from error
-    if chosen.dtype == bool:
-        if chosen.shape != (n_units,):
-            raise InputError(
-                f"--data.voxels {path}: a mask of shape {chosen.shape}; the data set's scans of "
-                f"{subject} have {n_units} voxels, so ({n_units},) is accepted"
-            )
-        chosen = np.flatnonzero(chosen)
-    if chosen.ndim != 1 or not np.issubdtype(chosen.dtype, np.integer):
-        raise InputError(
-            f"--data.voxels {path}: found {chosen.dtype} of shape {chosen.shape}; a boolean mask "
-            "or a list of integer indices is accepted"
-        )
-    if len(chosen) == 0 or chosen.min() < 0 or chosen.max() >= n_units:
-        found = f"{chosen.min()} to {chosen.max()}" if len(chosen) else "no voxel"
-        raise InputError(
-            f"--data.voxels {path}: {found}; indices of 0 to {n_units - 1} are accepted"
-        )
-    if len(np.unique(chosen)) < len(chosen):
-        raise InputError(f"--data.voxels {path}: a voxel is named twice; each may be once")
-    return chosen
 
 
 def _same(settings: SplitConfig, dataset: Dataset) -> tuple[SameFilm, ...]:
@@ -462,29 +357,5 @@ def _split(
     n_trs = {name: dataset.stimuli[name].n_trs for name in names}
     tr_seconds = dataset.manifest.tr_seconds
     split = draw_split(settings.split, n_trs, tr_seconds, (scan.repeat for scan in scans), same)
-    _check_films(dataset, split, names)
+    check_films(dataset, split, names)
     return split
-
-
-def _check_films(dataset: Dataset, split: Split, names: Iterable[str]) -> None:
-    """Refuse one film under two names where some TR of it trains and is held out."""
-    trained = {name: _trs(split.train, name) for name in names}
-    held_out = {name: _trs((*split.val, *split.test), name) for name in names}
-    if split.repeats is not None:
-        return
-    for one in names:
-        film = dataset.stimuli[one].sources.get("film")
-        for other in names:
-            again = dataset.stimuli[other].sources.get("film")
-            if one == other or not film or not again or film.sha256 != again.sha256:
-                continue
-            if both := trained[one] & held_out[other]:
-                raise InputError(
-                    f"{dataset.storage.location}: stimuli {one} and {other} are the same film "
-                    f"(checksum {film.sha256[:12]}); TR {min(both)} trains in one and is held out "
-                    "in the other: precompute it under one name, as repeats of a scan"
-                )
-
-
-def _trs(spans: Iterable[Span], stimulus: str) -> set[int]:
-    return {tr for s in spans if s.stimulus == stimulus for tr in range(s.start, s.stop)}

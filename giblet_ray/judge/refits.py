@@ -17,7 +17,7 @@ import numpy as np
 from giblet_ray.checkpoint.store import latest_record
 from giblet_ray.config import EvaluateJob, TrainJob
 from giblet_ray.dataset.storage import Storage
-from giblet_ray.dataset.view import PER_SUBJECT
+from giblet_ray.dataset.trainable import PER_SUBJECT
 from giblet_ray.errors import InputError
 from giblet_ray.judge.judge import judge_run
 from giblet_ray.judge.opened import OpenedRun, is_finished_run, open_run

@@ -1,0 +1,151 @@
+"""What a run may read of a data set, and what cannot be trained on yet: refused, in a line each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from giblet_ray.dataset.config import DataConfig, SplitConfig
+from giblet_ray.dataset.layout import ScanKey
+from giblet_ray.dataset.reader import Dataset, Selection, Span
+from giblet_ray.dataset.splits import SameFilm, Split, whole_trs
+from giblet_ray.errors import InputError
+
+PER_SUBJECT = "{subject}"
+"""What stands for a subject's name in the path of its mask."""
+
+HEAD_PER_SUBJECT = "choose a model with a head for each (--model.heads subject)"
+
+
+def check_trainable(dataset: Dataset, selection: Selection, scans: Sequence[ScanKey]) -> None:
+    """Refuse what a data set may hold and no model can be trained on yet."""
+    where = dataset.storage.location
+    for scan in scans:
+        if dataset.scans[scan].phase:
+            raise InputError(
+                f"{where}: {scan} sees its film {dataset.scans[scan].onset_seconds:g} s after its "
+                "first volume, between two TRs; scans that begin with their film, or whole TRs "
+                "from it, can be trained on"
+            )
+        for part in selection.parts:
+            if part not in dataset.stimuli[scan.stimulus].shards:
+                raise InputError(
+                    f"{where}: stimulus {scan.stimulus} has no {part}/, which the run needs; leave "
+                    "out that modality (--data.modalities), or precompute without this stimulus"
+                )
+
+
+def check_units(
+    dataset: Dataset, names: Sequence[str], settings: DataConfig, head_per_subject: bool
+) -> None:
+    """Refuse subjects whose units differ, but for a model with a head for each."""
+    where, subjects = dataset.storage.location, dataset.manifest.subjects
+    first = names[0]
+    for other in names[1:]:
+        one, another = subjects[first], subjects[other]
+        if another.value.dtype != one.value.dtype:
+            raise InputError(
+                f"{where}: BOLD of subject {other} is {another.value.dtype}, of {first} "
+                f"{one.value.dtype}; subjects of one type are trained together (--data.subjects)"
+            )
+        if another == one:
+            continue
+        if another.value != one.value:
+            differ = f"subject {other} has {another.n_units:,} units, {first} {one.n_units:,}"
+        else:
+            differ = f"the units of subjects {other} and {first} are not the same"
+        if not head_per_subject:
+            raise InputError(
+                f"{where}: {differ}; {HEAD_PER_SUBJECT}, choose some subjects (--data.subjects), "
+                "or put all scans in one space"
+            )
+        if settings.voxels is not None and PER_SUBJECT not in settings.voxels:
+            raise InputError(
+                f"--data.voxels {settings.voxels}: {where}: {differ}, so that one file cannot "
+                f"choose of both; a file for each is accepted, such as masks/{PER_SUBJECT}.npy"
+            )
+
+
+def check_context(
+    dataset: Dataset,
+    split: SplitConfig,
+    scans: Sequence[ScanKey],
+    same: Sequence[SameFilm],
+    context_trs: int,
+) -> None:
+    """Refuse context that no scan is long enough for, or that reaches over a gap."""
+    tr_seconds = dataset.manifest.tr_seconds
+    ends = {scan: int(np.flatnonzero(dataset.usable_trs(scan)).max(initial=-1)) for scan in scans}
+    shortest = min(scans, key=ends.__getitem__)
+    if context_trs > (most := ends[shortest]):
+        raise InputError(
+            f"--model: sees {context_trs} TRs ({context_trs * tr_seconds:g} s) before the one that "
+            f"it predicts, and {shortest} ends {most + 1} TRs ({(most + 1) * tr_seconds:g} s) into "
+            f"its film; context of at most {most} TRs ({most * tr_seconds:g} s) is accepted"
+        )
+    # Films that are in one set whole have no gap, but where some of one is moved to another.
+    has_gaps = split.kind == "blocks" or (split.kind == "stimuli" and same)
+    if has_gaps and context_trs > (gap := whole_trs(split.gap_seconds, tr_seconds)):
+        raise InputError(
+            f"--data.split.gap_seconds {split.gap_seconds:g}: {gap} TRs, where the model sees "
+            f"{context_trs} TRs before the one that it predicts, so that it would see held-out TRs "
+            f"while training; use at least {context_trs * tr_seconds:g}"
+        )
+
+
+def all_same(units: Sequence[np.ndarray]) -> bool:
+    return all(np.array_equal(each, units[0]) for each in units)
+
+
+def read_units(path: str, subject: str, n_units: int) -> np.ndarray:
+    """Read the chosen units' indices."""
+    try:
+        chosen = np.load(Path(path).expanduser(), allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise InputError(f"--data.voxels {path}: not a readable .npy file: {error}") from error
+    if chosen.dtype == bool:
+        if chosen.shape != (n_units,):
+            raise InputError(
+                f"--data.voxels {path}: a mask of shape {chosen.shape}; the data set's scans of "
+                f"{subject} have {n_units} voxels, so ({n_units},) is accepted"
+            )
+        chosen = np.flatnonzero(chosen)
+    if chosen.ndim != 1 or not np.issubdtype(chosen.dtype, np.integer):
+        raise InputError(
+            f"--data.voxels {path}: found {chosen.dtype} of shape {chosen.shape}; a boolean mask "
+            "or a list of integer indices is accepted"
+        )
+    if len(chosen) == 0 or chosen.min() < 0 or chosen.max() >= n_units:
+        found = f"{chosen.min()} to {chosen.max()}" if len(chosen) else "no voxel"
+        raise InputError(
+            f"--data.voxels {path}: {found}; indices of 0 to {n_units - 1} are accepted"
+        )
+    if len(np.unique(chosen)) < len(chosen):
+        raise InputError(f"--data.voxels {path}: a voxel is named twice; each may be once")
+    return chosen
+
+
+def check_films(dataset: Dataset, split: Split, names: Iterable[str]) -> None:
+    """Refuse one film under two names where some TR of it trains and is held out."""
+    trained = {name: _trs(split.train, name) for name in names}
+    held_out = {name: _trs((*split.val, *split.test), name) for name in names}
+    if split.repeats is not None:
+        return
+    for one in names:
+        film = dataset.stimuli[one].sources.get("film")
+        for other in names:
+            again = dataset.stimuli[other].sources.get("film")
+            if one == other or not film or not again or film.sha256 != again.sha256:
+                continue
+            if both := trained[one] & held_out[other]:
+                raise InputError(
+                    f"{dataset.storage.location}: stimuli {one} and {other} are the same film "
+                    f"(checksum {film.sha256[:12]}); TR {min(both)} trains in one and is held out "
+                    "in the other: precompute it under one name, as repeats of a scan"
+                )
+
+
+def _trs(spans: Iterable[Span], stimulus: str) -> set[int]:
+    return {tr for s in spans if s.stimulus == stimulus for tr in range(s.start, s.stop)}
