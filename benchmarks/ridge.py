@@ -41,7 +41,7 @@ from giblet_ray.models.folds import gapped_folds
 from giblet_ray.models.predictor import Shapes
 from giblet_ray.models.ridge.config import RidgeConfig
 from giblet_ray.models.ridge.model import MOST_ROWS, Ridge
-from giblet_ray.models.ridge.rows import TrainingRows
+from giblet_ray.models.training_rows import TrainingRows
 from giblet_ray.parts.value import ValueType
 
 SUBJECT = "01"

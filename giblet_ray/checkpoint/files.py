@@ -15,8 +15,8 @@ record.json                 what was trained on what, where in the training it w
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -87,16 +87,10 @@ def save_checkpoint(
     InputError
         If there is no room for it.
     """
-    try:
+    with writing(folder, "a checkpoint"):
         _write_state(folder, model, optimizer, schedule, normalisation, held_out)
         for name, content in space.items():
             (folder / name).write_bytes(content)
-    except (OSError, RuntimeError, SafetensorError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(
-            f"{folder}: a checkpoint cannot be written here: {reason}; free some room, or set "
-            "TMPDIR to a folder that has more"
-        ) from error
     # Last: a folder without it is no checkpoint.
     write_record(
         folder,
@@ -110,6 +104,19 @@ def save_checkpoint(
             checksums={path.name: file_checksum(path) for path in sorted(folder.iterdir())},
         ),
     )
+
+
+@contextmanager
+def writing(folder: Path, what: str) -> Iterator[None]:
+    """Raise an InputError where something cannot be written into a folder."""
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"{folder}: {what} cannot be written here: {reason}; free some room, or set "
+            "TMPDIR to a folder that has more"
+        ) from error
 
 
 def _write_state(

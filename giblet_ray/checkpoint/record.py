@@ -6,7 +6,7 @@ import base64
 import json
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -31,6 +31,8 @@ from giblet_ray.dataset.splits import SameFilm, same_in_words
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
 from giblet_ray.evaluation.score import Score
+from giblet_ray.kinds import read_settings
+from giblet_ray.models.config import ModelSettings
 from giblet_ray.parts.value import ValueType
 from giblet_ray.settings import Group, Mark, flat_settings, marked_settings
 
@@ -215,6 +217,19 @@ class RunRecord(Group):
             "data.voxels": ", ".join(units.summary for units in self.units) or "all",
             "data.split.same": same_in_words(self.same),
         }
+
+    def model_settings(self, packages: Iterable[str]) -> ModelSettings:
+        """Return the settings of its model; `packages` are those that may be imported.
+
+        Raises
+        ------
+        InputError
+            If the model is code of a package that may not be imported.
+        """
+        settings: ModelSettings = read_settings(
+            ModelSettings, self.config["model"], packages, "the checkpoint's model.kind"
+        )
+        return settings
 
     @property
     def indices_by_subject(self) -> dict[str, np.ndarray]:

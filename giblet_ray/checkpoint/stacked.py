@@ -12,12 +12,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
 from giblet_ray.checkpoint.damage import file_checksum
-from giblet_ray.checkpoint.files import STATE, VOXELS, WEIGHTS, load_weights
+from giblet_ray.checkpoint.files import STATE, VOXELS, WEIGHTS, load_weights, writing
 from giblet_ray.checkpoint.record import (
     RECORD,
     Piece,
@@ -27,7 +26,6 @@ from giblet_ray.checkpoint.record import (
     write_record,
 )
 from giblet_ray.checkpoint.store import Checkpoint
-from giblet_ray.errors import InputError
 from giblet_ray.evaluation.unit_scores import HeldOutScores
 
 
@@ -61,7 +59,7 @@ def save_stack(
     """
     first = members[0].record
     lies_in = {name: (Piece(file=WEIGHTS),) for name in weights}
-    try:
+    with writing(folder, "a stack"):
         save_file({name: value.contiguous() for name, value in weights.items()}, folder / WEIGHTS)
         scores = held_out.arrays()
         save_file({k: torch.from_numpy(v) for k, v in scores.items()}, folder / VOXELS)
@@ -80,12 +78,6 @@ def save_stack(
         with members[0].files(common) as local:
             for name in common:
                 shutil.copy(local / name, folder / name)
-    except (OSError, RuntimeError, SafetensorError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(
-            f"{folder}: a stack cannot be written here: {reason}; free some room, or set TMPDIR to "
-            "a folder that has more"
-        ) from error
     write_record(
         folder,
         Record(

@@ -17,12 +17,9 @@ from giblet_ray.checkpoint.unfilled import unfilled
 from giblet_ray.dataset.binary import as_arrays
 from giblet_ray.dataset.reader import Dataset, Selection, Span
 from giblet_ray.errors import InputError
-from giblet_ray.kinds import read_settings
-from giblet_ray.models.config import ModelSettings
 from giblet_ray.models.predictor import GROUP, Predictor, Shapes, build_predictor
 from giblet_ray.parts.reading import find_reading
 
-_KIND = "the checkpoint's model.kind"
 GROUP_NAME = "group"
 """What the head for nobody in particular is called."""
 
@@ -63,8 +60,7 @@ class Encoder:
         self.valid_SV = valid_SV
         self.packages = tuple(packages)
         self.shapes = Shapes.of_record(record.dataset)
-        settings = read_settings(ModelSettings, record.config["model"], self.packages, _KIND)
-        self.leading = settings.leading_of(self.shapes.encoders)
+        self.leading = record.model_settings(self.packages).leading_of(self.shapes.encoders)
 
     @classmethod
     def load(
@@ -143,7 +139,7 @@ class Encoder:
         RuntimeError
             If a weight is missing, unknown, or of another shape.
         """
-        settings = read_settings(ModelSettings, record.config["model"], packages, _KIND)
+        settings = record.model_settings(packages)
         shapes = Shapes.of_record(record.dataset)
         with unfilled():
             model = build_predictor(settings, shapes, packages)

@@ -137,7 +137,7 @@ def evaluate_run(
         group=score_group(rows) if is_shared else None,
         partition=partition,
         members=members,
-        responses=responses_of(folds[0]),
+        responses=responses_of(folds[0], scores.subjects),
     )
 
 

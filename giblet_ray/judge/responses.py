@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from giblet_ray.judge.opened import OpenedRun
 from giblet_ray.models.multimodal.model import Multimodal
 from giblet_ray.models.multimodal.responses import LearnedResponses, learned_responses
 
 
-def responses_of(opened: OpenedRun) -> dict[str, LearnedResponses]:
-    """Return the responses of each subject's units; none of a model without.
+def responses_of(opened: OpenedRun, subjects: Iterable[str]) -> dict[str, LearnedResponses]:
+    """Return the responses of some subjects' units; none of a model without.
 
-    Those of subjects who share a head are the same.
+    Those of subjects who share a head are the same, and read once.
 
     Raises
     ------
@@ -24,7 +26,6 @@ def responses_of(opened: OpenedRun) -> dict[str, LearnedResponses]:
     model = encoder.model
     if not isinstance(model, Multimodal):  # one of a lab's own, which calls its settings alike
         return {}
-    return {
-        subject: learned_responses(model, tr_seconds, encoder.subject_index(subject))
-        for subject in encoder.shapes.subjects
-    }
+    heads = {subject: encoder.subject_index(subject) for subject in subjects}
+    of_heads = {head: learned_responses(model, tr_seconds, head) for head in set(heads.values())}
+    return {subject: of_heads[head] for subject, head in heads.items()}

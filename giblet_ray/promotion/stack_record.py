@@ -18,8 +18,6 @@ from giblet_ray.dataset.config import DataConfig
 from giblet_ray.evaluation.unit_scores import HeldOutScores
 from giblet_ray.judge.judge import TallyOfTest
 from giblet_ray.judge.opened import OpenedRun
-from giblet_ray.kinds import read_settings
-from giblet_ray.models.config import ModelSettings
 from giblet_ray.models.predictor import Shapes, build_predictor
 from giblet_ray.models.stack.config import Member, StackConfig
 from giblet_ray.models.stack.weights import Weights
@@ -30,16 +28,12 @@ from giblet_ray.training.identity import saved_config
 from giblet_ray.training.loss import build_loss
 
 
-def _settings_of(opened: OpenedRun) -> ModelSettings:
-    config, where = opened.checkpoint.record.config, "the checkpoint's model.kind"
-    settings: ModelSettings = read_settings(ModelSettings, config["model"], opened.packages, where)
-    return settings
-
-
 def tells_subjects_apart(opened: OpenedRun) -> bool:
-    shapes = Shapes.of_record(opened.checkpoint.record.dataset)
+    """Whether a run's prediction depends on the subject."""
+    record = opened.checkpoint.record
+    settings, shapes = record.model_settings(opened.packages), Shapes.of_record(record.dataset)
     with unfilled():
-        model = build_predictor(_settings_of(opened), shapes, opened.packages)
+        model = build_predictor(settings, shapes, opened.packages)
     return model.tells_subjects_apart
 
 
@@ -59,7 +53,8 @@ def job_of_stack(plan: Plan, job: PromoteJob, found: Mapping[str, Weights]) -> T
     carried = _carried(found, valid).tolist()
     tr_seconds, members = first.dataset.tr_seconds, {}
     for (name, opened), carries in zip(plan.members.items(), carried, strict=True):
-        record, settings = opened.checkpoint.record, _settings_of(opened)
+        record = opened.checkpoint.record
+        settings = record.model_settings(opened.packages)
         members[name] = Member(
             weights=record.weights_checksum,
             score=record.score,
@@ -95,6 +90,7 @@ def job_of_stack(plan: Plan, job: PromoteJob, found: Mapping[str, Weights]) -> T
 
 
 def record_of_stack(run_job: TrainJob, first: OpenedRun) -> RunRecord:
+    """Return what a checkpoint records of a stack, whose first member has its data and units."""
     record = first.checkpoint.record
     data = plan_data(run_job, first.data.dataset, record.same)
     if record.units:

@@ -38,15 +38,19 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_each_subject_has_the_responses_of_its_own_units(lab: Path) -> None:
-    responses = responses_of(open_run(str(lab / "runs/linear")))
+    responses = responses_of(open_run(str(lab / "runs/linear")), UNITS)
     assert {name: len(of.peak_V) for name, of in responses.items()} == UNITS
     for of in responses.values():
         np.testing.assert_allclose(np.square(of.kernel_VL).sum(1), 1, atol=1e-6)
         assert of.seconds.tolist() == [1.5 * lag for lag in range(7)]
 
 
+def test_a_subject_who_is_not_judged_has_none(lab: Path) -> None:
+    assert list(responses_of(open_run(str(lab / "runs/linear")), ["03"])) == ["03"]
+
+
 def test_a_hidden_layer_before_the_units_leaves_none_to_read(lab: Path) -> None:
-    assert responses_of(open_run(str(lab / "runs/full"))) == {}
+    assert responses_of(open_run(str(lab / "runs/full")), UNITS) == {}
 
 
 def test_they_are_written_mapped_and_drawn(lab: Path, tmp_path: Path) -> None:

@@ -16,10 +16,9 @@ from giblet_ray.dataset.splits import SETS, Split, response_trs
 from giblet_ray.evaluation.score import Score
 from giblet_ray.judge.evaluation import Baseline, Evaluation, Q
 from giblet_ray.judge.opened import OpenedRun
-from giblet_ray.kinds import read_settings
 from giblet_ray.models.config import ModelSettings
 from giblet_ray.models.predictor import Shapes, build_predictor
-from giblet_ray.models.ridge.vectors import AS_IT_IS, COMPONENTS
+from giblet_ray.models.vectors import AS_IT_IS, COMPONENTS
 from giblet_ray.settings import flat_settings
 from giblet_ray.spaces.config import high_pass_in_words
 
@@ -171,7 +170,7 @@ def _model(opened: OpenedRun, history: list[dict[str, float]]) -> str:
     record = opened.checkpoint.record
     config = record.config
     model = config["model"]
-    settings = read_settings(ModelSettings, model, opened.packages, "the run's model.kind")
+    settings = record.model_settings(opened.packages)
     if settings.fitted:
         return _fitted(model)
     n = n_parameters(opened, settings)

@@ -5,7 +5,7 @@ What there is no data for is left out, and a sentence says why, or how to get it
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -255,26 +255,43 @@ def _partition(evaluation: Evaluation) -> Section:
     )
     pictures = [Picture.of("partition", partition_figure(partition.shares, partition.how), caption)]
     alone = [of for of in partition.means if len(of) == 1][:MOST_ROWS]
-    for space, names in evaluation.opened.subjects_by_space():
-        if not alone or no_place(space):
-            continue
-        maps_V = {
+
+    def means(names: Sequence[str], space: Space) -> dict[str, NDArray]:
+        return {
             in_words(of, partition.how): nanmean(
                 [
-                    evaluation.subjects[name].placed(shares[of], space.n_units)
-                    for name, shares in partition.shares.items()
-                    if name in names
+                    evaluation.subjects[name].placed(partition.shares[name][of], space.n_units)
+                    for name in names
+                    if name in partition.shares
                 ]
             )
             for of in alone
         }
-        caption = (
-            "Where each part carries it: mean over subjects of its share in R2, on a glass brain "
-            "as above; pale is 0 or less."
-        )
-        figure = glass_brains(maps_V, space, "R2 on test TRs")
-        pictures.append(Picture.of(f"partition_map{len(pictures) - 1 or ''}", figure, caption))
-    return Section(title, pictures)
+
+    caption = (
+        "Where each part carries it: mean over subjects of its share in R2, on a glass brain "
+        "as above; pale is 0 or less."
+    )
+    return Section(
+        title,
+        [*pictures, *_in_brains(evaluation, "partition_map", means, "R2 on test TRs", caption)],
+    )
+
+
+def _in_brains(
+    evaluation: Evaluation,
+    name: str,
+    maps_of: Callable[[Sequence[str], Space], dict[str, NDArray]],
+    label: str,
+    caption: str,
+) -> list[Picture]:
+    """Return glass brains of each space that lies in a brain, of the maps of its subjects."""
+    pictures: list[Picture] = []
+    for space, subjects in evaluation.opened.subjects_by_space():
+        if not no_place(space) and (maps_V := maps_of(subjects, space)):
+            figure = glass_brains(maps_V, space, label)
+            pictures.append(Picture.of(f"{name}{len(pictures) or ''}", figure, caption))
+    return pictures
 
 
 def _responses(evaluation: Evaluation) -> Section:
@@ -296,24 +313,21 @@ def _responses(evaluation: Evaluation) -> Section:
         f"weights, {share.mean():.0%} of their squares on average. Right: when responses peak."
     )
     pictures = [Picture.of("responses", response_figure(responses, shown), caption)]
-    for space, names in evaluation.opened.subjects_by_space():
-        if no_place(space):
-            continue
-        maps_V = {
+
+    def peaks(names: Sequence[str], space: Space) -> dict[str, NDArray]:
+        return {
             f"subject {name}": evaluation.subjects[name].placed(
                 np.where(shown[name], responses[name].peak_V, np.nan), space.n_units
             )
-            for name in list(responses)[:MOST_ROWS]
-            if name in names and shown[name].any()
+            for name in [name for name in names if name in shown and shown[name].any()][:MOST_ROWS]
         }
-        if maps_V:
-            caption = (
-                "When the responses of these units peak, on a glass brain as above: the latest "
-                "along each line of sight."
-            )
-            figure = glass_brains(maps_V, space, "time to peak (s)")
-            pictures.append(Picture.of(f"responses_map{len(pictures) - 1 or ''}", figure, caption))
-    return Section(title, pictures)
+
+    caption = (
+        "When the responses of these units peak, on a glass brain as above: the latest along each "
+        "line of sight."
+    )
+    maps = _in_brains(evaluation, "responses_map", peaks, "time to peak (s)", caption)
+    return Section(title, [*pictures, *maps])
 
 
 def _courses(evaluation: Evaluation) -> Section:

@@ -26,13 +26,11 @@ from torch import Tensor, nn
 
 from giblet_ray.models.fitted import TrainingTrs
 from giblet_ray.models.predictor import Shapes
-from giblet_ray.models.ridge.rows import TrainingRows
-from giblet_ray.models.ridge.vectors import Vectors
+from giblet_ray.models.training_rows import TrainingRows
+from giblet_ray.models.vectors import Vectors, spread_over_rows
 
 MOST_ROWS = 2048
 """Training TRs that means, scales and components are found from, evenly chosen."""
-_CONSTANT = 1e-6
-"""Standard deviation that is the rounding of a constant, as a part of its size."""
 
 
 class Standardised(nn.Module):
@@ -65,10 +63,9 @@ class Standardised(nn.Module):
     def fit(self, raw_ND: Tensor) -> None:
         """Find mean and scale; numbers that never change become 0."""
         values_ND = raw_ND.double().cpu()
-        std_D = values_ND.std(0, correction=0)
-        varies = std_D > _CONSTANT * values_ND.abs().amax(0)
+        std_D = spread_over_rows(values_ND)
         self.mean_D.copy_(values_ND.mean(0))
-        self.scale_D.copy_(torch.where(varies, 1 / std_D, 0))
+        self.scale_D.copy_(torch.where(std_D > 0, 1 / std_D, 0))
 
 
 class Components(Vectors):

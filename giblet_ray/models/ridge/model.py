@@ -22,9 +22,9 @@ from giblet_ray.models.folds import gapped_folds
 from giblet_ray.models.predictor import Shapes
 from giblet_ray.models.ridge.config import RidgeConfig
 from giblet_ray.models.ridge.delays import delayed, delayed_kernel, lay_out, primal_weights
-from giblet_ray.models.ridge.rows import Target, TrainingRows
 from giblet_ray.models.ridge.solve import choose, draw_weightings, himalaya_on, solved
-from giblet_ray.models.ridge.vectors import Vectors, build_vectors
+from giblet_ray.models.training_rows import Target, TrainingRows
+from giblet_ray.models.vectors import Vectors, build_vectors
 from giblet_ray.progress import Progress
 
 MOST_ROWS = 2048

@@ -12,6 +12,7 @@ Shapes: B windows, C TRs of context, W TRs of a window, V units, M members.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any, Self
 
 import torch
@@ -50,13 +51,7 @@ class Stack(FittedPredictor):
         self.members = nn.ModuleList(
             build_predictor(
                 read_settings(ModelSettings, each.model, packages, f"model.kind of member {name}"),
-                Shapes(
-                    each.values,
-                    each.encoders,
-                    shapes.units,
-                    shapes.tr_seconds,
-                    shapes.units_are_shared,
-                ),
+                replace(shapes, values=each.values, encoders=each.encoders),
                 packages,
             )
             for name, each in settings.members.items()

@@ -165,8 +165,7 @@ class Vectors(nn.Module):
         """
         values_ND = raw_ND.double().cpu()
         mean_D = values_ND.mean(0)
-        std_D = values_ND.std(0, correction=0)
-        std_D[std_D <= _CONSTANT * values_ND.abs().amax(0)] = 0
+        std_D = spread_over_rows(values_ND)
         if not std_D.any():
             raise InputError(
                 f"{self.part}/: is the same at all {len(raw_ND):,} training TRs that were looked "
@@ -215,6 +214,13 @@ def build_vectors(
             for part, encoder in shapes.encoders.items()
         }
     )
+
+
+def spread_over_rows(values_ND: Tensor) -> Tensor:
+    """Return the standard deviation of each number, (D,): 0 of one that is constant but for its
+    rounding."""
+    std_D = values_ND.std(0, correction=0)
+    return torch.where(std_D <= _CONSTANT * values_ND.abs().amax(0), 0.0, std_D)
 
 
 def principal_components(centred_ND: Tensor, n: int) -> Tensor:

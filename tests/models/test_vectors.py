@@ -10,7 +10,7 @@ import torch
 
 from giblet_ray.errors import InputError
 from giblet_ray.models.predictor import Shapes
-from giblet_ray.models.ridge.vectors import Vectors, build_vectors, principal_components
+from giblet_ray.models.vectors import Vectors, build_vectors, principal_components
 from giblet_ray.parts.reading import find_reading
 from giblet_ray.parts.value import ValueType
 

@@ -1,4 +1,4 @@
-"""From windows of scans to what ridge is fitted on: vectors of films, BOLD of subjects.
+"""From windows of scans to what is fitted on them at once: vectors of films, BOLD of subjects.
 
 Scans of one film share its vectors, and subjects who have the same training TRs are fitted
 together: their kernels are the same.
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from giblet_ray.dataset.windows import Windows
 from giblet_ray.models.fitted import TrainingTrs
-from giblet_ray.models.ridge.vectors import Numbers, Vectors
+from giblet_ray.models.vectors import Numbers, Vectors
 
 
 @dataclass(frozen=True)
