@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+from noise import TR_SECONDS
 
 from giblet_ray.dataset.layout import (
     ScanKey,
@@ -54,36 +55,68 @@ def write_random_dataset(
     arrays: Arrays = {part: make[part]() for part in (*parts, "bold")}
     if bold is not None:
         arrays["bold"] = bold
-    storage = Storage.at(folder)
-    source = Source(name="random", sha256="0" * 64)
     half = n_rows // 2 + 31
+    films = {"first": slice(0, half), "second": slice(half, n_rows)}
+    stored = {part: stored_part(part, arrays[part]) for part in parts}
+    write_arrays(folder, films, arrays, stored, {SUBJECT: arrays["bold"]})
+    return arrays
+
+
+def write_arrays(
+    folder: str,
+    films: Mapping[str, slice],
+    arrays: Mapping[str, np.ndarray],
+    parts: Mapping[str, StoredPart],
+    bold: Mapping[str, np.ndarray],
+) -> None:
+    """Write rows as a data set of films that all subjects saw.
+
+    Parameters
+    ----------
+    folder : str
+        Where to.
+    films : mapping of str to slice
+        The rows of each.
+    arrays : mapping of str to ndarray
+        (rows, *shape) of each part.
+    parts : mapping of str to StoredPart
+        What they are.
+    bold : mapping of str to ndarray
+        (rows, units) of each subject.
+    """
+    storage, source = Storage.at(folder), Source(name="random", sha256="0" * 64)
     stimuli, scans = [], []
-    for name, rows in {"first": slice(0, half), "second": slice(half, None)}.items():
-        n_trs = len(arrays["bold"][rows])
+    for name, rows in films.items():
+        n_trs = rows.stop - rows.start
 
-        def write(path: str, labels: dict[str, str], part: str, rows: slice = rows) -> Shard:
-            return write_shard(storage, path, arrays[part][rows], ROW_GROUP_TRS, labels)
+        def write(
+            path: str, values: np.ndarray, labels: dict[str, str], rows: slice = rows
+        ) -> Shard:
+            return write_shard(storage, path, values[rows], ROW_GROUP_TRS, labels)
 
-        shards = {p: write(stimulus_shard(p, name), stimulus_labels(p, name), p) for p in parts}
+        shards = {
+            part: write(stimulus_shard(part, name), arrays[part], stimulus_labels(part, name))
+            for part in parts
+        }
         phase = Phase(n_trs=n_trs, shards=shards)
         stimuli.append(Stimulus(name=name, sources={}, phases=(phase,)))
-        key = ScanKey(SUBJECT, name)
-        scans.append(
-            Scan(
-                subject=SUBJECT,
-                stimulus=name,
-                volumes=(0, n_trs),
-                source=source,
-                shard=write(bold_shard(*key), bold_labels(key), "bold"),
+        for subject, values in bold.items():
+            key = ScanKey(subject, name)
+            scans.append(
+                Scan(
+                    subject=subject,
+                    stimulus=name,
+                    volumes=(0, n_trs),
+                    source=source,
+                    shard=write(bold_shard(*key), values, bold_labels(key)),
+                )
             )
-        )
     manifest = Manifest(
-        tr_seconds=1.5,
+        tr_seconds=TR_SECONDS,
         row_group_trs=ROW_GROUP_TRS,
-        parts={part: stored_part(part, arrays[part]) for part in parts},
+        parts=dict(parts),
         stimuli=tuple(stimuli),
-        subjects={SUBJECT: Subject(value=value_type(arrays["bold"]))},
+        subjects={subject: Subject(value=value_type(of)) for subject, of in bold.items()},
         scans=tuple(scans),
     )
     write_manifest(storage, manifest)
-    return arrays

@@ -19,26 +19,16 @@ from typing import Any
 import numpy as np
 import torch
 from local_trials import train_here
-from noise import TR_SECONDS
+from random_dataset import write_arrays
 from simulated import Simulated
 from simulated_ridge import pearson, predict
 
 from giblet_ray.checkpoint.trained import Encoder
 from giblet_ray.config import TrainJob
-from giblet_ray.dataset.layout import (
-    ScanKey,
-    bold_labels,
-    bold_shard,
-    stimulus_labels,
-    stimulus_shard,
-)
-from giblet_ray.dataset.schema import Manifest
-from giblet_ray.dataset.storage import Storage
-from giblet_ray.dataset.stored import Phase, Scan, Source, Stimulus, StoredPart, Subject
-from giblet_ray.dataset.writer import value_type, write_manifest, write_shard
+from giblet_ray.dataset.stored import StoredPart
+from giblet_ray.dataset.writer import value_type
 from giblet_ray.models.predictor import Predictor
 
-_ROW_GROUP_TRS = 64
 LINEAR: Mapping[str, Any] = {
     "model": {
         "inputs": "vectors",
@@ -111,7 +101,11 @@ def first_part(data: Simulated, part: float) -> Simulated:
 def _train(
     data: Simulated, settings: Mapping[str, Any], seed: int, folder: str, name: str
 ) -> Predictor:
-    _write(data, f"{folder}/{name}/data")
+    stored = {
+        part: StoredPart(kind="array", modality=part, encoder="vector", value=value_type(rows))
+        for part, rows in data.parts.items()
+    }
+    write_arrays(f"{folder}/{name}/data", data.size.sets, data.parts, stored, data.bold)
     split = {"kind": "stimuli", "val_stimuli": ("val",), "test_stimuli": ("test",)}
     job = TrainJob.model_validate(
         {
@@ -151,50 +145,3 @@ def impulse_responses(model: Predictor, data: Simulated) -> np.ndarray:
         subject = torch.zeros(width, dtype=torch.long)
         given.append(model(values, exists, subject)[0] - model(nothing, exists[:1], subject[:1])[0])
     return torch.cat(given).permute(2, 1, 0).numpy()
-
-
-def _write(data: Simulated, folder: str) -> None:
-    """Write a data set: the film in three stimuli, one of each set."""
-    storage = Storage.at(folder)
-    source = Source(name="simulated", sha256="0" * 64)
-    stimuli, scans = [], []
-    for stimulus, trs in data.size.sets.items():
-        n_trs = trs.stop - trs.start
-        shards = {
-            part: write_shard(
-                storage,
-                stimulus_shard(part, stimulus),
-                rows[trs],
-                _ROW_GROUP_TRS,
-                stimulus_labels(part, stimulus),
-            )
-            for part, rows in data.parts.items()
-        }
-        stimuli.append(
-            Stimulus(name=stimulus, sources={}, phases=(Phase(n_trs=n_trs, shards=shards),))
-        )
-        for subject, bold in data.bold.items():
-            key = ScanKey(subject, stimulus)
-            scans.append(
-                Scan(
-                    subject=subject,
-                    stimulus=stimulus,
-                    volumes=(0, n_trs),
-                    source=source,
-                    shard=write_shard(
-                        storage, bold_shard(*key), bold[trs], _ROW_GROUP_TRS, bold_labels(key)
-                    ),
-                )
-            )
-    manifest = Manifest(
-        tr_seconds=TR_SECONDS,
-        row_group_trs=_ROW_GROUP_TRS,
-        parts={
-            part: StoredPart(kind="array", modality=part, encoder="vector", value=value_type(rows))
-            for part, rows in data.parts.items()
-        },
-        stimuli=tuple(stimuli),
-        subjects={subject: Subject(value=value_type(bold)) for subject, bold in data.bold.items()},
-        scans=tuple(scans),
-    )
-    write_manifest(storage, manifest)

@@ -97,6 +97,16 @@ def local_training(
 
 
 @pytest.fixture(scope="session")
+def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a data set of three people, each with units of their own."""
+    from three_people import make_people
+
+    folder = tmp_path_factory.mktemp("people") / "people"
+    make_people(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def arrays_and_dataset(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> tuple[dict[str, np.ndarray], Dataset]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from local_training import LocalTraining
-from three_people import UNITS, make_people, people_job
+from three_people import UNITS, people_job
 
 from giblet_ray.checkpoint.served import ServedEncoder
 from giblet_ray.checkpoint.trained import Encoder
@@ -26,18 +26,12 @@ MODEL: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("people") / "people"
-    make_people(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def encoder(people: Path) -> Encoder:
+def encoder(people: Path, tmp_path_factory: pytest.TempPathFactory) -> Encoder:
     """Of three people with units of their own."""
+    run = tmp_path_factory.mktemp("encoder") / "run"
     settings = people_job(people, model=MODEL, train={"epochs": 1, "batch_trs": 24})
-    LocalTraining(TrainJob.model_validate(settings)).train(people.parent / "run")
-    return Encoder.load(people.parent / "run")
+    LocalTraining(TrainJob.model_validate(settings)).train(run)
+    return Encoder.load(run)
 
 
 @pytest.fixture(scope="module")

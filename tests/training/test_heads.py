@@ -10,7 +10,7 @@ import pytest
 import torch
 from local_training import DeathError, LocalLink, LocalTraining
 from ranks import run_ranks
-from three_people import PACKAGES, UNITS, make_people, people_job
+from three_people import PACKAGES, UNITS, people_job
 
 from giblet_ray.checkpoint.files import STATE, load_weights
 from giblet_ray.checkpoint.record import read_record
@@ -35,16 +35,9 @@ def training_of(folder: Path, **groups: Any) -> LocalTraining:
 
 
 @pytest.fixture(scope="module")
-def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("people") / "people"
-    make_people(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def trained(people: Path) -> Trained:
+def trained(people: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """Two epochs with metrics of one's own, in the folder of a run."""
-    training, run = training_of(people, train=METRICS), people.parent / "run"
+    training, run = training_of(people, train=METRICS), tmp_path_factory.mktemp("trained") / "run"
     return training, training.train(run), run
 
 
