@@ -96,11 +96,18 @@ def check_context(
 
 
 def all_same(units: Sequence[np.ndarray]) -> bool:
+    """Whether subjects' chosen units are the same ones."""
     return all(np.array_equal(each, units[0]) for each in units)
 
 
 def read_units(path: str, subject: str, n_units: int) -> np.ndarray:
-    """Read the chosen units' indices."""
+    """Read the chosen units' indices, (units,) int, of a subject who has `n_units`.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, or holds no mask of them, nor indices of them, each once.
+    """
     try:
         chosen = np.load(Path(path).expanduser(), allow_pickle=False)
     except (OSError, ValueError) as error:
