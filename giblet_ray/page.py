@@ -100,7 +100,6 @@ td.cause { white-space: normal; min-width: 16rem; }
 tbody tr:hover { background: var(--pale); }
 tr.best td { font-weight: 600; background: #eef6ec; }
 tr.unranked td { color: var(--soft); }
-.bar { display: inline-block; height: .7rem; background: var(--blue); border-radius: 2px; }
 figure { margin: 1.3rem 0; }
 figure img { display: block; max-width: 100%; height: auto; }
 figcaption { color: var(--soft); font-size: .9rem; max-width: 85ch; margin-top: .3rem; }

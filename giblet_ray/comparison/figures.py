@@ -24,7 +24,7 @@ from giblet_ray.comparison.runs import (
     short_names,
     show_setting,
 )
-from giblet_ray.evaluation.drawing import BIN_WIDTH, OTHERS, PALETTE, finish, plain
+from giblet_ray.evaluation.drawing import BARS, BIN_WIDTH, OTHERS, PALETTE, finish, plain
 from giblet_ray.evaluation.interval import Interval
 from giblet_ray.evaluation.score import Score
 
@@ -110,7 +110,7 @@ def score_by_setting(
     intervals : mapping of str to Interval
         By the run's id.
     importance : Importance
-        Its shares stand in the titles.
+        Its shares and intervals stand in the titles.
     """
     names = list(names[:MAX_SETTINGS])
     columns = min(3, len(names))
@@ -136,14 +136,30 @@ def score_by_setting(
             if len(there):
                 mark = {"s": 220, "marker": "_", "color": "black", "linewidth": 1.6}
                 axes.scatter(place, there.mean(), zorder=4, **mark)
-        share = importance.shares.get(name)
-        title = short[name] if share is None else f"{short[name]}  (importance {share:.0%})"
+        told = name in importance.shares
+        title = f"{short[name]}  (importance {importance.in_words(name)})" if told else short[name]
         axes.set_title(title, fontsize=10)
         finish(axes)
     for axes in grid.flat[len(names) :]:
         axes.set_visible(False)
     for axes in grid[:, 0]:
         axes.set_ylabel(metric)
+    return figure
+
+
+def importance_bars(importance: Importance) -> Figure:
+    """Draw the share of each setting in the variance of the score, with its interval."""
+    names = list(importance.shares)[:MAX_SETTINGS]
+    short = short_names(list(importance.shares))
+    share_S = np.array([importance.shares[name] for name in names])
+    ends_S2 = np.array([importance.intervals[name] for name in names])
+    figure = Figure(figsize=(8, 1.2 + 0.36 * len(names)), layout="constrained")
+    axes = figure.subplots()
+    beside = {"xerr": np.abs(ends_S2 - share_S[:, None]).T, "error_kw": {"capsize": 3}}
+    axes.barh([plain(short[name]) for name in names], share_S, color=BARS, **beside)
+    axes.invert_yaxis()
+    axes.set(xlim=(0, 1.02), xlabel="share of the variance of the score")
+    axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 

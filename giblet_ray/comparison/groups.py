@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -133,7 +133,9 @@ def _compare_group(
     else:
         notes.append(f"{metric} has no interval: the mean r alone ({VAL_PEARSON}) has")
     differing = settings_that_differ(runs)
-    importance = setting_importance(group.ranked, differing, metric, settings.seed)
+    importance = setting_importance(
+        group.ranked, differing, metric, settings.seed, partial(report, "importance of settings")
+    )
     differing.sort(key=lambda name: (-importance.shares.get(name, 0.0), name))
     pairs: list[Pair] = []
     if len(opened) > 2:

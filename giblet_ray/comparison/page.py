@@ -13,8 +13,6 @@ from giblet_ray.comparison.runs import ComparedRun, is_number, show_setting
 from giblet_ray.comparison.terminal import pair_line
 from giblet_ray.page import Picture, whole_page
 
-_BAR_REM = 14
-
 
 def page(
     comparison: Comparison,
@@ -106,19 +104,9 @@ def _sort_key(value: Any) -> str:
 
 def _importance(compared: ComparedGroup) -> str:
     found = compared.importance
-    if not found.shares:
-        return f'<p class="soft">Importance of settings: {escape(found.note)}.</p>'
-    rows = "".join(
-        f"<tr><td>{escape(name)}</td><td class=number>{share:.0%}</td>"
-        f'<td><span class="bar" style="width: {_BAR_REM * share + 0.1:.2f}rem"></span></td></tr>'
-        for name, share in found.shares.items()
-    )
-    return (
-        "<h3>Importance of settings</h3>"
-        f'<table class="importance"><tbody>{rows}</tbody></table>'
-        f'<p class="soft">Share of the variance of the score, by functional ANOVA, '
-        f"{escape(found.note)}.</p>"
-    )
+    if found.shares:
+        return ""  # there is a figure
+    return f'<p class="soft">Importance of settings: {escape(found.note)}.</p>'
 
 
 def _pair_section(comparison: Comparison, pictures: Sequence[Picture]) -> str:

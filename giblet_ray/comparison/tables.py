@@ -8,7 +8,8 @@
       title         data set, and what tells the group from the others
       grouping      data set checksum and settings that decide which TRs and voxels are scored
       settings      dotted names of the settings that differ, the most important first
-      importance    {shares: {name: 0 to 1}, n_runs, note}
+      importance    {shares: {name: 0 to 1}, intervals: {name: {low, high}}, n_runs, note};
+                    intervals are 95 %, over runs
       runs          best first, then those without a score:
         rank, id, run, sweep, folder, dataset, commit
         status, cause FINISHED, RUNNING, KILLED, FAILED, or STOPPED by its sweep; and why
@@ -108,6 +109,10 @@ def _group(comparison: Comparison, compared: ComparedGroup) -> dict[str, Any]:
         "settings": list(compared.settings),
         "importance": {
             "shares": compared.importance.shares,
+            "intervals": {
+                name: {"low": low, "high": high}
+                for name, (low, high) in compared.importance.intervals.items()
+            },
             "n_runs": compared.importance.n_runs,
             "note": compared.importance.note,
         },

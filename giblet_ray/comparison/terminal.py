@@ -45,13 +45,13 @@ def show_comparison(comparison: Comparison, show: Callable[[str], None]) -> None
 
 
 def importance_line(compared: ComparedGroup) -> str:
-    """Return how important each setting is, in one line."""
+    """Return how important each setting is, with its interval, in one line."""
     found = compared.importance
     if not found.shares:
         return f"importance of settings: {found.note}"
-    items = list(found.shares.items())
-    parts = [f"{name} {share:.0%}" for name, share in items[:_MAX_IMPORTANCES]]
-    more = f", {len(items) - _MAX_IMPORTANCES} more" if len(items) > _MAX_IMPORTANCES else ""
+    names = list(found.shares)
+    parts = [f"{name} {found.in_words(name)}" for name in names[:_MAX_IMPORTANCES]]
+    more = f", {len(names) - _MAX_IMPORTANCES} more" if len(names) > _MAX_IMPORTANCES else ""
     return f"importance of settings: {', '.join(parts)}{more} ({found.note})"
 
 

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from giblet_ray.comparison.figures import (
     MAX_SETTINGS,
     curves_over_epochs,
+    importance_bars,
     is_better_above,
     parallel_coordinates,
     score_by_setting,
@@ -95,6 +96,13 @@ def _group_pictures(comparison: Comparison, compared: ComparedGroup, prefix: str
         for name in compared.settings
         if len({run.settings.get(name, "") for run in ranked}) > 1
     ]
+    if compared.importance.shares:
+        add(
+            "importance",
+            importance_bars(compared.importance),
+            "Importance of settings: share of the variance of the score, by functional ANOVA, "
+            f"{compared.importance.note}. Lines: 95 % intervals, over runs drawn from these.",
+        )
     if here and len(ranked) > 1:
         order = "in the order of their importance" if compared.importance.shares else "by name"
         if len(here) > MAX_SETTINGS:

@@ -71,7 +71,7 @@ def test_terminal_shows_runs_side_by_side_in_two_groups(compared: tuple[str, Pat
     assert "night/0001 failed: loss is NaN <in epoch 1>" in output
     assert re.search(r"^  night/0000 stopped: asha$", output, re.M)
     assert "killed" not in output
-    assert "importance of settings: " in output
+    assert re.search(r"^importance of settings: [\w.]+ \d+% \[\d+, \d+\], ", output, re.M)
     difference = r"difference in mean r \+0\.\d{4} \[[+-]0\.\d{4}, \+0\.\d{4}\], p = [01]\.\d+"
     assert re.search(
         difference + r"(, [01]\.\d+ as one of all pairs, 0\.\d+ at the least)? \(two-sided, over",
@@ -112,6 +112,9 @@ def test_json_has_numbers_as_numbers_and_runs_best_first(
         "optimizer.lr",
     }
     assert sum(first["importance"]["shares"].values()) == pytest.approx(1)
+    for name, share in first["importance"]["shares"].items():
+        interval = first["importance"]["intervals"][name]
+        assert 0 <= interval["low"] <= share <= interval["high"] <= 1
 
 
 def test_pairs_are_tested_on_common_trs(content: dict[str, Any]) -> None:
@@ -147,6 +150,7 @@ def test_csv_has_one_row_per_run(compared: tuple[str, Path], content: dict[str, 
 def test_figures_are_pngs(compared: tuple[str, Path]) -> None:
     figures = {path.name: path.read_bytes() for path in (compared[1] / "figures").iterdir()}
     assert figures.keys() == {
+        "group-1-importance.png",
         "group-1-parallel_coordinates.png",
         "group-1-settings.png",
         "group-1-learning_curves.png",

@@ -12,6 +12,7 @@ from matplotlib import pyplot
 
 from giblet_ray.comparison.figures import (
     curves_over_epochs,
+    importance_bars,
     parallel_coordinates,
     score_by_setting,
     voxel_histograms,
@@ -64,11 +65,11 @@ def test_parallel_coordinates_lead_every_run_through_its_settings(runs: list[Any
 
 def test_score_stands_against_each_setting_with_its_interval(runs: list[Any]) -> None:
     intervals = {runs[0].id: Interval(0.45, 0.56, 9)}
-    importance = Importance({"model.embed_dim": 0.75}, 3, "")
+    importance = Importance({"model.embed_dim": 0.75}, 3, "", {"model.embed_dim": (0.6, 0.88)})
     figure = score_by_setting(runs, NAMES, METRIC, intervals, importance)
     shown = [axes for axes in figure.axes if axes.get_visible()]
     assert [axes.get_title() for axes in shown] == [
-        "embed_dim  (importance 75%)",
+        "embed_dim  (importance 75% [60, 88])",
         "kernel_sizes",
         "dropout",
         "lr",
@@ -82,6 +83,16 @@ def test_score_stands_against_each_setting_with_its_interval(runs: list[Any]) ->
         assert {0.5, 0.4, 0.3} <= {round(height, 6) for height in heights}
     (mean,) = [c for c in shown[1].collections if c.get_sizes()[0] == 220][:1]
     assert mean.get_offsets()[0, 1] == pytest.approx(0.4)  # of 0.5 and 0.3
+
+
+def test_importance_is_bars_with_their_intervals() -> None:
+    shares = {"optimizer.lr": 0.7, "model.embed_dim": 0.3}
+    ends = {"optimizer.lr": (0.5, 0.8), "model.embed_dim": (0.1, 0.55)}
+    (axes,) = importance_bars(Importance(shares, 20, "", ends)).axes
+    assert [bar.get_width() for bar in axes.patches] == [0.7, 0.3]
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["lr", "embed_dim"]
+    (lines,) = axes.collections
+    np.testing.assert_allclose([line[:, 0] for line in lines.get_segments()], list(ends.values()))
 
 
 def test_curves_of_the_best_runs_are_named_and_the_others_grey(make_run: Callable) -> None:

@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from optuna.importance._fanova._fanova import _Fanova
+from sklearn.ensemble import RandomForestRegressor
 
-from giblet_ray.comparison.importance import setting_importance
+from giblet_ray.comparison.importance import main_effects, setting_importance
 from giblet_ray.comparison.runs import ComparedRun
 
 NAMES = ["model.kernel_sizes", "optimizer.lr", "train.seed"]
@@ -43,6 +45,37 @@ def test_setting_that_makes_the_score_is_the_most_important(make_run: Callable) 
     assert found.shares["model.kernel_sizes"] > 0.8
     assert "a hint" in found.note
     assert setting_importance(by_kernels, NAMES, METRIC, 0) == found
+
+
+def test_a_tree_is_taken_apart_as_optuna_does_it() -> None:
+    random = np.random.default_rng(0)
+    places_NS = random.uniform(size=(60, 4))
+    score_N = places_NS[:, 0] * (1 + places_NS[:, 1]) + 0.1 * random.normal(size=60)
+    axes = [np.array([axis]) for axis in range(4)]
+    forest = {"n_trees": 5, "max_depth": 64, "min_samples_split": 2, "min_samples_leaf": 1}
+    optuna = _Fanova(**forest, seed=3)
+    optuna.fit(places_NS, score_N, np.array([[0.0, 1.0]] * 4), axes)
+    trees = RandomForestRegressor(n_estimators=5, random_state=3).fit(places_NS, score_N)
+    ours = np.mean([main_effects(tree.tree_) for tree in trees.estimators_], axis=0)
+    np.testing.assert_allclose(ours, [optuna.get_importance(axis)[0] for axis in range(4)], 1e-6)
+
+
+def test_intervals_tell_what_was_planted_from_what_is_chance(make_run: Callable) -> None:
+    random = np.random.default_rng(1)
+    planted = runs_of(
+        make_run, 40, lambda s: np.log10(s["optimizer.lr"]) + random.normal(scale=0.3)
+    )
+    found = setting_importance(planted, NAMES, METRIC, 0)
+    low, high = found.intervals["optimizer.lr"]
+    assert 0 <= low < found.shares["optimizer.lr"] <= high <= 1
+    assert all(found.intervals[name][1] < low for name in NAMES if name != "optimizer.lr")
+    said: list[float] = []
+    chance = runs_of(make_run, 40, lambda s: random.normal())
+    found = setting_importance(chance, NAMES, METRIC, 0, said.append)
+    lows, highs = zip(*found.intervals.values(), strict=True)
+    assert max(lows) < min(highs)
+    assert said == sorted(said)
+    assert said[-1] == 1
 
 
 def test_runs_that_were_stopped_do_not_count(make_run: Callable) -> None:
