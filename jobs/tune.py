@@ -1,7 +1,7 @@
 """Search settings: train many encoding models on one data set, and find the best.
 
     python jobs/tune.py --dataset data/film --name night --sweep.num_samples 32 \\
-        --sweep.space model.embed_dim=16,32,64 optimizer.lr=1e-4..1e-2:log
+        --sweep.space model.audio_codebooks=2,4,8 optimizer.lr=1e-4..1e-2:log
     python jobs/tune.py --sweep.resume night
 
 Takes a data set that jobs/precompute.py wrote, and the settings of jobs/train.py. Gives one run per

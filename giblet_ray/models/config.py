@@ -51,6 +51,16 @@ class ModelSettings(Family):
         """Haemodynamic lag that the model's BOLD has unless ``data.lag_seconds`` says (s)."""
         return LAG_SECONDS
 
+    def unused(self, encoders: Mapping[str, str]) -> dict[str, str]:
+        """Return settings that others leave without a meaning, and which those are, in words.
+
+        Parameters
+        ----------
+        encoders : mapping of str to str
+            Kind of encoder of each part that is read.
+        """
+        return {}
+
     def leading_of(self, encoders: Mapping[str, str]) -> dict[str, int]:
         """Return how many entries of a row are read, by part, from the parts' kinds of encoder."""
         return {

@@ -21,7 +21,8 @@ from giblet_ray.preflight.training import epoch_seconds, examine
 from giblet_ray.progress import Progress
 from giblet_ray.training.data import model_shapes, plan_data
 from giblet_ray.training.trainer import choose_gpu
-from giblet_ray.tuning.plan import fitting_trials, plan_sweep, with_space
+from giblet_ray.tuning.live import with_space
+from giblet_ray.tuning.plan import fitting_trials, plan_sweep
 from giblet_ray.tuning.resume import open_sweep
 from giblet_ray.tuning.search import Search
 from giblet_ray.tuning.space import Settings, Space, parse_space, show_value, with_settings

@@ -16,7 +16,8 @@ class SweepConfig(Group):
     """Settings to search, by dotted name. Choices: model.embed_dim=16,32,64 or
     model.kernel_sizes=[3,5,7],[3,7,15]; a range: optimizer.lr=1e-4..1e-2:log. In YAML, a list or
     {min: 1e-4, max: 1e-2, log: true}. Default: embed_dim, audio_codebooks and kernel_sizes, and
-    what the model's memory is made of, as far as it has them."""
+    what the model's memory is made of (filters, memory_layers, context_seconds, the decay of
+    heads), as far as the model has them."""
     search: Literal["tpe", "random", "grid"] = "tpe"
     """tpe: learn from the trials that are done (Optuna); random; grid: every combination."""
     grid_points: int = Field(4, ge=2)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
 
 from giblet_ray.cluster import cluster_totals, places_for
 from giblet_ray.config import TrainJob, TuneJob
@@ -13,53 +12,13 @@ from giblet_ray.dataset.splits import SameFilm
 from giblet_ray.dataset.view import DataView
 from giblet_ray.environment import cluster_address
 from giblet_ray.errors import InputError
-from giblet_ray.models.multimodal.config import MultimodalConfig
 from giblet_ray.settings import Mark, marked_settings
-from giblet_ray.training.data import encoders_of, plan_data
+from giblet_ray.training.data import plan_data
 from giblet_ray.training.identity import check_batch, new_order
+from giblet_ray.tuning.live import check_live
 from giblet_ray.tuning.space import Settings, Space, grid, with_settings
 
-DEFAULT_SPACE: dict[str, list[Any]] = {
-    "model.embed_dim": [16, 32, 64, 128],
-    "model.audio_codebooks": [2, 4, 8],
-    "model.kernel_sizes": [[3, 5, 7], [3, 7, 15], [5, 11, 21], [7, 15, 31]],
-    "model.filters": [1, 2, 3],
-    "model.memory_layers": [1, 2, 3],
-}
-"""What a sweep searches unless told, as far as the model has it: how finely, in how much detail and
-at which time scales it hears, and how freely it remembers."""
-
 _GRACE_EPOCHS = 2
-
-
-def with_space(job: TuneJob, dataset: Dataset) -> TuneJob:
-    """Return a job that says what it searches: by default, what the data set allows.
-
-    Raises
-    ------
-    InputError
-        If the job has no space, and the model does not hear the EnCodec codes that the default
-        space is about.
-    """
-    if job.sweep.space is not None:
-        return job
-    if not isinstance(job.model, MultimodalConfig):
-        raise InputError(
-            f"--sweep.space is missing: the default is about the multimodal encoder, and "
-            f"--model.kind is {job.model.kind}; name settings, such as optimizer.lr=1e-4..1e-2:log"
-        )
-    if "audio" not in job.data.modalities or job.data.audio != "encodec":
-        raise InputError(
-            "--sweep.space is missing: the default searches how EnCodec codes are heard, which are "
-            "not among --data.modalities; name settings, such as optimizer.lr=1e-4..1e-2:log"
-        )
-    heard = job.model.leading_of(encoders_of(job, dataset))
-    held = min(dataset.value_type(part).shape[0] for part in heard)
-    codebooks = [k for k in DEFAULT_SPACE["model.audio_codebooks"] if k <= held]
-    space = {**DEFAULT_SPACE, "model.audio_codebooks": codebooks or [job.model.audio_codebooks]}
-    for name in job.model.unused:
-        space.pop(f"model.{name}", None)
-    return job.model_copy(update={"sweep": job.sweep.model_copy(update={"space": space})})
 
 
 def plan_sweep(
@@ -73,7 +32,7 @@ def plan_sweep(
     ------
     InputError
         If the data set lacks what some value of the space asks for, the split leaves too little,
-        or the number of workers is not fixed.
+        the model has no such setting, or the number of workers is not fixed.
     """
     if job.scaling.is_elastic:
         found = ",".join(map(str, job.scaling.num_workers))
@@ -81,6 +40,7 @@ def plan_sweep(
             f"--scaling.num_workers {found}: the trials of a sweep have a fixed number of workers; "
             "give one number"
         )
+    check_live(job, space, dataset)
     plans = []
     for settings in _variants(space):
         trial = with_settings(job, settings)

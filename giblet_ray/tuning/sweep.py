@@ -18,7 +18,8 @@ from giblet_ray.evaluation.score import Score
 from giblet_ray.tracking.ready import connect_beside_store
 from giblet_ray.training.identity import kept_same
 from giblet_ray.tuning.journal import TrialRecord
-from giblet_ray.tuning.plan import plan_sweep, with_grace, with_space
+from giblet_ray.tuning.live import with_space
+from giblet_ray.tuning.plan import plan_sweep, with_grace
 from giblet_ray.tuning.resume import earlier_trials, open_sweep, sweep_folder
 from giblet_ray.tuning.space import Space, parse_space, show_value
 from giblet_ray.tuning.table import table_console, trials_table

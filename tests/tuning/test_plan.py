@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -14,7 +13,7 @@ from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
 from giblet_ray.training.identity import kept_same
 from giblet_ray.tuning.journal import Journal
-from giblet_ray.tuning.plan import plan_sweep, with_grace, with_space
+from giblet_ray.tuning.plan import plan_sweep, with_grace
 from giblet_ray.tuning.resume import earlier_trials, sweep_config
 from giblet_ray.tuning.space import parse_space
 
@@ -54,26 +53,3 @@ def test_a_sweep_goes_on_without_the_table_of_equal_intervals_and_refuses_anothe
     edited = plan_sweep(job, space, dataset, kept_same(job, journal.same()))
     with pytest.raises(InputError, match=r"same\.tsv: other intervals than sweep sweep was"):
         earlier_trials(job, journal, edited)
-
-
-@pytest.mark.parametrize(
-    ("model", "searched"),
-    [
-        ({}, {"embed_dim", "audio_codebooks", "kernel_sizes"}),
-        (
-            {"memory": "hrf", "code_embedding": "codec"},
-            {"audio_codebooks", "kernel_sizes", "filters"},
-        ),
-        (
-            {"memory": "transformer"},
-            {"embed_dim", "audio_codebooks", "kernel_sizes", "memory_layers"},
-        ),
-        ({"memory": "hrf", "inputs": "components"}, {"audio_codebooks", "filters"}),
-    ],
-)
-def test_unless_told_a_sweep_searches_what_the_model_has(
-    tune_job: Callable[..., TuneJob], model: dict[str, Any], searched: set[str]
-) -> None:
-    job = tune_job({}, model={"norm": "layer", **model})
-    space = with_space(job, Dataset.open(job.dataset)).sweep.space
-    assert set(space or {}) == {f"model.{name}" for name in searched}

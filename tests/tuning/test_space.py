@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from giblet_ray.config import TuneJob
 from giblet_ray.errors import InputError
 from giblet_ray.settings import setting_fields
-from giblet_ray.tuning.plan import DEFAULT_SPACE
+from giblet_ray.tuning.live import DEFAULT_SPACE
 from giblet_ray.tuning.space import (
     Choice,
     Range,

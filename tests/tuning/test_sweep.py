@@ -19,9 +19,7 @@ from giblet_ray.checkpoint.claim import claimed
 from giblet_ray.checkpoint.trained import Encoder
 from giblet_ray.cli import parse_job
 from giblet_ray.config import TrainJob, TuneJob
-from giblet_ray.dataset.reader import Dataset
 from giblet_ray.errors import InputError
-from giblet_ray.tuning.plan import DEFAULT_SPACE, with_space
 from giblet_ray.tuning.resume import sweep_folder
 from giblet_ray.tuning.sweep import Swept, sweep
 from giblet_ray.tuning.tuner import run_trials
@@ -245,14 +243,3 @@ def test_what_cannot_fit_is_refused_with_the_numbers(
     with pytest.raises(InputError, match=message):
         sweep(job, print)
     assert not (tmp_path / "runs").exists()
-
-
-def test_the_default_space_is_what_the_data_set_allows(tune_job: MakeJob) -> None:
-    dataset = Dataset.open(tune_job({}).dataset)
-    of_memory = ("model.filters", "model.memory_layers")
-    live = {name: values for name, values in DEFAULT_SPACE.items() if name not in of_memory}
-    found = with_space(tune_job({}), dataset).sweep.space
-    assert found == {**live, "model.audio_codebooks": [2, 4]}
-    silent = tune_job({}, data={"modalities": ["video"]})
-    with pytest.raises(InputError, match=r"--sweep\.space is missing"):
-        with_space(silent, dataset)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, PositiveInt, model_validator
@@ -105,16 +106,37 @@ class MultimodalConfig(ModelSettings):
         """See :attr:`ModelSettings.head_per_subject`."""
         return self.heads == "subject"
 
-    @property
-    def unused(self) -> set[str]:
-        """Settings that others leave without a meaning."""
-        encodes = self.inputs != "components"
-        layered = self.memory in ("conv", "transformer")
-        used = {
-            **{"embed_dim": encodes and self.code_embedding != "codec", "kernel_sizes": encodes},
-            **{"filters": self.memory == "hrf", "memory_layers": layered},
-        }
-        return {name for name, is_used in used.items() if not is_used}
+    def unused(self, encoders: Mapping[str, str]) -> dict[str, str]:
+        """See :meth:`ModelSettings.unused`."""
+        kinds = set(encoders.values())
+        vectors = {part for part, kind in encoders.items() if kind == "vector"}
+        memory, head = f"model.memory {self.memory}", f"model.head {self.head}"
+        inputs, codes = f"model.inputs {self.inputs}", f"model.code_embedding {self.code_embedding}"
+        of_codes = ("embed_dim", "code_embedding", "train_codebooks")
+        of_audio, of_vectors = (
+            ("kernel_sizes", "audio_features"),
+            ("text_features", "vector_features"),
+        )
+        without = "data.modalities without"
+        rules = (
+            (self.memory == "none", memory, ("context_seconds",)),
+            (self.memory != "hrf", memory, ("filters",)),
+            (self.memory not in ("conv", "transformer"), memory, ("memory_layers",)),
+            (self.memory != "transformer", memory, ("attention_heads",)),
+            (self.head != "full", head, ("head_dim",)),
+            (self.head != "low_rank", head, ("head_rank",)),
+            (not self.trunk_dims, "model.trunk_dims none", ("activation",)),
+            (self.code_embedding == "codec", codes, ("embed_dim",)),
+            (self.code_embedding != "codec", codes, ("train_codebooks",)),
+            ("image" not in kinds, f"{without} pictures", ("video_features",)),
+            ("codes" not in kinds, f"{without} EnCodec codes", ("audio_codebooks", *of_codes)),
+            (not kinds & {"codes", "mel"}, f"{without} sound", of_audio),
+            ("text" not in vectors, f"{without} text", ("text_features",)),
+            (vectors <= {"text"}, f"{without} other vectors", ("vector_features",)),
+            (self.inputs != "encoders", inputs, of_vectors),
+            (self.inputs == "components", inputs, ("video_features", *of_audio, *of_codes)),
+        )
+        return {name: why for is_so, why, names in rules if is_so for name in names}
 
     @model_validator(mode="after")
     def _skip_has_what_it_skips(self) -> Self:
