@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from seed import SEED
 
 from giblet_ray.checkpoint.store import best_checkpoint, keep_checkpoint
 from giblet_ray.config import TrainJob
@@ -18,7 +19,7 @@ from giblet_ray.dataset.storage import Storage
 from giblet_ray.dataset.view import DataView
 from giblet_ray.judge.judge import judge_run
 from giblet_ray.training.data import plan_data
-from giblet_ray.training.identity import run_record
+from giblet_ray.training.identity import run_record, sized
 from giblet_ray.training.loop import BareLink, train
 from giblet_ray.tuning.space import with_settings
 
@@ -78,7 +79,7 @@ def train_trial(folder: Path, number: int, settings: Mapping[str, Any], epochs: 
             "dataset": str(folder / "data"),
             "name": f"trial-{number}",
             "data": {"modalities": ("text",)},
-            "model": _MODEL,
+            "model": {**SEED, **_MODEL},
             "train": {"epochs": epochs, "batch_trs": 32},
             "storage": {"path": str(folder / "runs")},
         }
@@ -89,6 +90,7 @@ def train_trial(folder: Path, number: int, settings: Mapping[str, Any], epochs: 
 def train_here(job: TrainJob) -> Trial:
     """Train as a job says, in this process."""
     data = plan_data(job)
+    job = sized(job, data)
     run = run_record(job, data, None)
     storage = Storage.at(job.storage.path)
     link = _KeepingLink(storage, job.name)

@@ -34,6 +34,7 @@ from machine import CONSOLE, MiB, cpu_model
 from random_dataset import write_random_dataset
 from ray._private.internal_api import get_memory_info_reply, get_state_from_address
 from rich.table import Table
+from seed import SEED
 
 from giblet_ray.cluster import connect
 from giblet_ray.config import TrainJob
@@ -150,6 +151,7 @@ def measure(folder: Path, n_rows: int, options: argparse.Namespace) -> Measured:
             "name": "streamed",
             "data": {"modalities": ["audio", "text"], "residence": "stream", "lag_seconds": 0},
             "model": {
+                **SEED,
                 "audio_codebooks": 8,
                 "embed_dim": 4,
                 "kernel_sizes": [3],

@@ -18,6 +18,7 @@ from typing import Any
 from machine import CONSOLE, MiB, cpu_model
 from random_dataset import write_random_dataset
 from rich.table import Table
+from seed import SEED
 
 from giblet_ray.cluster import connect
 from giblet_ray.config import TrainJob
@@ -94,7 +95,7 @@ def measure(case: Case, folder: Path) -> list[str]:
         dataset=str(folder / "data"),
         name="run",
         data=case.data,
-        model=case.model,
+        model={**SEED, **case.model},
         train={"epochs": 1, "batch_trs": case.batch_trs},
         scaling={"num_workers": case.workers, "cpus_per_worker": 0.5},
         storage={"path": str(folder / "runs")},

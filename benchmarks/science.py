@@ -6,6 +6,8 @@ linear       truth is linear in the parts; responses of 4 to 6.5 s that differ b
 interaction  half of the variance in products of sound and picture, shared by units or their own
 subjects     tuning that subjects share by 0, 50 and 100 %
 new-subject  a subject with 20 % of the data
+heads        what each kind of head reaches
+lengths      trainings of several lengths, from little data and from much
 demo         the demo's film: the run in its folder beside banded ridge
 noise        ridge fitted to noise: mean test r, p of a unit, discoveries
 selection    encoders trained on noise: validation r of the best of 12 trials, and its test r
@@ -26,6 +28,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from claims import Claim, Options, Row, measure
+from science_defaults import heads, lengths
 from science_exact import affine, ceilings, others
 from science_noise import noise, selection
 from science_truth import interaction, linear, new_subject, subjects
@@ -66,6 +69,8 @@ ROWS: dict[str, Row] = {
     "interaction": interaction,
     "subjects": subjects,
     "new-subject": new_subject,
+    "heads": heads,
+    "lengths": lengths,
     "demo": demo,
     "noise": noise,
     "selection": selection,

@@ -10,9 +10,8 @@ from claims import Claim, Options, spread
 from noise import Floats
 from simulated import Simulated, Truth, read_peaks, simulate
 from simulated_encoder import (
-    HIDDEN,
-    LINEAR,
-    PER_SUBJECT,
+    DEFAULT,
+    PRODUCTS,
     first_part,
     fit_encoder,
     fit_new_subject,
@@ -34,9 +33,9 @@ def linear(options: Options) -> Iterator[Claim]:
     for seed in options.seeds:
         options.say(f"linear: seed {seed}, encoder")
         data = simulate(options.size, seed)
-        model = fit_encoder(data, LINEAR, seed)
+        model = fit_encoder(data, DEFAULT, seed)
         found.append(score(model, data))
-        peaks.append(_peak_error(data, impulse_responses(model, data)))
+        peaks.append(peak_error(data, impulse_responses(model, data)))
     over = _difference(found, ridge.test)
     text = f"encoder {spread(found)}, {ridge.text}"
     yield Claim("truth: linear", f"encoder >= ridge + {OVER}", text, OVER - over)
@@ -48,22 +47,22 @@ def linear(options: Options) -> Iterator[Claim]:
 def interaction(options: Options) -> Iterator[Claim]:
     """Yield scores where half of the variance is in products of sound and picture."""
     ridge = _ridge("shared products", options)
-    hidden: list[float] = []
+    products: list[float] = []
     linear: list[float] = []
     for seed in options.seeds:
         data = simulate(options.size, seed, "shared products")
-        for form, found in ((HIDDEN, hidden), (LINEAR, linear)):
+        for form, found in ((PRODUCTS, products), (DEFAULT, linear)):
             options.say(f"shared products: seed {seed}, encoder")
             found.append(score(fit_encoder(data, form, seed), data))
-    over = _difference(hidden, ridge.test)
-    text = f"encoder {spread(hidden)}, {ridge.text}"
+    over = _difference(products, ridge.test)
+    text = f"encoder {spread(products)}, {ridge.text}"
     yield Claim(
         "truth: shared products",
         f"encoder >= ridge + {OVER_BY_PRODUCTS}",
         text,
         OVER_BY_PRODUCTS - over,
     )
-    over = _difference(hidden, linear)
+    over = _difference(products, linear)
     text = f"its linear form {spread(linear)}"
     yield Claim("its own linear form", f"encoder >= it + {OVER_LINEAR}", text, OVER_LINEAR - over)
     yield Claim("truth: own products", "", _ridge("own products", options).text)
@@ -76,9 +75,9 @@ def subjects(options: Options) -> Iterator[Claim]:
         for seed in options.seeds:
             options.say(f"subjects, {shared:.0%} shared: seed {seed}")
             data = simulate(options.size, seed, "linear", ("01", "02"), shared)
-            joint.append(score(fit_encoder(data, PER_SUBJECT, seed), data))
+            joint.append(score(fit_encoder(data, DEFAULT, seed), data))
             each = [replace(data, bold={name: bold}) for name, bold in data.bold.items()]
-            alone.append(float(np.mean([score(fit_encoder(o, LINEAR, seed), o) for o in each])))
+            alone.append(float(np.mean([score(fit_encoder(o, DEFAULT, seed), o) for o in each])))
         over = _difference(joint, alone)
         asked = "joint >= alone - 0.01" if shared == 0 else "joint > alone"
         missed = -over - (ROUND if shared == 0 else 0)
@@ -98,7 +97,7 @@ def new_subject(options: Options) -> Iterator[Claim]:
         other, own = (replace(data, bold={name: data.bold[name]}) for name in ("01", "02"))
         heads.append(score(fit_new_subject(other, own, FEW, seed), own))
         few = first_part(own, FEW)
-        alone.append(score(fit_encoder(few, LINEAR, seed), few))
+        alone.append(score(fit_encoder(few, DEFAULT, seed), few))
         ridge.append(_test(own, own.bold, options.weightings, FEW))
     text = f"new head {spread(heads)}, alone {spread(alone)}, banded ridge {spread(ridge)}"
     over = float(np.mean(heads)) - max(float(np.mean(alone)), float(np.mean(ridge)))
@@ -128,7 +127,7 @@ def _ridge(truth: Truth, options: Options) -> _Bar:
                 for trs in (data.size.sets["val"], data.size.sets["test"])
             )
             tests[n].append(test)
-            scores[n] = val, test, _peak_error(data, model.weights[0].numpy())
+            scores[n] = val, test, peak_error(data, model.weights[0].numpy())
         _, test, error = max(scores.values())
         better.append(test)
         peaks.append(error)
@@ -140,7 +139,8 @@ def _difference(found: Sequence[float], beside: Sequence[float]) -> float:
     return float(np.mean(found) - np.mean(beside))
 
 
-def _peak_error(data: Simulated, weights_VLF: np.ndarray) -> float:
+def peak_error(data: Simulated, weights_VLF: np.ndarray) -> float:
+    """Return by how much the peaks of units' responses are off (s), the mean over units."""
     return float(np.abs(read_peaks(weights_VLF) - data.peak_V).mean())
 
 

@@ -29,36 +29,22 @@ from giblet_ray.dataset.stored import StoredPart
 from giblet_ray.dataset.writer import value_type
 from giblet_ray.models.predictor import Predictor
 
-LINEAR: Mapping[str, Any] = {
+DEFAULT: Mapping[str, Any] = {}
+"""What a lab gets without settings: linear in the parts, with a head for each subject."""
+PRODUCTS: Mapping[str, Any] = {
     "model": {
-        "inputs": "vectors",
-        "trunk_dims": (),
-        "norm": "none",
-        "bottleneck_dim": 256,
-        "memory": "hrf",
-        "head": "linear",
-        "dropout": 0.0,
-    },
-    "optimizer": {"lr": 2e-3, "head_weight_decay": 30.0},
-    "train": {"batch_trs": 192, "epochs": 14},
-}
-"""The linear form. The bottleneck is wider than the parts, whose numbers all count; the responses
-shrink towards what they start as, and the head towards nothing."""
-HIDDEN: Mapping[str, Any] = {
-    "model": {
-        **LINEAR["model"],
         "trunk_dims": (16,),
         "activation": "gated",
         "linear_skip": True,
+        "norm": "none",
         "bottleneck_dim": 128,
         "filters": 2,
+        "dropout": 0.0,
     },
-    "optimizer": {"lr": 6e-3, "head_weight_decay": 30.0},
+    "optimizer": {"lr": 6e-3},
     "train": {"batch_trs": 64, "epochs": 60},
 }
 """With a layer of products beside the linear way, which take longer to find than that to fit."""
-PER_SUBJECT: Mapping[str, Any] = {**LINEAR, "model": {**LINEAR["model"], "heads": "subject"}}
-"""A head for the group, and what each subject's units deviate by."""
 
 
 def fit_encoder(data: Simulated, settings: Mapping[str, Any], seed: int) -> Predictor:
@@ -80,9 +66,8 @@ def fit_new_subject(others: Simulated, data: Simulated, part: float, seed: int) 
         Of both trainings.
     """
     with tempfile.TemporaryDirectory() as folder:
-        _train(others, PER_SUBJECT, seed, folder, "others")
-        own = {**PER_SUBJECT, "init_from": f"{folder}/others/runs/others"}
-        own["train"] = {**PER_SUBJECT["train"], "freeze": "trunk"}
+        _train(others, DEFAULT, seed, folder, "others")
+        own = {"init_from": f"{folder}/others/runs/others", "train": {"freeze": "trunk"}}
         return _train(first_part(data, part), own, seed, folder, "new")
 
 
@@ -113,7 +98,7 @@ def _train(
             "dataset": f"{folder}/{name}/data",
             "name": name,
             "data": {"modalities": tuple(data.parts), "split": split},
-            "train": {**settings["train"], "seed": seed},
+            "train": {**settings.get("train", {}), "seed": seed},
             "storage": {"path": f"{folder}/{name}/runs"},
         }
     )

@@ -33,6 +33,7 @@ from machine import CONSOLE, MiB, cpu_model
 from memory import shared_bytes
 from random_dataset import write_random_dataset
 from rich.table import Table
+from seed import SEED
 
 from giblet_ray.cluster import connect
 from giblet_ray.config import TrainJob, TuneJob
@@ -99,7 +100,7 @@ def tune_job(
         dataset=str(folder / "data"),
         name=name,
         data={"modalities": ["audio"]},
-        model={**sizes, "audio_codebooks": 8},
+        model={**SEED, **sizes, "audio_codebooks": 8},
         train={"epochs": epochs, "batch_trs": 64},
         storage={"path": str(folder / "runs")},
         tracking={"uri": f"sqlite:///{folder}/mlflow.db", "log_model": False},

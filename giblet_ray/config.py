@@ -163,11 +163,15 @@ class TrainJob(Job):
     )
 
     @property
-    def lagged_data(self) -> DataConfig:
-        """What is read, with the model's own lag where none is given."""
-        if self.data.lag_seconds is not None:
-            return self.data
-        return self.data.model_copy(update={"lag_seconds": self.model.lag_seconds})
+    def as_its_model(self) -> Self:
+        """The job with its model's own lag and decay of heads, where none are given."""
+        data, optimizer = self.data, self.optimizer
+        if data.lag_seconds is None:
+            data = data.model_copy(update={"lag_seconds": self.model.lag_seconds})
+        if optimizer.head_weight_decay is None:
+            decay = self.model.head_weight_decay
+            optimizer = optimizer.model_copy(update={"head_weight_decay": decay})
+        return self.model_copy(update={"data": data, "optimizer": optimizer})
 
     @model_validator(mode="after")
     def _trunk_has_learned(self) -> Self:

@@ -26,10 +26,6 @@ def main(job: DemoJob) -> None:
     given = ["--config", str(TRAINING), "--dataset", str(out / "dataset")]
     given += ["--name", f"demo-{job.seed}", "--storage.path", str(out / "runs")]
     training = parse_job(TrainJob, given)
-    # As many steps, however often the film was seen.
-    epochs = max(1, round(training.train.epochs / job.repeats))
-    fewer = training.train.model_copy(update={"epochs": epochs})
-    training = training.model_copy(update={"train": fewer})
     if job.preflight.only:
         from giblet_ray.preflight.demo import preflight_demo
 

@@ -132,8 +132,11 @@ def dataset_writer() -> Callable[..., dict[str, np.ndarray]]:
 
 @pytest.fixture(scope="session")
 def tiny_model() -> dict[str, Any]:
-    """Settings of the smallest model that the small data set can train, as YAML would give them."""
+    """Settings of the smallest model that the small data set can train, as YAML would give them:
+    that of jobs/seed.yaml, one TR at one lag, with fewer numbers."""
     return {
+        **{"memory": "none", "inputs": "encoders", "norm": "batch"},
+        **{"head": "full", "heads": "shared"},
         "embed_dim": 4,
         "audio_codebooks": 2,
         "kernel_sizes": [3, 5],

@@ -112,7 +112,7 @@ def test_help_teaches_a_command_and_how_each_setting_is_typed() -> None:
         "  --data.modalities NAME,NAME,...  (default: video,audio,text)",
         "  --data.subjects NAME,NAME,...",
         "  --model.kernel_sizes INT,INT,...  (default: 3,5,7)",
-        "  --model.trunk_dims INT,INT,...  (default: 4096,8000)",
+        "  --model.trunk_dims INT,INT,...  (default: none)",
         "  --optimizer.betas NUMBER,NUMBER  (default: 0.9,0.999)",
         "  --tracking.log_model [true|false]  (default: true)",
         "loss: Loss = MSE of z-scored BOLD + correlation_weight * (1 - mean over voxels of Pearson",

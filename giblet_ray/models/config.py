@@ -61,6 +61,11 @@ class ModelSettings(Family):
         """
         return {}
 
+    @property
+    def head_weight_decay(self) -> float | None:
+        """Decay of its heads unless ``optimizer.head_weight_decay`` says; None: as of all else."""
+        return None
+
     def leading_of(self, encoders: Mapping[str, str]) -> dict[str, int]:
         """Return how many entries of a row are read, by part, from the parts' kinds of encoder."""
         return {

@@ -53,8 +53,8 @@ def preflight_demo(job: DemoJob, training: TrainJob, show: Callable[[str], None]
             "film": f"{seconds / 60:.1f} minutes with sound and subtitles, {made.n_trs:,} TRs",
             "scans": f"{n_scans} of {made.n_subjects} subjects, {made.n_voxels:,} voxels",
             "training": (
-                f"{training.train.epochs} epochs on {training.scaling.min_workers} workers; with "
-                "the rest, and ridge beside it, about 4 minutes on two cores"
+                f"on {training.scaling.min_workers} workers; with the rest, and ridge beside it, "
+                "about 4 minutes on two cores"
             ),
             "disk": report.check(
                 lambda needed: disk_room(Storage.at(job.out), needed, "--out"),

@@ -20,6 +20,7 @@ from giblet_ray.preflight.size import measure_activations, step_size
 from giblet_ray.preflight.training import epoch_seconds, examine
 from giblet_ray.progress import Progress
 from giblet_ray.training.data import model_shapes, plan_data
+from giblet_ray.training.identity import sized
 from giblet_ray.training.trainer import choose_gpu
 from giblet_ray.tuning.live import with_space
 from giblet_ray.tuning.plan import fitting_trials, plan_sweep
@@ -48,6 +49,7 @@ def preflight_sweep(job: TuneJob, show: Callable[[str], None]) -> None:
     job = with_space(job, dataset)
     space = parse_space(job.sweep.space or {}, job)
     widest = plan_sweep(job, space, dataset)
+    job = sized(job, widest)
     report = Report(show)
     with Progress(show) as progress:
         progress.doing = "looking at the cluster"

@@ -30,7 +30,7 @@ from giblet_ray.preflight.schedule import describe_schedule
 from giblet_ray.preflight.size import StepSize, measure_activations, step_size
 from giblet_ray.progress import Progress
 from giblet_ray.training.data import model_shapes, plan_data
-from giblet_ray.training.identity import check_batch, new_order
+from giblet_ray.training.identity import check_batch, new_order, sized
 from giblet_ray.training.trainer import choose_gpu
 
 _KEPT_CHECKPOINTS = 4
@@ -54,6 +54,7 @@ def preflight_training(job: TrainJob, show: Callable[[str], None]) -> None:
     """
     data = plan_data(job)
     check_batch(job, data)
+    job = sized(job, data)
     with Progress(show) as progress:
         progress.doing = "looking at the cluster"
         connect()

@@ -11,6 +11,9 @@ from giblet_ray.evaluation.score import MEASURED, VAL_PEARSON, metric_name
 from giblet_ray.kinds import Family
 from giblet_ray.settings import Columns, Group, Mark, Spelling, tuple_of_one
 
+STEPS, LEAST_EPOCHS = 100, 10
+"""How long a training lasts, where its settings do not say: docs/models.md has what decides it."""
+
 
 class LossSettings(Family):
     """A loss."""
@@ -33,17 +36,17 @@ class LossConfig(LossSettings):
 class OptimizerConfig(Group):
     """AdamW, with a learning rate that warms up and then falls along a cosine, batch by batch."""
 
-    lr: float = Field(3e-4, gt=0)
+    lr: float = Field(3e-3, gt=0)
     """Peak learning rate."""
-    warmup_fraction: float = Field(0.05, ge=0, lt=1)
+    warmup_fraction: float = Field(0.1, ge=0, lt=1)
     """Share of all steps in which the learning rate rises linearly to its peak."""
     min_lr_fraction: float = Field(0.01, ge=0, le=1)
     """Learning rate at the last step, as a share of the peak."""
     weight_decay: float = Field(0.05, ge=0)
     """Decoupled weight decay of matrices and kernels (biases, norms, embeddings have none)."""
     head_weight_decay: float | None = Field(None, ge=0)
-    """That of heads, which have most of the weights and the least data for each (default: as all
-    others)."""
+    """That of heads, which have most of the weights and the least data for each (default: 30 where
+    they are linear or low_rank, else as all others)."""
     betas: tuple[float, float] = (0.9, 0.999)
     """Decay rates of AdamW's moments."""
     max_grad_norm: float = Field(1.0, gt=0)
@@ -53,9 +56,9 @@ class OptimizerConfig(Group):
 class TrainConfig(Group):
     """The course of a training."""
 
-    epochs: int = Field(20, ge=1)
-    """Passes over the training TRs."""
-    batch_trs: int = Field(64, ge=2)
+    epochs: int = Field(0, ge=0)
+    """Passes over the training TRs; 0: as many as make 100 optimiser steps, but at least 10."""
+    batch_trs: int = Field(128, ge=2)
     """BOLD TRs per optimiser step, over all workers and accumulated parts together, in as many
     windows as there is room for."""
     accumulation: int = Field(1, ge=1)

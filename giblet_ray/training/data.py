@@ -45,7 +45,7 @@ def plan_data(
         where = f"{setting}: {dataset.storage.describe(part)}"
         find_reading(encoders[part], part).check_leading(dataset.value_type(part), first, where)
     context_trs = job.model.context_trs(dataset.manifest.tr_seconds)
-    data, batch_trs = job.lagged_data, job.train.batch_trs
+    data, batch_trs = job.as_its_model.data, job.train.batch_trs
     how = context_trs, same, batch_trs, job.model.head_per_subject
     return view_data(dataset, data, tuple(encoders), leading, *how)
 

@@ -40,12 +40,12 @@ def fit_folds(
     if len(jobs) == 1:
         yield jobs[0].name, fit(jobs[0], show, check, judge)
         return
-    plans = [plan_training(each) for each in jobs]
+    planned = [plan_training(each) for each in jobs]
     # Until here, nothing has been started or written.
     connect_beside_store(job.tracking.uri)
     from giblet_ray.training.side_by_side import train_side_by_side
 
-    yield from train_side_by_side(jobs, plans, show, check, judge)
+    yield from train_side_by_side(planned, show, check, judge)
 
 
 def folds_in_words(trained: list[Trained]) -> dict[str, str]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -16,12 +17,15 @@ from giblet_ray.dataset.view import DataView
 from giblet_ray.dataset.windows import batch_windows
 from giblet_ray.errors import InputError
 from giblet_ray.tracking.sqlite import absolute_uri
+from giblet_ray.training.config import LEAST_EPOCHS, STEPS
 from giblet_ray.training.initial import find_initial
+
+_Job = TypeVar("_Job", bound=TrainJob)
 
 
 def saved_config(job: TrainJob) -> dict[str, Any]:
     """Return the settings as they are saved with the run."""
-    config = job.model_copy(update={"data": job.lagged_data}).model_dump(mode="json")
+    config = job.as_its_model.model_dump(mode="json")
     config["dataset"] = absolute(job.dataset)
     if job.init_from is not None:
         config["init_from"] = absolute(job.init_from)
@@ -56,6 +60,22 @@ def new_order(job: TrainJob, data: DataView) -> DataOrder:
         smallest_batch=smallest_batch(job, data),
         streamed=streamed,
     )
+
+
+def sized(job: _Job, data: DataView) -> _Job:
+    """Return a job that says how long it trains: where it does not, the size of its data does.
+
+    Parameters
+    ----------
+    job : TrainJob
+        Validated settings.
+    data : DataView
+        What it reads.
+    """
+    if job.train.epochs:
+        return job
+    epochs = max(LEAST_EPOCHS, math.ceil(STEPS / new_order(job, data).steps))
+    return job.model_copy(update={"train": job.train.model_copy(update={"epochs": epochs})})
 
 
 def run_record(job: TrainJob, data: DataView, before: RunRecord | None) -> RunRecord:

@@ -135,20 +135,16 @@ def train(
     if isinstance(model, FittedPredictor):
         fit_at_once(model, job, run, windows, loader, normalisation, space, link)
         return
-    optimizer = build_optimizer(
-        model,
-        job.optimizer.lr,
-        job.optimizer.weight_decay,
-        job.optimizer.betas,
-        job.optimizer.head_weight_decay,
-    )
+    how = job.as_its_model.optimizer
+    decays = how.weight_decay, how.head_weight_decay
+    optimizer = build_optimizer(model, how.lr, *decays, how.betas)
     steps_per_epoch = len(windows.steps(0, rank, world_size))
     total_steps = settings.epochs * steps_per_epoch
     schedule = build_schedule(
         optimizer,
         total_steps,
-        round(job.optimizer.warmup_fraction * total_steps),
-        job.optimizer.min_lr_fraction,
+        round(how.warmup_fraction * total_steps),
+        how.min_lr_fraction,
     )
     position = Position()
     scores = Scores(normalisation, shapes, job, device)

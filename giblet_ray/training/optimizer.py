@@ -17,8 +17,8 @@ def build_optimizer(
     model: nn.Module,
     lr: float,
     weight_decay: float = 0.01,
-    betas: tuple[float, float] = (0.9, 0.999),
     head_weight_decay: float | None = None,
+    betas: tuple[float, float] = (0.9, 0.999),
 ) -> AdamW:
     """Make AdamW for a model's trainable parameters, decaying only its matrices and kernels.
 
@@ -31,10 +31,10 @@ def build_optimizer(
     weight_decay : float
         For the weights of linear and convolution layers. Biases, normalisation parameters and
         embeddings have none: pulling those towards 0 limits no complexity.
-    betas : (float, float)
-        Decay of the running means of the gradient and of its square.
     head_weight_decay : float, optional
         For those weights that a predictor says are of its heads; `weight_decay` by default.
+    betas : (float, float)
+        Decay of the running means of the gradient and of its square.
 
     Returns
     -------

@@ -43,8 +43,7 @@ from giblet_ray.training.worker_group import fit_workers
 
 
 def train_side_by_side(
-    jobs: Sequence[TrainJob],
-    plans: Sequence[DataView],
+    planned: Sequence[tuple[TrainJob, DataView]],
     show: Callable[[str], None],
     check: Check,
     judge: Judge,
@@ -55,10 +54,8 @@ def train_side_by_side(
 
     Parameters
     ----------
-    jobs : sequence of TrainJob
-        One of each fold.
-    plans : sequence of DataView
-        What each reads.
+    planned : sequence of (TrainJob, DataView)
+        One of each fold, and what it reads.
     show, check, judge
         See :func:`giblet_ray.training.trainer.fit`. Lines begin with the name of their fold; the
         check is of the first that is not finished.
@@ -73,11 +70,12 @@ def train_side_by_side(
     InputError
         Once all others have ended, if some have failed.
     """
+    jobs = [job for job, _ in planned]
     job, storage = jobs[0], Storage.at(jobs[0].storage.path)
     use_gpu = choose_gpu(job)
     places = places_for(job.scaling.cpus_per_worker, float(use_gpu))
     at_a_time = min(len(jobs), max(1, places // job.scaling.max_workers))
-    placed = [place_data(plan, job.data.residence, use_gpu) for plan in plans]
+    placed = [place_data(plan, job.data.residence, use_gpu) for _, plan in planned]
     begun, rows = _first_unfinished(jobs, storage), None
     if begun is not None:
         check(jobs[begun], placed[begun], use_gpu, show)

@@ -29,7 +29,7 @@ from giblet_ray.errors import InputError
 from giblet_ray.evaluation.score import VAL_PEARSON, Score
 from giblet_ray.tracking.ready import connect_beside_store
 from giblet_ray.training.data import plan_data
-from giblet_ray.training.identity import check_batch, kept_same, run_record
+from giblet_ray.training.identity import check_batch, kept_same, run_record, sized
 
 if TYPE_CHECKING:
     from giblet_ray.tracking.mlflow_run import MlflowRun
@@ -132,7 +132,7 @@ def fit(
         For settings that the data set, the cluster or an earlier run of this name do not allow, or
         if another job works on the run.
     """
-    data = plan_training(job, same)
+    job, data = plan_training(job, same)
     storage = Storage.at(job.storage.path)
     with claimed(storage.describe(job.name), "--name"):
         connect_beside_store(job.tracking.uri)
@@ -141,10 +141,13 @@ def fit(
         return train_run(job, data, storage, show, check, judge)
 
 
-def plan_training(job: TrainJob, same: Sequence[SameFilm] | None = None) -> DataView:
-    """Return what a training reads, or goes on with; mistakes are told within seconds.
+def plan_training(
+    job: TrainJob, same: Sequence[SameFilm] | None = None
+) -> tuple[TrainJob, DataView]:
+    """Return the job as its data size it, and what it reads, or goes on with.
 
-    Nothing is started or written. Parameters and errors are those of :func:`fit`.
+    Nothing is started or written: mistakes are told within seconds. Parameters and errors are those
+    of :func:`fit`.
     """
     storage = Storage.at(job.storage.path)
     before = latest_record(storage, job.name)
@@ -152,10 +155,11 @@ def plan_training(job: TrainJob, same: Sequence[SameFilm] | None = None) -> Data
         same = kept_same(job, None if before is None else before.same)
     data = plan_data(job, same=same)
     check_batch(job, data)
+    job = sized(job, data)
     if is_sweep(storage, job.name):
         raise InputError(f"--name {job.name}: is a sweep already; give another --name")
     run_record(job, data, before)
-    return data
+    return job, data
 
 
 def choose_gpu(job: TrainJob) -> bool:

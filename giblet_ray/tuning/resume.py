@@ -93,5 +93,7 @@ def earlier_trials(job: TuneJob, journal: Journal, data: DataView) -> list[Trial
 def sweep_config(job: TuneJob) -> dict[str, Any]:
     """Return the settings of the sweep as they are saved with it."""
     config = saved_config(job)
-    config["data"]["lag_seconds"] = job.data.lag_seconds  # each trial's model has its own default
+    # Each trial's model has its own default.
+    config["data"]["lag_seconds"] = job.data.lag_seconds
+    config["optimizer"]["head_weight_decay"] = job.optimizer.head_weight_decay
     return {**config, "sweep": job.sweep.model_dump(mode="json", exclude={"resume"})}

@@ -16,7 +16,7 @@ from giblet_ray.config import TuneJob
 from giblet_ray.dataset.reader import Dataset
 from giblet_ray.evaluation.score import Score
 from giblet_ray.tracking.ready import connect_beside_store
-from giblet_ray.training.identity import kept_same
+from giblet_ray.training.identity import kept_same, sized
 from giblet_ray.tuning.journal import TrialRecord
 from giblet_ray.tuning.live import with_space
 from giblet_ray.tuning.plan import plan_sweep, with_grace
@@ -109,7 +109,7 @@ def sweep(job: TuneJob, show: Callable[[str], None], check: Check = lambda *swee
     job = with_space(job, dataset)
     space = parse_space(job.sweep.space or {}, job)
     data = plan_sweep(job, space, dataset, kept_same(job, journal.same()))
-    job = with_grace(job, data)
+    job = with_grace(sized(job, data), data)
     earlier_trials(job, journal, data)
     # Until here, nothing has been started or written: mistakes are told within seconds.
     with claimed(sweep_folder(job), "--name"):

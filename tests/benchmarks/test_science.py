@@ -14,7 +14,7 @@ from noise import TR_SECONDS
 from science import ROWS, demo
 from script import run_script
 from simulated import PEAK_SECONDS, Size, read_peaks, response, simulate
-from simulated_encoder import LINEAR, fit_encoder, impulse_responses
+from simulated_encoder import fit_encoder, impulse_responses
 from simulated_ridge import predict
 
 SMALL = Size(train=2000, val=60, test=80, units=30, parts=3, features=8)
@@ -25,7 +25,7 @@ def test_every_row_is_printed_with_what_is_asked_and_found(
 ) -> None:
     run_script("benchmarks/science.py", "--share", 0.01, "--seeds", 1, "--weightings", 2)
     said = capsys.readouterr().out
-    assert len(ROWS) == 10
+    assert len(ROWS) == 12
     for name in ("r, scipy", "R2, himalaya", "split scores", "ceiling, 2", "ceiling, 4"):
         assert re.search(rf"│ {name}.*│ met +│", said), name
     for split in ("blocks", "stimuli", "repeats", "folds"):
@@ -40,6 +40,8 @@ def test_every_row_is_printed_with_what_is_asked_and_found(
         "a new subject",
     ):
         assert re.search(rf"│ {name}.*│ (met|missed by [-0-9.e]+) +│", said), name
+    for name in ("head: linear", "head: full 2,048", "960 training TRs, 30 epochs"):
+        assert re.search(rf"│ {name}.*│ +│", said), name
     for name in ("mean test r", "p of a unit", "any discovery", "best of 2 trials"):
         assert re.search(rf"│ noise: {name}.*│ (met|missed by [-0-9.e]+) +│", said), name
 
@@ -115,7 +117,7 @@ def test_peaks_are_read_from_weights() -> None:
 
 def test_responses_to_impulses_are_those_of_a_linear_encoder() -> None:
     data = simulate(replace(SMALL, train=240), 3)
-    model = fit_encoder(data, {**LINEAR, "train": {"epochs": 1, "batch_trs": 64}}, 0)
+    model = fit_encoder(data, {"train": {"epochs": 1, "batch_trs": 64}}, 0)
     weights_VLF = impulse_responses(model, data)
     trs = data.size.sets["test"]
     rows = np.concatenate(list(data.parts.values()), axis=1)

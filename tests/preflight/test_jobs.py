@@ -137,7 +137,7 @@ def test_demo_tells_what_it_will_make(say: Callable[..., str]) -> None:
     said = say("demo.py", "--preflight", "--n_trs", "200", "--out", "shown")
     assert "5.0 minutes with sound and subtitles, 200 TRs" in said
     assert "4 of 2 subjects, 400 voxels" in said
-    assert "15 epochs on 2 workers" in said
+    assert "on 2 workers; with the rest" in said
 
 
 def test_precompute_tells_what_it_will_make(

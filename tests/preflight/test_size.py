@@ -138,7 +138,7 @@ def test_the_seeds_model_is_told_without_being_made() -> None:
     given = ["--config", str(seed), "--dataset", "", "--scaling.num_workers", "2"]
     job = parse_job(TrainJob, given)
     assert job.model.context_trs(1.5) == 0
-    assert job.lagged_data.lag_seconds == 4.5
+    assert job.as_its_model.data.lag_seconds == 4.5
     size = step_size(job, shapes_of(VALUES), n_scans=3, ranks=2, window=1)
     assert size.parameters == 1_515_441_522
     assert size.gradients == 4 * size.parameters
@@ -153,9 +153,9 @@ def test_the_seeds_model_is_told_without_being_made() -> None:
     assert "CUDA (assumed) 1.00 GB" in str(gpu)
 
 
-def test_accumulation_shares_out_the_activations() -> None:
+def test_accumulation_shares_out_the_activations(tiny_model: dict[str, Any]) -> None:
     def job(**train: int) -> TrainJob:
-        return TrainJob(dataset="", train={"batch_trs": 64, **train})
+        return TrainJob(dataset="", model=tiny_model, train={"batch_trs": 64, **train})
 
     whole, parts = (
         measure_activations(j, shapes_of(VALUES), 1, 1) for j in (job(), job(accumulation=4))

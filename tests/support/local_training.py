@@ -18,7 +18,7 @@ from giblet_ray.dataset.residence import normalise_here
 from giblet_ray.dataset.rows import HeldRows
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.training.data import plan_data
-from giblet_ray.training.identity import run_record
+from giblet_ray.training.identity import run_record, sized
 from giblet_ray.training.loop import BareLink, train
 
 
@@ -65,7 +65,8 @@ class LocalTraining:
     """A training without Ray: one rank in this process, over rows read directly."""
 
     def __init__(self, job: TrainJob) -> None:
-        self.job, self.data = job, plan_data(job)
+        self.data = plan_data(job)
+        self.job = sized(job, self.data)
         dataset, selection = self.data.dataset, self.data.selection
         self._held = HeldRows(
             [dataset.read(span, selection) for span in dataset.row_groups()],

@@ -29,7 +29,8 @@ def small_model(units: dict[str, int] | None = None, **settings: Any) -> Multimo
     """Build one that has memory, of vectors as they are, unless settings say otherwise."""
     chosen = {
         **{"inputs": "vectors", "norm": "layer", "trunk_dims": (7,), "bottleneck_dim": 5},
-        **{"memory": "hrf", "context_seconds": 9.0, "head": "linear", "dropout": 0.0},
+        **{"memory": "hrf", "context_seconds": 9.0, "head": "linear"},
+        **{"heads": "shared", "dropout": 0.0},
         **settings,
     }
     torch.manual_seed(0)

@@ -89,7 +89,7 @@ def test_training_goes_on_to_the_bit(people: Path, trained: Trained, tmp_path: P
 
 def test_a_shared_head_is_refused_and_a_head_for_each_is_named(people: Path) -> None:
     with pytest.raises(InputError, match=r"02 has 70 units, 01 50; .*--model\.head") as error:
-        training_of(people, model={"kind": "multimodal"})
+        training_of(people, model={"kind": "multimodal", "heads": "shared"})
     assert "\n" not in str(error.value)
 
 

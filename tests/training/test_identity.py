@@ -9,7 +9,14 @@ from typing import Any
 import pytest
 
 from giblet_ray.errors import InputError
-from giblet_ray.training.identity import check_batch, check_order, new_order, run_record
+from giblet_ray.training.config import TrainConfig
+from giblet_ray.training.identity import (
+    check_batch,
+    check_order,
+    new_order,
+    run_record,
+    sized,
+)
 
 
 def test_order_suits_where_the_rows_lie(local_training: Callable[..., Any]) -> None:
@@ -18,6 +25,18 @@ def test_order_suits_where_the_rows_lie(local_training: Callable[..., Any]) -> N
     assert new_order(job, replace(data, residence="memory")).streamed is None
     streamed = new_order(job, replace(data, residence="stream")).streamed
     assert (streamed.row_group_trs, streamed.lanes) == (16, 3)
+
+
+@pytest.mark.parametrize(("batch_trs", "epochs"), [(16, 10), (128, 50), (None, 50)])
+def test_little_data_is_passed_more_often(
+    local_training: Callable[..., Any], batch_trs: int | None, epochs: int
+) -> None:
+    """Of 220 training TRs: 10 epochs of 14 steps, or 50 of 2."""
+    batch = {} if batch_trs is None else {"batch_trs": batch_trs}
+    training = local_training(train={"epochs": 0, **batch})
+    assert training.job.train.epochs == epochs
+    given = training.job.model_copy(update={"train": TrainConfig(epochs=3)})
+    assert sized(given, training.data).train.epochs == 3
 
 
 def test_more_workers_than_the_last_batch_has_windows_for_are_refused(

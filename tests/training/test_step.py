@@ -79,6 +79,7 @@ def step(
     job = TrainJob.model_validate(
         {
             "dataset": "d",
+            "model": {"heads": "shared"},
             "train": {"accumulation": accumulation},
             "loss": {"correlation_weight": correlation_weight},
             "optimizer": {"max_grad_norm": 1e9},

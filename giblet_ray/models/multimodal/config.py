@@ -10,6 +10,9 @@ from pydantic import BeforeValidator, Field, PositiveInt, model_validator
 from giblet_ray.models.config import ModelSettings
 from giblet_ray.settings import Mark, none_by_word, tuple_of_one
 
+LINEAR_HEAD_DECAY = 30.0
+"""Does best in docs/models.md, at its steps of AdamW."""
+
 
 def _widths(value: Any) -> Any:
     """Take one width, or the word none where there is no layer."""
@@ -43,11 +46,11 @@ class MultimodalConfig(ModelSettings):
     itself reads it as (codec)."""
     train_codebooks: bool = False
     """Whether EnCodec's own vectors are trained further (codec)."""
-    inputs: Literal["encoders", "vectors", "components"] = "encoders"
+    inputs: Literal["encoders", "vectors", "components"] = "components"
     """encoders: each part has an encoder of its own; vectors: parts that are a vector per TR, text
     among them, enter the trunk as they are but z-scored, others through their encoders; components:
     every part as ridge is given it, by colours and principal components."""
-    trunk_dims: Annotated[tuple[PositiveInt, ...], BeforeValidator(_widths)] = (4096, 8000)
+    trunk_dims: Annotated[tuple[PositiveInt, ...], BeforeValidator(_widths)] = ()
     """Widths of the layers before the bottleneck: two (behind a layer as wide as what enters), or
     any other number; none: the bottleneck is linear in what enters."""
     linear_skip: bool = False
@@ -56,12 +59,12 @@ class MultimodalConfig(ModelSettings):
     activation: Literal["own", "gated"] = "own"
     """Of the trunk's layers: their norm's own; or gated, each number the product of two linear
     maps, which is what an interaction of parts is."""
-    norm: Literal["batch", "layer", "none"] = "batch"
+    norm: Literal["batch", "layer", "none"] = "layer"
     """How layers are normalised, and their activation: batch (BatchNorm, ReLU), layer (LayerNorm,
     GELU: the same in any batch and on any number of workers) or none (GELU)."""
-    bottleneck_dim: int = Field(2048, ge=1)
+    bottleneck_dim: int = Field(256, ge=1)
     """Width of the bottleneck, the stimulus's representation."""
-    memory: Literal["none", "hrf", "conv", "transformer"] = "none"
+    memory: Literal["none", "hrf", "conv", "transformer"] = "hrf"
     """What a TR's BOLD answers to: none, one TR of the stimulus, data.lag_seconds earlier; or all
     of the last context_seconds: hrf, through learned responses of each number of the bottleneck;
     conv, through layers of convolutions over TRs; transformer, through layers of attention."""
@@ -74,14 +77,14 @@ class MultimodalConfig(ModelSettings):
     """Layers over TRs, which share context_seconds (conv, transformer)."""
     attention_heads: int = Field(4, ge=1)
     """Heads of each layer of attention, a divisor of bottleneck_dim (transformer)."""
-    head: Literal["full", "low_rank", "linear"] = "full"
+    head: Literal["full", "low_rank", "linear"] = "linear"
     """From memory to units: full, through a hidden layer; low_rank, linear through head_rank
     numbers; linear. The last two begin at 0."""
     head_dim: int = Field(16384, ge=1)
     """Width of the hidden layer of a full head."""
     head_rank: int = Field(64, ge=1)
     """Numbers that a low-rank head has between memory and units."""
-    heads: Literal["shared", "subject"] = "shared"
+    heads: Literal["shared", "subject"] = "subject"
     """shared: one head for all subjects; subject: one for each, that of the group and what the
     subject's units deviate by, or, where subjects differ in units, a whole one."""
     subject_dropout: float = Field(0.0, ge=0, lt=1)
@@ -100,6 +103,11 @@ class MultimodalConfig(ModelSettings):
     def lag_seconds(self) -> float:
         """See :attr:`ModelSettings.lag_seconds`: what has memory finds the lag itself."""
         return super().lag_seconds if self.memory == "none" else 0.0
+
+    @property
+    def head_weight_decay(self) -> float | None:
+        """See :attr:`ModelSettings.head_weight_decay`: what ridge's penalty is to linear heads."""
+        return None if self.head == "full" else LINEAR_HEAD_DECAY
 
     @property
     def head_per_subject(self) -> bool:

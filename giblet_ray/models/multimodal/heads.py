@@ -59,7 +59,7 @@ class Heads(nn.Module):
         The head that subjects share; None where their units differ.
     own : nn.ModuleList
         Of each subject: what its units deviate by, linear in what the group's last layer is given
-        and 0 at first; or its head. Empty where all subjects share one.
+        and 0 at first; or its head. Empty where all subjects share one, or there is one subject.
 
     Raises
     ------
@@ -77,7 +77,8 @@ class Heads(nn.Module):
         if not per_subject or settings.subject_dropout or alike:
             self.group = build_head(settings, n_features, shapes.shared_units)
         self.own = nn.ModuleList()
-        for n_units in self._units if per_subject else []:
+        alone = self.group is not None and len(self._units) == 1  # who is the group
+        for n_units in self._units if per_subject and not alone else []:
             if self.group is None:
                 self.own.append(build_head(settings, n_features, n_units))
             else:

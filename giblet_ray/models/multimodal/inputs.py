@@ -73,8 +73,9 @@ class Components(Vectors):
 
     def forward(self, rows: Tensor) -> Tensor:
         """Return vectors (..., F) of rows (..., *shape), as a model is given them."""
-        # Half precision would round what components were found from.
-        with torch.autocast(rows.device.type, enabled=False):
+        # Half precision would round what components were found from; meta has none.
+        device = "cpu" if rows.is_meta else rows.device.type
+        with torch.autocast(device, enabled=False):
             return super().forward(rows) * math.sqrt(self.n_features)
 
 

@@ -117,7 +117,7 @@ def test_methods_hold_the_numbers_that_a_paper_needs(whole: Any) -> None:
                   f"{440 - sum(n.values())} lost to gaps of 20 s"),
         ("Split", "BOLD was paired with the stimulus 4.5 s earlier (3 TRs)"),
         ("Model", f"multimodal, {n_parameters:,} parameters"),
-        ("Model", "rises linearly to 0.005 in the first 5% of all steps"),
+        ("Model", "rises linearly to 0.005 in the first 10% of all steps"),
         ("Model", "4 of 4 epochs in batches of 64 BOLD TRs in windows of 1 TR"),
         ("Model", f"epoch {whole.opened.checkpoint.record.position.epoch} = "),
         ("Scores", "The test TRs have been read 3 times for this run"),

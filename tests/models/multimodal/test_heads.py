@@ -67,6 +67,13 @@ def test_subjects_begin_as_the_group_and_deviate_from_it() -> None:
     torch.testing.assert_close(after[1], nobody[[3]] + 2)
 
 
+def test_of_one_subject_the_head_is_the_groups() -> None:
+    model = small_model({"01": 9}, heads="subject").eval()
+    assert not len(model.head.own)
+    nobody, subject = (predict(model, torch.full((5,), index)) for index in (GROUP, 0))
+    assert torch.equal(nobody[GROUP], subject[0])
+
+
 def test_without_units_in_common_there_is_no_head_for_nobody() -> None:
     model = small_model(DIFFERENT, heads="subject").eval()
     with pytest.raises(InputError, match=r"heads of 01, 02, 03, whose units differ, and none"):
@@ -107,8 +114,8 @@ def test_windows_without_any_row_are_predicted_as_nothing() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"heads": "subject"}, "norm layer or none is accepted"),
-        ({"subject_dropout": 0.1}, "subject_dropout is of heads subject"),
+        ({"head": "full", "norm": "batch"}, "norm layer or none is accepted"),
+        ({"heads": "shared", "subject_dropout": 0.1}, "subject_dropout is of heads subject"),
         ({"memory": "transformer", "bottleneck_dim": 6}, "attention_heads is 4; a divisor"),
         ({"trunk_dims": (5, 0)}, "greater than 0"),
         ({"trunk_dims": "none", "linear_skip": True}, "trunk_dims none is linear already"),

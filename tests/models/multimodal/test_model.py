@@ -219,8 +219,9 @@ def test_a_model_of_shapes_alone_predicts_shapes(kind: str) -> None:
 
 
 def test_memory_reaches_back_in_seconds_and_finds_the_lag_itself() -> None:
-    settings = MultimodalConfig(memory="hrf")
+    settings = MultimodalConfig()
     assert (settings.context_trs(1.5), settings.context_trs(0.72)) == (13, 28)
     assert settings.lag_seconds == 0
-    assert MultimodalConfig().context_trs(1.5) == 0
-    assert MultimodalConfig().lag_seconds == 4.5
+    without = MultimodalConfig(memory="none")
+    assert without.context_trs(1.5) == 0
+    assert without.lag_seconds == 4.5
