@@ -95,8 +95,8 @@ def _scale(
                 take[max(0, each.start - span.start) : max(0, each.stop - span.start)] = True
         for index, scan in enumerate(data.scans):
             if scan.stimulus == span.stimulus and take.any():
-                column = bold_column(scan.subject)
-                bold_NV = _arrays(table, column, kinds[column])[take]
+                column = bold_column(scan.subject, scan.repeat)
+                bold_NV = _arrays(table, column, kinds[bold_column(scan.subject)])[take]
                 scored = (bold_NV - normalisation.mean_SV[index]) / normalisation.std_SV[index]
                 valid = scored[:, normalisation.valid_SV[index]].astype(np.float64)
                 n += valid.size

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from giblet_ray.config import TrainJob
+from giblet_ray.dataset.layout import ScanKey
 from giblet_ray.dataset.loader import Batch
 from giblet_ray.dataset.reader import Dataset
 from giblet_ray.dataset.splits import SETS
@@ -62,6 +64,20 @@ def test_parts_have_the_numbers_of_the_rows_that_were_read(
     assert low - 0.051 <= entropy <= high + 0.051
     assert "training TRs mean 0.00 std 1.00" in said["bold"]
     assert "0 voxels masked" in said["bold"]
+
+
+def test_each_repeat_is_z_scored_by_itself(
+    dataset_writer: Callable[..., Any], tmp_path: Path, tiny_model: dict[str, Any]
+) -> None:
+    def louder(scan: ScanKey, bold: np.ndarray) -> np.ndarray:
+        return bold * scan.repeat
+
+    dataset_writer(tmp_path / "data", {"one": 117}, ("01",), repeats=2, change_bold=louder)
+    data = plan_data(TrainJob(dataset=str(tmp_path / "data"), model=tiny_model))
+    sample = choose_sample(data, n_train=24, n_val=8, seed=0)
+    tables = sample.read(data)
+    said = describe_parts(data, sample, tables, sample.normalisation(data, tables))
+    assert "training TRs mean 0.00 std 1.00" in said["bold"]
 
 
 def test_split_is_told_and_drawn(made: tuple[Any, ...]) -> None:
