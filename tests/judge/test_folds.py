@@ -161,7 +161,7 @@ def test_folds_that_are_missing_or_not_of_one_training_are_named(
 
 @dataclass(frozen=True)
 class Disordered:
-    """A model that is shown one part at other TRs than the rest, which it reads one by one."""
+    """A model that is shown one part at other TRs than the rest, of films that it reads whole."""
 
     encoder: Encoder
     part: str
@@ -173,10 +173,9 @@ class Disordered:
     def predict_bold(self, dataset: Dataset, span: Span, subject: int | None = None) -> Any:
         def read(seen: Span) -> dict[str, np.ndarray]:
             values = self.encoder.read_stimulus(dataset, seen)
-            for row, tr in enumerate(range(seen.start, seen.stop)):
-                other = int(self.sources[seen.stimulus][tr])
-                one = Span(seen.stimulus, other, other + 1)
-                values[self.part][row] = self.encoder.read_stimulus(dataset, one)[self.part][0]
+            whole = Span(seen.stimulus, 0, dataset.stimuli[seen.stimulus].n_trs)
+            film = self.encoder.read_stimulus(dataset, whole)[self.part]
+            values[self.part] = film[self.sources[seen.stimulus][seen.start : seen.stop]]
             return values
 
         return self.encoder.predict_bold(dataset, span, subject, read)
