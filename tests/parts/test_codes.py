@@ -20,11 +20,12 @@ def film_of(folder, name="one", n_trs=None):
     )
 
 
-@pytest.fixture(scope="module")
-def prepared(film_folder):
-    """A codec that is seeded from both films."""
-    part = Codes("codes", CodesConfig(weights="untrained"))
-    return part.prepare([film_of(film_folder, name) for name in N_TRS])
+@pytest.fixture(scope="session")
+def prepared(film_codec, tmp_path_factory):
+    """A codec that was seeded from both films, as it is read from a file."""
+    file = tmp_path_factory.mktemp("codec") / "codec.safetensors"
+    film_codec.save(file)
+    return Codes("codes", CodesConfig(weights=str(file))).prepare([])
 
 
 @pytest.fixture
