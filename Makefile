@@ -3,6 +3,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v p
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# Many processes import the package, and pytest the tests: what Python compiles is kept.
+export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 
@@ -32,7 +34,7 @@ PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(FAULTS:%=-
 
 .PHONY: test
 test: setup  ## Run the tests, two files at a time, without those of make slow and make faults
-	@$(PYTEST) -m "not slow"
+	@$(PYTEST) --ignore=tests/benchmarks -m "not slow"
 
 .PHONY: faults
 faults: setup  ## Run the whole demo, jobs that are killed, and clusters that lose parts (about 50 minutes)
