@@ -54,34 +54,39 @@ def no_place(space: Space) -> str:
     )
 
 
-def glass_brains(maps_V: Mapping[str, NDArray], space: Space, label: str) -> Figure:
+def glass_brains(
+    maps_V: Mapping[str, NDArray], space: Space, label: str, from_zero: bool = True
+) -> Figure:
     """Draw the largest value along each line of sight through a glass brain, a row per map.
 
     Parameters
     ----------
     maps_V : mapping of str to ndarray
         (V,) by what stands beside the row, :data:`MOST_ROWS` at most; NaN where there is none.
-        Values below 0 are drawn as 0.
+        Values below those of the first colour are drawn in it.
     space : Space
         Where the units lie.
     label : str
         What the values are.
+    from_zero : bool
+        Colours begin at 0, and not at the least of the values, which are positive.
     """
     from nilearn.plotting import plot_glass_brain
 
     top = _top(list(maps_V.values()))
+    low = 0.0 if from_zero else _low(list(maps_V.values()), top)
     figure = Figure(figsize=(10, 2.3 * len(maps_V) + 0.2))
     height = 1 / len(maps_V)
     for row, (name, values_V) in enumerate(maps_V.items()):
         bottom = 1 - (row + 1) * height
-        volume = _filled(space.image(np.clip(values_V, 1e-5 * top, top)))
+        volume = _filled(space.image(np.clip(values_V, max(low, 1e-5 * top), top)))
         plot_glass_brain(
             volume, figure=figure, axes=(0.08, bottom, 0.8, height), display_mode="lyrz",
-            colorbar=False, cmap=_COLORS, plot_abs=False, vmin=0, vmax=top, threshold=1e-6 * top,
-            symmetric_cbar=False,
+            colorbar=False, cmap=_COLORS, plot_abs=False, vmin=low, vmax=top,
+            threshold=1e-6 * top, symmetric_cbar=False,
         )  # fmt: skip
         figure.text(0.01, bottom + height / 2, plain(name), va="center", fontsize=10, rotation=90)
-    _colorbar(figure, top, label)
+    _colorbar(figure, low, top, label)
     return figure
 
 
@@ -117,7 +122,7 @@ def surfaces(values_V: NDArray, space: Space, label: str) -> Figure | None:
             engine="matplotlib", symmetric_cbar=False,
         )  # fmt: skip
         axes.set_title(f"{side}, {view}", fontsize=10, y=0.95)
-    _colorbar(figure, top, label)
+    _colorbar(figure, 0.0, top, label)
     return figure
 
 
@@ -151,7 +156,12 @@ def _top(maps_V: list[NDArray]) -> float:
     return highest if highest > 0 else 1.0
 
 
-def _colorbar(figure: Figure, top: float, label: str) -> None:
+def _low(maps_V: list[NDArray], top: float) -> float:
+    """Return where the colours begin, below their end, if that is not at 0."""
+    return min(0.95 * top, *(float(np.nanpercentile(values_V, 0.5)) for values_V in maps_V))
+
+
+def _colorbar(figure: Figure, low: float, top: float, label: str) -> None:
     axes = figure.add_axes((0.92, 0.12, 0.013, 0.74))
-    scale = ScalarMappable(Normalize(0, top), _COLORS)
+    scale = ScalarMappable(Normalize(low, top), _COLORS)
     figure.colorbar(scale, cax=axes, label=label)

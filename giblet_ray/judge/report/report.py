@@ -284,12 +284,13 @@ def _in_brains(
     maps_of: Callable[[Sequence[str], Space], dict[str, NDArray]],
     label: str,
     caption: str,
+    from_zero: bool = True,
 ) -> list[Picture]:
     """Return glass brains of each space that lies in a brain, of the maps of its subjects."""
     pictures: list[Picture] = []
     for space, subjects in evaluation.opened.subjects_by_space():
         if not no_place(space) and (maps_V := maps_of(subjects, space)):
-            figure = glass_brains(maps_V, space, label)
+            figure = glass_brains(maps_V, space, label, from_zero)
             pictures.append(Picture.of(f"{name}{len(pictures) or ''}", figure, caption))
     return pictures
 
@@ -326,7 +327,9 @@ def _responses(evaluation: Evaluation) -> Section:
         "When the responses of these units peak, on a glass brain as above: the latest along each "
         "line of sight."
     )
-    maps = _in_brains(evaluation, "responses_map", peaks, "time to peak (s)", caption)
+    maps = _in_brains(
+        evaluation, "responses_map", peaks, "time to peak (s)", caption, from_zero=False
+    )
     return Section(title, [*pictures, *maps])
 
 

@@ -71,3 +71,10 @@ def test_a_glass_brain_shows_a_row_per_map_and_values_as_dark_as_they_are_high(
     rows = pixels[: height // 2, : int(0.85 * width)], pixels[height // 2 :, : int(0.85 * width)]
     brightness = [float(np.median(row[row < 250])) for row in rows]
     assert brightness[1] < brightness[0] - 40
+
+
+def test_colours_may_begin_at_the_least_of_the_values(brain: Volume) -> None:
+    peaks_V = np.linspace(4.0, 5.0, brain.n_units)
+    for from_zero, low in ((True, 0.0), (False, 4.0)):
+        figure = glass_brains({"01": peaks_V}, brain, "s", from_zero)
+        assert figure.axes[-1].get_ylim() == pytest.approx((low, 5.0), abs=0.01)
