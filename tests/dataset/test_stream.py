@@ -73,7 +73,7 @@ def wait_until_quiet(folder: Path) -> int:
     return now
 
 
-def test_streams_where_workers_hold_every_cpu(cluster: None, film: tuple) -> None:
+def test_streams_where_a_worker_holds_every_cpu(cluster: None, film: tuple) -> None:
     arrays, dataset = film
 
     @ray.remote
@@ -82,14 +82,10 @@ def test_streams_where_workers_hold_every_cpu(cluster: None, film: tuple) -> Non
             made = loader(dataset)  # type: ignore[operator]
             return np.concatenate([b.values["bold"].numpy().copy() for b in made.batches(order)])
 
-    n_cpus = int(ray.cluster_resources()["CPU"])
-    workers = [Worker.options(num_cpus=n_cpus / 2).remote() for _ in range(2)]  # type: ignore[attr-defined]
-
-    order = in_order(dataset, 100)
-    for found in ray.get([w.epoch.remote(dataset, order, make_loader) for w in workers]):
-        np.testing.assert_array_equal(found[:, 0], arrays["bold/01/film.parquet"])
-    for worker in workers:
-        ray.kill(worker)
+    worker = Worker.options(num_cpus=ray.cluster_resources()["CPU"]).remote()  # type: ignore[attr-defined]
+    found = ray.get(worker.epoch.remote(dataset, in_order(dataset, 100), make_loader))
+    np.testing.assert_array_equal(found[:, 0], arrays["bold/01/film.parquet"])
+    ray.kill(worker)
 
 
 @pytest.fixture
