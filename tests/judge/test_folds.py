@@ -19,7 +19,7 @@ from giblet_ray.errors import InputError
 from giblet_ray.judge.evaluate import evaluate_run
 from giblet_ray.judge.folds import check_folds, gathered_rows, score_rows, valid_units
 from giblet_ray.judge.opened import OpenedRun, open_run
-from giblet_ray.judge.permuted import N_ORDERS, from_permuted, permuted_trs
+from giblet_ray.judge.permuted import from_permuted, permuted_trs
 from giblet_ray.judge.rows import all_rows
 from giblet_ray.judge.runs import found_runs
 from giblet_ray.training.folds import fold_jobs
@@ -161,11 +161,11 @@ def test_folds_that_are_missing_or_not_of_one_training_are_named(
 
 @dataclass(frozen=True)
 class Disordered:
-    """A model that is shown one part at other TRs than the rest, of films that it reads whole."""
+    """A model that is shown other values of one part than the data set holds."""
 
     encoder: Encoder
     part: str
-    sources: Mapping[str, np.ndarray]
+    shown: Mapping[str, np.ndarray]
 
     def subject_index(self, subject: str) -> int | None:
         return self.encoder.subject_index(subject)
@@ -173,10 +173,7 @@ class Disordered:
     def predict_bold(self, dataset: Dataset, span: Span, subject: int | None = None) -> Any:
         def read(seen: Span) -> dict[str, np.ndarray]:
             values = self.encoder.read_stimulus(dataset, seen)
-            whole = Span(seen.stimulus, 0, dataset.stimuli[seen.stimulus].n_trs)
-            film = self.encoder.read_stimulus(dataset, whole)[self.part]
-            values[self.part] = film[self.sources[seen.stimulus][seen.start : seen.stop]]
-            return values
+            return {**values, self.part: self.shown[seen.stimulus][seen.start : seen.stop]}
 
         return self.encoder.predict_bold(dataset, span, subject, read)
 
@@ -184,15 +181,17 @@ class Disordered:
 def test_a_part_in_disorder_is_judged_over_all_folds_each_loaded_and_each_film_read_once(
     trained: tuple[Path, dict[str, np.ndarray]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("giblet_ray.judge.permuted.N_ORDERS", n_orders := 3)
     folds, did = opened(trained[0]), []
     rows, valid = gathered_rows(folds), valid_units(folds)
     scores = score_rows(rows, valid).subjects
     expected_V = []
-    for order in range(N_ORDERS):
+    for order in range(n_orders):
 
         def load(fold: OpenedRun, order: int = order) -> Disordered:
-            encoder = fold.load()
-            return Disordered(encoder, "text", permuted_trs(fold, 14, seed=order))
+            films = permuted_trs(fold, 14, seed=order)
+            shown = {film: trained[1][f"text/{film}.parquet"][trs] for film, trs in films.items()}
+            return Disordered(fold.load(), "text", shown)
 
         found = score_rows(gathered_rows(folds, load=load), valid).subjects["01"]
         expected_V.append([found.r2_V, found.pearson_V])
