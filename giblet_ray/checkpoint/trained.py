@@ -321,7 +321,7 @@ class Encoder:
         if subject == GROUP_NAME and self.model.has_group_head:
             return GROUP
         has = ", ".join(self.shapes.subjects)
-        offered = ""
+        offered, lacks = "", self.model.without_group_head
         if self.model.has_group_head:
             offered = f"; {GROUP_NAME} is its head for nobody in particular"
         raise InputError(f"subject {subject}: the model was trained on {has}{offered}")
@@ -361,3 +361,6 @@ def _window(rows: Tensor, trs: range) -> Tensor:
     there = rows[max(0, trs.start) : trs.stop]
     before = there.new_zeros((len(trs) - len(there), *rows.shape[1:]))
     return torch.cat([before, there])[None] if len(before) else there[None]
+        elif subject == GROUP_NAME and lacks:
+            have = "member has" if len(lacks) == 1 else "members have"
+            offered = f", and its {have} no head for nobody in particular: {', '.join(lacks)}"

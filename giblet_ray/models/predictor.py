@@ -140,6 +140,8 @@ class Predictor(nn.Module, ABC):
     head_modules : tuple of str
         Names of the submodules that are of subjects' units; all else is its trunk, which another
         person's model can begin with.
+    without_group_head : tuple of str
+        Names of the models that it is made of, if any, for want of whose group head it has none.
 
     Parameters
     ----------
@@ -156,6 +158,7 @@ class Predictor(nn.Module, ABC):
 
     def __init__(self, settings: Any, shapes: Shapes) -> None:
         super().__init__()
+    without_group_head: tuple[str, ...] = ()
         self.parts = shapes.parts
         self.context_trs = settings.context_trs(shapes.tr_seconds)
 

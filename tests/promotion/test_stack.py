@@ -17,13 +17,15 @@ from giblet_ray.checkpoint.store import find_checkpoint
 from giblet_ray.checkpoint.trained import Encoder
 from giblet_ray.comparison.pairs import PairSettings, open_best, pair_all
 from giblet_ray.comparison.read import read_runs
-from giblet_ray.config import EvaluateJob
+from giblet_ray.config import EvaluateJob, PredictJob
 from giblet_ray.dataset.layout import ScanKey
 from giblet_ray.dataset.reader import Dataset, Span
 from giblet_ray.errors import InputError
 from giblet_ray.judge.evaluate import evaluate_run
 from giblet_ray.judge.opened import OpenedRun, open_run
 from giblet_ray.judge.report.methods import Code, methods
+from giblet_ray.models.predictor import GROUP
+from giblet_ray.prediction.task import plan_task
 from giblet_ray.preflight.records import preflight_promotion
 from giblet_ray.promotion.plan_stack import plan_stack
 from giblet_ray.promotion.promote import Promotion, promote
@@ -157,6 +159,39 @@ def test_models_that_tell_no_subjects_apart_share_their_weights(
     ]
     wanted_NV = sum(w_V * of for w_V, of in zip(weights_VM.T, alone, strict=True))
     np.testing.assert_allclose(stack.predict_bold(dataset, span), wanted_NV, atol=1e-5)
+
+
+def test_a_stack_has_a_group_head_where_its_members_have_one(
+    stack_lab: StackLab, tiny_model: dict[str, Any], tmp_path: Path
+) -> None:
+    """A head that all share predicts nobody in particular, too."""
+    own = {**tiny_model, "heads": "subject", "head": "linear"}
+    train = {"epochs": 1, "batch_trs": 64}
+    stack_lab.run("own", own, data={"modalities": ("text",)}, train=train)
+    promote(stack_lab.job(stack=("first", "own"), name="group", model_name="group"), print)
+    runs, data = stack_lab.folder / "runs", str(stack_lab.folder / "data")
+    where = {"model": str(runs / "group"), "dataset": data, "out": str(tmp_path / "out")}
+    task = plan_task(PredictJob(**where, subject="group"))
+    assert task.subject == plan_task(PredictJob(**where)).subject == GROUP
+    dataset, span = Dataset.open(data), Span("one", 0, 30)
+    heads = {"first": None, "own": GROUP}
+    alone = [
+        Encoder.load(runs / name).predict_bold(dataset, span, head) for name, head in heads.items()
+    ]
+    mean_VM = np.mean([each.numpy() for each in task.encoder.model.weights], axis=0)
+    wanted_NV = sum(w_V * of for w_V, of in zip(mean_VM.T, alone, strict=True))
+    found_NV = task.encoder.predict_bold(dataset, span, task.subject)
+    np.testing.assert_allclose(found_NV, wanted_NV, atol=1e-5)
+
+
+def test_a_member_without_a_group_head_is_named(
+    stack_lab: StackLab, stacked: Any, tmp_path: Path
+) -> None:
+    where = {"dataset": str(stack_lab.folder / "data"), "out": str(tmp_path / "out")}
+    job = PredictJob(model=str(stack_lab.folder / "runs/both"), subject="group", **where)
+    said = r"^--subject group: .* 01, 02, and its member has no head for nobody in .*: ridge$"
+    with pytest.raises(InputError, match=said):
+        plan_task(job)
 
 
 def test_weights_are_found_on_validation_trs_alone(

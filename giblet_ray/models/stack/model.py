@@ -22,7 +22,7 @@ from giblet_ray.errors import InputError
 from giblet_ray.kinds import read_settings
 from giblet_ray.models.config import ModelSettings
 from giblet_ray.models.fitted import FittedPredictor, TrainingTrs
-from giblet_ray.models.predictor import Shapes, build_predictor
+from giblet_ray.models.predictor import GROUP, Shapes, build_predictor
 from giblet_ray.models.stack.config import Member, StackConfig
 
 
@@ -42,6 +42,7 @@ class Stack(FittedPredictor):
     def __init__(self, settings: StackConfig, shapes: Shapes, packages: Iterable[str] = ()) -> None:
         super().__init__(settings, shapes)
         self._members, self._lag_trs = tuple(settings.members.values()), settings.lag_trs
+        self._names = tuple(settings.members)
         self._alone: int | None = None
         units = list(shapes.units.values())
         self._fits = list(range(len(units)))
@@ -59,6 +60,12 @@ class Stack(FittedPredictor):
         self.weights = nn.ParameterList(
             nn.Parameter(torch.zeros(n, len(self._members)), requires_grad=False) for n in units
         )
+        self.without_group_head = tuple(
+            name
+            for name, member in zip(self._names, self.members, strict=True)
+            if member.tells_subjects_apart and not member.has_group_head
+        )
+        self.has_group_head = self.tells_subjects_apart and not self.without_group_head
 
     @classmethod
     def build(cls, settings: Any, shapes: Shapes, packages: Iterable[str]) -> Self:
@@ -74,7 +81,7 @@ class Stack(FittedPredictor):
         stacked: dict[int, Tensor] = {}
         for index in range(len(self._members)):
             for of, bold_BWV in self._of_member(index, values, exists, subject).items():
-                weighed_BWV = bold_BWV.float() * self.weights[self._fits[of]][:, index]
+                weighed_BWV = bold_BWV.float() * self.weights_of(of)[:, index]
                 stacked[of] = stacked[of] + weighed_BWV if of in stacked else weighed_BWV
         return stacked
 
@@ -87,6 +94,12 @@ class Stack(FittedPredictor):
         seen = slice(self.context_trs - later - member.context_trs, exists.shape[1] - later)
         own = {part: values[part][:, seen] for part in member.encoders}
         for part, n in member.leading.items():
+    def weights_of(self, subject: int) -> Tensor:
+        """Return the weights (V, M) of a subject; those of the group are the mean of all's."""
+        if subject == GROUP and self.tells_subjects_apart:
+            return torch.stack([*self.weights]).mean(0)
+        return self.weights[self._fits[subject]]
+
             own[part] = own[part].narrow(2, 0, n)
         predicted: dict[int, Tensor] = self.members[index](own, exists[:, seen], subject)
         return predicted
