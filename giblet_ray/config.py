@@ -381,6 +381,9 @@ class PredictJob(Job):
     subject: Name | None = None
     """Subject whose response is predicted, by a model that tells them apart, or group: nobody in
     particular (default: the only one that it was trained on, or group where there is that head)."""
+    without: Names = ()
+    """Parts that are left out, as data.modalities calls them (audio); the model must have been
+    trained with model.modality_dropout, and the data set need not have them (default: none)."""
     batch_trs: int = Field(64, ge=1)
     """TRs that are predicted at a time."""
     use_gpu: bool | None = None

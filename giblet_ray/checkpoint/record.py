@@ -218,6 +218,11 @@ class RunRecord(Group):
             "data.split.same": same_in_words(self.same),
         }
 
+    @property
+    def parts(self) -> dict[str, str]:
+        """The part of the data set that it reads, by what ``data.modalities`` calls it."""
+        return dict(zip(self.config["data"]["modalities"], self.dataset.encoders, strict=True))
+
     def model_settings(self, packages: Iterable[str]) -> ModelSettings:
         """Return the settings of its model; `packages` are those that may be imported.
 

@@ -9,13 +9,17 @@ import numpy as np
 from giblet_ray.checkpoint.trained import Encoder
 
 SUBJECT = "subject"
-"""Parameter of a served model."""
+WITHOUT = "without"
+PARAMETERS = (SUBJECT, WITHOUT)
+"""Those of a served model."""
 
 
 class ServedEncoder:
     """Predicts z-scored BOLD, (n, voxels), from arrays (n, ...) by part.
 
-    Whose, the parameter ``subject`` says, or ``group``; see :meth:`Encoder.predict`.
+    Whose, the parameter ``subject`` says, or ``group``; see :meth:`Encoder.predict`. The parameter
+    ``without`` names parts, by commas, that a model with modality dropout does without: MLflow
+    wants rows of them all the same, which then count for nothing.
     """
 
     def __init__(self, encoder: Encoder) -> None:
@@ -25,7 +29,11 @@ class ServedEncoder:
         self, model_input: dict[str, np.ndarray], params: dict[str, str] | None = None
     ) -> np.ndarray:
         """See :meth:`Encoder.predict`."""
-        return self._encoder.predict((params or {}).get(SUBJECT) or None, **model_input)
+        given = params or {}
+        without = [name for name in given.get(WITHOUT, "").split(",") if name]
+        parts = self._encoder.parts_without(without)
+        values = {part: rows for part, rows in model_input.items() if part in parts}
+        return self._encoder.predict(given.get(SUBJECT) or None, **values)
 
 
 def _load_pyfunc(folder: str) -> ServedEncoder:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from giblet_ray.checkpoint.store import find_checkpoint
 from giblet_ray.checkpoint.unfilled import unfilled
 from giblet_ray.dataset.binary import as_arrays
 from giblet_ray.dataset.reader import Dataset, Selection, Span
-from giblet_ray.errors import InputError
+from giblet_ray.errors import InputError, nearest
 from giblet_ray.models.predictor import GROUP, Predictor, Shapes, build_predictor
 from giblet_ray.parts.reading import find_reading
 
@@ -146,8 +146,43 @@ class Encoder:
         model.load_state_dict(weights, assign=True)
         return cls(model.to(device).eval(), record, valid_SV, packages)
 
-    def check(self, dataset: Dataset) -> None:
+    def parts_without(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Return the parts that are left for it to predict from.
+
+        Parameters
+        ----------
+        names : iterable of str
+            Parts that it is to do without, as the data set or ``data.modalities`` calls them.
+
+        Raises
+        ------
+        InputError
+            If it reads no such part, or does not predict without.
+        """
+        wanted, lacking = tuple(names), set()
+        for name in wanted:
+            if (part := self.record.parts.get(name, name)) not in self.shapes.parts:
+                has = list(self.record.parts)
+                raise InputError(
+                    f"without {name}: the model reads {', '.join(has)}{nearest(name, has)}"
+                )
+            lacking.add(part)
+        left = tuple(part for part in self.shapes.parts if part not in lacking)
+        try:
+            self.model.check_parts(left)
+        except InputError as error:
+            raise InputError(f"without {', '.join(wanted)}: {error}") from error
+        return left
+
+    def check(self, dataset: Dataset, parts: Collection[str] | None = None) -> None:
         """Make sure that a data set's rows mean what those meant that the model was trained on.
+
+        Parameters
+        ----------
+        dataset : Dataset
+            Holds the rows.
+        parts : collection of str, optional
+            Those that it is to predict from (default: all that it reads).
 
         Raises
         ------
@@ -162,11 +197,16 @@ class Encoder:
                 f"{trained.tr_seconds:g} s"
             )
         for name, encoder in trained.encoders.items():
+            if parts is not None and name not in parts:
+                continue
             part, kind = dataset.manifest.parts.get(name), trained.values[name]
             if part is None or not find_reading(encoder, name).suits(part.value, kind):
+                offered = ""
+                if part is None and self.model.does_without_parts:
+                    offered = f"; --without {name} predicts all the same"
                 raise InputError(
                     f"{where}: {name}/ holds {part.value if part else 'nothing'}; the model was "
-                    f"trained on {kind}"
+                    f"trained on {kind}{offered}"
                 )
             if (made := part.made_with) != trained.made_with.get(name):
                 raise InputError(
@@ -184,7 +224,8 @@ class Encoder:
         **values : ndarray
             (n, *shape) of each part that the model was trained on, as a data set has it: frames
             (n, 3, height, width) uint8, codes (n, K, T) int16, text (n, dim) float32. A model with
-            context takes the first TR for that at which the film begins.
+            context takes the first TR for that at which the film begins. One that was trained with
+            ``model.modality_dropout`` predicts without those that are left out.
 
         Returns
         -------
@@ -195,8 +236,15 @@ class Encoder:
         Raises
         ------
         InputError
-            If the model has no head for this subject, or several and none is named.
+            If the model has no head for this subject, or several and none is named; if it does not
+            read a part, or not do without one.
         """
+        for name in values:
+            if name not in self.shapes.parts:
+                raise InputError(
+                    f"{name}: the model reads {', '.join(self.shapes.parts)}"
+                    f"{nearest(name, self.shapes.parts)}"
+                )
         return self.predict_trs(values, self.head_of(subject))
 
     @torch.inference_mode()
@@ -211,15 +259,17 @@ class Encoder:
         Parameters
         ----------
         values : mapping of str to ndarray
-            (n, *shape) by part.
+            (n, *shape) by part; others are left out.
         subject : int, optional
             Index of the subject, or :data:`GROUP`. A head that all subjects share gives the same
             for each, but where a unit was masked in one.
         at_a_time : int, optional
             TRs that the model is given at a time, besides their context (default: all).
         """
+        self.model.check_parts(values.keys())
         device = next(self.model.parameters()).device
-        rows = {part: self._narrowed(part, values[part]) for part in self.shapes.parts}
+        read = [part for part in self.shapes.parts if part in values]
+        rows = {part: self._narrowed(part, values[part]) for part in read}
         n, context = len(next(iter(rows.values()))), self.model.context_trs
         predicted = []
         for start in range(0, n, at_a_time or max(1, n)):
@@ -324,6 +374,9 @@ class Encoder:
         offered, lacks = "", self.model.without_group_head
         if self.model.has_group_head:
             offered = f"; {GROUP_NAME} is its head for nobody in particular"
+        elif subject == GROUP_NAME and lacks:
+            have = "member has" if len(lacks) == 1 else "members have"
+            offered = f", and its {have} no head for nobody in particular: {', '.join(lacks)}"
         raise InputError(f"subject {subject}: the model was trained on {has}{offered}")
 
     def head_of(self, subject: str | None) -> int | None:
@@ -361,6 +414,3 @@ def _window(rows: Tensor, trs: range) -> Tensor:
     there = rows[max(0, trs.start) : trs.stop]
     before = there.new_zeros((len(trs) - len(there), *rows.shape[1:]))
     return torch.cat([before, there])[None] if len(before) else there[None]
-        elif subject == GROUP_NAME and lacks:
-            have = "member has" if len(lacks) == 1 else "members have"
-            offered = f", and its {have} no head for nobody in particular: {', '.join(lacks)}"

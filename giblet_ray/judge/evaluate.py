@@ -28,7 +28,6 @@ from giblet_ray.judge.folds import (
     check_folds,
     gathered_rows,
     name_of,
-    parts_of_run,
     score_rows,
     valid_units,
 )
@@ -100,7 +99,7 @@ def evaluate_run(
             how_much = (least_trs, job.permutations, job.seed)
             members = score_members(folds, mean, *how_much, report("each member alone"))
     ceilings = find_ceilings(rows)
-    parts, is_ridge = tuple(parts_of_run(folds[0])), record.config["model"]["kind"] == "ridge"
+    parts, is_ridge = tuple(record.parts), record.config["model"]["kind"] == "ridge"
     baseline, ridges, of_ridges = None, folds, scores.subjects
     if ridge is not None and (not is_ridge or job.partition == "subsets"):
         ridges = [ridge(fold, parts) for fold in folds]

@@ -66,12 +66,6 @@ def valid_units(folds: Folds) -> Valid:
     }
 
 
-def parts_of_run(opened: OpenedRun) -> dict[str, str]:
-    """Return the part of the data set that a run reads, by what ``data.modalities`` calls it."""
-    record = opened.checkpoint.record
-    return dict(zip(record.config["data"]["modalities"], record.dataset.encoders, strict=True))
-
-
 def check_folds(folds: Folds) -> None:
     """Make sure that runs are folds of one training.
 

@@ -30,7 +30,6 @@ from giblet_ray.judge.evaluation import Partition
 from giblet_ray.judge.folds import (
     Folds,
     gathered_rows,
-    parts_of_run,
     score_rows,
     valid_units,
 )
@@ -65,7 +64,7 @@ def plan_partition(how: str, folds: Folds) -> str:
     InputError
         If there is one part alone, or the run cannot be trained anew.
     """
-    name, parts = folds[0].checkpoint.record.config["name"], parts_of_run(folds[0])
+    name, parts = folds[0].checkpoint.record.config["name"], folds[0].checkpoint.record.parts
     if len(parts) < 2:
         raise InputError(
             f"--partition {how}: run {name} sees {', '.join(parts)} alone, where two parts or more "
@@ -105,7 +104,7 @@ def from_refits(how: str, folds: Folds, scores: Mapping[str, UnitScores], fit: F
     InputError
         If a fit cannot be made.
     """
-    parts = tuple(parts_of_run(folds[0]))
+    parts = tuple(folds[0].checkpoint.record.parts)
     sets = subsets(parts)
     r2_V: dict[str, Shares] = {}
     for chosen in sets:
@@ -132,7 +131,7 @@ def from_product(ridge: Folds) -> Partition:
     InputError
         If it cannot be read.
     """
-    parts, valid = parts_of_run(ridge[0]), valid_units(ridge)
+    parts, valid = ridge[0].checkpoint.record.parts, valid_units(ridge)
     by_part = []
     for part in parts.values():
 

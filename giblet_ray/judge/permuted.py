@@ -27,7 +27,6 @@ from giblet_ray.judge.folds import (
     GatheredRows,
     Report,
     Rows,
-    parts_of_run,
     valid_units,
 )
 from giblet_ray.judge.opened import OpenedRun
@@ -77,7 +76,7 @@ def from_permuted(
     InputError
         If a film has fewer than two blocks.
     """
-    parts, valid, scans = parts_of_run(folds[0]), valid_units(folds), list(rows)
+    parts, valid, scans = folds[0].checkpoint.record.parts, valid_units(folds), list(rows)
     subjects, n_units = [scan.subject for scan in scans], [len(valid[s.subject]) for s in scans]
     sums = {
         (name, order): ScanSums(subjects, n_units) for name in parts for order in range(N_ORDERS)

@@ -13,7 +13,7 @@ Shapes: B windows, C TRs of context, W TRs of a window, V units, B_s windows of 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -108,7 +108,7 @@ class Shapes:
         Parameters
         ----------
         values : mapping of str to Tensor
-            (B, C + W, *shape) of each part; others are left out.
+            (B, C + W, *shape) of each part that is there; others are left out.
 
         Returns
         -------
@@ -119,6 +119,7 @@ class Shapes:
         return {
             part: find_reading(self.encoders[part], part).to_input(values[part])
             for part in self.parts
+            if part in values
         }
 
 
@@ -133,15 +134,17 @@ class Predictor(nn.Module, ABC):
         Parts of the data set that it reads.
     context_trs : int
         C, TRs of stimulus before a window that it sees.
+    does_without_parts : bool
+        Whether it predicts without some of its parts, as it did in training.
     tells_subjects_apart : bool
         Whether its prediction depends on the subject.
     has_group_head : bool
         Whether it predicts for :data:`GROUP` too, the units that its subjects share.
+    without_group_head : tuple of str
+        Names of the models that it is made of, if any, for want of whose group head it has none.
     head_modules : tuple of str
         Names of the submodules that are of subjects' units; all else is its trunk, which another
         person's model can begin with.
-    without_group_head : tuple of str
-        Names of the models that it is made of, if any, for want of whose group head it has none.
 
     Parameters
     ----------
@@ -152,13 +155,14 @@ class Predictor(nn.Module, ABC):
     """
 
     Settings: ClassVar[type[ModelSettings]] = ModelSettings
+    does_without_parts: bool = False
     tells_subjects_apart: bool = False
     has_group_head: bool = False
+    without_group_head: tuple[str, ...] = ()
     head_modules: tuple[str, ...] = ()
 
     def __init__(self, settings: Any, shapes: Shapes) -> None:
         super().__init__()
-    without_group_head: tuple[str, ...] = ()
         self.parts = shapes.parts
         self.context_trs = settings.context_trs(shapes.tr_seconds)
 
@@ -188,6 +192,24 @@ class Predictor(nn.Module, ABC):
             If the data set lacks what it takes.
         """
 
+    def check_parts(self, given: Collection[str]) -> None:
+        """Make sure that it predicts from these parts.
+
+        Raises
+        ------
+        InputError
+            If one is missing that it does not do without, or all are.
+        """
+        absent = [part for part in self.parts if part not in given]
+        if absent and (not self.does_without_parts or len(absent) == len(self.parts)):
+            accepted = "at least one of them is needed"
+            if not self.does_without_parts:
+                accepted = "only one with --model.modality_dropout predicts without one of them"
+            raise InputError(
+                f"{', '.join(absent)}: missing; the model reads {', '.join(self.parts)}, and "
+                f"{accepted}"
+            )
+
     @abstractmethod
     def forward(
         self, values: Mapping[str, Tensor], exists: Tensor, subject: Tensor
@@ -197,7 +219,8 @@ class Predictor(nn.Module, ABC):
         Parameters
         ----------
         values : mapping of str to Tensor
-            (B, C + W, *shape) of each part, as :meth:`Shapes.inputs` gives it.
+            (B, C + W, *shape) of each part, as :meth:`Shapes.inputs` gives it; but for some, if
+            it does without.
         exists : Tensor
             (B, C + W) bool; False for rows before the film, whose values mean nothing and must
             not count.

@@ -95,6 +95,8 @@ class Predictions(Group):
 
     schema_version: int = 2
     model: Model
+    without: tuple[str, ...] = ()
+    """Parts that the model reads, and was to do without."""
     dataset: Films
     tr_seconds: float
     lag_trs: int
@@ -129,6 +131,7 @@ class Predictions(Group):
         names = [[stimulus.name for stimulus in each.stimuli] for each in (self, other)]
         for what, one, another in (
             ("model", self.model.weights[:12], other.model.weights[:12]),
+            ("parts left out", *(", ".join(each.without) or "none" for each in (self, other))),
             ("data set", self.dataset.checksum[:12], other.dataset.checksum[:12]),
             ("stimuli", *(", ".join(each) for each in names)),
             ("space", self.space.model_dump(), other.space.model_dump()),

@@ -77,9 +77,12 @@ def plan_task(job: PredictJob) -> Task:
         from giblet_ray.checkpoint.files import load_space
         from giblet_ray.checkpoint.trained import Encoder
 
-        encoder = Encoder.load(checkpoint.location, dataset, packages=job.packages)
+        encoder = Encoder.load(checkpoint.location, packages=job.packages)
         record = encoder.record
-        subject = _subject(encoder, job.subject)
+        with _as_setting():
+            parts = encoder.parts_without(job.without)
+            subject = encoder.head_of(job.subject)
+        encoder.check(dataset, parts)
         whose = encoder.name_of(subject)
         of_space = record.dataset.spaces[whose]
         with checkpoint.files(of_space.files.values()) as folder:
@@ -93,6 +96,7 @@ def plan_task(job: PredictJob) -> Task:
             weights=record.weights_checksum,
             score=record.score,
         ),
+        without=tuple(part for part in encoder.shapes.parts if part not in parts),
         dataset=Films(location=dataset.storage.location, checksum=dataset.manifest.checksum),
         tr_seconds=dataset.manifest.tr_seconds,
         lag_trs=record.lag_trs,
@@ -108,14 +112,17 @@ def plan_task(job: PredictJob) -> Task:
             for name in stimuli
         ),
     )
-    selection = Selection(encoder.shapes.parts, leading=encoder.leading)
+    leading = {part: n for part, n in encoder.leading.items() if part in parts}
+    selection = Selection(parts, leading=leading)
     units = record.indices_by_subject.get(whose)
     return Task(encoder, subject, dataset, selection, space, units, predictions)
 
 
-def _subject(encoder: Encoder, asked: str | None) -> int | None:
+@contextmanager
+def _as_setting() -> Iterator[None]:
+    """Name the setting, which an error of the encoder begins with, as the user does."""
     try:
-        return encoder.head_of(asked)
+        yield
     except InputError as error:
         raise InputError(f"--{error}") from error
 

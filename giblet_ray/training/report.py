@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from giblet_ray.checkpoint.files import STATE, VOXELS, load_voxel_pearson
 from giblet_ray.checkpoint.judged import Judged
 from giblet_ray.checkpoint.record import RECORD
-from giblet_ray.checkpoint.served import SUBJECT
+from giblet_ray.checkpoint.served import PARAMETERS
 from giblet_ray.checkpoint.store import Checkpoint
 from giblet_ray.checkpoint.trained import Encoder
 from giblet_ray.evaluation.figures import epoch_curves, learning_curves, voxel_histogram
@@ -88,4 +88,4 @@ def log_checkpoint(
     with checkpoint.files(served) as folder:
         Encoder.load(folder, packages=packages)
         files = [folder / name for name in (RECORD, *served)]
-        return log_model(uri, run_id, MODEL_NAME, files, _LOADER, inputs, outputs, [SUBJECT])
+        return log_model(uri, run_id, MODEL_NAME, files, _LOADER, inputs, outputs, PARAMETERS)

@@ -18,9 +18,10 @@ MASKED = (3, 17)
 
 @pytest.fixture(scope="session")
 def checkpoint(local_training: Callable[..., Any], tmp_path_factory: Any) -> Path:
-    """The checkpoint of an epoch on the small data set, at a lag of 3 TRs."""
+    """Of an epoch on the small data set, with modality dropout, at a lag of 3 TRs."""
     folder = tmp_path_factory.mktemp("predictor")
-    local_training(train={"epochs": 1, "batch_trs": 16}).train(folder)
+    dropout = {"modality_dropout": 0.2}
+    local_training(model=dropout, train={"epochs": 1, "batch_trs": 16}).train(folder)
     (saved,) = folder.iterdir()
     normalisation = load_file(saved / "normalisation.safetensors")
     normalisation["valid_SV"][:, list(MASKED)] = False

@@ -17,10 +17,13 @@ from checkpoints import sign
 from safetensors.numpy import load_file, save_file
 
 from giblet_ray.checkpoint.record import read_record
+from giblet_ray.checkpoint.served import ServedEncoder
 from giblet_ray.checkpoint.trained import Encoder
 from giblet_ray.config import PredictJob
 from giblet_ray.dataset.reader import Dataset
+from giblet_ray.dataset.schema import Manifest
 from giblet_ray.dataset.storage import Storage
+from giblet_ray.dataset.writer import write_manifest
 from giblet_ray.errors import InputError
 from giblet_ray.parts.value import ValueType
 from giblet_ray.prediction.folder import Films, Model, Predicted, Predictions, WrittenSpace
@@ -191,6 +194,44 @@ def test_films_without_scans_are_predicted_in_place_of_others(
     np.testing.assert_array_equal(trs, np.arange(LAG, 41 + LAG))
     wanted = expected(checkpoint, arrays, "three")
     np.testing.assert_allclose(bold_TV, wanted, rtol=0, atol=ROUNDING * np.nanstd(wanted))
+
+
+def test_a_film_without_sound_is_predicted_by_a_model_with_modality_dropout(
+    cluster: None,
+    checkpoint: Path,
+    dataset_writer: Callable[..., dict[str, np.ndarray]],
+    tmp_path: Path,
+) -> None:
+    """As by the encoder that is given no codes, or told in MLflow that its codes mean nothing."""
+    arrays = dataset_writer(tmp_path / "new", {"three": 41}, (), seed=5)
+    take_part(tmp_path / "new", "codes")
+    settings = {"dataset": str(tmp_path / "new"), "out": str(tmp_path / "out")}
+    with pytest.raises(InputError, match=r"codes/ holds nothing; .*; --without codes predicts"):
+        predict(PredictJob(model=str(checkpoint), **settings), print)
+    made = predict(PredictJob(model=str(checkpoint), without=("audio",), **settings), print)
+    assert made.rows()["without"] == "codes"
+    encoder = Encoder.load(checkpoint)
+    values = {part: arrays[f"{part}/three.parquet"] for part in ("frames", "text")}
+    wanted = encoder.predict(**values)
+    _, bold_TV = read(tmp_path / "out/three.parquet")
+    np.testing.assert_allclose(bold_TV, wanted, rtol=0, atol=ROUNDING * np.nanstd(wanted))
+    noise = np.random.default_rng(0).integers(0, 1024, (41, 2, 112), dtype=np.int16)
+    served = ServedEncoder(encoder).predict({**values, "codes": noise}, {"without": "codes"})
+    np.testing.assert_array_equal(served, wanted)
+    whole = expected(checkpoint, arrays, "three")
+    assert np.nanmax(np.abs(whole - wanted)) > 0.1 * np.nanstd(wanted)
+    with pytest.raises(InputError, match=r"^code: the model reads .* \(did you mean codes\?\)$"):
+        encoder.predict(**values, code=noise)
+
+
+def take_part(folder: Path, part: str) -> None:
+    """Take a part out of a data set's manifest."""
+    manifest = Dataset.open(str(folder)).manifest.model_dump()
+    del manifest["parts"][part]
+    for stimulus in manifest["stimuli"]:
+        for phase in stimulus["phases"]:
+            del phase["shards"][part]
+    write_manifest(Storage.at(str(folder)), Manifest(**manifest))
 
 
 def test_damaged_film_leaves_nothing_and_is_named(

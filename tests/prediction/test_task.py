@@ -45,6 +45,41 @@ def test_run_folder_gives_its_best_checkpoint(job: Callable, checkpoint: Path) -
     assert plan.predictions.model.checkpoint == str(checkpoint)
 
 
+@pytest.mark.parametrize("name", ["audio", "codes"])
+def test_a_part_that_is_left_out_is_not_read(job: Callable, name: str) -> None:
+    plan = plan_task(job(without=(name,)))
+    assert (plan.selection.parts, plan.selection.leading) == (("frames", "text"), {})
+    assert plan.predictions.without == ("codes",)
+    assert plan.predictions.difference(plan_task(job()).predictions) == (
+        "its parts left out is codes, not none"
+    )
+
+
+@pytest.mark.parametrize(
+    ("dropout", "without", "message"),
+    [
+        (0.2, ("adio",), r"--without adio: the model reads video, audio, text \(did you mean aud"),
+        (0.2, ("video", "audio", "text"), r"codes, text: missing; .* at least one of them is need"),
+        (0.0, ("audio",), r"--without audio: codes: missing; .* only one with --model.modality_dr"),
+    ],
+)
+def test_what_cannot_be_left_out_is_one_line(
+    job: Callable,
+    checkpoint: Path,
+    tmp_path: Path,
+    dropout: float,
+    without: tuple[str, ...],
+    message: str,
+) -> None:
+    def train_with(record: dict[str, Any]) -> None:
+        record["config"]["model"]["modality_dropout"] = dropout
+
+    model = changed(checkpoint, tmp_path / "model", train_with)
+    with pytest.raises(InputError, match=message) as error:
+        plan_task(job(model=model, without=without))
+    assert "\n" not in str(error.value)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

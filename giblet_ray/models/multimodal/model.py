@@ -68,6 +68,7 @@ class Multimodal(Predictor):
         super().__init__(settings, shapes)
         self._shapes = shapes
         self._modality_dropout = settings.modality_dropout
+        self.does_without_parts = settings.modality_dropout > 0
         self.tells_subjects_apart = settings.head_per_subject
         self.inputs = build_inputs(settings.inputs, shapes)
         self._slots = {
@@ -180,15 +181,11 @@ class Multimodal(Predictor):
         Raises
         ------
         InputError
-            If a part is not there, and the model never did without one.
+            As :meth:`check_parts` does.
         """
+        self.check_parts(values.keys())
         given = [part for part in self.parts if part in values]
         absent = [part for part in self.parts if part not in values]
-        if absent and (not given or not self._modality_dropout):
-            raise InputError(
-                f"{', '.join(absent)}: missing; the model reads {', '.join(self.parts)}, and only "
-                "one with --model.modality_dropout predicts without one of them"
-            )
         device = values[given[0]].device
         lacking = {part: torch.ones(shape[0], dtype=torch.bool, device=device) for part in absent}
         if self.training and self._modality_dropout and len(given) > 1:

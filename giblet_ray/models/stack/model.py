@@ -11,7 +11,7 @@ Shapes: B windows, C TRs of context, W TRs of a window, V units, M members.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Self
 
@@ -72,6 +72,15 @@ class Stack(FittedPredictor):
         """See :meth:`FittedPredictor.build`: members may be of the user's own code."""
         return cls(settings, shapes, packages)
 
+    def check_parts(self, given: Collection[str]) -> None:
+        """See :meth:`Predictor.check_parts`: every member predicts from what it reads of them."""
+        members: Any = self.members
+        for name, member in zip(self._names, members, strict=True):
+            try:
+                member.check_parts(given)
+            except InputError as error:
+                raise InputError(f"member {name}: {error}") from error
+
     def forward(
         self, values: Mapping[str, Tensor], exists: Tensor, subject: Tensor
     ) -> dict[int, Tensor]:
@@ -85,6 +94,12 @@ class Stack(FittedPredictor):
                 stacked[of] = stacked[of] + weighed_BWV if of in stacked else weighed_BWV
         return stacked
 
+    def weights_of(self, subject: int) -> Tensor:
+        """Return the weights (V, M) of a subject; those of the group are the mean of all's."""
+        if subject == GROUP and self.tells_subjects_apart:
+            return torch.stack([*self.weights]).mean(0)
+        return self.weights[self._fits[subject]]
+
     def _of_member(
         self, index: int, values: Mapping[str, Tensor], exists: Tensor, subject: Tensor
     ) -> dict[int, Tensor]:
@@ -92,15 +107,10 @@ class Stack(FittedPredictor):
         member: Member = self._members[index]
         later = member.lag_trs - self._lag_trs
         seen = slice(self.context_trs - later - member.context_trs, exists.shape[1] - later)
-        own = {part: values[part][:, seen] for part in member.encoders}
+        own = {part: values[part][:, seen] for part in member.encoders if part in values}
         for part, n in member.leading.items():
-    def weights_of(self, subject: int) -> Tensor:
-        """Return the weights (V, M) of a subject; those of the group are the mean of all's."""
-        if subject == GROUP and self.tells_subjects_apart:
-            return torch.stack([*self.weights]).mean(0)
-        return self.weights[self._fits[subject]]
-
-            own[part] = own[part].narrow(2, 0, n)
+            if part in own:
+                own[part] = own[part].narrow(2, 0, n)
         predicted: dict[int, Tensor] = self.members[index](own, exists[:, seen], subject)
         return predicted
 

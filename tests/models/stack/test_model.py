@@ -26,12 +26,16 @@ def codes(n: int) -> ValueType:
 
 @pytest.fixture
 def stack(tiny_model: dict[str, Any]) -> Stack:
+    return stack_of(tiny_model)
+
+
+def stack_of(model: dict[str, Any]) -> Stack:
     """Two encoders: one of 2 codebooks 3 TRs before, one of 3 codebooks and text 1 TR before."""
 
     def member(n_codebooks: int, lag_trs: int, **values: ValueType) -> Member:
         return Member(
             weights="", score=0.1, carries=0.5, lag_trs=lag_trs, context_trs=0,
-            model={**tiny_model, "kind": "multimodal", "audio_codebooks": n_codebooks},
+            model={**model, "kind": "multimodal", "audio_codebooks": n_codebooks},
             encoders={"codes": "codes", **dict.fromkeys(values, "vector")},
             values={"codes": codes(n_codebooks), **values, "bold": BOLD},
             leading={"codes": n_codebooks},
@@ -93,6 +97,27 @@ def test_each_member_is_given_the_trs_of_its_own_lag(stack: Stack, start: int, n
     torch.testing.assert_close(
         stack(*window(start, n_trs), subject)[1][0], early_NV[start : start + n_trs]
     )
+
+
+@torch.no_grad()
+def test_a_stack_does_without_a_part_if_each_member_that_reads_it_does(
+    stack: Stack, tiny_model: dict[str, Any]
+) -> None:
+    stack.check_parts(("codes", "text"))
+    for given, message in ((("codes",), "late: text"), (("text",), "early: codes")):
+        with pytest.raises(InputError, match=f"^member {message}: missing; the model reads codes"):
+            stack.check_parts(given)
+    dropped = stack_of({**tiny_model, "modality_dropout": 0.2})
+    dropped.check_parts(("codes",))
+    with pytest.raises(InputError, match=r"^member early: codes: missing; .* at least one of them"):
+        dropped.check_parts(("text",))
+    dropped.weights[0].data = torch.tensor([[0.0, 1.0]]).repeat(7, 1)
+    values, exists = window(0, N)
+    subject = torch.tensor([0])
+    found = dropped({"codes": values["codes"]}, exists, subject)[0]
+    late = dropped.members[1]({"codes": values["codes"][:, 2:]}, exists[:, 2:], subject)[0]
+    torch.testing.assert_close(found, late)
+    assert not torch.allclose(found, dropped(values, exists, subject)[0])
 
 
 def test_a_stack_is_not_trained(stack: Stack) -> None:
