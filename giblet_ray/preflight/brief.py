@@ -20,6 +20,7 @@ from giblet_ray.preflight.placement import (
 )
 from giblet_ray.preflight.report import Report
 from giblet_ray.training.data import model_shapes
+from giblet_ray.training.folds import folds_at_a_time
 
 if TYPE_CHECKING:
     from giblet_ray.preflight.size import StepSize
@@ -38,9 +39,9 @@ def check_training(
     Parameters
     ----------
     job : TrainJob
-        Validated settings.
+        Validated settings; those that train at a time of its folds are counted.
     data : DataView
-        Its data, placed on the cluster that is connected to.
+        Its data, or a fold's, placed on the cluster that is connected to.
     use_gpu : bool
         Workers have a GPU each.
     show : callable
@@ -90,10 +91,9 @@ def check_host_memory(
 ) -> str:
     """Say how the workers fit their machines; note in the report if they do not."""
     workers, cpus = job.scaling.max_workers, job.scaling.cpus_per_worker
+    folds, shared = folds_at_a_time(job, use_gpu), shared_bytes(data)
     return report.check(
-        lambda needed: check_host(
-            cluster, workers, cpus, float(use_gpu), needed, shared_bytes(data)
-        ),
+        lambda needed: check_host(cluster, workers, cpus, float(use_gpu), needed, shared, folds),
         need,
         remedy(job, size, need),
     )

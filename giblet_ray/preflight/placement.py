@@ -131,7 +131,13 @@ def _several(n: int, what: str) -> str:
 
 
 def check_host(
-    cluster: Cluster, workers: int, cpus: float, gpus: float, needed: int, shared: int
+    cluster: Cluster,
+    workers: int,
+    cpus: float,
+    gpus: float,
+    needed: int,
+    shared: int,
+    trainings: int = 1,
 ) -> str:
     """Say how workers fit the memory of the machines that will run them.
 
@@ -142,20 +148,22 @@ def check_host(
     cluster : Cluster
         Where.
     workers : int
-        How many there will be at most.
+        How many a training has at most.
     cpus, gpus : float
         What each reserves.
     needed : int
         Private bytes of each.
     shared : int
         Bytes that all workers of a machine hold together: the data in its object store.
+    trainings : int
+        How many there are at a time.
 
     Raises
     ------
     InputError
         If they fit none of the machines.
     """
-    said = f"{gigabytes(needed)} per worker"
+    said, most = f"{gigabytes(needed)} per worker", workers * trainings
     if shared:
         said += f" and {gigabytes(shared)} of data per machine"
     hosts = [each for each in cluster.hosts(cpus, gpus) if each.memory is not None]
@@ -163,19 +171,19 @@ def check_host(
         return f"{said}; no machine is there yet to compare with"
 
     def spare(host: Machine) -> int:
-        return (host.memory or 0) - shared - min(workers, host.room(cpus, gpus)) * needed
+        return (host.memory or 0) - shared - min(most, host.room(cpus, gpus)) * needed
 
     host = max(hosts, key=spare)
-    together = min(workers, host.room(cpus, gpus))
+    together = min(most, host.room(cpus, gpus))
     said += f"; {together} on one machine, {host.name}, which has {gigabytes(host.memory or 0)}"
     if spare(host) >= 0:
         return said
     fitting = ((host.memory or 0) - shared) // needed
     if fitting > 0:
-        said += (
-            f": use --scaling.cpus_per_worker {host.cpus / fitting:g}, so that {fitting} share a "
-            f"machine, or --scaling.num_workers {fitting}"
-        )
+        cpus = host.cpus / fitting
+        said += f": use --scaling.cpus_per_worker {cpus:g}, so that {fitting} share a machine"
+        if fitting < workers or trainings == 1:
+            said += f", or --scaling.num_workers {fitting}"
     raise InputError(f"host memory: {said}")
 
 

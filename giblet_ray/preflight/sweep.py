@@ -83,14 +83,14 @@ def preflight_sweep(job: TuneJob, show: Callable[[str], None]) -> None:
     if rehearsal is not None and not use_gpu:
         need = Need({"a worker": rehearsal.peak_bytes})
     gpus = (job.sweep.gpus_per_trial if ranks == 1 else 1) if use_gpu else 0.0
-    cpus, workers = job.scaling.cpus_per_worker, at_a_time * ranks
+    cpus, shared = job.scaling.cpus_per_worker, shared_bytes(data)
     trials = Search(space, job.sweep, Score(job.train.score)).n_trials
     each = max(space["train.epochs"].points(2)) if "train.epochs" in space else job.train.epochs
     epochs = min(trials * each, job.sweep.max_epochs or trials * each)
     rows = {
         "trials": f"{trials:,} of {each} epochs; {at_a_time} at a time",
         "memory": report.check(
-            lambda needed: check_host(cluster, workers, cpus, gpus, needed, shared_bytes(data)),
+            lambda needed: check_host(cluster, ranks, cpus, gpus, needed, shared, at_a_time),
             need,
             "or a smaller --sweep.max_concurrent",
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -30,11 +31,12 @@ from giblet_ray.preflight.schedule import describe_schedule
 from giblet_ray.preflight.size import StepSize, measure_activations, step_size
 from giblet_ray.progress import Progress
 from giblet_ray.training.data import model_shapes, plan_data
+from giblet_ray.training.folds import fold_jobs, folds_at_a_time
 from giblet_ray.training.identity import check_batch, new_order, sized
 from giblet_ray.training.trainer import choose_gpu
 
 _KEPT_CHECKPOINTS = 4
-"""The best, the last two, and the one that is being written."""
+"""Of each fold: the best, the last two, and the one that is being written."""
 
 
 def preflight_training(job: TrainJob, show: Callable[[str], None]) -> None:
@@ -110,21 +112,29 @@ def examine(
     report.add("memory", _memory(job, data, use_gpu, cluster, report, step, rehearsal))
     storage = Storage.at(job.storage.path)
     checkpoint = rehearsal.checkpoint_bytes if rehearsal else step.checkpoint
+    kept = _KEPT_CHECKPOINTS * len(fold_jobs(job))
     room = report.check(
         lambda needed: disk_room(storage, needed, "--storage.path"),
-        Need({"checkpoints": _KEPT_CHECKPOINTS * checkpoint}),
+        Need({"checkpoints": kept * checkpoint}),
     )
     report.add(
         "cluster",
         {
             "workers": place_line(job, cluster, gpus),
+            **_folds(job, use_gpu),
             "data": f"{gigabytes(data.n_bytes)}, {data.residence}: {data.reason}",
-            "checkpoint": (f"{gigabytes(checkpoint)}, up to {_KEPT_CHECKPOINTS} at a time: {room}"),
+            "checkpoint": f"{gigabytes(checkpoint)}, up to {kept} at a time: {room}",
         },
     )
     if rehearsal is not None:
         report.add("one batch", {"learned by heart": str(rehearsal.overfit)})
     return rehearsal
+
+
+def _folds(job: TrainJob, use_gpu: bool) -> dict[str, str]:
+    """Say how many folds train side by side, where a job asks for all."""
+    n, at_a_time = len(fold_jobs(job)), folds_at_a_time(job, use_gpu)
+    return {"folds": f"{n}, {at_a_time} at a time"} if n > 1 else {}
 
 
 def _memory(
@@ -179,6 +189,9 @@ def _times(job: TrainJob, data: DataView, rehearsal: Rehearsal, use_gpu: bool) -
     """Say how long an epoch and all of them take, from the steps of the rehearsal."""
     steps, batches, checkpoints = _counts(job, data)
     seconds = epoch_seconds(job, data, rehearsal)
+    folds = len(fold_jobs(job))
+    rounds = math.ceil(folds / folds_at_a_time(job, use_gpu))
+    of = "" if folds == 1 else f", for all {folds} folds"
     note = "on CPUs; GPUs take a fraction of it" if use_gpu else "on this machine, alone"
     rows = job.train.batch_trs / rehearsal.step_seconds
     return {
@@ -187,5 +200,7 @@ def _times(job: TrainJob, data: DataView, rehearsal: Rehearsal, use_gpu: bool) -
             f"{duration(seconds)}: {steps:,} steps, {batches:,} batches of validation windows, "
             f"{checkpoints:,} x {rehearsal.checkpoint_seconds:.1f} s for checkpoints"
         ),
-        "all epochs": f"{duration(job.train.epochs * seconds)} for {job.train.epochs} at most",
+        "all epochs": (
+            f"{duration(rounds * job.train.epochs * seconds)} for {job.train.epochs} at most{of}"
+        ),
     }

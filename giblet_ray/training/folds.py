@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Iterator
 
+from giblet_ray.cluster import places_for
 from giblet_ray.config import TrainJob
 from giblet_ray.tracking.ready import connect_beside_store
 from giblet_ray.training.trainer import Check, Judge, Trained, fit, plan_training
@@ -20,6 +21,12 @@ def fold_jobs(job: TrainJob) -> list[TrainJob]:
         data = job.data.model_copy(update={"split": split})
         jobs.append(job.model_copy(update={"name": f"{job.name}-fold{fold}", "data": data}))
     return jobs
+
+
+def folds_at_a_time(job: TrainJob, use_gpu: bool) -> int:
+    """Return how many folds of a job the cluster that is connected to has room for at a time."""
+    places = places_for(job.scaling.cpus_per_worker, float(use_gpu))
+    return min(len(fold_jobs(job)), max(1, places // job.scaling.max_workers))
 
 
 def fit_folds(
@@ -45,7 +52,7 @@ def fit_folds(
     connect_beside_store(job.tracking.uri)
     from giblet_ray.training.side_by_side import train_side_by_side
 
-    yield from train_side_by_side(planned, show, check, judge)
+    yield from train_side_by_side(job, planned, show, check, judge)
 
 
 def folds_in_words(trained: list[Trained]) -> dict[str, str]:

@@ -30,12 +30,12 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from giblet_ray.checkpoint.claim import claimed
 from giblet_ray.checkpoint.judged import Judged
 from giblet_ray.checkpoint.store import latest_record
-from giblet_ray.cluster import places_for
 from giblet_ray.config import TrainJob
 from giblet_ray.dataset.residence import place_data
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.dataset.view import DataView
 from giblet_ray.errors import InputError
+from giblet_ray.training.folds import folds_at_a_time
 from giblet_ray.training.loop import is_finished
 from giblet_ray.training.session import read_data, train_run
 from giblet_ray.training.trainer import Check, Judge, Trained, choose_gpu
@@ -43,22 +43,25 @@ from giblet_ray.training.worker_group import fit_workers
 
 
 def train_side_by_side(
+    job: TrainJob,
     planned: Sequence[tuple[TrainJob, DataView]],
     show: Callable[[str], None],
     check: Check,
     judge: Judge,
 ) -> Iterator[tuple[str, Trained]]:
-    """Train jobs that differ in their fold on the cluster that is connected to.
+    """Train all folds of a job on the cluster that is connected to.
 
     As many at a time as its machines have room for. Each gives the numbers that it gives alone.
 
     Parameters
     ----------
+    job : TrainJob
+        Asks for all folds.
     planned : sequence of (TrainJob, DataView)
         One of each fold, and what it reads.
     show, check, judge
         See :func:`giblet_ray.training.trainer.fit`. Lines begin with the name of their fold; the
-        check is of the first that is not finished.
+        check is of the whole job, with the data of the first that is not finished.
 
     Yields
     ------
@@ -70,15 +73,13 @@ def train_side_by_side(
     InputError
         Once all others have ended, if some have failed.
     """
-    jobs = [job for job, _ in planned]
-    job, storage = jobs[0], Storage.at(jobs[0].storage.path)
+    jobs, storage = [each for each, _ in planned], Storage.at(job.storage.path)
     use_gpu = choose_gpu(job)
-    places = places_for(job.scaling.cpus_per_worker, float(use_gpu))
-    at_a_time = min(len(jobs), max(1, places // job.scaling.max_workers))
+    at_a_time = folds_at_a_time(job, use_gpu)
     placed = [place_data(plan, job.data.residence, use_gpu) for _, plan in planned]
     begun, rows = _first_unfinished(jobs, storage), None
     if begun is not None:
-        check(jobs[begun], placed[begun], use_gpu, show)
+        check(job, placed[begun], use_gpu, show)
         show(f"{len(jobs)} folds, {at_a_time} at a time")
         if placed[0].residence != "stream":
             held, rows = read_data(placed[0], show)  # the rows own the blocks

@@ -51,6 +51,16 @@ def test_workers_that_share_a_machine_share_its_memory() -> None:
         check_host(cluster, 1, 1, 0, 16_500_000_000, 0)
 
 
+def test_trainings_that_run_side_by_side_share_it_too() -> None:
+    cluster = Cluster((HEAD,), (), 4, 0)
+    assert "3 on one machine, head" in check_host(cluster, 1, 1, 0, 5 * GB, GB, trainings=3)
+    said = r"4 on one machine, .*: use --scaling.cpus_per_worker 2, so that 2 share a machine$"
+    with pytest.raises(InputError, match=said):
+        check_host(cluster, 1, 1, 0, 7 * GB, GB, trainings=9)
+    with pytest.raises(InputError, match=r"so that 2 share a machine, or --scaling.num_workers 2$"):
+        check_host(cluster, 3, 1, 0, 7 * GB, GB, trainings=2)
+
+
 def test_gpu_is_compared_with_the_largest_there_may_be() -> None:
     small = Machine("small", 8, 1, 60 * GB, 16 * GB, gpu_seen=True)
     cluster = Cluster((HEAD, small), (BIG,), 20, 8)

@@ -15,6 +15,7 @@ from giblet_ray.dataset.residence import place_data
 from giblet_ray.errors import InputError
 from giblet_ray.preflight.brief import check_training, remedy
 from giblet_ray.preflight.need import host_need
+from giblet_ray.preflight.placement import look_at_cluster
 from giblet_ray.preflight.size import measure_activations, step_size
 from giblet_ray.preflight.training import preflight_training
 from giblet_ray.training.data import model_shapes, plan_data
@@ -122,6 +123,21 @@ def test_brief_form_is_a_few_lines(cluster: None, make_job: Callable[..., TrainJ
     assert "--preflight measures it" in lines[1]
     assert "lost to gaps" in lines[2]
     assert "room for" in lines[2]
+
+
+def test_folds_that_train_side_by_side_are_counted_together(
+    cluster: None, make_job: Callable[..., TrainJob]
+) -> None:
+    """Three of a worker each, on a machine with room for eight: one fits its memory alone."""
+    (machine,) = look_at_cluster(look_at_gpus=False).machines
+    half_of_it = (machine.memory or 0) // 2 // (16 * (9 + 2 + 24))
+    fold = {"split": {"folds": 3, "fold": 1}}
+    every = {"split": {"folds": 3, "fold": "all"}}
+    assert "; 1 on one machine" in brief_lines(make_job(data=fold, head_dim=half_of_it))[1]
+    assert "; 3 on one machine" in brief_lines(make_job(data=every))[1]
+    said = rf"; 3 on one machine, .*: use --scaling.cpus_per_worker {machine.cpus:g}, so that 1 sh"
+    with pytest.raises(InputError, match=said):
+        brief_lines(make_job(data=every, head_dim=half_of_it))
 
 
 def test_a_model_that_is_fitted_at_once_has_no_steps_to_rehearse(
