@@ -32,8 +32,8 @@ from giblet_ray.judge.folds import (
     valid_units,
 )
 from giblet_ray.judge.group import score_group
-from giblet_ray.judge.judge import TallyOfTest, judged_of
-from giblet_ray.judge.members import MemberScore, is_stack, score_members
+from giblet_ray.judge.judge import judged_of, tally_rows
+from giblet_ray.judge.members import MemberScore, is_stack, rows_of_members, score_members
 from giblet_ray.judge.opened import open_run
 from giblet_ray.judge.partition import Fit, from_product, from_refits, plan_partition
 from giblet_ray.judge.permuted import from_permuted
@@ -86,18 +86,22 @@ def evaluate_run(
         def report(doing: str) -> Report:
             return lambda done: setattr(progress, "doing", f"{name}: {doing} {done:.0%}")
 
-        rows = gathered_rows(folds, report("predicting test TRs"))
+        alone: tuple[MeanR, ...] = ()
+        if is_stack(folds[0]):
+            rows, alone = rows_of_members(folds[0], report("predicting test TRs with each member"))
+        else:
+            rows = gathered_rows(folds, report("predicting test TRs"))
         each = list(rows.values())
-        scores, own = _scores(rows, folds)
+        scores, own = tally_rows(rows, folds)
         nulls = _nulls(each, least_trs, job, report("chance"))
         interval = bootstrap_mean_r(
             each, least_trs, job.resamples, job.seed, report("resampling blocks of TRs")
         )
         mean = mean_r([scan_influence(scan) for scan in each])
         members: tuple[MemberScore, ...] = ()
-        if is_stack(folds[0]):
+        if alone:
             how_much = (least_trs, job.permutations, job.seed)
-            members = score_members(folds, mean, *how_much, report("each member alone"))
+            members = score_members(folds[0], mean, alone, *how_much)
     ceilings = find_ceilings(rows)
     parts, is_ridge = tuple(record.parts), record.config["model"]["kind"] == "ridge"
     baseline, ridges, of_ridges = None, folds, scores.subjects
@@ -160,14 +164,6 @@ def _subject(
         low_V,
         high_V,
     )
-
-
-def _scores(rows: Rows, folds: Folds) -> tuple[HeldOutScores, dict[str, float]]:
-    """Return the scores of a run, and its user's own metrics."""
-    tally = TallyOfTest(folds[0], [scan.subject for scan in rows], valid_units(folds))
-    for index, each in enumerate(rows.values()):
-        tally.add(index, each.tr_T, each.prediction_TV, each.bold_TV)
-    return tally.compute()
 
 
 def _judged(folds: Folds, scores: HeldOutScores, own: dict[str, float]) -> Judged:

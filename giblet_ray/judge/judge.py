@@ -23,6 +23,7 @@ from giblet_ray.dataset.storage import Storage
 from giblet_ray.evaluation.own_metrics import HeldOutRows, load_metrics
 from giblet_ray.evaluation.scan_sums import ScanSums
 from giblet_ray.evaluation.unit_scores import HeldOutScores
+from giblet_ray.judge.folds import Folds, Rows, valid_units
 from giblet_ray.judge.opened import OpenedRun, open_run
 from giblet_ray.judge.rows import judged_scans, pieces_of_test
 from giblet_ray.progress import Progress
@@ -65,6 +66,26 @@ def judge_run(
         scores, own = score_test(
             opened, lambda done: setattr(progress, "doing", f"test TRs {done:.0%}")
         )
+    return keep_test(storage, run, opened, scores, own)
+
+
+def keep_test(
+    storage: Storage,
+    run: str,
+    opened: OpenedRun,
+    scores: HeldOutScores,
+    own: Mapping[str, float],
+) -> Judged:
+    """Keep the scores of a run's test in its folder, as of one reading more; return them.
+
+    Parameters
+    ----------
+    storage, run : Storage, str
+        Where the run is.
+    opened, scores, own
+        As :func:`judged_of` takes them.
+    """
+    before = read_judged(storage, run)
     judged = judged_of(opened, scores, own, 1 if before is None else before.readings + 1)
     units = {subject: each.pearson_V for subject, each in scores.subjects.items()}
     keep_judged(storage, run, judged, units)
@@ -152,3 +173,11 @@ def score_test(
         pair = torch.from_numpy(prediction_TV), torch.from_numpy(bold_TV)
         scores.add(scans.index(scan), tr_T, *pair)
     return scores.compute()
+
+
+def tally_rows(rows: Rows, folds: Folds) -> tuple[HeldOutScores, dict[str, float]]:
+    """Score test TRs that are in memory, of a run or its folds; see :class:`TallyOfTest`."""
+    tally = TallyOfTest(folds[0], [scan.subject for scan in rows], valid_units(folds))
+    for index, each in enumerate(rows.values()):
+        tally.add(index, each.tr_T, each.prediction_TV, each.bold_TV)
+    return tally.compute()

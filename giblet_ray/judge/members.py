@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import cast
+
 from pydantic import Field
 
-from giblet_ray.checkpoint.trained import Encoder
+from giblet_ray.checkpoint.judged import Judged, read_judged
+from giblet_ray.dataset.splits import response_trs
+from giblet_ray.dataset.storage import Storage
 from giblet_ray.evaluation.influence import MeanR, mean_r, scan_influence
 from giblet_ray.evaluation.paired import paired_tests
-from giblet_ray.judge.folds import Folds, Report, gathered_rows
+from giblet_ray.judge.folds import Report, Rows
+from giblet_ray.judge.judge import keep_test, tally_rows
 from giblet_ray.judge.opened import OpenedRun
+from giblet_ray.judge.rows import all_rows
 from giblet_ray.models.stack.model import Stack
+from giblet_ray.progress import Progress
 from giblet_ray.settings import Group
+
+MEMBERS = "members.json"
+"""What a stack's folder keeps of its members on the test TRs."""
+_ROTATIONS = 2000
 
 
 class MemberScore(Group):
@@ -48,42 +62,67 @@ def is_stack(opened: OpenedRun) -> bool:
     return bool(opened.checkpoint.record.config["model"]["kind"] == "stack")
 
 
-def score_members(
-    folds: Folds,
-    mean: MeanR,
-    least_trs: int,
-    n_rotations: int,
-    seed: int = 0,
-    report: Report = lambda done: None,
-) -> tuple[MemberScore, ...]:
-    """Predict the test TRs of a stack with each of its members alone.
+def rows_of_members(
+    opened: OpenedRun, report: Report = lambda done: None
+) -> tuple[Rows, tuple[MeanR, ...]]:
+    """Predict the test TRs of a stack, once with each of its members.
 
     Parameters
     ----------
-    folds : sequence of OpenedRun
-        The stack, or one of each fold.
-    mean : MeanR
-        Of the stack.
-    least_trs, n_rotations, seed : int
-        As :func:`giblet_ray.evaluation.paired.paired_tests` takes them.
+    opened : OpenedRun
+        The stack.
     report : callable, optional
         Is told the share that is done.
+
+    Returns
+    -------
+    rows : dict of ScanKey to ScanRows
+        Test TRs of each scan, predicted by the stack: the weighed sum. While they are added up,
+        those of one member are in memory too.
+    alone : tuple of MeanR
+        Of each member.
 
     Raises
     ------
     InputError
         If weights or data cannot be read.
     """
-    members = folds[0].checkpoint.record.config["model"]["members"]
-    alone: list[MeanR] = []
-    for index in range(len(members)):
+    encoder = opened.load()
+    stack = cast(Stack, encoder.model)
+    n, rows, alone = len(stack.members), cast(Rows, {}), []
+    for index in range(n):
+        stack.keep_member(index)
+        found = all_rows(opened, lambda done, i=index: report((i + done) / n), encoder)  # type: ignore[misc]
+        alone.append(mean_r([scan_influence(each) for each in found.values()]))
+        for scan, each in found.items():
+            weights_VM = stack.weights_of(encoder.subject_index(scan.subject) or 0).cpu()
+            weighed_TV = each.prediction_TV * weights_VM[:, index]
+            if scan in rows:
+                weighed_TV += rows[scan].prediction_TV
+            rows[scan] = replace(each, prediction_TV=weighed_TV)
+    return rows, tuple(alone)
 
-        def load(opened: OpenedRun, index: int = index) -> Encoder:
-            return _load_member(opened, index)
 
-        rows = gathered_rows(folds, load=load)
-        alone.append(mean_r([scan_influence(scan) for scan in rows.values()]))
-        report((index + 1) / len(members))
+def score_members(
+    opened: OpenedRun,
+    mean: MeanR,
+    alone: Sequence[MeanR],
+    least_trs: int,
+    n_rotations: int,
+    seed: int = 0,
+) -> tuple[MemberScore, ...]:
+    """Set a stack beside each of its members alone.
+
+    Parameters
+    ----------
+    opened : OpenedRun
+        The stack.
+    mean, alone : MeanR, sequence of MeanR
+        Of the stack and of each member, on the same TRs.
+    least_trs, n_rotations, seed : int
+        As :func:`giblet_ray.evaluation.paired.paired_tests` takes them.
+    """
+    members = opened.checkpoint.record.config["model"]["members"]
     tests = paired_tests([(mean, each) for each in alone], least_trs, n_rotations, seed)
     return tuple(
         MemberScore(
@@ -100,8 +139,41 @@ def score_members(
     )
 
 
-def _load_member(opened: OpenedRun, index: int) -> Encoder:
-    encoder = opened.load()
-    if isinstance(encoder.model, Stack):
-        encoder.model.keep_member(index)
-    return encoder
+def judge_stack(
+    opened: OpenedRun, storage: Storage, run: str, show: Callable[[str], None]
+) -> tuple[Judged, tuple[MemberScore, ...]]:
+    """Return the test scores of a stack and of its members; they are kept in the run's folder.
+
+    What has been judged is not judged again, as by :func:`giblet_ray.judge.judge.judge_run`.
+
+    Parameters
+    ----------
+    opened : OpenedRun
+        The stack.
+    storage, run : Storage, str
+        Where it is.
+    show : callable
+        Takes each line that the user should see.
+
+    Raises
+    ------
+    InputError
+        If weights or data cannot be read.
+    """
+    before, kept = read_judged(storage, run), f"{run}/{MEMBERS}"
+    is_judged = before is not None and before.weights == opened.checkpoint.record.weights_checksum
+    if before is not None and is_judged and storage.size(kept) is not None:
+        return before, tuple(MemberScore(**each) for each in json.loads(storage.read(kept)))
+    with Progress(show) as progress:
+
+        def report(done: float) -> None:
+            progress.doing = f"predicting test TRs with each member {done:.0%}"
+
+        rows, alone = rows_of_members(opened, report)
+    mean = mean_r([scan_influence(each) for each in rows.values()])
+    least_trs = response_trs(opened.data.dataset.manifest.tr_seconds)
+    members = score_members(opened, mean, alone, least_trs, _ROTATIONS)
+    judged = keep_test(storage, run, opened, *tally_rows(rows, [opened]))
+    with storage.write(kept) as stream:
+        stream.write(json.dumps([each.model_dump() for each in members], indent=1).encode())
+    return judged, members

@@ -10,7 +10,6 @@ Shapes: M members, V units.
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,11 +23,8 @@ from giblet_ray.checkpoint.store import keep_checkpoint, latest_record
 from giblet_ray.config import PromoteJob
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
-from giblet_ray.evaluation.influence import mean_r, scan_influence
-from giblet_ray.judge.judge import judge_run
-from giblet_ray.judge.members import MemberScore, score_members
-from giblet_ray.judge.opened import OpenedRun, open_run
-from giblet_ray.judge.rows import all_rows
+from giblet_ray.judge.members import judge_stack
+from giblet_ray.judge.opened import open_run
 from giblet_ray.models.stack.weights import Weights
 from giblet_ray.progress import Progress
 from giblet_ray.promotion.plan_stack import Plan, is_of, plan_stack
@@ -44,10 +40,6 @@ from giblet_ray.tracking.mlflow_run import MlflowRun, ending
 from giblet_ray.tracking.recorded_run import RecordedRun
 from giblet_ray.tracking.store import Store
 from giblet_ray.training.report import report_best
-
-MEMBERS = "members.json"
-"""What a stack's folder keeps of its members on the test TRs."""
-_ROTATIONS = 2000
 
 
 def stack_runs(store: Store, job: PromoteJob, show: Callable[[str], None]) -> RecordedRun:
@@ -125,30 +117,11 @@ def _record(name: str, job: PromoteJob, storage: Storage, show: Callable[[str], 
         run.epochs(record.position.history)
         run.text(yaml.safe_dump(record.config, sort_keys=False), "config.yaml")
         run.describe(record.settings, record.dataset.location, record.dataset.checksum)
-        judged = judge_run(storage, name, None, job.packages, show)
+        judged, members = judge_stack(opened, storage, name, show)
         show(f"run {name}, {judged.name}: {judged.in_words()}")
-        for each in _members(opened, storage, name, show):
+        for each in members:
             show(f"member {each.name}: {each.in_words()}")
             run.metrics(each.logged(judged.name))
         how = (record.chosen_by, job.tracking.log_model, job.packages, judged)
         report_best(run, checkpoint, record.position.history, *how)
     return run.id
-
-
-def _members(
-    opened: OpenedRun, storage: Storage, name: str, show: Callable[[str], None]
-) -> tuple[MemberScore, ...]:
-    """Return by how much each member carries on test TRs; it is found once, and kept."""
-    kept = f"{name}/{MEMBERS}"
-    if storage.size(kept) is not None:
-        return tuple(MemberScore(**each) for each in json.loads(storage.read(kept)))
-    with Progress(show) as progress:
-
-        def report(done: float) -> None:
-            progress.doing = f"predicting test TRs with each member {done:.0%}"
-
-        mean = mean_r([scan_influence(rows) for rows in all_rows(opened).values()])
-        members = score_members([opened], mean, gap_of(opened), _ROTATIONS, report=report)
-    with storage.write(kept) as stream:
-        stream.write(json.dumps([each.model_dump() for each in members], indent=1).encode())
-    return members

@@ -20,8 +20,11 @@ from giblet_ray.comparison.read import read_runs
 from giblet_ray.config import EvaluateJob, PredictJob
 from giblet_ray.dataset.layout import ScanKey
 from giblet_ray.dataset.reader import Dataset, Span
+from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
 from giblet_ray.judge.evaluate import evaluate_run
+from giblet_ray.judge.judge import score_test
+from giblet_ray.judge.members import judge_stack
 from giblet_ray.judge.opened import OpenedRun, open_run
 from giblet_ray.judge.report.methods import Code, methods
 from giblet_ray.models.predictor import GROUP
@@ -123,6 +126,39 @@ def test_it_is_said_by_how_much_each_member_carries(stack_lab: StackLab, stacked
     # Each has a part that the other lacks: together they are better than each, on test TRs.
     assert stack > max(each["pearson_mean"] for each in kept) + 0.01
     assert record.score is not None
+
+
+def test_the_test_trs_are_read_once_for_the_stack_and_all_members(
+    stack_lab: StackLab, stacked: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each member predicts them once, and the stack's prediction is made of that."""
+    copy = Path(shutil.copytree(stack_lab.folder / "runs/both", tmp_path / "both"))
+    kept = json.loads((copy / "members.json").read_text())
+    for name in ("test.json", "members.json"):
+        (copy / name).unlink()
+    opened, asked = open_run(str(copy)), []
+    whole, _ = score_test(opened)
+    predict_bold = Encoder.predict_bold
+
+    def asking(self: Any, dataset: Dataset, span: Span, *how: Any) -> np.ndarray:
+        asked.append((self.model._alone, span, *how))
+        return predict_bold(self, dataset, span, *how)
+
+    monkeypatch.setattr(Encoder, "predict_bold", asking)
+    judged, members = judge_stack(opened, Storage.at(str(tmp_path)), "both", lambda line: None)
+    assert {member for member, *_ in asked} == {0, 1}
+    assert len(set(asked)) == len(asked) > 0
+    assert judged.readings == 1
+    assert judged.metrics == pytest.approx(whole.summary())
+    assert [each.model_dump() for each in members] == kept
+    again = judge_stack(opened, Storage.at(str(tmp_path)), "both", lambda line: None)
+    assert again == (judged, members)
+    assert len(set(asked)) == len(asked)
+    asked.clear()
+    job = EvaluateJob(run=("both",), permutations=99, resamples=100)
+    evaluate_run([str(copy)], job, lambda line: None, None)
+    assert {member for member, *_ in asked} == {0, 1}
+    assert len(set(asked)) == len(asked)
 
 
 def test_an_evaluation_says_it_too(stack_lab: StackLab, stacked: Any) -> None:
