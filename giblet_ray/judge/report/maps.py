@@ -111,13 +111,17 @@ def surfaces(values_V: NDArray, space: Space, label: str) -> Figure | None:
     if not any(np.isfinite(values_N).any() for values_N in of_hemisphere.values()):
         return None
     top = _top([values_V])
+    for side, values_N in of_hemisphere.items():
+        of_hemisphere[side] = values_N.clip(1e-5 * top, top)
+        if not np.isfinite(values_N).any():  # of which nilearn warns; 0 is drawn as nothing, too
+            of_hemisphere[side] = np.zeros_like(values_N)
     figure = Figure(figsize=(10, 2.6))
     for column, (side, view) in enumerate(_VIEWS):
         axes: Any = figure.add_axes((0.225 * column - 0.01, 0, 0.225, 0.95), projection="3d")
         axes.set_box_aspect(None, zoom=1.7)
         plot_surf_stat_map(
-            cortex[f"infl_{side}"], np.clip(of_hemisphere[side], 1e-5 * top, top), hemi=side,
-            view=view, bg_map=cortex[f"sulc_{side}"], bg_on_data=False, axes=axes, figure=figure,
+            cortex[f"infl_{side}"], of_hemisphere[side], hemi=side, view=view,
+            bg_map=cortex[f"sulc_{side}"], bg_on_data=False, axes=axes, figure=figure,
             colorbar=False, cmap=_COLORS, vmin=0, vmax=top, threshold=1e-6 * top,
             engine="matplotlib", symmetric_cbar=False,
         )  # fmt: skip

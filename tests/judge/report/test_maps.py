@@ -53,7 +53,23 @@ def test_no_surface_is_drawn_where_no_voxel_lies_in_the_cortex(brain: Volume) ->
     values[tuple(np.round(np.linalg.inv(brain.affine) @ (25, -20, 28, 1)).astype(int)[:3])] = True
     deep = Volume(nibabel.Nifti1Image(values.astype(np.uint8), brain.affine), values, "deep")
     assert surfaces(np.ones(1), deep, "r") is None
-    assert surfaces(np.full(brain.n_units, 0.3), brain, "r") is not None
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_hemisphere_without_units_is_drawn_bare_and_not_warned_of(brain: Volume) -> None:
+    x_V = (brain.affine @ np.vstack([np.nonzero(brain.inside), np.ones((1, brain.n_units))]))[0]
+    values = np.zeros(brain.inside.shape, np.uint8)
+    values[brain.inside] = x_V < -9
+    left = Volume(nibabel.Nifti1Image(values, brain.affine), values, "left")
+    figure = surfaces(np.full(left.n_units, 0.3), left, "r")
+    assert figure is not None
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    pixels = np.asarray(canvas.buffer_rgba())[..., :3].astype(int)
+    colour = np.ptp(pixels, axis=2)
+    middle, end = (int(share * colour.shape[1]) for share in (0.44, 0.89))
+    assert colour[:, :middle].max() > 50
+    assert colour[:, middle:end].max() < 10
 
 
 def test_a_glass_brain_shows_a_row_per_map_and_values_as_dark_as_they_are_high(
