@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -16,6 +16,7 @@ from giblet_ray.checkpoint.files import STATE, load_weights
 from giblet_ray.checkpoint.record import read_record
 from giblet_ray.checkpoint.trained import Encoder
 from giblet_ray.config import TrainJob
+from giblet_ray.dataset.loader import DeviceLoader
 from giblet_ray.dataset.reader import Span
 from giblet_ray.errors import InputError
 from giblet_ray.evaluation.scan_sums import world_size
@@ -23,6 +24,7 @@ from giblet_ray.judge.judge import score_test
 from giblet_ray.judge.opened import open_run
 from giblet_ray.training.identity import run_record
 from giblet_ray.training.loop import BareLink, train
+from giblet_ray.training.trainer import fit
 
 CPU = torch.device("cpu")
 METRICS = {"metrics": ["my_lab.metrics:spearman"]}
@@ -100,6 +102,60 @@ def test_a_mask_for_each_subject_is_found_by_its_name(people: Path, tmp_path: Pa
     assert training.data.units == {"01": 5, "02": 6, "03": 7}
     with pytest.raises(InputError, match=r"one file cannot choose of both; .*\{subject\}\.npy"):
         training_of(people, data={"voxels": str(tmp_path / "01.npy")})
+
+
+CONTEXT = {"model": {"context": 3}, "data": {"window": 4}, "train": {"epochs": 2, "batch_trs": 24}}
+
+
+class DeviceTraining(LocalTraining):
+    """A training whose rows lie where its model does."""
+
+    def loader(self, device: torch.device) -> DeviceLoader:
+        data = self.data
+        n_trs = {name: stimulus.n_trs for name, stimulus in data.dataset.stimuli.items()}
+        how = (data.values, data.scans, n_trs, data.lag_trs, device, data.context_trs)
+        return DeviceLoader(self._held, *how)
+
+
+def losses(history: list[dict[str, float]]) -> list[dict[str, float]]:
+    """Losses and scores of each epoch."""
+    return [
+        {name: value for name, value in epoch.items() if name.startswith(("train/loss", "val/"))}
+        for epoch in history
+    ]
+
+
+def test_rows_that_lie_on_the_device_give_the_same_losses(people: Path, tmp_path: Path) -> None:
+    job = TrainJob.model_validate(people_job(people, **CONTEXT))
+    held, moved = (
+        training(job).train(tmp_path / training.__name__).reports
+        for training in (LocalTraining, DeviceTraining)
+    )
+    assert losses(moved) == losses(held)
+    assert len(losses(held)[-1]) > 2 * len(UNITS)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("cluster")
+@pytest.mark.parametrize("residence", ["memory", "stream"])
+def test_through_ray_the_losses_are_those_of_one_process(
+    people: Path, tmp_path: Path, residence: Literal["memory", "stream"]
+) -> None:
+    """Rows of all three in a batch, from blocks in the object store or as they are read."""
+    where = {
+        "name": residence,
+        "storage": {"path": str(tmp_path / "runs")},
+        "tracking": {"uri": f"sqlite:///{tmp_path}/mlflow.db", "log_model": False},
+    }
+    groups = {**CONTEXT, "data": {**CONTEXT["data"], "residence": residence}}
+    job = TrainJob.model_validate({**people_job(people, **groups), **where})
+    lines: list[str] = []
+    through_ray = losses(fit(job, lines.append).position.history)
+    assert any(f": {residence}, " in line for line in lines)
+    here = losses(LocalTraining(job).train(tmp_path / "here", residence=residence).reports)
+    for found, wanted in zip(through_ray, here, strict=True):
+        assert found == pytest.approx(wanted, rel=1e-4, abs=1e-5)
+    assert through_ray[-1]["train/loss"] < through_ray[0]["train/loss"]
 
 
 class RankLink(BareLink):
