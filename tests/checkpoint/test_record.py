@@ -191,7 +191,8 @@ def test_edited_file_of_voxels_is_refused_and_a_moved_one_is_not(
 def test_run_keeps_the_order_that_it_began_with(
     local_training: Callable, tmp_path: Path, began: str
 ) -> None:
-    training = local_training(train=TRAIN, model={"dropout": 0.0})
+    data = {"modalities": ["text"]}
+    training = local_training(data=data, train=TRAIN, model={"dropout": 0.0})
     training.train(tmp_path / "whole", residence=began)
     with pytest.raises(Exception, match="killed here"):
         training.train(tmp_path / "cut", die_in_epoch_two, residence=began)

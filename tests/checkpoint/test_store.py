@@ -26,7 +26,10 @@ from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
 
 EPOCHS, STEPS_PER_EPOCH = 4, 12
-TRAIN = {"epochs": EPOCHS, "batch_trs": 16, "checkpoint_every_steps": 5}
+TRAINING: dict[str, Any] = {
+    "data": {"modalities": ["text"]},  # the quickest to learn from
+    "train": {"epochs": EPOCHS, "batch_trs": 16, "checkpoint_every_steps": 5},
+}
 
 
 def saved(run: Path) -> list[Path]:
@@ -50,7 +53,7 @@ def stop_in_epoch_three(metrics: dict[str, float]) -> bool:
 def finished(local_training: Callable, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that nothing happened to."""
     run = tmp_path_factory.mktemp("finished") / "run"
-    local_training(train=TRAIN).train(run)
+    local_training(**TRAINING).train(run)
     return run
 
 
@@ -59,7 +62,7 @@ def interrupted(local_training: Callable, tmp_path_factory: pytest.TempPathFacto
     """A run that died right after its second checkpoint within epoch 3."""
     run = tmp_path_factory.mktemp("interrupted") / "run"
     with pytest.raises(Exception, match="killed here"):
-        local_training(train=TRAIN).train(run, die_at=stop_in_epoch_three)
+        local_training(**TRAINING).train(run, die_at=stop_in_epoch_three)
     return run
 
 
@@ -89,7 +92,7 @@ def test_what_a_killed_writer_left_is_no_checkpoint_and_goes(
     (half / "record.json").unlink()
     (run / "mine").mkdir()
     (run / "mine/notes.txt").write_text("not a checkpoint")
-    link = local_training(train=TRAIN).train(run)
+    link = local_training(**TRAINING).train(run)
     assert f"continuing after epoch 2, step {2 * STEPS_PER_EPOCH + 11}" in link.lines
     assert not half.exists()
     assert (run / "mine/notes.txt").exists()
@@ -124,7 +127,7 @@ def test_damaged_checkpoint_is_told_of_and_the_one_before_it_leads_to_the_same_w
     step = position(before)["step"]
     assert step < position(latest)["step"]
     damage(latest / name)
-    link = local_training(train=TRAIN).train(run)
+    link = local_training(**TRAINING).train(run)
     (told,) = [line for line in link.lines if "going back to the checkpoint before" in line]
     assert f"{latest.name}/{name}" in told
     assert f"continuing after epoch 2, step {step}" in link.lines
@@ -138,7 +141,7 @@ def test_run_without_a_whole_checkpoint_is_not_trained_anew_in_silence(
     for folder in saved(run):
         truncate(folder / "model.safetensors")
     with pytest.raises(InputError, match=r"none of its 3 checkpoints is whole: delete") as error:
-        local_training(train=TRAIN).train(run)
+        local_training(**TRAINING).train(run)
     assert "\n" not in str(error.value)
 
 
@@ -172,10 +175,10 @@ def test_planted_pickle_is_refused_and_does_nothing(
     assert mark.exists(), "the plant itself does not work"
     mark.unlink()
     if name == "normalisation.safetensors":
-        local_training(train=TRAIN).train(run)  # which computes it anew, and does not read it
+        local_training(**TRAINING).train(run)  # which computes it anew, and does not read it
     else:
         with pytest.raises(InputError, match=r"not a complete checkpoint of this run") as error:
-            local_training(train=TRAIN).train(run)
+            local_training(**TRAINING).train(run)
         assert "\n" not in str(error.value)
         if name == "model.safetensors":
             with pytest.raises(InputError, match=r"not the weights of this run"):
