@@ -48,7 +48,7 @@ def stack_lab(
     """Films long enough for folds of their validation TRs."""
     lab = StackLab(tmp_path_factory.mktemp("stack"), train_locally)
     dataset_writer(lab.folder / "data", {"one": 330, "two": 270}, ("01", "02"))
-    lab.train_both(tiny_model, epochs=4)
+    lab.train_both(tiny_model, epochs=2)
     return lab
 
 
