@@ -29,6 +29,7 @@ from giblet_ray.models.multimodal.config import MultimodalConfig
 from giblet_ray.parts.codes import CodesConfig
 from giblet_ray.parts.frames import FramesConfig
 from giblet_ray.parts.mel import MelConfig
+from giblet_ray.parts.motion_energy import MotionEnergyConfig
 from giblet_ray.parts.sound import SoundConfig
 from giblet_ray.parts.text import EmbeddingConfig
 from giblet_ray.secrets import refuse_secrets
@@ -434,6 +435,7 @@ class PrecomputeJob(Job):
     codes: CodesConfig = CodesConfig()
     mel: MelConfig = MelConfig()
     sound: SoundConfig = SoundConfig()
+    motion_energy: MotionEnergyConfig = MotionEnergyConfig()
     embedding: EmbeddingConfig = EmbeddingConfig()
     scan: ScanConfig = ScanConfig()
 

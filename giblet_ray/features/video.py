@@ -16,6 +16,8 @@ pieces of the TR:
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -24,7 +26,12 @@ import numpy as np
 
 from giblet_ray.errors import InputError
 from giblet_ray.features.clock import exact_seconds
-from giblet_ray.features.media import open_media, start_seconds, video_stream
+from giblet_ray.features.media import (
+    END_TOLERANCE_SECONDS,
+    open_media,
+    start_seconds,
+    video_stream,
+)
 
 
 def read_frames(
@@ -64,9 +71,33 @@ def read_frames(
         The film cannot be opened, has no video, or ends (or is damaged) before the last
         frame.
     """
-    n_frames = n_trs * per_tr
-    frames_NCHW = np.empty((n_frames, 3, height, width), np.uint8)
     piece = exact_seconds(tr_seconds) / per_tr
+    frames_NCHW = np.empty((n_trs * per_tr, 3, height, width), np.uint8)
+    shown = frames_on_screen(path, n_trs, tr_seconds, piece, height, width)
+    for index, frame_CHW in enumerate(shown):
+        frames_NCHW[index] = frame_CHW
+    return frames_NCHW.reshape(n_trs, per_tr * 3, height, width)
+
+
+def frames_on_screen(
+    path: str | Path, n_trs: int, tr_seconds: float, piece: Fraction, height: int, width: int
+) -> Iterator[np.ndarray]:
+    """Read the frames on screen at the midpoints of equal pieces of the film's TRs, one by one.
+
+    The last frame stays on screen for up to `media.END_TOLERANCE_SECONDS`; see `read_frames` for
+    all else.
+
+    Parameters
+    ----------
+    piece : Fraction
+        Length of a piece (s), counted from the film's start; midpoints within `n_trs` TRs count.
+
+    Yields
+    ------
+    frame_CHW : np.ndarray of uint8, shape (3, height, width)
+    """
+    tr = exact_seconds(tr_seconds)
+    n_frames = math.ceil(n_trs * tr / piece - Fraction(1, 2))
     with open_media(path) as container:
         stream = video_stream(container, path)
         stream.thread_type = "AUTO"
@@ -79,24 +110,24 @@ def read_frames(
             for frame in container.decode(stream):
                 time = _seconds(frame, path) - origin
                 while on_screen and n_read < n_frames and _midpoint(n_read, piece) < time:
-                    frames_NCHW[n_read] = _resized(on_screen, height, width)
+                    yield _resized(on_screen, height, width)
                     n_read += 1
                 if n_read == n_frames:
-                    break
+                    return
                 on_screen = frame
                 end = time + _duration(frame, stream)
         except av.FFmpegError as error:
             damage = f" ({error.strerror})"
-    while on_screen and n_read < n_frames and _midpoint(n_read, piece) < end:
-        frames_NCHW[n_read] = _resized(on_screen, height, width)
+    stays = end + exact_seconds(END_TOLERANCE_SECONDS)
+    while on_screen and n_read < n_frames and _midpoint(n_read, piece) < stays:
+        yield _resized(on_screen, height, width)
         n_read += 1
     if n_read < n_frames:
         raise InputError(
-            f"{path}: {n_read // per_tr} of {n_trs} expected TRs ({tr_seconds} s each) could be "
-            f"decoded: the video ends at {float(end):.2f} s{damage}; the file is truncated or "
-            "damaged"
+            f"{path}: {math.floor(n_read * piece / tr)} of {n_trs} expected TRs ({tr_seconds} s "
+            f"each) could be decoded: the video ends at {float(end):.2f} s{damage}; the file is "
+            "truncated or damaged"
         )
-    return frames_NCHW.reshape(n_trs, per_tr * 3, height, width)
 
 
 def _midpoint(index: int, piece: Fraction) -> Fraction:

@@ -2,6 +2,6 @@
 
 part       what every part declares                    value      type of a row
 reading    from rows to a model's input, by the kind of encoder that reads them
-frames, codes, mel, sound, text, array                 one part each
+frames, codes, mel, sound, motion_energy, text, array  one part each
 built_in   all of them, and those of a user's own
 """

@@ -10,13 +10,14 @@ from giblet_ray.parts.array import Array
 from giblet_ray.parts.codes import Codes
 from giblet_ray.parts.frames import Frames
 from giblet_ray.parts.mel import Mel
+from giblet_ray.parts.motion_energy import MotionEnergy
 from giblet_ray.parts.part import Part
 from giblet_ray.parts.sound import Sound
 from giblet_ray.parts.text import Text
 from giblet_ray.plugins import is_import_path, load_object
 
 BUILT_IN: dict[str, type[Part]] = {
-    part.kind: part for part in (Frames, Codes, Mel, Sound, Text, Array)
+    part.kind: part for part in (Frames, Codes, Mel, Sound, MotionEnergy, Text, Array)
 }
 
 SPOKEN = frozenset(kind for kind, part in BUILT_IN.items() if part.zero_is_silence)

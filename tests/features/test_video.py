@@ -107,3 +107,10 @@ def test_more_trs_than_the_film_holds_are_refused(make_film):
     for per_tr in (1, 4):
         with pytest.raises(InputError, match=r"film.mp4: 2 of 3 expected TRs"):
             read_frames(path, 3, 1.5, per_tr=per_tr)
+
+
+def test_the_last_picture_stays_where_a_film_ends_a_little_early(make_film):
+    path = make_film("film.mp4", 2.92, picture_seconds=np.arange(30) / 10, fps=25)
+    n_trs = tr_count(probe_film(path), 1.5)
+    frames_TCHW = read_frames(path, n_trs, 1.5, per_tr=15)  # the last at 2.95 s
+    assert grey_levels(frames_TCHW.reshape(30, 3, 90, 160))[-2:] == [28, 29]

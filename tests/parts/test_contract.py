@@ -21,6 +21,7 @@ from giblet_ray.parts.built_in import BUILT_IN, find_part, parts_of
 from giblet_ray.parts.codes import Codes, CodesConfig
 from giblet_ray.parts.frames import Frames, FramesConfig
 from giblet_ray.parts.mel import Mel
+from giblet_ray.parts.motion_energy import MotionEnergy, MotionEnergyConfig
 from giblet_ray.parts.part import FilmFiles, Made, Part, PartInPieces
 from giblet_ray.parts.sound import Sound, SoundConfig
 from giblet_ray.parts.text import EmbeddingConfig, Text
@@ -31,6 +32,9 @@ PARTS: dict[str, Callable[[], Part]] = {
     "codes": lambda: Codes("codes", CodesConfig(codebooks=4, weights="untrained")),
     "mel": lambda: Mel("mel"),
     "sound": lambda: Sound("sound", SoundConfig(make=True, bands=8)),
+    "motion energy": lambda: MotionEnergy(
+        "motion_energy", MotionEnergyConfig(make=True, height=18, width=32, octaves=2)
+    ),
     "text": lambda: Text("text"),
     "text, whole cues": lambda: Text("text", EmbeddingConfig(spread="cue")),
     "array of TRs": lambda: Array("clip"),

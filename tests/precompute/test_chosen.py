@@ -17,6 +17,8 @@ def test_built_in_parts_are_made_of_what_is_given(folder, tmp_path):
     more = chosen(folder, tmp_path, "--sound.make", "--sound.bands", "8")
     assert list(more) == ["frames", "codes", "sound", "text"]
     assert more["sound"].settings.bands == 8
+    moving = chosen(folder, tmp_path, "--motion_energy.make", "--motion_energy.octaves", "3")
+    assert moving["motion_energy"].settings.octaves == 3
     job = request(folder, tmp_path / "out").model_copy(update={"text": ()})
     assert list(chosen_parts(job)) == ["frames", "codes"]
 
