@@ -23,6 +23,7 @@ def test_demo_says_where_everything_is_and_goes_on_with_what_is_there(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIBLET_RAY_TRACKING__URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.setenv("GIBLET_RAY_TRAIN__EPOCHS", "2")
     first, again = (say("demo.py", "--n_trs", 120) for _ in range(2))
     for name in ("data set", "run", "best checkpoint", "MLflow page", "speed"):
         assert re.search(rf"^  {name} +\S", first, re.MULTILINE), name
