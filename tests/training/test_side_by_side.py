@@ -59,15 +59,15 @@ def test_folds_side_by_side_are_those_alone_and_one_that_fails_stops_no_other(
     assert finished == {"cv-fold1", "cv-fold3"}
     assert len(again) == 3
 
-    for each in (fold_jobs(job)[0], fold_jobs(job)[1]):
-        place = StorageConfig(path=str(tmp_path / "alone"))
-        fit(each.model_copy(update={"storage": place}), lines.append, judge=judge_run)
-        beside, alone = (
-            find_checkpoint(str(tmp_path / where / each.name)).record for where in ("runs", "alone")
-        )
-        assert beside.checksums == alone.checksums
-        assert beside.score == alone.score
-        tests = [
-            read_judged(Storage.at(str(tmp_path / where)), each.name) for where in ("runs", "alone")
-        ]
-        assert tests[0] == tests[1] is not None
+    each = fold_jobs(job)[0]
+    place = StorageConfig(path=str(tmp_path / "alone"))
+    fit(each.model_copy(update={"storage": place}), lines.append, judge=judge_run)
+    beside, alone = (
+        find_checkpoint(str(tmp_path / where / each.name)).record for where in ("runs", "alone")
+    )
+    assert beside.checksums == alone.checksums
+    assert beside.score == alone.score
+    tests = [
+        read_judged(Storage.at(str(tmp_path / where)), each.name) for where in ("runs", "alone")
+    ]
+    assert tests[0] == tests[1] is not None
