@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 
 import numpy as np
 from numpy.typing import NDArray
 
+from giblet_ray.checkpoint.seeds import Seeds
 from giblet_ray.comparison.heldout import TrainedRun
 from giblet_ray.comparison.importance import setting_importance
 from giblet_ray.comparison.pairs import (
@@ -22,6 +23,7 @@ from giblet_ray.comparison.result import ComparedGroup, Comparison, Pair
 from giblet_ray.comparison.runs import (
     ComparedRun,
     RunGroup,
+    by_settings,
     differing_grouping,
     group_runs,
     run_labels,
@@ -32,7 +34,10 @@ from giblet_ray.config import CompareJob
 from giblet_ray.dataset.reader import Dataset
 from giblet_ray.errors import InputError
 from giblet_ray.evaluation.interval import Interval
-from giblet_ray.evaluation.score import VAL_PEARSON
+from giblet_ray.evaluation.score import VAL_PEARSON, Score
+
+_MOST_SEEDS = 3
+"""Settings whose seeds are noted."""
 
 
 def compare_runs(
@@ -132,6 +137,7 @@ def _compare_group(
             notes.append(f"intervals are those of the best {MAX_RUNS} runs")
     else:
         notes.append(f"{metric} has no interval: the mean r alone ({VAL_PEARSON}) has")
+    notes += notes_on_seeds(group, run_labels(runs), metric)
     differing = settings_that_differ(runs)
     importance = setting_importance(
         group.ranked, differing, metric, settings.seed, partial(report, "importance of settings")
@@ -176,6 +182,21 @@ def _noted(pair: Callable[[], tuple[list[Pair], list[str]]]) -> tuple[list[Pair]
         return pair()
     except InputError as error:
         return [], [f"no paired differences: {error}"]
+
+
+def notes_on_seeds(group: RunGroup, labels: Mapping[str, str], metric: str) -> list[str]:
+    """Say what settings reach of which several seeds were trained to their end, the best first."""
+    reached = [
+        (Seeds(score=metric, scores=tuple(run.value(metric) or 0.0 for run in same)), same)
+        for same in by_settings(run for run in group.ranked if run.is_done)
+        if len(same) > 1
+    ]
+    best = Score(metric).ranked(reached, lambda each: each[0].mean)[:_MOST_SEEDS]
+    return [
+        f"{', '.join(labels[run.id] for run in same)} differ in their seed alone: {metric} "
+        f"{seeds.in_words()}"
+        for seeds, same in best
+    ]
 
 
 def _notes_on_groups(groups: Sequence[RunGroup]) -> list[str]:

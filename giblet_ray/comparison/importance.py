@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from giblet_ray.comparison.runs import ComparedRun, is_number, setting_order
+from giblet_ray.comparison.runs import SEED, ComparedRun, by_settings, is_number, setting_order
 
 MIN_RUNS = 5
 """With fewer, a forest of regression trees has next to nothing to split."""
@@ -31,7 +32,7 @@ class Importance:
         Share of each setting, by dotted name, the largest first; they add up to 1. Empty where it
         cannot be told.
     n_runs : int
-        Runs that it was told from.
+        Runs that it was told from, those that differ in their seed alone as one.
     note : str
         How far it can be trusted, or why there is none.
     intervals : dict
@@ -68,6 +69,7 @@ def setting_importance(
         Runs with a score, of one data set and split. The score of a run that was stopped early
         says more about when than about how it was trained: only finished runs count. Where these
         are too few, all runs do, with their scores at the last epoch that each of them reached.
+        Those that differ in train.seed alone count as one, with their mean: a seed is chance.
     names : sequence of str
         Dotted names of the settings that differ.
     metric : str
@@ -77,16 +79,8 @@ def setting_importance(
     report : callable, optional
         Is told the share of the work that is done.
     """
-    done = [run for run in runs if run.is_done]
-    scores = [run.value(metric) for run in done]
-    told_from = f"{len(done)} finished runs"
-    if len(done) < MIN_RUNS and len(runs) >= MIN_RUNS:
-        epoch = min(run.epochs for run in runs)
-        at_epoch = [(run, run.curves.get(metric, {}).get(epoch)) for run in runs]
-        done = [run for run, score in at_epoch if score is not None and math.isfinite(score)]
-        scores = [score for _, score in at_epoch if score is not None and math.isfinite(score)]
-        told_from = f"{len(done)} runs by their scores at epoch {epoch}, which all of them reached"
-    names = [name for name in names if len({_value(run, name) for run in done}) > 1]
+    done, scores, told_from = _what_tells(runs, metric)
+    names = [n for n in names if n != SEED and len({_value(run, n) for run in done}) > 1]
     n = len(done)
     if n < MIN_RUNS:
         return Importance({}, n, f"too few runs to tell: {n}, at least {MIN_RUNS} are needed")
@@ -127,6 +121,24 @@ def is_log_scale(values: Sequence[Any]) -> bool:
 def is_scale(values: Sequence[Any]) -> bool:
     """Whether a setting's values lie on a scale of numbers: all of them do."""
     return all(map(is_number, values))
+
+
+def _what_tells(
+    runs: Sequence[ComparedRun], metric: str
+) -> tuple[list[ComparedRun], list[float], str]:
+    """Return runs, one of all that differ in their seed alone, their scores, and both in words."""
+    scores = {run: run.value(metric) for run in runs if run.is_done}
+    words = f"{len(scores)} finished runs"
+    if len(scores) < MIN_RUNS and len(runs) >= MIN_RUNS:
+        epoch = min(run.epochs for run in runs)
+        scores = {run: run.curves.get(metric, {}).get(epoch) for run in runs}
+        scores = {run: r for run, r in scores.items() if r is not None and math.isfinite(r)}
+        words = f"{len(scores)} runs by their scores at epoch {epoch}, which all of them reached"
+    together = by_settings(scores)
+    if len(together) < len(scores):
+        words += f", of {len(together)} settings with one seed or more"
+    means = [statistics.fmean(scores[run] or 0.0 for run in same) for same in together]
+    return [same[0] for same in together], means, words
 
 
 def _value(run: ComparedRun, name: str) -> Any:

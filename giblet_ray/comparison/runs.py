@@ -16,6 +16,9 @@ _JUDGED = marked_settings(TrainJob, Mark.JUDGED)
 """With the data set, these decide which TRs and voxels a score is taken over."""
 _UNNAMED = _JUDGED | marked_settings(TrainJob, Mark.FREE)
 """Settings that are not named among those that differ."""
+SEED = "train.seed"
+_SAME_SETTINGS = {*marked_settings(TrainJob, Mark.FREE), SEED}
+"""Settings in which runs of the same settings may differ."""
 _SHORT = 12
 
 
@@ -183,6 +186,15 @@ def settings_that_differ(runs: Sequence[ComparedRun]) -> list[str]:
         and not name.startswith("sweep.")
         and len({run.settings.get(name, "") for run in runs}) > 1
     ]
+
+
+def by_settings(runs: Iterable[ComparedRun]) -> list[list[ComparedRun]]:
+    """Return runs together that differ in their seed alone, in the order of the first of each."""
+    groups: dict[tuple, list[ComparedRun]] = {}
+    for run in runs:
+        told = sorted((k, repr(v)) for k, v in run.settings.items() if k not in _SAME_SETTINGS)
+        groups.setdefault(tuple(told), []).append(run)
+    return list(groups.values())
 
 
 def short_names(names: Sequence[str]) -> dict[str, str]:

@@ -10,7 +10,7 @@ from giblet_ray.checkpoint.store import best_checkpoint
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
 from giblet_ray.evaluation.score import Score
-from giblet_ray.tracking.recorded_run import RecordedRun, find_run_id
+from giblet_ray.tracking.recorded_run import BEST_TAG, RecordedRun, find_run_id
 from giblet_ray.tracking.store import Store
 
 _READERS = 8
@@ -40,7 +40,8 @@ def best_trial(store: Store, wanted: str) -> RecordedRun:
 def best_trials(store: Store, wanted: str, n: int) -> list[RecordedRun]:
     """Return the best trials of a sweep, best first, finished or stopped early.
 
-    Scores are read from the checkpoints: trials that were stopped may have logged none.
+    Of a sweep that is finished, the one that it chose comes first: it may have done so by the mean
+    over seeds. Scores are read from the checkpoints: trials that were stopped may have logged none.
 
     Parameters
     ----------
@@ -78,7 +79,8 @@ def best_trials(store: Store, wanted: str, n: int) -> list[RecordedRun]:
             f"--best-of {wanted} --top {n}: {len(chosen)} of its {len(trials)} trials have a "
             "checkpoint that was scored"
         )
-    return chosen[:n]
+    crowned = sweeps[sweep].tags.get(BEST_TAG) if sweeps[sweep].status == "FINISHED" else None
+    return sorted(chosen, key=lambda run: run.id != crowned)[:n]
 
 
 def _names(runs: Mapping[str, RecordedRun]) -> dict[str, str]:

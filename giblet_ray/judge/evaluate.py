@@ -10,8 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from giblet_ray.checkpoint.judged import Judged
+from giblet_ray.checkpoint.seeds import read_seeds
 from giblet_ray.config import EvaluateJob
 from giblet_ray.dataset.splits import response_trs
+from giblet_ray.dataset.storage import Storage
 from giblet_ray.evaluation.block_bootstrap import bootstrap_mean_r
 from giblet_ray.evaluation.fdr import adjusted_p
 from giblet_ray.evaluation.influence import MeanR, ScanRows, mean_r, scan_influence
@@ -141,6 +143,7 @@ def evaluate_run(
         partition=partition,
         members=members,
         responses=responses_of(folds[0], scores.subjects),
+        seeds=read_seeds(Storage.at(folds[0].checkpoint.run_folder), ""),
     )
 
 

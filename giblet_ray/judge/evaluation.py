@@ -13,10 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from giblet_ray.checkpoint.judged import Judged
+from giblet_ray.checkpoint.seeds import Seeds
 from giblet_ray.evaluation.block_bootstrap import MeanInterval
 from giblet_ray.evaluation.influence import MeanR
 from giblet_ray.evaluation.null import Null
 from giblet_ray.evaluation.paired import PairedTest
+from giblet_ray.evaluation.score import Score
 from giblet_ray.evaluation.unit_scores import UnitScores
 from giblet_ray.judge.courses import Course
 from giblet_ray.judge.members import MemberScore
@@ -179,6 +181,9 @@ class Evaluation:
     responses : dict of str to LearnedResponses
         Of each subject's units, as the model (of the first fold) has learned them; none of a model
         without.
+    seeds : Seeds or None
+        What its settings reach with several seeds, where its sweep has trained them: on validation
+        TRs.
     """
 
     name: str
@@ -195,6 +200,7 @@ class Evaluation:
     partition: Partition | None = None
     members: tuple[MemberScore, ...] = ()
     responses: dict[str, LearnedResponses] = field(default_factory=dict)
+    seeds: Seeds | None = None
 
     @property
     def opened(self) -> OpenedRun:
@@ -250,6 +256,8 @@ class Evaluation:
                 f"{name}/minus_ridge_high": beside.high,
                 f"{name}/minus_ridge_p": beside.p,
             }
+        if self.seeds is not None:
+            told |= self.seeds.logged()
         for member in self.members:
             told |= member.logged(name)
         for subject, of in self.responses.items():
@@ -279,6 +287,9 @@ class Evaluation:
             "judged on": f"{n:,} TRs {chosen}, read {self.judged.readings:,} "
             f"time{'s' if self.judged.readings > 1 else ''}",
         }
+        if self.seeds is not None:
+            label = Score(self.seeds.score).label
+            rows["its settings"] = f"{label} {self.seeds.in_words()}, of which this is the best"
         if self.normalised is not None:
             rows["of the ceiling"] = f"{self.normalised:.0%}, by {self.ceiling}"
         if self.shared_ceiling is not None:

@@ -84,7 +84,7 @@ def preflight_sweep(job: TuneJob, show: Callable[[str], None]) -> None:
         need = Need({"a worker": rehearsal.peak_bytes})
     gpus = (job.sweep.gpus_per_trial if ranks == 1 else 1) if use_gpu else 0.0
     cpus, shared = job.scaling.cpus_per_worker, shared_bytes(data)
-    trials = Search(space, job.sweep, Score(job.train.score)).n_trials
+    trials = job.sweep.with_repeats(Search(space, job.sweep, Score(job.train.score)).n_trials)
     each = max(space["train.epochs"].points(2)) if "train.epochs" in space else job.train.epochs
     epochs = min(trials * each, job.sweep.max_epochs or trials * each)
     rows = {

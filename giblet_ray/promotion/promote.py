@@ -7,9 +7,10 @@ validation TRs of the same data. Any other comparison would mean nothing, and is
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from giblet_ray.checkpoint.record import RECORD, Record, parse_record
+from giblet_ray.checkpoint.seeds import Seeds, read_seeds
 from giblet_ray.checkpoint.store import Checkpoint, best_checkpoint
 from giblet_ray.config import PromoteJob
 from giblet_ray.dataset.storage import Storage
@@ -45,6 +46,8 @@ class Promotion:
         The alias named another model before, or none.
     test : str
         What both models reach on the test TRs, which neither was chosen by; empty without another.
+    seeds : Seeds or None
+        What the run's settings reach with several seeds, where its sweep has trained them.
     """
 
     uri: str
@@ -54,6 +57,7 @@ class Promotion:
     replaced: str | None
     changed: bool
     test: str = ""
+    seeds: Seeds | None = None
 
     def summary(self) -> dict[str, str]:
         """Return what became of it, for the user to read."""
@@ -63,6 +67,7 @@ class Promotion:
             "version": f"{self.version}, of run {self.run.name}",
             "MLflow run": self.run.id,
             self.record.chosen_by.label: _value(self.record),
+            **({"its settings": self.seeds.in_words()} if self.seeds else {}),
             "data set": (
                 f"{self.record.dataset.location}, checksum {self.record.dataset.checksum[:12]}"
             ),
@@ -114,7 +119,8 @@ def promote(job: PromoteJob, show: Callable[[str], None]) -> Promotion:
             candidate = _candidate(store, best_trial(store, str(job.best_of)))
             run = candidate.run.name
             show(f"best of {job.best_of}: {run}, {_in_short(candidate.record)}")
-        return _promote(store, job, candidate, show)
+        seeds = read_seeds(Storage.at(candidate.run.folder), "")
+        return replace(_promote(store, job, candidate, show), seeds=seeds)
 
 
 def _promote(

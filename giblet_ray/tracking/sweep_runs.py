@@ -148,8 +148,6 @@ class SweepRuns:
             Why it was stopped or has failed; empty if neither.
         best : mapping of str to float
             Metrics of its best epoch.
-        judged : mapping of str to float
-            Its scores on the test TRs.
         """
         del self._open[folder]
         became = {"state": state, "cause": cause, "best": dict(best), "traceback": traceback}
@@ -170,6 +168,8 @@ class SweepRuns:
             The trial's.
         best : mapping of str to float
             Metrics of its best epoch.
+        judged : mapping of str to float
+            Its scores on the test TRs, and over seeds.
         report : callable
             Gives the trial's run figures and model.
         """

@@ -40,7 +40,18 @@ class SweepConfig(Group):
     """Trials that run at the same time (default: as many as fit)."""
     gpus_per_trial: float = Field(1, gt=0, le=1)
     """GPU of a trial with one worker; less than 1 lets trials share a GPU."""
+    seeds: Annotated[int, Mark.FREE] = Field(1, ge=1)
+    """Seeds that each of the best settings is trained with in all, train.seed and those after it,
+    each to its end, once the search is over; the best mean over seeds wins, and the best of its
+    trainings is judged. Budgets count them, too. 1: the best trial wins."""
+    finalists: Annotated[int, Mark.FREE] = Field(3, ge=1)
+    """How many of the best settings are trained with further seeds, of trials that were not stopped
+    early."""
     seed: int = Field(0, ge=0)
     """Seed of the search; train.seed is that of each training."""
     resume: Annotated[Name | None, Mark.FREE] = None
     """Name of a sweep to continue: its settings are taken, what is given besides wins."""
+
+    def with_repeats(self, n_trials: int) -> int:
+        """Return how many trials there are in all, if the search has so many."""
+        return n_trials + (self.seeds - 1) * min(self.finalists, n_trials)

@@ -16,7 +16,9 @@ from giblet_ray.tracking.sweep_runs import SweepRuns
 from giblet_ray.training.identity import saved_config
 from giblet_ray.tuning.config import SweepConfig
 from giblet_ray.tuning.journal import Journal, TrialRecord
+from giblet_ray.tuning.ranking import repeats
 from giblet_ray.tuning.search import Search
+from giblet_ray.tuning.space import Settings
 from giblet_ray.tuning.table import SweepDisplay
 from giblet_ray.tuning.trial import TrialConfig, trial_job
 
@@ -29,7 +31,7 @@ class SweepDirector:
     base : TrainJob
         Settings of all trials; its storage path is the sweep's folder.
     settings : SweepConfig
-        Budget of the sweep.
+        Budget of the sweep, and its finalists.
     search : Search
         What to try, and when to stop.
     journal, runs : Journal, SweepRuns
@@ -58,9 +60,8 @@ class SweepDirector:
         show: Callable[[str], None],
     ) -> None:
         self.trials: dict[int, TrialRecord] = {}
-        self.n_trials = search.n_trials
         self._score = Score(base.train.score)
-        self.display = SweepDisplay(show, self.n_trials, self._score)
+        self.display = SweepDisplay(show, self._score)
         self._show = show
         self._base, self._settings, self._search = base, settings, search
         self._journal, self._runs = journal, runs
@@ -77,7 +78,8 @@ class SweepDirector:
         """Learn what an earlier session of the sweep did; what it left undone comes first."""
         for trial in before:
             self.trials[trial.number] = trial
-            self._search.replay(trial.number, trial.settings, trial.scores, trial.steps)
+            if trial.seed is None:
+                self._search.replay(trial.number, trial.settings, trial.scores, trial.steps)
             if trial.state == "running":
                 self._waiting.append(trial)
             else:
@@ -92,27 +94,58 @@ class SweepDirector:
         for trial in lost:
             self._record_again(trial)
 
+    @property
+    def n_trials(self) -> int:
+        """Trials in all; before the search is over, as many as it has finalists for."""
+        if self._search_is_over():
+            return len(self.trials) + len(self._repeats())
+        return self._settings.with_repeats(self._search.n_trials)
+
     def is_done(self) -> bool:
         """Whether no trial will start any more."""
-        all_begun = len(self.trials) >= self.n_trials and not self._waiting
+        all_begun = not self._waiting and len(self._searched()) >= self._search.n_trials
+        if all_begun and self._settings.seeds > 1:
+            all_begun = self._search_is_over() and not self._repeats()
         return all_begun or bool(self._spent())
 
     def next_trial(self) -> TrialConfig | None:
         """Return the next trial, or None while no other may start."""
         if len(self._running) >= self._at_a_time or self._spent():
             return None
-        if self._waiting:
-            trial = self._waiting.pop(0)
-        else:
-            number = len(self.trials)
-            settings = self._search.ask(number)
-            epochs = settings.get("train.epochs", self._base.train.epochs)
-            trial = TrialRecord(number, settings, epochs)
-            self.trials[number] = trial
-            self._journal.save(trial)
+        trial = self._waiting.pop(0) if self._waiting else self._new_trial()
+        if trial is None:
+            return None
         self._open_run(trial)
         self._running.add(trial.number)
-        return TrialConfig(trial.number, trial.settings, trial.epoch)
+        return TrialConfig(trial.number, trial.replaced, trial.epoch)
+
+    def _new_trial(self) -> TrialRecord | None:
+        """Return the next trial of the search, or of a finalist; None while one is still running
+        that may be among these."""
+        number, seed = len(self.trials), None
+        if len(self._searched()) < self._search.n_trials:
+            settings = self._search.ask(number)
+        elif not self._search_is_over():
+            return None
+        else:
+            settings, seed = self._repeats()[0]
+        epochs = settings.get("train.epochs", self._base.train.epochs)
+        trial = TrialRecord(number, settings, epochs, seed=seed)
+        self.trials[number] = trial
+        self._journal.save(trial)
+        return trial
+
+    def _searched(self) -> list[TrialRecord]:
+        return [trial for trial in self.trials.values() if trial.seed is None]
+
+    def _search_is_over(self) -> bool:
+        searched = self._searched()
+        ended = all(trial.state != "running" for trial in searched)
+        return ended and len(searched) >= self._search.n_trials
+
+    def _repeats(self) -> list[tuple[Settings, int]]:
+        seed = self._base.train.seed
+        return repeats(list(self.trials.values()), self._settings, seed, self._score)
 
     def started(self, number: int) -> None:
         """Start a trial's clock."""
@@ -132,7 +165,9 @@ class SweepDirector:
         score, steps = metrics[self._score.name], int(metrics["train/steps"])
         trial.scores[epoch], trial.steps[epoch] = score, steps
         trial.seconds += self._elapsed(number)
-        stop = self._search.report(number, epoch, steps, score) and epoch < trial.epochs
+        stop = False
+        if trial.seed is None:  # settings that have won are trained to their end
+            stop = self._search.report(number, epoch, steps, score) and epoch < trial.epochs
         if stop:
             trial.state = "stopped"
             trial.cause = (
@@ -161,7 +196,7 @@ class SweepDirector:
         self._runs.end(trial.folder, trial.state, trial.cause, best, traceback)
         # Last: what the journal calls ended needs nothing more, should the sweep be killed here.
         self._journal.save(trial)
-        self.display.ended(trial, list(self.trials.values()), self._seconds_left())
+        self.display.ended(trial, list(self.trials.values()), self.n_trials, self._seconds_left())
 
     def close(self) -> None:
         """Close the MLflow runs of trials of an earlier session that no budget is left for."""
@@ -171,12 +206,12 @@ class SweepDirector:
 
     def tick(self) -> None:
         """Show how far everything is."""
-        self.display.update(list(self.trials.values()), self._seconds_left())
+        self.display.update(list(self.trials.values()), self.n_trials, self._seconds_left())
 
     def _open_run(self, trial: TrialRecord, seconds: float = 0.0) -> None:
-        job = trial_job(self._base, trial.number, trial.settings)
+        job = trial_job(self._base, trial.number, trial.replaced)
         settings = flat_settings(saved_config(job))
-        settings |= {k: v for k, v in self._resolved.items() if k not in trial.settings}
+        settings |= {k: v for k, v in self._resolved.items() if k not in trial.replaced}
         data_set = (self._where, self._checksum)
         self._runs.begin(trial.number, trial.folder, settings, *data_set, seconds)
 
@@ -199,6 +234,8 @@ class SweepDirector:
         return dict(self._score.best_epoch(history) or {})
 
     def _tell_search(self, trial: TrialRecord) -> None:
+        if trial.seed is not None:
+            return
         score = None if trial.state == "failed" else trial.best(self._score)
         self._search.finish(trial.number, score, trial.state == "stopped")
 

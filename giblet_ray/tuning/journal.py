@@ -24,7 +24,7 @@ from giblet_ray.dataset.splits import SameFilm
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
 from giblet_ray.evaluation.score import Score
-from giblet_ray.tuning.space import Settings
+from giblet_ray.tuning.space import SEED, Settings
 
 _TRIAL = "trial.json"
 _VERSION = 4
@@ -56,6 +56,9 @@ class TrialRecord:
         Optimiser steps that were done by the end of each.
     seconds : float
         Time that it ran.
+    seed : int or None
+        Of the training, if it is one of settings that the search has found already, with another
+        seed than the search's.
     """
 
     number: int
@@ -66,6 +69,13 @@ class TrialRecord:
     scores: dict[int, float] = field(default_factory=dict)
     steps: dict[int, int] = field(default_factory=dict)
     seconds: float = 0.0
+    seed: int | None = None
+
+    @property
+    def replaced(self) -> Settings:
+        """Settings that it has in the place of the sweep's: those that are searched, and its
+        seed."""
+        return self.settings if self.seed is None else {**self.settings, SEED: self.seed}
 
     def best(self, score: Score) -> float | None:
         """Return its best score, or None if no epoch was scored."""

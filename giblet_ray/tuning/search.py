@@ -70,7 +70,7 @@ class Search:
     def ask(self, number: int) -> Settings:
         """Return settings that no trial so far has, for the trial of this number (from 0)."""
         if self._grid:
-            chosen = self._grid[number]
+            chosen = self._grid[len(self._trials)]
             self._begin(number, chosen)
             return chosen
         for attempt in range(_ATTEMPTS):

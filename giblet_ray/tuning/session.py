@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from giblet_ray.checkpoint.judged import Judged
+from giblet_ray.checkpoint.seeds import Seeds, keep_seeds
 from giblet_ray.checkpoint.store import best_checkpoint, epoch_history
 from giblet_ray.config import TuneJob
 from giblet_ray.dataset.reader import Dataset
@@ -30,11 +31,11 @@ from giblet_ray.training.trainer import choose_gpu
 from giblet_ray.tuning.director import SweepDirector
 from giblet_ray.tuning.journal import Journal, TrialRecord
 from giblet_ray.tuning.plan import fitting_trials, trial_resources
+from giblet_ray.tuning.ranking import by_settings, seeds_of
 from giblet_ray.tuning.resume import comparing, earlier_trials, resuming, sweep_config, sweep_folder
 from giblet_ray.tuning.search import Search
 from giblet_ray.tuning.space import Space, with_settings
 from giblet_ray.tuning.sweep import Check, Swept
-from giblet_ray.tuning.table import by_score
 from giblet_ray.tuning.trial import Shared
 from giblet_ray.tuning.tuner import run_trials
 
@@ -91,21 +92,27 @@ def run_sweep(
         show(
             f"{director.n_trials} trials of {job.train.epochs} epochs, {at_a_time} at a time: "
             f"{job.sweep.search} over {', '.join(space)}; scheduler {job.sweep.scheduler}"
+            f"{_with_seeds(job)}"
         )
         with director.display, ThreadPoolExecutor(1) as meanwhile:
             meanwhile.submit(importlib.import_module, _REPORT)
             resources = trial_resources(job, use_gpu)
             run_trials(director, Shared(base, data, use_gpu), resources, at_a_time)
         director.close()
-        trials = by_score(list(director.trials.values()), score)
+        ranked = by_settings(list(director.trials.values()), score)
+        trials = [trial for group in ranked for trial in group]
         if not trials or trials[0].best(score) is None:
             causes = "; ".join(dict.fromkeys(t.cause for t in trials)) or "none was started"
             raise InputError(f"sweep {job.name}: no trial was scored: {causes}")
-        best_settings, judged = _crown(job, storage, data.dataset, trials[0], runs, show)
+        seeds = seeds_of(ranked[0], score)
+        if seeds is None and job.sweep.seeds > 1:
+            show("note: no settings were trained to their end with several seeds: one trial wins")
+        best_settings, judged = _crown(job, storage, data.dataset, trials[0], seeds, runs, show)
     return Swept(
         job.name,
         score,
         trials,
+        seeds,
         best_settings,
         judged,
         runs.parent.id,
@@ -130,6 +137,12 @@ def _recorded(job: TuneJob, storage: Storage, show: Callable[[str], None]) -> It
         yield runs
 
 
+def _with_seeds(job: TuneJob) -> str:
+    if job.sweep.seeds == 1:
+        return ""
+    return f"; then the best {job.sweep.finalists} with {job.sweep.seeds} seeds in all"
+
+
 def _told(config: dict[str, Any]) -> dict[str, Any]:
     """Return the settings as MLflow's parent run has them: the space by name, as it is written."""
     told = {key: value for key, value in config.items() if key != "sweep"}
@@ -143,18 +156,21 @@ def _crown(
     storage: Storage,
     dataset: Dataset,
     best: TrialRecord,
+    seeds: Seeds | None,
     runs: SweepRuns,
     show: Callable[[str], None],
 ) -> tuple[str, Judged]:
     """Record and judge the best trial, and write its settings for jobs/train.py.
 
-    Returns where the settings are, and its test: the other trials have none.
+    Returns where the settings are, and its test: the other trials have none. `seeds` is what they
+    reach with several.
     """
-    trained = with_settings(job, best.settings)
+    trained = with_settings(job, best.replaced)
     config = saved_config(trained)
     del config["name"]
     score = Score(job.train.score)
     reached = f"{score.label} {best.best(score):.4f}"
+    reached += f"; {seeds.in_words()}" if seeds else ""
     header = f"# Best of sweep {job.name}: trial {best.folder}, {reached}\n"
     with storage.write(BEST) as stream:
         stream.write((header + yaml.safe_dump(config, sort_keys=False)).encode())
@@ -163,6 +179,8 @@ def _crown(
     if checkpoint is None:
         raise InputError(f"{storage.describe(best.folder)}: the best trial's checkpoints are gone")
     metrics = dict(score.best_epoch(history) or {})
+    if seeds is not None:
+        keep_seeds(storage, best.folder, seeds)
     judged = judge_run(storage, best.folder, dataset, job.packages, show)
 
     def report(child: MlflowRun) -> None:
@@ -170,5 +188,6 @@ def _crown(
         how = (score, job.tracking.log_model, job.packages, judged)
         importlib.import_module(_REPORT).report_best(child, checkpoint, history, *how)
 
-    runs.crown(best.folder, metrics, judged.logged(), report)
+    told = judged.logged() | (seeds.logged() if seeds else {})
+    runs.crown(best.folder, metrics, told, report)
     return storage.describe(BEST), judged

@@ -28,6 +28,8 @@ from giblet_ray.settings import setting_fields
 SEARCHED_GROUPS = ("data", "model", "loss", "optimizer", "train")
 """Groups of settings that decide what a training learns."""
 
+SEED = "train.seed"
+
 _SCORING = ("train.score", "data.split.", "data.subjects", "data.voxels")
 """Settings that decide what the score is, and which TRs and voxels it is a mean over."""
 
@@ -117,8 +119,8 @@ def parse_space(text: Mapping[str, Any], base: TrainJob) -> Space:
     ------
     InputError
         For an empty space, an unknown name (the nearest is suggested), a setting that is the same
-        for all trials or that decides what they are scored on, or a value that the setting does not
-        take.
+        for all trials, that is chance or that decides what they are scored on, or a value that the
+        setting does not take.
     """
     if not text:
         raise InputError(
@@ -135,6 +137,11 @@ def parse_space(text: Mapping[str, Any], base: TrainJob) -> Space:
             raise InputError(
                 f"--sweep.space {name}: is the same for all trials; settings of "
                 f"{', '.join(SEARCHED_GROUPS)} can be searched"
+            )
+        if name == SEED:
+            raise InputError(
+                f"--sweep.space {name}: is chance, no value of which is better than another; "
+                "--sweep.seeds N trains the best trials with N seeds"
             )
         if name.startswith(_SCORING):
             raise InputError(

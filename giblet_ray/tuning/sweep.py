@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from giblet_ray.checkpoint.claim import claimed
 from giblet_ray.checkpoint.judged import Judged
+from giblet_ray.checkpoint.seeds import Seeds
 from giblet_ray.config import TuneJob
 from giblet_ray.dataset.reader import Dataset
 from giblet_ray.evaluation.score import Score
@@ -38,7 +39,9 @@ class Swept:
     score : Score
         What trials are chosen by.
     trials : list of TrialRecord
-        All trials, the best first.
+        All trials, those with the best settings first, of these the best.
+    seeds : Seeds or None
+        What the best settings reach, where they were trained with several seeds.
     best_settings : str
         The YAML file that jobs/train.py --config takes.
     judged : Judged
@@ -54,6 +57,7 @@ class Swept:
     name: str
     score: Score
     trials: list[TrialRecord]
+    seeds: Seeds | None
     best_settings: str
     judged: Judged
     mlflow_run: str
@@ -75,7 +79,8 @@ class Swept:
         return {
             "best trial": f"{best.folder}, {self.score.label} {best.best(self.score):.4f}",
             self.judged.name: self.judged.in_words(),
-            "its settings": " ".join(f"{k}={show_value(v)}" for k, v in best.settings.items()),
+            "its settings": " ".join(f"{k}={show_value(v)}" for k, v in best.replaced.items()),
+            **({"they reach": self.seeds.in_words()} if self.seeds else {}),
             "trials": ", ".join(f"{n} {state}" for state, n in counts.items() if n),
             "epochs": f"{sum(len(trial.scores) for trial in self.trials)}",
             "MLflow run": f"{self.mlflow_run} in {self.tracking_uri}",

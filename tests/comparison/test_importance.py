@@ -14,7 +14,7 @@ from sklearn.ensemble import RandomForestRegressor
 from giblet_ray.comparison.importance import main_effects, setting_importance
 from giblet_ray.comparison.runs import ComparedRun
 
-NAMES = ["model.kernel_sizes", "optimizer.lr", "train.seed"]
+NAMES = ["model.kernel_sizes", "optimizer.lr", "train.epochs"]
 METRIC = "val/pearson_mean"
 
 
@@ -27,7 +27,7 @@ def runs_of(make_run: Callable[..., ComparedRun], n: int, score: Callable[[dict]
         settings: dict[str, Any] = {
             "model.kernel_sizes": kernels[random.integers(3)],
             "optimizer.lr": float(10 ** random.uniform(-5, -2)),
-            "train.seed": int(random.integers(100)),
+            "train.epochs": int(random.integers(100)),
         }
         runs.append(make_run(str(index), score(settings), settings=settings))
     return runs
@@ -86,6 +86,20 @@ def test_runs_that_were_stopped_do_not_count(make_run: Callable) -> None:
     assert found.n_runs == 12
 
 
+def test_seeds_are_chance_and_no_setting(make_run: Callable) -> None:
+    """Trained again are the best, whose seeds would seem to make them so."""
+    runs = runs_of(make_run, 12, lambda s: np.log10(s["optimizer.lr"]))
+    alone = setting_importance(runs, NAMES, METRIC, 0)
+    best = max(runs, key=lambda run: run.value(METRIC))
+    for seed, luck in ((1, 0.5), (2, -0.5)):
+        settings = {**best.settings, "train.seed": seed}
+        runs.append(make_run(f"again-{seed}", best.value(METRIC) + luck, settings=settings))
+    found = setting_importance(runs, [*NAMES, "train.seed"], METRIC, 0)
+    assert found.shares == alone.shares
+    assert found.n_runs == 12
+    assert found.note.startswith("from 14 finished runs, of 12 settings with one seed or more")
+
+
 def test_where_most_runs_were_stopped_all_are_compared_at_the_epoch_that_all_reached(
     make_run: Callable,
 ) -> None:
@@ -118,7 +132,9 @@ def test_too_few_runs_or_differences_are_told(make_run: Callable) -> None:
 def test_setting_without_a_record_or_without_a_number_is_another_value(make_run: Callable) -> None:
     values = [None, 0.1, 0.3, None, 0.3, 0.1, None, 0.1]
     runs = [
-        make_run(str(i), 1.0 if v is None else 0.0, settings={"model.dropout": v})
+        make_run(
+            str(i), 1.0 if v is None else 0.0, settings={"model.dropout": v, "train.epochs": i}
+        )
         for i, v in enumerate(values)
     ]
     runs.append(make_run("old", 0.5, settings={}))

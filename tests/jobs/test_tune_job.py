@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,10 +32,13 @@ def test_a_sweep_shows_each_trial_once_and_is_resumed_with_its_own_settings(
     }
     Path("sweep.yaml").write_text(yaml.safe_dump(settings))
     words = ["--config", "sweep.yaml", "--dataset", arrays_and_dataset[1].storage.location]
-    for said in (say("tune.py", *words), say("tune.py", "--sweep.resume", "sweep")):
+    more = ["--sweep.resume", "sweep", "--sweep.seeds", "2", "--sweep.finalists", "1"]
+    for given, trials in ((words, ["0000", "0001"]), (more, ["0000", "0001", "0002"])):
+        said = say("tune.py", *given)
         # The table's rows begin with the trial's number.
         rows = [line.split()[0] for line in said.splitlines() if "  finished  " in line]
-        assert sorted(rows) == ["0000", "0001"]
+        assert sorted(rows) == trials
+    assert re.search(r"they reach +mean -?0\.\d{4}, SD 0\.\d{4} over 2 seeds", said)
     line = refusal("tune.py", "--sweep.resume", "sweep", "--sweep.scheduler", "median")
     assert "--sweep.scheduler is 'median', but sweep sweep was started with 'none'" in line
 
@@ -53,6 +57,7 @@ def test_a_sweep_shows_each_trial_once_and_is_resumed_with_its_own_settings(
         (["--sweep.space", "data.lag_seconds=3..180"], "--data.split"),
         (["--sweep.space", "train.batch_trs=16,5000"], "is larger than the training split"),
         (["--sweep.scheduler", "hyperband"], "--sweep.scheduler is 'hyperband'"),
+        (["--sweep.seeds", "0"], "--sweep.seeds is '0': should be greater than or equal to 1"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(

@@ -39,6 +39,16 @@ def test_a_signal_is_told_from_chance_and_stands_beside_ridge(evaluation: Any) -
     assert said["minus ridge"].endswith("degrees of freedom)")
 
 
+def test_what_its_settings_reach_with_other_seeds_stands_beside_the_run(evaluation: Any) -> None:
+    said, told = evaluation.summary(), evaluation.metrics()
+    assert said["its settings"] == (
+        "validation Pearson r (selected on) mean 0.2500, SD 0.0707 over 2 seeds, of which this is "
+        "the best"
+    )
+    assert told["seeds/val/pearson_mean"] == pytest.approx(0.25)
+    assert told["seeds/n"] == 2
+
+
 def test_one_tr_of_nan_is_not_judged_and_costs_no_unit(evaluation: Any) -> None:
     n_trs = 4 * sum(len(span) for span in evaluation.opened.data.split.test)  # scans of a film
     assert evaluation.judged.n_trs == n_trs - 1

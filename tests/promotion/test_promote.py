@@ -16,10 +16,12 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
 from giblet_ray.checkpoint.record import Units
+from giblet_ray.checkpoint.seeds import Seeds, keep_seeds
 from giblet_ray.checkpoint.trained import Encoder
 from giblet_ray.config import PromoteJob, TrainJob
 from giblet_ray.dataset.layout import ScanKey
 from giblet_ray.dataset.reader import Dataset, Span
+from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
 from giblet_ray.promotion.promote import Promotion, promote
 from giblet_ray.tracking.mlflow_run import MlflowRun
@@ -350,6 +352,21 @@ def test_best_trial_of_a_sweep_is_one_that_ended_and_has_a_checkpoint(store: Sto
         store.promote(run="search")
     with pytest.raises(InputError, match=r"serch: not in the sweeps \(did you mean search"):
         store.promote(best_of="serch")
+
+
+def test_of_a_sweep_that_is_finished_the_trial_that_it_chose_is_promoted(store: Store) -> None:
+    """Which won by the mean over seeds; until then, the best trial so far."""
+    parent = MlflowRun(store.uri, "x", "seeds", "/runs/seeds", {KIND_TAG: "sweep"})
+    child = {"mlflow.parentRunId": parent.id}
+    lucky, crowned = (store.run(name, r, "FINISHED", child) for name, r in (("a", 0.4), ("b", 0.3)))
+    parent.tag("giblet_ray.best", crowned)
+    assert store.promote(best_of="seeds", alias="early").run.id == lucky
+    parent.close("FINISHED")
+    folder = store.client.get_run(crowned).data.tags["giblet_ray.run"]
+    keep_seeds(Storage.at(folder), "", Seeds(score="val/pearson_mean", scores=(0.3, 0.28)))
+    promoted = store.promote(best_of="seeds")
+    assert promoted.run.id == crowned
+    assert promoted.summary()["its settings"] == "mean 0.2900, SD 0.0141 over 2 seeds"
 
 
 def test_sweep_without_any_checkpoint_is_refused(store: Store) -> None:

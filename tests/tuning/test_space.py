@@ -40,7 +40,7 @@ BASE = TuneJob(dataset="film")
         ("model.dropout", "0..0.5", Range(0.0, 0.5, False)),
         ("model.dropout", "null,0.1", Choice((None, 0.1))),
         ("loss.correlation_weight", 0.5, Choice((0.5,))),
-        ("train.seed", {"min": 0, "max": 9}, Range(0, 9, False)),
+        ("train.patience", {"min": 0, "max": 9}, Range(0, 9, False)),
         ("model.batch_norm", "batch,frozen", Choice(("batch", "frozen"))),
     ],
 )
@@ -52,8 +52,8 @@ def test_a_domain_is_read_as_its_setting_reads_it(name: str, written: Any, expec
 
 
 def test_every_setting_of_the_searched_groups_can_be_searched() -> None:
-    """By its own default, if nothing else; those that decide what is scored are refused."""
-    refused = {"model.kind", "loss.kind", "train.score"}
+    """By its own default, if nothing else; those that score, and chance, are refused."""
+    refused = {"model.kind", "loss.kind", "train.score", "train.seed"}
     for name, _ in setting_fields(TuneJob):
         if name in refused:
             with pytest.raises(InputError, match=f"{name}: "):
@@ -73,6 +73,7 @@ def test_the_default_space_is_valid() -> None:
         ({"model.embed_dm": "3,4"}, r"model\.embed_dm: no such setting.*model\.embed_dim"),
         ({"model": "3,4"}, r"--sweep\.space model: no such setting"),
         ({"storage.path": "a,b"}, r"storage\.path: is the same for all trials"),
+        ({"train.seed": "0..9"}, r"train\.seed: is chance, .* --sweep\.seeds N trains the best"),
         ({"data.voxels": "a.npy,b.npy"}, r"data\.voxels: decides what is scored"),
         ({"data.split.val_fraction": "0.1..0.3"}, r"val_fraction: decides what is scored"),
         ({"model.kernel_sizes": "[4],[5]"}, r"odd positive widths are accepted"),

@@ -16,10 +16,14 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from giblet_ray.checkpoint.claim import claimed
+from giblet_ray.checkpoint.seeds import read_seeds
 from giblet_ray.checkpoint.trained import Encoder
 from giblet_ray.cli import parse_job
 from giblet_ray.config import TrainJob, TuneJob
+from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
+from giblet_ray.judge.choice import best_trial
+from giblet_ray.tracking.store import open_store
 from giblet_ray.tuning.resume import sweep_folder
 from giblet_ray.tuning.sweep import Swept, sweep
 from giblet_ray.tuning.tuner import run_trials
@@ -40,7 +44,7 @@ def mlflow_runs(swept: Swept) -> tuple[Run, dict[int, Run]]:
 @pytest.fixture(scope="module")
 def four_trials(make_tune_job: MakeJob, tmp_path_factory: pytest.TempPathFactory) -> Swept:
     """A sweep whose shards are gone while its trials run: every row comes from the blocks that they
-    share, whatever their codebooks, modalities and lag."""
+    share, whatever their codebooks, modalities and lag. The best is trained with another seed."""
     folder = tmp_path_factory.mktemp("four")
     space = {
         "model.audio_codebooks": [1, 2, 4],
@@ -50,6 +54,7 @@ def four_trials(make_tune_job: MakeJob, tmp_path_factory: pytest.TempPathFactory
         "optimizer.lr": {"min": 1e-3, "max": 1e-1, "log": True},
     }
     settings = {"space": space, "num_samples": 4, "search": "random", "scheduler": "none"}
+    settings |= {"seeds": 2, "finalists": 1}
     job = make_tune_job(folder, {**settings, "max_concurrent": 2})
     dataset = Path(shutil.copytree(job.dataset, folder / "film"))
 
@@ -66,13 +71,13 @@ def four_trials(make_tune_job: MakeJob, tmp_path_factory: pytest.TempPathFactory
         return sweep(job.model_copy(update={"dataset": str(dataset)}), lambda _: None)
 
 
-def test_four_trials_read_the_data_once_and_all_are_recorded(four_trials: Swept) -> None:
+def test_four_trials_and_a_seed_read_the_data_once_and_all_are_recorded(four_trials: Swept) -> None:
     swept = four_trials
-    assert [trial.state for trial in swept.trials] == ["finished"] * 4
-    assert sorted(trial.number for trial in swept.trials) == list(range(4))
+    assert [trial.state for trial in swept.trials] == ["finished"] * 5
+    assert sorted(trial.number for trial in swept.trials) == list(range(5))
     for name in ("model.audio_codebooks", "data.modalities", "data.lag_seconds"):
         assert len({str(trial.settings[name]) for trial in swept.trials}) > 1
-    scores = [trial.best(swept.score) or 0.0 for trial in swept.trials]
+    scores = [trial.best(swept.score) or 0.0 for trial in swept.trials if trial.seed is None]
     assert scores == sorted(scores, reverse=True)
     parent, children = mlflow_runs(swept)
     assert parent.info.status == "FINISHED"
@@ -82,18 +87,44 @@ def test_four_trials_read_the_data_once_and_all_are_recorded(four_trials: Swept)
     assert parent.data.tags["giblet_ray.kind"] == "sweep"
     best = swept.trials[0]
     assert parent.data.tags["giblet_ray.best"] == children[best.number].info.run_id
-    assert children.keys() == set(range(4))
+    assert children.keys() == set(range(5))
     for trial in swept.trials:
         child = children[trial.number]
         assert child.info.status == "FINISHED"
         assert float(child.data.params["optimizer.lr"]) == trial.settings["optimizer.lr"]
         assert child.data.params["data.lag_seconds"] == str(trial.settings["data.lag_seconds"])
         assert child.data.params["data.voxels"] == "all"
+        assert child.data.params["train.seed"] == str(trial.seed or 0)
         assert child.data.metrics["best/val/pearson_mean"] == trial.best(swept.score)
         history = MlflowClient(swept.tracking_uri).get_metric_history(
             child.info.run_id, "val/pearson_mean"
         )
         assert {m.step: m.value for m in history} == trial.scores
+
+
+def test_settings_are_crowned_by_the_mean_over_their_seeds(
+    four_trials: Swept, capsys: pytest.CaptureFixture[str]
+) -> None:
+    swept = four_trials
+    better, worse = swept.trials[:2]
+    assert better.settings == worse.settings
+    assert {better.seed, worse.seed} == {None, 1}
+    scores = [trial.best(swept.score) or 0.0 for trial in (better, worse)]
+    assert scores[0] > scores[1]
+    seeds = swept.seeds
+    assert seeds is not None
+    assert seeds.scores == tuple(scores)
+    assert read_seeds(Storage.at(str(Path(swept.best_settings).parent)), better.folder) == seeds
+    parent, _ = mlflow_runs(swept)
+    assert parent.data.metrics["seeds/val/pearson_mean"] == seeds.mean
+    assert parent.data.metrics["seeds/val/pearson_mean_sd"] == seeds.spread
+    assert best_trial(open_store(swept.tracking_uri), "sweep").name == f"sweep/{better.folder}"
+    assert seeds.in_words() in Path(swept.best_settings).read_text().partition("\n")[0]
+    assert swept.summary()["they reach"] == seeds.in_words()
+    swept.print_table()
+    table = capsys.readouterr().out
+    assert "mean, SD over seeds" in table
+    assert f"{seeds.mean:.4f}, {seeds.spread:.4f}" in table
 
 
 def test_what_it_says_to_type_can_be_typed(four_trials: Swept) -> None:
@@ -118,6 +149,7 @@ def test_the_best_settings_train_to_the_score_of_the_best_trial(
     )
     job = parse_job(TrainJob, ["--config", four_trials.best_settings])
     assert job.optimizer.lr == best.settings["optimizer.lr"]
+    assert job.train.seed == (best.seed or 0)
     link = train_locally(job, tmp_path)
     assert max(report["val/pearson_mean"] for report in link.reports) == best.best(
         four_trials.score

@@ -1,0 +1,25 @@
+"""What is noted of a group of runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from giblet_ray.comparison.groups import notes_on_seeds
+from giblet_ray.comparison.runs import group_runs
+
+METRIC = "val/pearson_mean"
+
+
+def test_runs_that_differ_in_their_seed_alone_are_summed_up(make_run: Callable) -> None:
+    scores = {(4, 0): 0.3, (8, 0): 0.2, (8, 1): 0.28, (2, 0): 0.4, (4, 1): 0.1, (4, 2): 0.2}
+    runs = [
+        make_run(f"{dim}-{seed}", r, settings={"model.embed_dim": dim, "train.seed": seed})
+        for (dim, seed), r in scores.items()
+    ]
+    unfinished = {"model.embed_dim": 2, "train.seed": 1}
+    runs.append(make_run("2-1", 0.5, settings=unfinished, status="KILLED"))
+    (group,) = group_runs(runs, METRIC)
+    assert notes_on_seeds(group, {run.id: run.name for run in runs}, METRIC) == [
+        f"8-1, 8-0 differ in their seed alone: {METRIC} mean 0.2400, SD 0.0566 over 2 seeds",
+        f"4-0, 4-2, 4-1 differ in their seed alone: {METRIC} mean 0.2000, SD 0.1000 over 3 seeds",
+    ]
