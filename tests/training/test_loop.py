@@ -73,13 +73,13 @@ def test_resumed_run_ends_with_the_same_weights_and_losses(
     assert epoch_losses(link) == undisturbed[1][2:]
 
 
-LEARNED_LR = 3e-3
+LEARNED_LR = 1e-2
 
 
 @pytest.fixture(scope="module")
 def learned(local_training: Callable, tmp_path_factory: pytest.TempPathFactory) -> LocalLink:
     """A training that is long enough to learn, each step of which is told."""
-    train = {"epochs": 12, "batch_trs": 16, "log_every_steps": 1}
+    train = {"epochs": 6, "batch_trs": 16, "log_every_steps": 1}
     model = {"dropout": 0.0}
     training = local_training(train=train, optimizer={"lr": LEARNED_LR}, model=model)
     return training.train(tmp_path_factory.mktemp("learned"))
