@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 import ray
 from ray.exceptions import RayActorError
@@ -24,6 +27,13 @@ CUT_OFF = UserExceptionWithTraceback(
 RAISED = UserExceptionWithTraceback(ValueError("no"), "Traceback\nValueError: no\n")
 
 
+@pytest.fixture(scope="module")
+def monitor(cluster: None) -> Iterator[Any]:
+    """Of a training that is not given up."""
+    with started_monitor(9) as running:
+        yield running
+
+
 @pytest.mark.parametrize(
     ("errors", "line"),
     [
@@ -35,15 +45,21 @@ RAISED = UserExceptionWithTraceback(ValueError("no"), "Traceback\nValueError: no
     ],
 )
 def test_the_worker_that_made_others_fail_is_told_of(
-    cluster: None, errors: dict[int, Exception], line: str
+    monitor: Any, errors: dict[int, Exception], line: str
 ) -> None:
+    Failures(monitor).after_exception(None, errors)
+    assert ray.get(monitor.take.remote()).lines == [f"{line}; going on from the latest checkpoint"]
+    fatal, traceback = ray.get(monitor.fatal.remote())
+    assert fatal is None
+    assert type(errors[max(errors)]).__name__ in traceback
+
+
+def test_a_failure_too_many_is_told_with_what_failed(cluster: None) -> None:
     with started_monitor(1) as monitor:
         failures = Failures(monitor)
-        failures.after_exception(None, errors)
-        assert ray.get(monitor.take.remote()).lines == [
-            f"{line}; going on from the latest checkpoint"
-        ]
-        failures.after_exception(None, errors)
+        failures.after_exception(None, {0: CUT_OFF})
+        failures.after_exception(None, {0: RAISED, 1: RAISED})
+        assert len(ray.get(monitor.take.remote()).lines) == 1
         fatal, traceback = ray.get(monitor.fatal.remote())
-        assert fatal == f"{line}; given up after 2 failures in a row"
-        assert type(errors[max(errors)]).__name__ in traceback
+    assert fatal == "worker 0 failed: ValueError: no; given up after 2 failures in a row"
+    assert UserExceptionWithTraceback.__name__ in traceback
