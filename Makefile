@@ -34,7 +34,7 @@ PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(FAULTS:%=-
 
 .PHONY: test
 test: setup  ## Run the tests, two files at a time, without those of make slow and make faults
-	@$(PYTEST) --ignore=tests/benchmarks -m "not slow"
+	@$(PYTEST) -m "not slow"
 
 .PHONY: faults
 faults: setup  ## Run the whole demo, jobs that are killed, and clusters that lose parts (about 50 minutes)
