@@ -101,9 +101,9 @@ def train_side_by_side(
 
     failed: dict[str, Exception] = {}
     with ThreadPoolExecutor(at_a_time) as threads:
-        pairs = zip(jobs, placed, strict=True)
-        running = {threads.submit(train, each, data): each.name for each, data in pairs}
         try:
+            pairs = zip(jobs, placed, strict=True)
+            running = {threads.submit(train, each, data): each.name for each, data in pairs}
             for ended in as_completed(running):
                 name, error = running[ended], ended.exception()
                 if isinstance(error, Exception):
@@ -112,8 +112,7 @@ def train_side_by_side(
                 else:
                     yield name, ended.result()
         except BaseException:  # Ctrl-C
-            for future in running:
-                future.cancel()
+            threads.shutdown(wait=False, cancel_futures=True)
             processes.stop()
             raise
     if failed:

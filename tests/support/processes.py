@@ -90,6 +90,10 @@ class Process:
         """Ask it to end, as `ray job stop` does."""
         self._process.terminate()
 
+    def interrupt(self) -> None:
+        """Press Ctrl-C: a terminal tells it and what it has started."""
+        os.killpg(self._process.pid, signal.SIGINT)
+
     def kill(self) -> None:
         """Kill -9 it and what it has started, unless it has ended."""
         if self.returncode is None:
