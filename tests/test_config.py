@@ -44,7 +44,7 @@ def test_what_decides_a_run_s_numbers_is_said_on_the_field() -> None:
         "train.checkpoint_every_steps",
         "train.log_every_steps",
         *(f"sweep.{name}" for name in ("resume", "num_samples", "max_epochs", "max_minutes")),
-        "sweep.max_concurrent",
+        *(f"sweep.{name}" for name in ("max_concurrent", "seeds", "finalists")),
     }
     assert judged == {name for name in names if name.startswith("data.split.")} | {
         "data.subjects",
