@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 MiB = 2**20
+ROOT = Path(__file__).parents[1]
 CONSOLE = Console(width=118, markup=False, highlight=False)
 
 

@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-SEED: Mapping[str, Any] = {
-    "memory": "none",
-    "inputs": "encoders",
-    "norm": "batch",
-    "head": "full",
-    "heads": "shared",
-}
+import yaml
+from machine import ROOT
+
+SEED: Mapping[str, Any] = yaml.safe_load((ROOT / "jobs/seed.yaml").read_text())["model"]

@@ -21,11 +21,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from machine import CONSOLE, cpu_model
+from machine import CONSOLE, ROOT, cpu_model
 from random_dataset import write_random_dataset
 from rich.table import Table
 
-ROOT = Path(__file__).parents[1]
 N_TRS, N_VOXELS = 400, 100
 MISTAKES = {
     "an unknown setting": ["--model.embed_dims", "8"],

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, ValidationError
+from pydantic import Field
 
+from giblet_ray.checkpoint.json_file import read_json, write_json
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
 from giblet_ray.settings import Group
@@ -86,14 +86,7 @@ def read_judged(storage: Storage, run: str) -> Judged | None:
     InputError
         If it is damaged.
     """
-    name = _in(run, JUDGED)
-    try:
-        return Judged.model_validate(json.loads(storage.read(name)))
-    except FileNotFoundError:
-        return None
-    except (ValueError, ValidationError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{storage.describe(name)}: damaged: {reason}; delete it") from error
+    return read_json(storage, _in(run, JUDGED), Judged)
 
 
 def keep_judged(
@@ -104,8 +97,7 @@ def keep_judged(
 
     with storage.write(_in(run, UNITS)) as stream:
         stream.write(save(dict(units)))
-    with storage.write(_in(run, JUDGED)) as stream:
-        stream.write(judged.model_dump_json(indent=1).encode())
+    write_json(storage, _in(run, JUDGED), judged)
 
 
 def count_reading(run_folder: str) -> int:
@@ -115,8 +107,7 @@ def count_reading(run_folder: str) -> int:
     if before is None:
         return 1
     counted = before.model_copy(update={"readings": before.readings + 1})
-    with storage.write(JUDGED) as stream:
-        stream.write(counted.model_dump_json(indent=1).encode())
+    write_json(storage, JUDGED, counted)
     return counted.readings
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import posixpath
 import statistics
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
+from giblet_ray.checkpoint.json_file import read_json, write_json
 from giblet_ray.dataset.storage import Storage
-from giblet_ray.errors import InputError
 from giblet_ray.settings import Group
 
 SEEDS = "seeds.json"
@@ -51,17 +50,9 @@ def read_seeds(storage: Storage, run: str) -> Seeds | None:
     InputError
         If it is damaged.
     """
-    name = posixpath.join(run, SEEDS)
-    try:
-        return Seeds.model_validate(json.loads(storage.read(name)))
-    except FileNotFoundError:
-        return None
-    except (ValueError, ValidationError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{storage.describe(name)}: damaged: {reason}; delete it") from error
+    return read_json(storage, posixpath.join(run, SEEDS), Seeds)
 
 
 def keep_seeds(storage: Storage, run: str, seeds: Seeds) -> None:
     """Keep what a run's settings reach with several seeds in its folder."""
-    with storage.write(posixpath.join(run, SEEDS)) as stream:
-        stream.write(seeds.model_dump_json(indent=1).encode())
+    write_json(storage, posixpath.join(run, SEEDS), seeds)

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from giblet_ray.comparison.runs import SEED, ComparedRun, by_settings, is_number, setting_order
+from giblet_ray.comparison.runs import ComparedRun, by_settings, is_number, setting_order
+from giblet_ray.training.config import SEED
 
 MIN_RUNS = 5
 """With fewer, a forest of regression trees has next to nothing to split."""

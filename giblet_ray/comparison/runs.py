@@ -11,12 +11,12 @@ from typing import Any
 from giblet_ray.config import TrainJob
 from giblet_ray.evaluation.score import VAL_PEARSON, Score
 from giblet_ray.settings import Mark, marked_settings
+from giblet_ray.training.config import SEED
 
 _JUDGED = marked_settings(TrainJob, Mark.JUDGED)
 """With the data set, these decide which TRs and voxels a score is taken over."""
 _UNNAMED = _JUDGED | marked_settings(TrainJob, Mark.FREE)
 """Settings that are not named among those that differ."""
-SEED = "train.seed"
 _SAME_SETTINGS = {*marked_settings(TrainJob, Mark.FREE), SEED}
 """Settings in which runs of the same settings may differ."""
 _SHORT = 12

@@ -51,6 +51,11 @@ Valid = Mapping[str, NDArray[np.bool_]]
 Report = Callable[[float], None]
 
 
+def part_of(report: Report, index: int, n: int) -> Report:
+    """Return what is told the share of the part of this index, of n that are as much work each."""
+    return lambda done: report((index + done) / n)
+
+
 def name_of(folds: Folds) -> str:
     """Return the name of a run, or of a training in folds."""
     name: str = folds[0].checkpoint.record.config["name"]
@@ -116,7 +121,7 @@ def gathered_rows(
         return all_rows(folds[0], report, load(folds[0]))
     found: dict[ScanKey, list[tuple[NDArray, NDArray, NDArray]]] = {}
     for index, fold in enumerate(folds):
-        rows = all_rows(fold, lambda done, i=index: report((i + done) / len(folds)), load(fold))  # type: ignore[misc]
+        rows = all_rows(fold, part_of(report, index, len(folds)), load(fold))
         for scan, each in rows.items():
             row = fold.scans.index(scan)
             n_units = each.bold_TV.shape[1]

@@ -66,12 +66,13 @@ def judge_run(
         scores, own = score_test(
             opened, lambda done: setattr(progress, "doing", f"test TRs {done:.0%}")
         )
-    return keep_test(storage, run, opened, scores, own)
+    return keep_test(storage, run, before, opened, scores, own)
 
 
 def keep_test(
     storage: Storage,
     run: str,
+    before: Judged | None,
     opened: OpenedRun,
     scores: HeldOutScores,
     own: Mapping[str, float],
@@ -82,10 +83,11 @@ def keep_test(
     ----------
     storage, run : Storage, str
         Where the run is.
+    before : Judged or None
+        What its folder holds of its test.
     opened, scores, own
         As :func:`judged_of` takes them.
     """
-    before = read_judged(storage, run)
     judged = judged_of(opened, scores, own, 1 if before is None else before.readings + 1)
     units = {subject: each.pearson_V for subject, each in scores.subjects.items()}
     keep_judged(storage, run, judged, units)

@@ -14,7 +14,7 @@ from giblet_ray.dataset.splits import response_trs
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.evaluation.influence import MeanR, mean_r, scan_influence
 from giblet_ray.evaluation.paired import paired_tests
-from giblet_ray.judge.folds import Report, Rows
+from giblet_ray.judge.folds import Report, Rows, part_of
 from giblet_ray.judge.judge import keep_test, tally_rows
 from giblet_ray.judge.opened import OpenedRun
 from giblet_ray.judge.rows import all_rows
@@ -92,7 +92,7 @@ def rows_of_members(
     n, rows, alone = len(stack.members), cast(Rows, {}), []
     for index in range(n):
         stack.keep_member(index)
-        found = all_rows(opened, lambda done, i=index: report((i + done) / n), encoder)  # type: ignore[misc]
+        found = all_rows(opened, part_of(report, index, n), encoder)
         alone.append(mean_r([scan_influence(each) for each in found.values()]))
         for scan, each in found.items():
             weights_VM = stack.weights_of(encoder.subject_index(scan.subject) or 0).cpu()
@@ -173,7 +173,7 @@ def judge_stack(
     mean = mean_r([scan_influence(each) for each in rows.values()])
     least_trs = response_trs(opened.data.dataset.manifest.tr_seconds)
     members = score_members(opened, mean, alone, least_trs, _ROTATIONS)
-    judged = keep_test(storage, run, opened, *tally_rows(rows, [opened]))
+    judged = keep_test(storage, run, before, opened, *tally_rows(rows, [opened]))
     with storage.write(kept) as stream:
         stream.write(json.dumps([each.model_dump() for each in members], indent=1).encode())
     return judged, members

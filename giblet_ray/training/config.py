@@ -14,6 +14,9 @@ from giblet_ray.settings import Columns, Group, Mark, Spelling, tuple_of_one
 STEPS, LEAST_EPOCHS = 100, 10
 """How long a training lasts, where its settings do not say: docs/models.md has what decides it."""
 
+SEED = "train.seed"
+"""What trainings of the same settings differ in: chance."""
+
 
 class LossSettings(Family):
     """A loss."""

@@ -24,7 +24,8 @@ from giblet_ray.dataset.splits import SameFilm
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
 from giblet_ray.evaluation.score import Score
-from giblet_ray.tuning.space import SEED, Settings
+from giblet_ray.training.config import SEED
+from giblet_ray.tuning.space import Settings
 
 _TRIAL = "trial.json"
 _VERSION = 4

@@ -77,7 +77,8 @@ def repeats(
     finalists = by_score(searched, score)[: settings.finalists]
     others = range(seed + 1, seed + settings.seeds)
     wanted = [(trial.settings, other) for other in others for trial in finalists]
-    return [each for each in wanted if each not in [(t.settings, t.seed) for t in trials]]
+    begun = [(trial.settings, trial.seed) for trial in trials]
+    return [each for each in wanted if each not in begun]
 
 
 def _is_whole(trial: TrialRecord, score: Score) -> bool:

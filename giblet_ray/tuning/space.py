@@ -24,11 +24,10 @@ from pydantic import ValidationError
 from giblet_ray.config import TrainJob
 from giblet_ray.errors import InputError, nearest
 from giblet_ray.settings import setting_fields
+from giblet_ray.training.config import SEED
 
 SEARCHED_GROUPS = ("data", "model", "loss", "optimizer", "train")
 """Groups of settings that decide what a training learns."""
-
-SEED = "train.seed"
 
 _SCORING = ("train.score", "data.split.", "data.subjects", "data.voxels")
 """Settings that decide what the score is, and which TRs and voxels it is a mean over."""
