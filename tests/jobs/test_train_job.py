@@ -84,7 +84,7 @@ def test_a_new_persons_head_is_trained_on_the_trunk_of_another_run(
     (record,) = (json.loads(path.read_text()) for path in tmp_path.glob("runs/new/*/record.json"))
     assert record["dataset"]["subjects"] == {"02": 24}
     assert record["config"]["model"]["embed_dim"] == job.model.embed_dim
-    refused = say("train.py", *words[:-6], "--name", "other", "--data.modalities", "text", code=2)
+    refused = say("train.py", *words, "--name", "other", "--data.modalities", "text", code=2)
     assert "--init-from runs/run: the parts that are read (--data.modalities)" in refused
 
 
