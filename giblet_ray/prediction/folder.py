@@ -97,6 +97,8 @@ class Predictions(Group):
     model: Model
     without: tuple[str, ...] = ()
     """Parts that the model reads, and was to do without."""
+    subject: str | None = None
+    """Whose response: a subject's, the group's, or, of a model with one head, anybody's."""
     dataset: Films
     tr_seconds: float
     lag_trs: int
@@ -131,6 +133,7 @@ class Predictions(Group):
         names = [[stimulus.name for stimulus in each.stimuli] for each in (self, other)]
         for what, one, another in (
             ("model", self.model.weights[:12], other.model.weights[:12]),
+            ("subject", self.subject, other.subject),
             ("parts left out", *(", ".join(each.without) or "none" for each in (self, other))),
             ("data set", self.dataset.checksum[:12], other.dataset.checksum[:12]),
             ("stimuli", *(", ".join(each) for each in names)),

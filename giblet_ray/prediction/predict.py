@@ -52,6 +52,7 @@ class Summary:
         size = sum(shard.bytes for shard in made.shards)
         rows = {
             "model": f"{made.model.asked}{version}",
+            **({"subject": made.subject} if made.subject else {}),
             **({"without": ", ".join(made.without)} if made.without else {}),
             "data set": made.dataset.location,
             "predictions": self.out,

@@ -97,6 +97,7 @@ def plan_task(job: PredictJob) -> Task:
             score=record.score,
         ),
         without=tuple(part for part in encoder.shapes.parts if part not in parts),
+        subject=_named(encoder, subject),
         dataset=Films(location=dataset.storage.location, checksum=dataset.manifest.checksum),
         tr_seconds=dataset.manifest.tr_seconds,
         lag_trs=record.lag_trs,
@@ -116,6 +117,17 @@ def plan_task(job: PredictJob) -> Task:
     selection = Selection(parts, leading=leading)
     units = record.indices_by_subject.get(whose)
     return Task(encoder, subject, dataset, selection, space, units, predictions)
+
+
+def _named(encoder: Encoder, subject: int | None) -> str | None:
+    """Return whose response a head predicts; None for everybody's."""
+    from giblet_ray.checkpoint.trained import GROUP_NAME
+    from giblet_ray.models.predictor import GROUP
+
+    if subject == GROUP:
+        return GROUP_NAME
+    everybody = subject is None and len(encoder.shapes.subjects) > 1
+    return None if everybody else encoder.name_of(subject)
 
 
 @contextmanager

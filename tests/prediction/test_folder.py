@@ -86,13 +86,14 @@ def test_finished_predictions_are_found_again_wherever_the_model_was_loaded_from
             {"dataset": Films(location="data", checksum="e" * 64)},
             "its data set is dddddddddddd, not eeeeeeeeeeee",
         ),
+        ({"subject": "02"}, "its subject is None, not 02"),
         ({"stimuli": predictions().stimuli[:1]}, "its stimuli is one, two, not one"),
         (
             {"space": {"kind": "volume", "ending": ".nii.gz", "files": {"mask.nii.gz": "f" * 64}}},
             "its space is .*array.*, not .*volume",
         ),
     ],
-    ids=["model", "data set", "stimuli", "space"],
+    ids=["model", "data set", "subject", "stimuli", "space"],
 )
 def test_other_predictions_are_kept_unless_they_may_be_replaced(
     tmp_path: Path, changes: dict[str, Any], message: str

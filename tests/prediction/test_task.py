@@ -45,6 +45,12 @@ def test_run_folder_gives_its_best_checkpoint(job: Callable, checkpoint: Path) -
     assert plan.predictions.model.checkpoint == str(checkpoint)
 
 
+def test_predictions_say_whose_response_they_are(job: Callable) -> None:
+    anybody, second = (plan_task(job(subject=name)).predictions for name in (None, "02"))
+    assert (anybody.subject, second.subject) == (None, "02")
+    assert anybody.difference(second) == "its subject is None, not 02"
+
+
 @pytest.mark.parametrize("name", ["audio", "codes"])
 def test_a_part_that_is_left_out_is_not_read(job: Callable, name: str) -> None:
     plan = plan_task(job(without=(name,)))
