@@ -53,14 +53,14 @@ def check_training(
         If weights, gradients, optimizer and batches alone need more memory than the machines, or
         the GPUs, have; unless forced.
     """
-    report = tell_training(job, data, use_gpu, show)
+    report = tell_training(job, data, use_gpu, show, folds_at_a_time(job, use_gpu))
     report.refuse(job.preflight.force)
 
 
 def tell_training(
-    job: TrainJob, data: DataView, use_gpu: bool, show: Callable[[str], None]
+    job: TrainJob, data: DataView, use_gpu: bool, show: Callable[[str], None], at_a_time: int
 ) -> Report:
-    """Say what :func:`check_training` does; return what does not fit."""
+    """Say what :func:`check_training` does, of some at a time; return what does not fit."""
     # Here, so that a job which is refused for its settings has not waited for torch.
     from giblet_ray.preflight.size import step_size
 
@@ -70,7 +70,7 @@ def tell_training(
     size = step_size(job, model_shapes(data), len(data.scans), ranks, data.window)
     show(f"{size.parameters:,} parameters; checkpoints of {gigabytes(size.checkpoint)}")
     host = need_of_host(job, data, size, use_gpu)
-    memory = check_host_memory(report, job, data, cluster, use_gpu, host, size)
+    memory = check_host_memory(report, job, data, cluster, use_gpu, host, size, at_a_time)
     on_top = _FIT_ON_TOP if job.model.fitted else _ON_TOP
     show(f"host memory: {memory}{'' if use_gpu else on_top}")
     if use_gpu:
@@ -88,12 +88,13 @@ def check_host_memory(
     use_gpu: bool,
     need: Need,
     size: StepSize,
+    at_a_time: int,
 ) -> str:
-    """Say how the workers fit their machines; note in the report if they do not."""
-    workers, cpus = job.scaling.max_workers, job.scaling.cpus_per_worker
-    folds, shared = folds_at_a_time(job, use_gpu), shared_bytes(data)
+    """Say how all that train at a time fit their machines; note in the report if they do not."""
+    workers, cpus, shared = job.scaling.max_workers, job.scaling.cpus_per_worker, shared_bytes(data)
+    gpus = float(use_gpu)
     return report.check(
-        lambda needed: check_host(cluster, workers, cpus, float(use_gpu), needed, shared, folds),
+        lambda needed: check_host(cluster, workers, cpus, gpus, needed, shared, at_a_time),
         need,
         remedy(job, size, need),
     )

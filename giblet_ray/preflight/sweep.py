@@ -109,7 +109,9 @@ def preflight_sweep(job: TuneJob, show: Callable[[str], None]) -> None:
 def check_sweep(
     job: TuneJob, space: Space, dataset: Dataset, use_gpu: bool, show: Callable[[str], None]
 ) -> None:
-    """Say in a few lines what the largest trial needs, and whether it will fail for it.
+    """Say in a few lines what the largest trials need, and whether they will fail for it.
+
+    As many of them are counted as run at a time.
 
     Parameters
     ----------
@@ -127,21 +129,24 @@ def check_sweep(
     Raises
     ------
     InputError
-        If not even the smallest trial fits the machines, or the GPUs; unless forced.
+        If not even the smallest trials fit the machines, or the GPUs; unless forced.
     """
+
+    at_a_time = fitting_trials(job, use_gpu)
 
     def tell(settings: Settings, show: Callable[[str], None]) -> Report:
         trial = with_settings(job, settings)
         data = place_data(plan_data(trial, dataset), job.data.residence, use_gpu)
-        return tell_training(trial, data, use_gpu, show)
+        return tell_training(trial, data, use_gpu, show, at_a_time)
 
     smallest, largest = _extremes(job, space, dataset)
     report = tell(smallest, lambda line: None)
     report.show = show
     report.refuse(job.preflight.force)
-    show(f"the largest trial: {_shown(largest)}")
+    many = f", {at_a_time} of which run at a time" if at_a_time > 1 else ""
+    show(f"the largest trial: {_shown(largest)}{many}")
     for problem in tell(largest, show).problems:
-        show(f"note: trials as large as that will fail: {problem}")
+        show(f"note: trials as large as that will fail{many}: {problem}")
 
 
 def _extremes(

@@ -148,14 +148,14 @@ def _memory(
 ) -> dict[str, str]:
     """Compare what workers need with what there is."""
     host, how = need_of_host(job, data, size, use_gpu), "counted"
-    counted = str(host)
+    counted, folds = str(host), folds_at_a_time(job, use_gpu)
     if rehearsal is not None and not use_gpu:
         host, how = Need({"a worker": rehearsal.peak_bytes}), "measured in a rehearsal"
         counted = f"{counted} were counted"
     rows = {
         "parameters": f"{size.parameters:,}",
         "host, per worker": f"{gigabytes(host.total)} ({how}): {counted}",
-        "host": check_host_memory(report, job, data, cluster, use_gpu, host, size),
+        "host": check_host_memory(report, job, data, cluster, use_gpu, host, size, folds),
     }
     if use_gpu or job.scaling.use_gpu is None:
         gpu = need_of_gpu(job, data, size)
