@@ -38,7 +38,7 @@ def read_array(path: str) -> ArrayFile:
     ===================== ============================== =========================================
     .npy                  the array                      none: its rows are TRs
     .npz                  ``values``                     ``times``, if there is one
-    .h5 .hdf5             ``file.h5::key``, or the       ``times`` beside the values, if there is
+    .h5 .hdf5 .hf5        ``file.h5::key``, or the       ``times`` beside the values, if there is
                           file's ``values``              one
     .tsv .csv .parquet    every other column             the column ``time`` or ``onset``
     ===================== ============================== =========================================
@@ -208,6 +208,7 @@ _READERS: dict[str, Callable[[Path, str | None], _Arrays]] = {
     ".npz": _read_npz,
     ".h5": _read_hdf5,
     ".hdf5": _read_hdf5,
+    ".hf5": _read_hdf5,
     ".tsv": _read_delimited,
     ".csv": _read_delimited,
     ".parquet": _read_parquet,

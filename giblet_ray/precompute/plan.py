@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,37 +16,21 @@ from typing import Any
 from giblet_ray.config import PrecomputeJob
 from giblet_ray.dataset.storage import absolute, sha256_of_file
 from giblet_ray.dataset.stored import Source
-from giblet_ray.errors import InputError, nearest
+from giblet_ray.errors import InputError
 from giblet_ray.features.media import probe_film, tr_count
 from giblet_ray.features.source import split_source
 from giblet_ray.names import checked_name
 from giblet_ray.parts.part import FILM, TEXT, FilmFiles, Part
 from giblet_ray.parts.value import ValueType
 from giblet_ray.precompute.chosen import chosen_parts
-from giblet_ray.precompute.makers import scan_options
-from giblet_ray.precompute.scan_name import scan_name
+from giblet_ray.precompute.scans import ScanPlan, plan_scans, scan_settings
 from giblet_ray.precompute.units import BOLD, Unit
-from giblet_ray.spaces.confounds import find_confounds, read_confounds
-from giblet_ray.spaces.scan import scan_shape
 
 _READERS = 8
 """Files that are read at a time for their checksums."""
 
 _BOLD_LIBRARIES = ("h5py", "nibabel", "nilearn", "numpy")
 """Packages that read scans."""
-
-
-@dataclass(frozen=True)
-class ScanPlan:
-    """A scan, and whose it is."""
-
-    subject: str
-    film: FilmFiles
-    path: str
-    n_voxels: int
-    confounds: str | None
-    repeat: int = 1
-    """The first time that the subject saw the film, the second, ..."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +67,7 @@ def make_plan(job: PrecomputeJob) -> Plan:
     parts = chosen_parts(job)
     films = _plan_films(job)
     values = {name: _value(part, films) for name, part in parts.items()}
-    scans = _plan_scans(job, films)
+    scans = plan_scans(job, films)
     mask = None if job.mask is None else absolute(job.mask)
     files = [file for film in films for file in film.files.values()]
     files += [scan.path for scan in scans]
@@ -129,7 +113,7 @@ def make_plan(job: PrecomputeJob) -> Plan:
                 part=BOLD,
                 subject=scan.subject,
                 repeat=scan.repeat,
-                settings=_scan_settings(job),
+                settings=scan_settings(job),
                 libraries={name: version(name) for name in (*_BOLD_LIBRARIES, "giblet_ray")},
                 value=ValueType(dtype=job.scan.dtype, shape=(scan.n_voxels,)),
             )
@@ -158,10 +142,6 @@ def _value(part: Part, films: Sequence[FilmFiles]) -> ValueType:
 
 def _sha256_of(files: Mapping[str, str], sources: Mapping[str, Source]) -> dict[str, str]:
     return {role: sources[file].sha256 for role, file in files.items()}
-
-
-def _scan_settings(job: PrecomputeJob) -> dict[str, Any]:
-    return job.scan.model_dump(mode="json", exclude={"pattern", "confounds_path"})
 
 
 def _plan_films(job: PrecomputeJob) -> tuple[FilmFiles, ...]:
@@ -204,104 +184,10 @@ def _array_of(array: str, file: str, stimulus: str, job: PrecomputeJob) -> str:
     return file.replace("{stimulus}", stimulus)
 
 
-def _plan_scans(job: PrecomputeJob, films: Sequence[FilmFiles]) -> tuple[ScanPlan, ...]:
-    """Find out whose the scans are, and compare their shapes with the films and one another."""
-    if job.mask is not None and not job.bold:
-        raise InputError(f"--mask {job.mask} is given without scans (--bold)")
-    single_table = (
-        job.scan.confounds_path is not None and not Path(job.scan.confounds_path).is_dir()
-    )
-    if single_table and len(job.bold) > 1:
-        raise InputError(
-            f"--scan.confounds_path {job.scan.confounds_path} is no folder; "
-            f"{len(job.bold)} scans need one that holds each scan's table"
-        )
-    by_name = {film.name: film for film in films}
-    scans: dict[tuple[str, str], dict[str, ScanPlan]] = {}
-    n_units: dict[str, tuple[int, str]] = {}
-    for path in job.bold:
-        names = scan_name(path, job.scan.pattern, tuple(by_name))
-        film = _film_of(path, names, by_name, job.scan.pattern)
-        subject = checked_name(names["subject"], f"{path}: subject")
-        scan = _plan_scan(job, path, subject, film)
-        repeats = scans.setdefault((subject, film.name), {})
-        label = names.get("repeat", "")
-        if (same := repeats.get(label)) is not None:
-            again = f", repeat {label}" if label else ""
-            raise InputError(
-                f"{path} and {same.path} are both subject {subject}'s scan of {film.name}{again}; "
-                "name one, or, if it was seen twice, say where names tell the {repeat}, as in "
-                f"'sub-{{subject}}_ses-{{repeat}}' (--scan.pattern is {job.scan.pattern!r})"
-            )
-        n, first = n_units.setdefault(subject, (scan.n_voxels, path))
-        if scan.n_voxels != n:
-            raise InputError(
-                f"{path} has {scan.n_voxels} voxels and {first} has {n}; all scans of a subject "
-                "have the same voxels: put them in one space, under one mask"
-            )
-        repeats[label] = scan
-    return tuple(
-        replace(scan, repeat=number)
-        for repeats in scans.values()
-        for number, (_, scan) in enumerate(sorted(repeats.items(), key=_in_order), 1)
-    )
-
-
-def _in_order(repeat: tuple[str, ScanPlan]) -> tuple[int, str]:
-    """Sort 2 before 10, whatever their zeros."""
-    label = repeat[0].lstrip("0")
-    return len(label), label
-
-
-def _film_of(
-    path: str, names: dict[str, str], films: dict[str, FilmFiles], pattern: str
-) -> FilmFiles:
-    if "stimulus" not in names:
-        if len(films) > 1:
-            raise InputError(
-                f"--scan.pattern {pattern!r} has no {{stimulus}}; with {len(films)} films it tells "
-                "which one a scan is of, as in 'sub-{subject}_task-{stimulus}'"
-            )
-        return next(iter(films.values()))
-    if names["stimulus"] not in films:
-        raise InputError(
-            f"{path}: is of stimulus {names['stimulus']!r} by --scan.pattern {pattern!r}"
-            f"{nearest(names['stimulus'], list(films))}; the films are {', '.join(films)}"
-        )
-    return films[names["stimulus"]]
-
-
-def _plan_scan(job: PrecomputeJob, path: str, subject: str, film: FilmFiles) -> ScanPlan:
-    options = scan_options(_scan_settings(job), job.scan.confounds_path)
-    n_trs, n_voxels = scan_shape(path, job.mask, tr_seconds=job.tr_seconds, options=options)
-    crop = (job.scan.crop_start_trs, job.scan.crop_stop_trs)
-    if n_trs != film.n_trs:
-        if n_voxels == film.n_trs:
-            raise InputError(
-                f"{path} has {n_trs} TRs of {n_voxels} voxels, and {film.path} covers {film.n_trs} "
-                "TRs: it seems transposed; (TRs, voxels) is expected"
-            )
-        cropped = f" after cropping {crop[0]} at the start and {crop[1]} at the end" * any(crop)
-        raise InputError(
-            f"{path} has {n_trs} TRs{cropped} and {film.path} covers {film.n_trs} TRs of "
-            f"{job.tr_seconds:g} s ({film.seconds:.2f} s); crop the scans to their film "
-            "(--scan.crop_start_trs, --scan.crop_stop_trs), or cut the film to what was scanned"
-        )
-    confounds = None
-    if options.confounds:
-        table = find_confounds(split_source(path)[0], options.confounds_path)
-        read_confounds(table, options.confounds, n_trs + sum(crop))
-        confounds = absolute(str(table))
-    return ScanPlan(subject, film, absolute(path), n_voxels, confounds)
-
-
 def _checksums(files: Iterable[str]) -> dict[str, Source]:
     """Read all files once, several at a time."""
-    names = list(dict.fromkeys(files))
-
-    def of_file(name: str) -> Source:
-        file, _ = split_source(name)
-        return Source(name=file.name, sha256=sha256_of_file(file))
-
+    whole = {name: split_source(name)[0] for name in files}
+    paths = list(dict.fromkeys(whole.values()))
     with ThreadPoolExecutor(_READERS) as threads:
-        return dict(zip(names, threads.map(of_file, names), strict=True))
+        sha256 = dict(zip(paths, threads.map(sha256_of_file, paths), strict=True))
+    return {name: Source(name=file.name, sha256=sha256[file]) for name, file in whole.items()}

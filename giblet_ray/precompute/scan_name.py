@@ -1,9 +1,9 @@
-"""A scan's path -> whose it is, of which stimulus, and which time they saw it."""
+"""A scan's path, and its key in a file of many -> whose it is, of which stimulus, which time."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from giblet_ray.errors import InputError
@@ -24,12 +24,13 @@ def scan_name(
     the name of one, ``*`` for anything within a name. The pattern is found anywhere in the file's
     name; where it begins with a placeholder, the name begins there too. A pattern with ``/`` is
     compared with as many of the path's last parts; a placeholder that is there twice has the same
-    value.
+    value. What follows ``::`` in a pattern is found anywhere in the name of a data set of an HDF5
+    file; without it, that name tells nothing.
 
     Parameters
     ----------
     path : str or Path
-        The scan.
+        The scan, ``file.h5::key`` of several in a file.
     pattern : str
         Where its name tells what.
     stimuli : sequence of str
@@ -41,6 +42,8 @@ def scan_name(
     {'subject': '07', 'stimulus': 'film_1'}
     >>> scan_name("scans/anna/2.npy", "{subject}/{repeat}.npy")
     {'subject': 'anna', 'repeat': '2'}
+    >>> scan_name("sub-1_bold.h5::ses-2_task-film", "sub-{subject}_::task-{stimulus}", ["film"])
+    {'subject': '1', 'stimulus': 'film'}
 
     Raises
     ------
@@ -48,29 +51,61 @@ def scan_name(
         The pattern has no ``{subject}`` or an unknown placeholder, or is not in the path, or only
         with a stimulus that there is not.
     """
-    file = str(path).partition("::")[0]
-    tail = "/".join(Path(file).parts[-1 - pattern.count("/") :])
+    tail = _tail(path, pattern)
+    for expression in _expressions(pattern, stimuli):
+        if match := re.search(expression, tail):
+            return match.groupdict()
+    raise InputError(
+        f"{path}: --scan.pattern {pattern!r} is not in {tail!r}; {{subject}} and {{repeat}} "
+        "stand for letters and digits, {stimulus} for a film's name without its ending"
+    )
+
+
+def keys_of_stimuli(
+    file: str, keys: Iterable[str], pattern: str, stimuli: Sequence[str]
+) -> list[str]:
+    """Return the keys of a file by which, after the pattern's ``::``, it holds scans of stimuli.
+
+    Parameters
+    ----------
+    file : str
+        The file.
+    keys : iterable of str
+        Names of its data sets.
+    pattern, stimuli
+        As :func:`scan_name` takes them.
+    """
+    expression = _expressions(pattern, stimuli)[0]
+    return [key for key in keys if re.search(expression, _tail(f"{file}::{key}", pattern))]
+
+
+def _tail(path: str | Path, pattern: str) -> str:
+    """Return what a pattern is compared with: as many of the path's last parts, and the key."""
+    file, _, key = str(path).partition("::")
+    of_file, separator, _ = pattern.partition("::")
+    tail = "/".join(Path(file).parts[-1 - of_file.count("/") :])
+    return f"{tail}::{key}" if separator and key else tail
+
+
+def _expressions(pattern: str, stimuli: Sequence[str]) -> list[str]:
+    """Return what names of the stimuli that there are match, and what any names do."""
     # The longest first: of film and film_2, the second is meant where it is there.
     names = "|".join(map(re.escape, sorted(stimuli, key=len, reverse=True)))
-    if names and (match := re.search(_expression(pattern, f"(?:{names})(?![A-Za-z0-9])"), tail)):
-        return match.groupdict()
-    if (match := re.search(_expression(pattern, _WORD), tail)) is None:
-        raise InputError(
-            f"{path}: --scan.pattern {pattern!r} is not in {tail!r}; {{subject}} and {{repeat}} "
-            "stand for letters and digits, {stimulus} for a film's name without its ending"
-        )
-    return match.groupdict()
+    known = [_expression(pattern, f"(?:{names})(?![A-Za-z0-9])")] if names else []
+    return [*known, _expression(pattern, _WORD)]
 
 
 def _expression(pattern: str, stimulus: str) -> str:
-    pieces = re.split(r"(\{[^{}]*\}|\*)", pattern)
+    pieces = re.split(r"(\{[^{}]*\}|\*|::)", pattern)
     # A placeholder or word is not to begin in the middle of a longer one.
     expression = "^" if pattern.startswith("{") else r"(?<![A-Za-z0-9])"
     seen: set[str] = set()
-    for piece in pieces:
+    for index, piece in enumerate(pieces):
         name = piece[1:-1]
         if piece == "*":
             expression += "[^/]*?"
+        elif piece == "::":
+            expression += "[^/]*?::" + (".*?(?<![A-Za-z0-9])" if pieces[index + 1] else "")
         elif not piece.startswith("{"):
             expression += re.escape(piece)
         elif name not in _PLACEHOLDERS:

@@ -109,14 +109,37 @@ def open_array(file: Path, part: str | None) -> Iterator[Any]:
         yield _checked_array(stored_TV, file)
 
 
-def _hdf5_set(store: Any, file: Path, part: str | None) -> Any:
-    """Find the data set of an HDF5 file: the one named, or the only one of 2 dimensions."""
+def array_keys(file: Path) -> list[str]:
+    """Return the names of the arrays (T, V) of an HDF5 file.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read.
+    """
+    import h5py
+
+    try:
+        with h5py.File(file, "r") as store:
+            return [name for name, node in _hdf5_sets(store).items() if node.ndim == 2]
+    except OSError as error:
+        raise InputError(f"{file}: is not a readable HDF5 file: {error}") from error
+
+
+def _hdf5_sets(store: Any) -> dict[str, Any]:
+    """Return all data sets of an HDF5 file, by name."""
     import h5py
 
     sets: dict[str, Any] = {}
     store.visititems(
         lambda name, node: sets.update({name: node}) if isinstance(node, h5py.Dataset) else None
     )
+    return sets
+
+
+def _hdf5_set(store: Any, file: Path, part: str | None) -> Any:
+    """Find the data set of an HDF5 file: the one named, or the only one of 2 dimensions."""
+    sets = _hdf5_sets(store)
     flat = [name for name, node in sets.items() if node.ndim == 2]
     listed = ", ".join(f"{name} {node.shape}" for name, node in sets.items()) or "none"
     if part is None and len(flat) != 1:

@@ -16,7 +16,8 @@ class ScanConfig(Group):
 
     pattern: str = "sub-{subject}"
     """Where a scan's file name tells its {subject}, with several films its {stimulus}, and, of a
-    film that somebody saw several times, the {repeat}."""
+    film that somebody saw several times, the {repeat}. What follows '::' is looked for in the names
+    of the data sets of HDF5 files, whose scans of these films are all taken."""
     high_pass_seconds: HighPass = Field(128.0, gt=0)
     """Remove what is slower than this (s) from each unit, by cosines as nilearn and SPM do; none
     for scans that have it already. They are fitted to each scan whole, to the TRs that will

@@ -1,6 +1,7 @@
 import shutil
 from pathlib import Path
 
+import h5py
 import nibabel
 import numpy as np
 import pytest
@@ -168,3 +169,54 @@ def test_what_does_not_fit_on_the_disk_is_refused(folder, tmp_path, monkeypatch)
     monkeypatch.setattr(resume.shutil, "disk_usage", lambda _: full)
     with pytest.raises(InputError, match=r"are to be written and 0.0 GB are free"):
         run.precompute(request(folder, tmp_path / "out"), silent)
+
+
+def write_keys(file, **n_trs):
+    """Write arrays of 5 units as in a file of many scans; what follows the last _ is their film."""
+    with h5py.File(file, "w") as store:
+        for key, n in n_trs.items():
+            store[key.replace("__", "-")] = np.ones((n, 5), np.float32)
+        store["individual_repeats"] = np.ones((2, 9, 5), np.float32)
+    return str(file)
+
+
+PATTERN_OF_KEYS = ("--scan.pattern", "sub-{subject}_::task-{stimulus}")
+
+
+def test_scans_of_the_films_are_found_among_the_keys_of_a_file(folder, tmp_path):
+    keys = {"ses__1_task__one": 9, "ses__1_task__seven": 20, "ses__2_task__two": 14}
+    files = [
+        write_keys(tmp_path / "sub-1_bold.h5", **keys),
+        write_keys(tmp_path / "sub-2_bold.hf5", ses__9_task__one=9),
+    ]
+    job = request(folder, tmp_path / "out", "--bold", *files, *PATTERN_OF_KEYS)
+    plan = make_plan(job.model_copy(update={"mask": None}))
+    found = {(scan.subject, scan.film.name): Path(scan.path).name for scan in plan.scans}
+    assert found == {
+        ("1", "one"): "sub-1_bold.h5::ses-1_task-one",
+        ("1", "two"): "sub-1_bold.h5::ses-2_task-two",
+        ("2", "one"): "sub-2_bold.hf5::ses-9_task-one",
+    }
+
+
+def test_a_file_without_a_key_of_a_film_is_refused(folder, tmp_path):
+    file = write_keys(tmp_path / "sub-1_bold.h5", ses__1_task__seven=20)
+    job = request(folder, tmp_path / "out", "--bold", file, *PATTERN_OF_KEYS)
+    message = refusal(job.model_copy(update={"mask": None}))
+    assert f"{file}: none of its 1 data sets" in message
+    assert "ses-1_task-seven, the films one, two" in message
+
+
+def test_a_session_that_showed_a_film_again_is_refused_but_for_a_pattern_that_tells_it(
+    folder, tmp_path
+):
+    file = write_keys(tmp_path / "sub-1_bold.h5", ses__1_task__one=9, ses__10_task__one=9)
+    job = request(folder, tmp_path / "out", "--bold", file, *PATTERN_OF_KEYS)
+    job = job.model_copy(update={"mask": None})
+    assert f"{file}::ses-1_task-one and {file}::ses-10_task-one are both" in refusal(job)
+    told = job.scan.model_copy(update={"pattern": "sub-{subject}::ses-{repeat}_task-{stimulus}"})
+    plan = make_plan(job.model_copy(update={"scan": told}))
+    assert [(scan.path.rpartition("::")[2], scan.repeat) for scan in plan.scans] == [
+        ("ses-1_task-one", 1),
+        ("ses-10_task-one", 2),
+    ]

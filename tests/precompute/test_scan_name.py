@@ -1,7 +1,7 @@
 import pytest
 
 from giblet_ray.errors import InputError
-from giblet_ray.precompute.scan_name import scan_name
+from giblet_ray.precompute.scan_name import keys_of_stimuli, scan_name
 
 
 @pytest.mark.parametrize(
@@ -74,3 +74,28 @@ def test_patterns_that_cannot_work_are_refused():
         scan_name("a.npy", "{stimulus}.npy")
     with pytest.raises(InputError, match=r"placeholder \{run\} is not known"):
         scan_name("a.npy", "{subject}_{run}.npy")
+
+
+@pytest.mark.parametrize(
+    ("key", "pattern", "expected"),
+    [
+        ("ses-001_task-s01e02a", "sub-{subject}_::task-{stimulus}", {"stimulus": "s01e02a"}),
+        (
+            "ses-001_task-s01e02a_run-2",
+            "sub-{subject}::task-{stimulus}_run-{repeat}",
+            {"stimulus": "s01e02a", "repeat": "2"},
+        ),
+        ("runs/s01e02a", "sub-{subject}::runs/{stimulus}", {"stimulus": "s01e02a"}),
+        ("s01e02a", "sub-{subject}::{stimulus}", {"stimulus": "s01e02a"}),
+        ("film_1 again", "sub-{subject}::{stimulus}", {"stimulus": "film_1"}),
+    ],
+)
+def test_what_follows_colons_is_looked_for_in_the_key(key, pattern, expected):
+    found = scan_name(f"fmri/sub-1_bold.h5::{key}", pattern, ("s01e02a", "film", "film_1"))
+    assert found == {"subject": "1", **expected}
+
+
+def test_keys_of_other_stimuli_are_none_of_a_files_scans():
+    keys = ["ses-1_task-a", "ses-1_task-ab", "ses-2_task-b_1", "nota-sk-b", "a"]
+    found = keys_of_stimuli("sub-1.h5", keys, "sub-{subject}::task-{stimulus}", ("a", "b_1", "b"))
+    assert found == ["ses-1_task-a", "ses-2_task-b_1"]
