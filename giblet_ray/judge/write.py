@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Sequence
+from contextlib import ExitStack
 
 import numpy as np
 import pyarrow as pa
@@ -56,11 +57,11 @@ def write_evaluation(evaluation: Evaluation, folder: str) -> dict[str, str]:
             for of, share_V in shares.items():
                 says = f"R2 of {' + '.join(of)}, {partition.how}"
                 maps[f"{'-'.join(of)}-{subject}"] = (subject, share_V, says)
-    ending = _write_maps(evaluation, maps, storage)
+    endings = _write_maps(evaluation, maps, storage)
     with storage.write(SCORES) as stream:
         stream.write(json.dumps(evaluation.metrics(), indent=1).encode())
     kinds = ["r", *["PARTS"] * bool(evaluation.partition), *["peak"] * bool(evaluation.responses)]
-    named = ", ".join(f"{kind}-SUBJECT{ending}" for kind in kinds)
+    named = ", ".join(f"{kind}-SUBJECT{ending}" for kind in kinds for ending in endings)
     return written | {
         "in the scans' space": storage.describe(named),
         "scores": storage.describe(SCORES),
@@ -71,19 +72,21 @@ def _write_maps(
     evaluation: Evaluation,
     maps: dict[str, tuple[str, NDArray, str]],
     storage: Storage,
-) -> str:
-    """Write a subject's values and what they are, by file, like the scans; return the ending."""
-    spaces, ending = evaluation.opened.spaces, ""
+) -> tuple[str, ...]:
+    """Write a subject's values and what they are, by file, like the scans; return the endings."""
+    spaces = evaluation.opened.spaces
+    endings: dict[str, None] = {}
     tr_seconds = evaluation.opened.checkpoint.record.dataset.tr_seconds
     for name, (subject, values_V, says) in maps.items():
         space = spaces[subject]
-        ending = space.ending
-        with (
-            storage.write(f"{name}{space.ending}") as stream,
-            space.open_file(stream, 1, tr_seconds, 0.0, says) as file,
-        ):
+        endings |= dict.fromkeys(space.endings)
+        with ExitStack() as opened:
+            streams = [
+                opened.enter_context(storage.write(f"{name}{ending}")) for ending in space.endings
+            ]
+            file = opened.enter_context(space.open_files(streams, 1, tr_seconds, 0.0, says))
             file.add(evaluation.subjects[subject].placed(values_V, space.n_units)[None])
-    return ending
+    return tuple(endings)
 
 
 def write_report(

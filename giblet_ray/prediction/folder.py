@@ -5,7 +5,7 @@
     OUT/
       predictions.json      what was predicted with what; written last: without it, unfinished
       STIMULUS.parquet      one row per TR: its number, and the bytes of float32 (voxels,)
-      STIMULUS.nii.gz       one volume per TR: a file like the scans (.npy where those were arrays)
+      STIMULUS.nii.gz       one volume per TR: files like the scans (.npy where those were arrays)
 
 A row's TR is that of the BOLD, counted as in a scan that begins with its film. With a lag of 3::
 
@@ -73,7 +73,7 @@ class WrittenSpace(Group):
 
     kind: str
     """Kind of space; see :mod:`giblet_ray.spaces`."""
-    ending: str
+    endings: tuple[str, ...]
     """Of the files."""
     files: dict[str, str]
     """Checksum of everything that the space is made of, by name."""
@@ -87,13 +87,13 @@ class Predicted(Group):
     """TRs of the stimulus, rows and volumes."""
     first_bold_tr: int
     """TR of the first row: the lag."""
-    files: dict[Format, WrittenFile] = Field(default_factory=dict)
+    files: dict[Format, tuple[WrittenFile, ...]] = Field(default_factory=dict)
 
 
 class Predictions(Group):
     """Everything about a folder of predictions but its numbers: predictions.json."""
 
-    schema_version: int = 2
+    schema_version: int = 3
     model: Model
     without: tuple[str, ...] = ()
     """Parts that the model reads, and was to do without."""
@@ -113,20 +113,25 @@ class Predictions(Group):
     stimuli: tuple[Predicted, ...]
 
     @property
-    def endings(self) -> dict[Format, str]:
+    def endings(self) -> dict[Format, tuple[str, ...]]:
         """Endings of each stimulus's files."""
-        return {"rows": ROWS_ENDING, "space": self.space.ending}
+        return {"rows": (ROWS_ENDING,), "space": self.space.endings}
 
     @property
     def paths(self) -> list[str]:
         """Every file there is, or is to be, but this record."""
-        endings = self.endings.values()
+        endings = [ending for of_kind in self.endings.values() for ending in of_kind]
         return [stimulus.name + ending for stimulus in self.stimuli for ending in endings]
 
     @property
     def shards(self) -> list[WrittenFile]:
         """Every file that is written."""
-        return [shard for stimulus in self.stimuli for shard in stimulus.files.values()]
+        return [
+            shard
+            for stimulus in self.stimuli
+            for of_kind in stimulus.files.values()
+            for shard in of_kind
+        ]
 
     def difference(self, other: Predictions) -> str | None:
         """Say what tells these from other predictions, the numbers being the same if nothing."""
@@ -232,7 +237,7 @@ def _listed(storage: Storage) -> list[str]:
         listed += storage.read(_MARK).decode().splitlines()[1:]
     if storage.size(RECORD) is not None and (there := _read(storage)) is not None:
         listed += [shard.path for shard in there.shards]
-    endings = (ROWS_ENDING, *(space.ending for space in SPACES.values()))
+    endings = (ROWS_ENDING, *(ending for space in SPACES.values() for ending in space.endings))
     return [name for name in listed if name.endswith(endings)]
 
 

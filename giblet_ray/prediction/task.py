@@ -105,7 +105,7 @@ def plan_task(job: PredictJob) -> Task:
         masked_voxels=int((~encoder.units_of(subject)).sum()),
         space=WrittenSpace(
             kind=space.kind,
-            ending=space.ending,
+            endings=space.endings,
             files={name: sha256(file).hexdigest() for name, file in space.files().items()},
         ),
         stimuli=tuple(

@@ -1,4 +1,4 @@
-"""The predicted response to one stimulus, written as it comes: parquet, and a file like a scan.
+"""The predicted response to one stimulus, written as it comes: parquet, and files like a scan.
 
 Shapes: T rows, V units that are predicted.
 """
@@ -108,7 +108,8 @@ def open_writer(
     labels = {"part": "predicted bold", "stimulus": stimulus.name}
     fields = [pa.field("tr", pa.int32()), predictions.value.field("value")]
     with ExitStack() as opened:
-        stream = opened.enter_context(storage.write(stimulus.name + predictions.endings["rows"]))
+        (ending,) = predictions.endings["rows"]
+        stream = opened.enter_context(storage.write(stimulus.name + ending))
         parquet = opened.enter_context(
             pq.ParquetWriter(
                 stream,
@@ -119,10 +120,12 @@ def open_writer(
                 write_page_checksum=True,
             )
         )
-        stream = opened.enter_context(storage.write(stimulus.name + space.ending))
+        streams = [
+            opened.enter_context(storage.write(stimulus.name + ending)) for ending in space.endings
+        ]
         first_seconds = stimulus.first_bold_tr * predictions.tr_seconds
         file = opened.enter_context(
-            space.open_file(stream, stimulus.n_trs, predictions.tr_seconds, first_seconds, _WHAT)
+            space.open_files(streams, stimulus.n_trs, predictions.tr_seconds, first_seconds, _WHAT)
         )
         writer = StimulusWriter(parquet, file, stimulus, space.n_units, units)
         yield writer
@@ -131,9 +134,13 @@ def open_writer(
 
 def written(storage: Storage, predictions: Predictions, stimulus: Predicted) -> Predicted:
     """Return a stimulus with sizes and checksums of the files that were written of it."""
-    files: dict[Format, WrittenFile] = {}
-    for kind, ending in predictions.endings.items():
-        path = stimulus.name + ending
-        if (size := storage.size(path)) is not None:
-            files[kind] = WrittenFile(path=path, bytes=size, sha256=storage.sha256(path))
+    files: dict[Format, tuple[WrittenFile, ...]] = {}
+    for kind, endings in predictions.endings.items():
+        paths = [stimulus.name + ending for ending in endings]
+        sizes = {path: size for path in paths if (size := storage.size(path)) is not None}
+        if sizes:
+            files[kind] = tuple(
+                WrittenFile(path=path, bytes=size, sha256=storage.sha256(path))
+                for path, size in sizes.items()
+            )
     return stimulus.model_copy(update={"files": files})

@@ -5,7 +5,7 @@ Shapes: T TRs, V units.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Self
@@ -29,7 +29,7 @@ class Array(Space):
     """
 
     kind = "array"
-    ending = ".npy"
+    endings = (".npy",)
     suffixes = (".npy", *HDF5_SUFFIXES)
 
     def __init__(self, n_units: int) -> None:
@@ -62,9 +62,15 @@ class Array(Space):
             return np.array(stored_TV[trs], np.float32)
 
     @contextmanager
-    def open_file(
-        self, stream: IO[bytes], n_trs: int, tr_seconds: float, first_seconds: float, what: str
+    def open_files(
+        self,
+        streams: Sequence[IO[bytes]],
+        n_trs: int,
+        tr_seconds: float,
+        first_seconds: float,
+        what: str,
     ) -> Iterator[RowsFile]:
+        (stream,) = streams
         shape = {"descr": "<f4", "fortran_order": False, "shape": (n_trs, self.n_units)}
         np.lib.format.write_array_header_1_0(stream, shape)
         yield _ArrayRows(stream)

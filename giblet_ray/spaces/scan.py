@@ -21,7 +21,6 @@ from giblet_ray.spaces.cleaning import drift_cosines, regress_out
 from giblet_ray.spaces.confounds import find_confounds, read_confounds
 from giblet_ray.spaces.kinds import space_of_scan
 from giblet_ray.spaces.space import Space
-from giblet_ray.spaces.volume import NIFTI_SUFFIXES
 
 
 @dataclass(frozen=True)
@@ -128,8 +127,8 @@ def _checked_request(
     _check_options(tr_seconds, options)
     space = space_of_scan(path, mask)
     file, part = split_source(path)
-    if options.smoothing_fwhm_mm is not None and not file.name.lower().endswith(NIFTI_SUFFIXES):
-        raise InputError(f"{file}: smoothing needs a NIfTI scan; an array knows no distances")
+    if options.smoothing_fwhm_mm is not None and not space.smooths(file):
+        raise InputError(f"{file}: smoothing needs a NIfTI scan; other units know no distances")
     return file, part, space
 
 

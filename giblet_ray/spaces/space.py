@@ -2,18 +2,18 @@
 
 ::
 
-    scan file --read--> (TRs, units) --> shards, model --> (n, units) --open_file--> a file like it
+    scan --read--> (TRs, units) --> shards, model --> (n, units) --open_files--> files like it
 
 A data set keeps the space of each subject's units, as files beside its shards, so that whatever is
 said of units later can be written for the programs that the scans came from.
 
-Shapes: T TRs, V units.
+Shapes: T TRs, V units, N vertices of a hemisphere.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO, Any, ClassVar, Protocol, Self
@@ -21,9 +21,12 @@ from typing import IO, Any, ClassVar, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+SIDES = ("left", "right")
+"""Hemispheres, in the order of their units."""
+
 
 class RowsFile(Protocol):
-    """A file of rows that are appended in order."""
+    """Rows that are appended in order, in one file or several."""
 
     def add(self, rows_TV: NDArray[np.float32]) -> None:
         """Append rows; NaN where a unit has no value."""
@@ -36,8 +39,8 @@ class Space(ABC):
     ----------
     kind : str
         Name of the kind, in manifests.
-    ending : str
-        Of the files that :meth:`open_file` writes.
+    endings : tuple of str
+        Of the files that :meth:`open_files` writes rows to; the same rows need all of them.
     suffixes : tuple of str
         Endings of the scans that it reads.
     n_units : int
@@ -45,9 +48,31 @@ class Space(ABC):
     """
 
     kind: ClassVar[str]
-    ending: ClassVar[str]
+    endings: tuple[str, ...]
     suffixes: ClassVar[tuple[str, ...]]
     n_units: int
+
+    @classmethod
+    @abstractmethod
+    def of_scan(cls, file: Path, part: str | None) -> Self:
+        """Return the space of a scan that no other file says anything of.
+
+        Raises
+        ------
+        InputError
+            If it is damaged, or does not tell what its units are.
+        """
+
+    @classmethod
+    def files_of(cls, file: Path) -> tuple[Path, ...]:
+        """Return all files of which a scan is that is named by one of them; the first names it.
+
+        Raises
+        ------
+        InputError
+            If one is missing.
+        """
+        return (file,)
 
     @abstractmethod
     def files(self) -> dict[str, bytes]:
@@ -113,16 +138,25 @@ class Space(ABC):
             If it is truncated or damaged.
         """
 
+    def smooths(self, file: Path) -> bool:
+        """Return whether :meth:`read` can smooth a scan: whether its units have distances."""
+        return False
+
     @abstractmethod
-    def open_file(
-        self, stream: IO[bytes], n_trs: int, tr_seconds: float, first_seconds: float, what: str
+    def open_files(
+        self,
+        streams: Sequence[IO[bytes]],
+        n_trs: int,
+        tr_seconds: float,
+        first_seconds: float,
+        what: str,
     ) -> AbstractContextManager[RowsFile]:
-        """Begin a file like a scan in this space.
+        """Begin files like a scan in this space.
 
         Parameters
         ----------
-        stream : binary stream
-            Where it is written.
+        streams : sequence of binary streams
+            Where they are written, one of each ending.
         n_trs : int
             Rows that will be added.
         tr_seconds, first_seconds : float
@@ -131,8 +165,8 @@ class Space(ABC):
             What the rows are, in at most 79 letters.
         """
 
-    def image(self, values_V: NDArray[Any]) -> Any:
-        """Return a number per unit as an image that nilearn draws; None if units have no place.
+    def volume(self, values_V: NDArray[Any]) -> Any:
+        """Return the numbers of units that are voxels as a 3-D image; None if there are none.
 
         Parameters
         ----------
@@ -141,6 +175,16 @@ class Space(ABC):
         """
         return None
 
+    def surface(self, values_V: NDArray[Any]) -> dict[str, NDArray[np.float32]] | None:
+        """Return the numbers of units that are vertices, (N,) by side; None if there are none.
+
+        Parameters
+        ----------
+        values_V : ndarray
+            As for :meth:`volume`.
+        """
+        return None
+
     @abstractmethod
     def file_bytes(self, n_trs: int) -> int:
-        """Return the most that such a file takes on disk."""
+        """Return the most that such files take on disk."""

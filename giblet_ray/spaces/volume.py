@@ -60,8 +60,8 @@ class Volume(Space):
     """
 
     kind = "volume"
-    ending = ".nii.gz"
-    suffixes = (*NIFTI_SUFFIXES, *Array.suffixes)
+    endings = (".nii.gz",)
+    suffixes = NIFTI_SUFFIXES
 
     def __init__(self, mask: Any, values_XYZ: NDArray[Any], where: str) -> None:
         levels = np.unique(values_XYZ)
@@ -79,6 +79,12 @@ class Volume(Space):
         self.affine: NDArray[np.float64] = mask.affine
         self.n_units = int(self.inside.sum())
         self._codes = int(mask.header["sform_code"]) or 2, int(mask.header["qform_code"])
+
+    @classmethod
+    def of_scan(cls, file: Path, part: str | None) -> Self:
+        raise InputError(
+            f"{file}: a NIfTI scan needs a --mask, a 3-D NIfTI file of the voxels to take"
+        )
 
     @classmethod
     def of_mask(cls, path: str | Path) -> Self:
@@ -166,10 +172,19 @@ class Volume(Space):
             bold_TV[block.start - trs.start : block.stop - trs.start] = block_TV
         return bold_TV
 
+    def smooths(self, file: Path) -> bool:
+        return _is_nifti(file)
+
     @contextmanager
-    def open_file(
-        self, stream: IO[bytes], n_trs: int, tr_seconds: float, first_seconds: float, what: str
+    def open_files(
+        self,
+        streams: Sequence[IO[bytes]],
+        n_trs: int,
+        tr_seconds: float,
+        first_seconds: float,
+        what: str,
     ) -> Iterator[RowsFile]:
+        (stream,) = streams
         # An array of one number, seen as often as the shape wants: it takes no memory.
         volumes = np.broadcast_to(np.float32(0), (*self.inside.shape, n_trs))
         image = _as_image(volumes, self.affine)
@@ -186,7 +201,7 @@ class Volume(Space):
             header.write_to(unzipped)
             yield _Volumes(unzipped, self.inside)
 
-    def image(self, values_V: NDArray[Any]) -> Any:
+    def volume(self, values_V: NDArray[Any]) -> Any:
         values_XYZ = np.full(self.inside.shape, np.nan, np.float32)
         values_XYZ[self.inside] = values_V
         return _as_image(values_XYZ, self.affine)

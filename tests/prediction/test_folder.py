@@ -31,7 +31,7 @@ def predictions(**changes: Any) -> Predictions:
         "lag_trs": 3,
         "value": ValueType(dtype="float32", shape=(24,)),
         "masked_voxels": 0,
-        "space": {"kind": "array", "ending": ".npy", "files": {}},
+        "space": {"kind": "array", "endings": [".npy"], "files": {}},
         "stimuli": tuple(Predicted(name=name, n_trs=9, first_bold_tr=3) for name in ("one", "two")),
     }
     return Predictions(**{**fields, **changes})
@@ -57,7 +57,7 @@ def write(storage: Storage, planned: Predictions) -> Predictions:
             with storage.write(path) as stream:
                 stream.write(path.encode())
             shard = WrittenFile(path=path, bytes=len(path), sha256=storage.sha256(path))
-            stimuli.append(stimulus.model_copy(update={"files": {"rows": shard}}))
+            stimuli.append(stimulus.model_copy(update={"files": {"rows": (shard,)}}))
         made = planned.model_copy(update={"stimuli": tuple(stimuli)})
         write_record(storage, made)
     return made
@@ -89,7 +89,13 @@ def test_finished_predictions_are_found_again_wherever_the_model_was_loaded_from
         ({"subject": "02"}, "its subject is None, not 02"),
         ({"stimuli": predictions().stimuli[:1]}, "its stimuli is one, two, not one"),
         (
-            {"space": {"kind": "volume", "ending": ".nii.gz", "files": {"mask.nii.gz": "f" * 64}}},
+            {
+                "space": {
+                    "kind": "volume",
+                    "endings": [".nii.gz"],
+                    "files": {"mask.nii.gz": "f" * 64},
+                }
+            },
             "its space is .*array.*, not .*volume",
         ),
     ],
@@ -155,8 +161,8 @@ def test_record_that_lists_files_elsewhere_deletes_none_of_them(tmp_path: Path) 
     out, mine = tmp_path / "out", tmp_path / "mine.parquet"
     mine.touch()
     made = write(Storage.at(str(out)), predictions())
-    shard = made.stimuli[0].files["rows"].model_copy(update={"path": "../mine.parquet"})
-    planted = made.stimuli[0].model_copy(update={"files": {"rows": shard}})
+    shard = made.stimuli[0].files["rows"][0].model_copy(update={"path": "../mine.parquet"})
+    planted = made.stimuli[0].model_copy(update={"files": {"rows": (shard,)}})
     write_record(Storage.at(str(out)), made.model_copy(update={"stimuli": (planted,)}))
     write(Storage.at(str(out)), predictions())
     assert mine.exists()

@@ -119,7 +119,7 @@ def test_units_that_are_not_predicted_have_no_value(tmp_path: Path) -> None:
         lag_trs=2,
         value=ValueType(dtype="float32", shape=(2,)),
         masked_voxels=0,
-        space=WrittenSpace(kind="array", ending=".npy", files={}),
+        space=WrittenSpace(kind="array", endings=(".npy",), files={}),
         stimuli=(stimulus,),
     )
     rows_TV = np.arange(6, dtype=np.float32).reshape(3, 2)
@@ -146,7 +146,12 @@ def test_record_says_what_was_predicted_with_what(
     blob = Dataset.open(job.dataset).blob("blobs/mask.nii.gz")
     assert record["space"]["files"] == {"mask.nii.gz": hashlib.sha256(blob).hexdigest()}
     assert "z-scored" in record["units"]
-    listed = [file for stimulus in record["stimuli"] for file in stimulus["files"].values()]
+    listed = [
+        file
+        for stimulus in record["stimuli"]
+        for of_kind in stimulus["files"].values()
+        for file in of_kind
+    ]
     assert {file["path"] for file in listed} | {"predictions.json"} == {
         path.name for path in out.iterdir()
     }

@@ -80,7 +80,7 @@ def test_cropping_cuts_trs_from_each_end(tmp_path, scan, volumes, inside, mask):
 def test_files_that_cannot_be_read_are_refused(tmp_path, scan, volumes, mask):
     assert "no such file" in refusal(tmp_path / "none.nii.gz", mask)
     assert "no such file" in refusal(scan, tmp_path / "none.nii.gz")
-    assert "accepted: .nii, .nii.gz, .npy, .h5, .hdf5, .hf5" in refusal(
+    assert "accepted: .npy, .h5, .hdf5, .hf5, .nii, .nii.gz" in refusal(
         mask.rename(tmp_path / "a.mgz")
     )
 

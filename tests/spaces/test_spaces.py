@@ -91,15 +91,17 @@ def test_rows_that_are_written_are_a_scan_of_the_space(example: Example, tmp_pat
     rows_TV[:, 3] = np.nan
     written = []
     for _ in range(2):
-        stream = BytesIO()
-        with space.open_file(stream, N_TRS, TR_SECONDS, 4.5, "rows of a test") as file:
+        streams = [BytesIO() for _ in space.endings]
+        with space.open_files(streams, N_TRS, TR_SECONDS, 4.5, "rows of a test") as file:
             for block in np.array_split(rows_TV, [1, 1, 8]):
                 file.add(block)
-        written.append(stream.getvalue())
+        written.append([stream.getvalue() for stream in streams])
     assert written[0] == written[1]
-    assert len(written[0]) <= space.file_bytes(N_TRS)
-    path = tmp_path / f"written{space.ending}"
-    path.write_bytes(written[0])
+    assert sum(map(len, written[0])) <= space.file_bytes(N_TRS)
+    paths = [tmp_path / f"written{ending}" for ending in space.endings]
+    for path, content in zip(paths, written[0], strict=True):
+        path.write_bytes(content)
+    path = paths[0]
     assert example.space.n_trs(path, None, TR_SECONDS) == N_TRS
     found_TV = example.space.read(path, None, slice(0, N_TRS), None)
     np.testing.assert_array_equal(found_TV, rows_TV)
@@ -129,7 +131,7 @@ def test_rows_of_a_volume_lie_where_its_mask_lies_and_begin_when_they_begin(tmp_
     path = tmp_path / "written.nii.gz"
     with (
         path.open("wb") as stream,
-        example.space.open_file(stream, N_TRS, TR_SECONDS, 4.5, "rows of a test") as file,
+        example.space.open_files([stream], N_TRS, TR_SECONDS, 4.5, "rows of a test") as file,
     ):
         file.add(example.bold_TV)
     image: Any = nibabel.load(path)

@@ -18,26 +18,30 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from giblet_ray.evaluation.drawing import plain
-from giblet_ray.spaces.space import Space
+from giblet_ray.spaces.space import SIDES, Space
 
 MOST_ROWS = 6
 """Brains in one figure."""
 _COLORS = "viridis_r"
 """From pale to dark, as the paper is pale."""
 _VIEWS = (("left", "lateral"), ("left", "medial"), ("right", "medial"), ("right", "lateral"))
+_FSAVERAGE5 = 10_242
+"""Vertices of a hemisphere of fsaverage5."""
 _COVERED = 0.5
 _INSIDE = 0.5
 """Share of the units that must lie in the brain of MNI space for a map in it."""
 
 
-def no_place(space: Space) -> str:
-    """Return why units cannot be drawn in a brain; empty if they can.
+def no_glass_brain(space: Space) -> str:
+    """Return why units cannot be drawn in a glass brain; empty if they can.
 
     Volumes are taken to be in MNI space, whose brain their voxels must lie in.
     """
-    image = space.image(np.ones(space.n_units))
+    image = space.volume(np.ones(space.n_units))
     if image is None:
-        return "units of an array have no place in a brain; scans as NIfTI files with a mask do"
+        if space.surface(np.ones(space.n_units)) is None:
+            return "the units have no place in a brain; those of NIfTI files with a mask do"
+        return "the units are vertices"
     from nilearn.datasets import load_mni152_brain_mask
 
     brain = load_mni152_brain_mask(resolution=4)
@@ -45,13 +49,43 @@ def no_place(space: Space) -> str:
     to_brain = np.linalg.inv(brain.affine) @ image.affine
     places_3V = np.round(to_brain[:3, :3] @ voxels_3V + to_brain[:3, 3:]).astype(int)
     inside_V = ((places_3V >= 0) & (places_3V < np.array(brain.shape)[:, None])).all(axis=0)
-    share = np.asarray(brain.dataobj)[tuple(places_3V[:, inside_V])].sum() / space.n_units
+    n_inside = np.asarray(brain.dataobj)[tuple(places_3V[:, inside_V])].sum()
+    share = n_inside / max(1, voxels_3V.shape[1])
     if share >= _INSIDE:
         return ""
     return (
         f"only {share:.0%} of the voxels lie in the brain of MNI space by the affine of the scans; "
         "scans that are normalised to MNI space do"
     )
+
+
+def no_surface(space: Space) -> str:
+    """Return why units cannot be drawn on the cortex of fsaverage5; empty if they can.
+
+    Vertices are, where there are as many as fsaverage5 has; voxels, where they lie in MNI space.
+    """
+    vertices = space.surface(np.ones(space.n_units))
+    if vertices is None:
+        return no_glass_brain(space)
+    counts = [len(values_N) for values_N in vertices.values()]
+    if counts == [_FSAVERAGE5, _FSAVERAGE5]:
+        return ""
+    return (
+        f"the cortex of the scans has {' and '.join(f'{n:,}' for n in counts)} vertices, and the "
+        f"one that is drawn, fsaverage5, {_FSAVERAGE5:,} a hemisphere"
+    )
+
+
+def brains(
+    maps_V: Mapping[str, NDArray], space: Space, label: str, from_zero: bool = True
+) -> Figure | None:
+    """Draw maps in glass brains where units are voxels, else on the cortex; None if neither goes.
+
+    Takes what :func:`glass_brains` does.
+    """
+    if not no_glass_brain(space):
+        return glass_brains(maps_V, space, label, from_zero)
+    return surfaces(maps_V, space, label, from_zero)
 
 
 def glass_brains(
@@ -79,7 +113,7 @@ def glass_brains(
     height = 1 / len(maps_V)
     for row, (name, values_V) in enumerate(maps_V.items()):
         bottom = 1 - (row + 1) * height
-        volume = _filled(space.image(np.clip(values_V, max(low, 1e-5 * top), top)))
+        volume = _filled(space.volume(np.clip(values_V, max(low, 1e-5 * top), top)))
         plot_glass_brain(
             volume, figure=figure, axes=(0.08, bottom, 0.8, height), display_mode="lyrz",
             colorbar=False, cmap=_COLORS, plot_abs=False, vmin=low, vmax=top,
@@ -90,44 +124,60 @@ def glass_brains(
     return figure
 
 
-def surfaces(values_V: NDArray, space: Space, label: str) -> Figure | None:
-    """Draw values of voxels on the inflated cortex of fsaverage5; None where none lies in it.
+def surfaces(
+    maps_V: Mapping[str, NDArray], space: Space, label: str, from_zero: bool = True
+) -> Figure | None:
+    """Draw values on the inflated cortex of fsaverage5, a row per map; None if none lies in it.
 
-    A vertex has the mean of the voxels between its white and its pial surface.
+    A vertex has its own value, or the mean of the voxels between its white and its pial surface.
 
     Parameters
     ----------
-    values_V : ndarray
-        (V,) NaN where there is none. Values below 0 are drawn as 0.
-    space, label
+    maps_V, space, label, from_zero
         As for :func:`glass_brains`.
     """
+    if no_surface(space):
+        return None
     from nilearn.datasets import fetch_surf_fsaverage
     from nilearn.plotting import plot_surf_stat_map
 
     cortex = fetch_surf_fsaverage("fsaverage5")  # comes with nilearn
-    volume = space.image(values_V)
-    of_hemisphere = {side: at_vertices(volume, cortex, side) for side in ("left", "right")}
-    if not any(np.isfinite(values_N).any() for values_N in of_hemisphere.values()):
+    rows = {name: _on_cortex(values_V, space, cortex) for name, values_V in maps_V.items()}
+    drawn = [values_N for row in rows.values() for values_N in row.values()]
+    if not any(np.isfinite(values_N).any() for values_N in drawn):
         return None
-    top = _top([values_V])
-    for side, values_N in of_hemisphere.items():
-        of_hemisphere[side] = values_N.clip(1e-5 * top, top)
-        if not np.isfinite(values_N).any():  # of which nilearn warns; 0 is drawn as nothing, too
-            of_hemisphere[side] = np.zeros_like(values_N)
-    figure = Figure(figsize=(10, 2.6))
-    for column, (side, view) in enumerate(_VIEWS):
-        axes: Any = figure.add_axes((0.225 * column - 0.01, 0, 0.225, 0.95), projection="3d")
-        axes.set_box_aspect(None, zoom=1.7)
-        plot_surf_stat_map(
-            cortex[f"infl_{side}"], of_hemisphere[side], hemi=side, view=view,
-            bg_map=cortex[f"sulc_{side}"], bg_on_data=False, axes=axes, figure=figure,
-            colorbar=False, cmap=_COLORS, vmin=0, vmax=top, threshold=1e-6 * top,
-            engine="matplotlib", symmetric_cbar=False,
-        )  # fmt: skip
-        axes.set_title(f"{side}, {view}", fontsize=10, y=0.95)
-    _colorbar(figure, 0.0, top, label)
+    top = _top(list(maps_V.values()))
+    low = 0.0 if from_zero else _low(list(maps_V.values()), top)
+    figure = Figure(figsize=(10, 2.6 * len(rows)))
+    height = 1 / len(rows)
+    for index, (name, of_hemisphere) in enumerate(rows.items()):
+        bottom = 1 - (index + 1) * height
+        for column, (side, view) in enumerate(_VIEWS):
+            place = (0.225 * column - 0.01, bottom, 0.225, 0.95 * height)
+            axes: Any = figure.add_axes(place, projection="3d")
+            axes.set_box_aspect(None, zoom=1.7)
+            values_N = of_hemisphere[side].clip(max(low, 1e-5 * top), top)
+            if not np.isfinite(values_N).any():  # of which nilearn warns; 0 is drawn as nothing
+                values_N = np.zeros_like(values_N)
+            plot_surf_stat_map(
+                cortex[f"infl_{side}"], values_N, hemi=side, view=view,
+                bg_map=cortex[f"sulc_{side}"], bg_on_data=False, axes=axes, figure=figure,
+                colorbar=False, cmap=_COLORS, vmin=low, vmax=top, threshold=1e-6 * top,
+                engine="matplotlib", symmetric_cbar=False,
+            )  # fmt: skip
+            axes.set_title(f"{side}, {view}", fontsize=10, y=0.95)
+        middle = bottom + height / 2
+        figure.text(0.01, middle, plain(name), va="center", fontsize=10, rotation=90)
+    _colorbar(figure, low, top, label)
     return figure
+
+
+def _on_cortex(values_V: NDArray, space: Space, cortex: Any) -> dict[str, NDArray]:
+    """Return the values of fsaverage5's vertices, (N,) by side."""
+    if (vertices := space.surface(values_V)) is not None:
+        return vertices
+    volume = space.volume(values_V)
+    return {side: at_vertices(volume, cortex, side) for side in SIDES}
 
 
 def at_vertices(volume: Any, cortex: Any, side: str) -> NDArray:

@@ -19,7 +19,14 @@ from giblet_ray.evaluation.figures import epoch_curves, learning_curves
 from giblet_ray.evaluation.paired_figure import paired_difference
 from giblet_ray.evaluation.unit_scores import nanmean
 from giblet_ray.judge.evaluation import Evaluation, Q
-from giblet_ray.judge.report.maps import MOST_ROWS, glass_brains, no_place, surfaces
+from giblet_ray.judge.report.maps import (
+    MOST_ROWS,
+    brains,
+    glass_brains,
+    no_glass_brain,
+    no_surface,
+    surfaces,
+)
 from giblet_ray.judge.report.methods import Code, methods, settings_of
 from giblet_ray.judge.report.partition_figure import in_words, partition_figure
 from giblet_ray.judge.report.response_figure import response_figure
@@ -140,37 +147,44 @@ def _maps(evaluation: Evaluation) -> Section:
 def _maps_in(
     evaluation: Evaluation, space: Space, names: Sequence[str], number: str
 ) -> tuple[list[Picture], str]:
-    """Return maps of the subjects whose units are of a space, or why there are none."""
-    if why := no_place(space):
-        return [], f"No map: {why}"
+    """Return maps of the subjects whose units are of a space, and why there are no more."""
     maps_V = {
         f"subject {name}": of.placed(of.pearson_V, space.n_units)
         for name, of in evaluation.subjects.items()
         if name in names
     }
-    shown = dict(list(maps_V.items())[:MOST_ROWS])
-    more = f" The first {len(shown)} of {len(maps_V)} subjects." if len(maps_V) > len(shown) else ""
-    assumed = (
-        "The voxels are drawn where the affine of the scans has them, taken to be MNI space: of "
-        "scans in a subject's own space, the outlines are only near."
-    )
-    pictures = [
-        Picture.of(
-            f"glass_brain{number}",
-            glass_brains(shown, space, "Pearson r on test TRs"),
-            "Glass brain: r of the best voxel along each line of sight, from the left, the back, "
-            f"the right and above; pale is 0 or less, dark is high.{more} {assumed}",
+    label, assumed = "Pearson r on test TRs", ""
+    pictures, notes = [], []
+    if (why := no_glass_brain(space)) and why == no_surface(space):
+        return [], f"No map: {why}"
+    if why:
+        notes.append(f"No glass brain: {why}")
+    else:
+        shown = dict(list(maps_V.items())[:MOST_ROWS])
+        few = len(maps_V) > len(shown)
+        more = f" The first {len(shown)} of {len(maps_V)} subjects." if few else ""
+        assumed = (
+            " The voxels are drawn where the affine of the scans has them, taken to be MNI space: "
+            "of scans in a subject's own space, the outlines are only near."
         )
-    ]
-    mean_V = nanmean(list(maps_V.values()))
-    figure = surfaces(mean_V, space, "Pearson r on test TRs")
-    if figure is None:
-        return pictures, "No surface: none of the voxels lies in the cortex of fsaverage5"
-    caption = (
-        "Cortical surface (fsaverage5, inflated): r, mean over subjects, of the voxels between "
-        "the white and the pial surface; grey where no voxel lies. MNI space is assumed as above."
-    )
-    return [*pictures, Picture.of(f"surface{number}", figure, caption)], ""
+        caption = (
+            "Glass brain: r of the best voxel along each line of sight, from the left, the back, "
+            f"the right and above; pale is 0 or less, dark is high.{more}{assumed}"
+        )
+        figure = glass_brains(shown, space, label)
+        pictures.append(Picture.of(f"glass_brain{number}", figure, caption))
+    cortex = surfaces({"": nanmean(list(maps_V.values()))}, space, label)
+    if cortex is None:
+        why = no_surface(space) or "none of the units lies in the cortex of fsaverage5"
+        notes.append(f"No surface: {why}")
+    else:
+        caption = (
+            "Cortical surface (fsaverage5, inflated): r, mean over subjects, of each vertex; grey "
+            "where none has a number. A vertex of scans that are volumes has the voxels between "
+            f"the white and the pial surface.{assumed and ' MNI space is assumed as above.'}"
+        )
+        pictures.append(Picture.of(f"surface{number}", cortex, caption))
+    return pictures, "; ".join(notes)
 
 
 def _chance(evaluation: Evaluation) -> Section:
@@ -269,8 +283,8 @@ def _partition(evaluation: Evaluation) -> Section:
         }
 
     caption = (
-        "Where each part carries it: mean over subjects of its share in R2, on a glass brain "
-        "as above; pale is 0 or less."
+        "Where each part carries it: mean over subjects of its share in R2, drawn as above; pale "
+        "is 0 or less."
     )
     return Section(
         title,
@@ -286,11 +300,11 @@ def _in_brains(
     caption: str,
     from_zero: bool = True,
 ) -> list[Picture]:
-    """Return glass brains of each space that lies in a brain, of the maps of its subjects."""
+    """Return brains of each space that can be drawn in one, of the maps of its subjects."""
     pictures: list[Picture] = []
     for space, subjects in evaluation.opened.subjects_by_space():
-        if not no_place(space) and (maps_V := maps_of(subjects, space)):
-            figure = glass_brains(maps_V, space, label, from_zero)
+        maps_V = maps_of(subjects, space)
+        if maps_V and (figure := brains(maps_V, space, label, from_zero)) is not None:
             pictures.append(Picture.of(f"{name}{len(pictures) or ''}", figure, caption))
     return pictures
 
@@ -324,8 +338,8 @@ def _responses(evaluation: Evaluation) -> Section:
         }
 
     caption = (
-        "When the responses of these units peak, on a glass brain as above: the latest along each "
-        "line of sight."
+        "When the responses of these units peak, drawn as above; in a glass brain, the latest "
+        "along each line of sight."
     )
     maps = _in_brains(
         evaluation, "responses_map", peaks, "time to peak (s)", caption, from_zero=False

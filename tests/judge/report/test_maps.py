@@ -8,7 +8,13 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from nilearn.datasets import fetch_surf_fsaverage, load_mni152_brain_mask
 
-from giblet_ray.judge.report.maps import at_vertices, glass_brains, no_place, surfaces
+from giblet_ray.judge.report.maps import (
+    at_vertices,
+    glass_brains,
+    no_glass_brain,
+    no_surface,
+    surfaces,
+)
 from giblet_ray.spaces.array import Array
 from giblet_ray.spaces.volume import Volume
 
@@ -30,18 +36,20 @@ def at(brain: Volume, shift_mm: tuple[float, float, float]) -> Volume:
 
 
 def test_units_have_a_place_where_they_lie_in_the_brain_of_mni_space(brain: Volume) -> None:
-    assert no_place(brain) == ""
-    assert no_place(at(brain, (20, 0, 0))) == ""
-    far = no_place(at(brain, (400, 0, 0)))
+    assert no_glass_brain(brain) == no_surface(brain) == ""
+    assert no_glass_brain(at(brain, (20, 0, 0))) == ""
+    far = no_glass_brain(at(brain, (400, 0, 0)))
+    assert no_surface(at(brain, (400, 0, 0))) == far
     assert far.startswith("only 0% of the voxels lie in the brain of MNI space")
-    assert "units of an array have no place" in no_place(Array(5))
+    assert "the units have no place in a brain" in no_glass_brain(Array(5))
+    assert surfaces({"": np.ones(5)}, Array(5), "r") is None
 
 
 def test_a_vertex_has_the_mean_of_the_voxels_at_the_cortex_and_no_other(brain: Volume) -> None:
     x_V = (brain.affine @ np.vstack([np.nonzero(brain.inside), np.ones((1, brain.n_units))]))[0]
     values_V = np.where(x_V < 0, 0.5, np.nan)  # the left hemisphere
     cortex = fetch_surf_fsaverage("fsaverage5")
-    left, right = (at_vertices(brain.image(values_V), cortex, side) for side in ("left", "right"))
+    left, right = (at_vertices(brain.volume(values_V), cortex, side) for side in ("left", "right"))
     found = left[np.isfinite(left)]
     np.testing.assert_allclose(found, 0.5, rtol=1e-5)
     assert len(found) > 0.85 * len(left)
@@ -52,7 +60,7 @@ def test_no_surface_is_drawn_where_no_voxel_lies_in_the_cortex(brain: Volume) ->
     values = brain.inside & False
     values[tuple(np.round(np.linalg.inv(brain.affine) @ (25, -20, 28, 1)).astype(int)[:3])] = True
     deep = Volume(nibabel.Nifti1Image(values.astype(np.uint8), brain.affine), values, "deep")
-    assert surfaces(np.ones(1), deep, "r") is None
+    assert surfaces({"": np.ones(1)}, deep, "r") is None
 
 
 @pytest.mark.filterwarnings("error")
@@ -61,7 +69,7 @@ def test_a_hemisphere_without_units_is_drawn_bare_and_not_warned_of(brain: Volum
     values = np.zeros(brain.inside.shape, np.uint8)
     values[brain.inside] = x_V < -9
     left = Volume(nibabel.Nifti1Image(values, brain.affine), values, "left")
-    figure = surfaces(np.full(left.n_units, 0.3), left, "r")
+    figure = surfaces({"": np.full(left.n_units, 0.3)}, left, "r")
     assert figure is not None
     canvas = FigureCanvasAgg(figure)
     canvas.draw()

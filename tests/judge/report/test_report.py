@@ -86,7 +86,7 @@ def test_what_there_is_no_data_for_is_left_out_with_a_sentence(placeless: Any) -
     shown = {picture.name.removesuffix(".png") for picture in pictures}
     assert shown == {"units", "chance", "time_courses", "learning_curves", "split"}
     for sentence in (
-        "No map: units of an array have no place in a brain",
+        "No map: the units have no place in a brain",
         "No noise ceiling was asked for: --ceiling repeats",
         "Ridge was left out: --ridge true",
         "It was not asked for: --partition",
