@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from giblet_ray.errors import InputError
@@ -40,6 +41,9 @@ def split_source(path: str | Path) -> tuple[Path, str | None]:
 def decode_text(file: Path) -> str:
     """Read UTF-8, or UTF-16 with its byte order mark, with newlines as "\\n".
 
+    Byte order marks are no text, wherever they stand, as in files that were joined; nor is a
+    carriage return too many a line of its own.
+
     Another encoding is an error and not a guess: a wrong guess yields wrong words that nobody
     notices.
 
@@ -57,4 +61,4 @@ def decode_text(file: Path) -> str:
             f"{file}: byte {error.start} is not {encoding[:6].rstrip('-')}; save the file as "
             "UTF-8 (for a Western Windows file: iconv -f cp1252 -t utf-8)"
         ) from error
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+    return re.sub(r"\r+\n|\r", "\n", text.replace("\ufeff", ""))

@@ -32,7 +32,9 @@ class Utterance:
     text: str
 
 
-def read_utterances(path: str | Path, film_seconds: float) -> list[Utterance]:
+def read_utterances(
+    path: str | Path, film_seconds: float, notes: list[str] | None = None
+) -> list[Utterance]:
     """Read subtitles (.srt, .vtt, .ass, .ssa) or an annotation table (.csv, .tsv, .xlsx).
 
     Subtitles lose their markup; comments, drawings and cues without words are left out. Text is
@@ -52,6 +54,8 @@ def read_utterances(path: str | Path, film_seconds: float) -> list[Utterance]:
     path : str or Path
     film_seconds : float
         Duration of the film that the words belong to.
+    notes : list of str, optional
+        What was repaired is added to it, for the user to be told and for the record.
 
     Returns
     -------
@@ -68,11 +72,12 @@ def read_utterances(path: str | Path, film_seconds: float) -> list[Utterance]:
         of several parts of which none is chosen; words that are not in the order of their onsets.
     """
     file, part = split_source(path)
+    repaired: list[str] = []
     suffix = file.suffix.lower()
     if suffix in SUBTITLE_SUFFIXES:
         if part is not None:
             raise InputError(f"{path}: '::' chooses a part of a table, and {suffix} is no table")
-        cues = read_subtitles(file)
+        cues = read_subtitles(file, repaired)
     elif suffix in TABLE_SUFFIXES:
         cues = choose_part(read_table(file), file, part)
     else:
@@ -84,6 +89,8 @@ def read_utterances(path: str | Path, film_seconds: float) -> list[Utterance]:
         raise InputError(f"{file}: holds no utterance (no cue or row with text)")
     for cue in cues:
         _check_times(cue, file, film_seconds)
+    if notes is not None:
+        notes += [f"{file.name}: {each}" for each in repaired]
     utterances = [Utterance(cue.onset_seconds, cue.offset_seconds, cue.text) for cue in cues]
     return sorted(utterances, key=lambda said: said.onset_seconds)
 

@@ -70,7 +70,8 @@ class Made:
         What decides whether a trained model may be used with these rows (JSON); by default, the
         part's settings.
     facts : dict
-        Counts and measurements, for the record (JSON).
+        Counts and measurements, for the record (JSON); ``notes``, lines that name the
+        file, are what was repaired or chosen, and are said to the user.
     """
 
     values: np.ndarray

@@ -88,9 +88,10 @@ class Text(Part):
         from giblet_ray.features.text import read_utterances, text_per_tr
         from giblet_ray.features.words import spoken_per_tr, spoken_words
 
-        utterances = read_utterances(film.files[TEXT], film.seconds)
+        notes: list[str] = []
+        utterances = read_utterances(film.files[TEXT], film.seconds, notes)
         made_with: dict[str, Any] = {"spread": self.settings.spread}
-        facts: dict[str, Any] = {}
+        facts: dict[str, Any] = {"notes": notes} if notes else {}
         if self.settings.spread == "cue":
             texts = text_per_tr(utterances, film.n_trs, film.tr_seconds)
             text_TD = self._embedder.embed(texts)

@@ -239,7 +239,9 @@ def _prepared(storage: Storage, plan: Plan, part: Part) -> Prepared:
 
 def _notes(manifest: Manifest) -> list[str]:
     """What a user should know of a data set that is right and yet not perfect."""
-    notes = []
+    shards = manifest.provenance["shards"].values()
+    said = [note for of_shard in shards for note in of_shard["facts"].get("notes", ())]
+    notes = [f"note: {note}" for note in dict.fromkeys(said)]
     for scan in manifest.scans:
         if n_masked := sum(stop - start for start, stop in scan.masked_trs):
             notes.append(
