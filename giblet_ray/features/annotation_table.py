@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import datetime
+import io
 import math
 import re
 import warnings
@@ -12,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from giblet_ray.errors import InputError
-from giblet_ray.features.source import decode_text
+from giblet_ray.features.source import Row, decode_text, is_blank
 from giblet_ray.features.subtitles import Cue
+from giblet_ray.features.word_lists import words_of_lists
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".xlsx")
 
@@ -37,44 +39,61 @@ TEXT_HEADERS = (
 """Accepted table headers, after :func:`_normalised_header`. The last is that of the scene
 annotations of Sherlock (Chen et al. 2017, doi:10.1038/nn.4450)."""
 
+WORD_LISTS = ("words per tr", "onsets per tr", "durations per tr")
+"""Headers of a table of lists, as :func:`_normalised_header` has them."""
+
 RESTART_SECONDS = 10.0
 """A table row that begins this much before the row above it begins another film part."""
 
 
-def read_table(file: Path) -> list[Cue]:
+def read_table(file: Path, notes: list[str]) -> list[Cue]:
     """Read the rows that hold words, in the file's order; of a workbook, the first sheet's.
+
+    A cell that holds ``n/a`` is empty, as BIDS has it. A table of lists has several words in a row
+    (:mod:`giblet_ray.features.word_lists`). Cells that are merged over rows have their value in
+    each row that has something of its own beside them.
+
+    Parameters
+    ----------
+    file : Path
+    notes : list of str
+        What was repaired is added to it.
 
     Raises
     ------
     InputError
         The file cannot be decoded or read; a column is missing or there twice; a row has another
-        number of cells than the header, or words without times; a column of single words, and one
-        that begins before that above it.
+        number of cells than the header, or words without times; a cell that spans lines, of a .tsv
+        or over what reads as rows; a column of single words, and one that begins before that above
+        it.
     """
     suffix = file.suffix.lower()
     rows = _workbook_rows(file) if suffix == ".xlsx" else _delimited_rows(file, suffix)
-    header = next(rows, (1, []))[1]
+    header = next(rows, Row(1, [])).cells
+    names = [_normalised_header(str(cell or "")) for cell in header]
+    if all(name in names for name in WORD_LISTS):
+        return words_of_lists(
+            file, [names.index(name) for name in WORD_LISTS], _checked(file, rows, header)
+        )
     columns = _find_columns(file, [str(cell or "") for cell in header])
-    is_of_words = _normalised_header(str(header[columns["text"]])) == WORD_HEADER
+    is_of_words = names[columns["text"]] == WORD_HEADER
     cues: list[Cue] = []
-    for number, cells in rows:
-        if all(_is_blank(cell) for cell in cells):
+    filled: list[int] = []
+    for row in _checked(file, rows, header):
+        place = f"row {row.number}"
+        cell = {role: row.cells[column] for role, column in columns.items()}
+        own = [
+            at for at in columns.values() if at not in row.filled and not is_blank(row.cells[at])
+        ]
+        if is_blank(cell["text"]) or not own:
             continue
-        place = f"row {number}"
-        if len(cells) != len(header):
-            raise InputError(
-                f"{file}, {place}: has {len(cells)} cells where the header has {len(header)}; "
-                "put a text that holds the separator in double quotes"
-            )
-        cell = {role: cells[column] for role, column in columns.items()}
-        words = "" if _is_blank(cell["text"]) else " ".join(str(cell["text"]).split())
-        if not words:
-            continue
+        filled += [row.number] if row.filled & set(columns.values()) else []
+        words = " ".join(str(cell["text"]).split())
         onset = _seconds(cell["onset"], f"{file}, {place}: onset")
-        if "offset" in cell:
-            offset = _seconds(cell["offset"], f"{file}, {place}: offset")
-        else:
+        if "duration" in cell and is_blank(cell.get("offset")):
             offset = onset + _seconds(cell["duration"], f"{file}, {place}: duration")
+        else:
+            offset = _seconds(cell["offset"], f"{file}, {place}: offset")
         before = cues[-1].onset_seconds if is_of_words and cues else -math.inf
         if before - RESTART_SECONDS <= onset < before:
             raise InputError(
@@ -82,24 +101,61 @@ def read_table(file: Path) -> list[Cue]:
                 f"{before:g} s; the words of a table are in the order in which they are said"
             )
         cues.append(Cue(place, onset, offset, words))
+    if filled:
+        notes.append(
+            f"merged cells: {len(filled)} rows, the first of them row {filled[0]}, have the value "
+            "of the cell above that is merged over them"
+        )
     return cues
 
 
-def _delimited_rows(file: Path, suffix: str) -> Iterator[tuple[int, list[Any]]]:
-    """Yield (line number, cells)."""
+def _checked(file: Path, rows: Iterator[Row], header: list[Any]) -> Iterator[Row]:
+    """Yield the rows that are not empty; each has as many cells as the header."""
+    for row in rows:
+        if all(is_blank(cell) for cell in row.cells):
+            continue
+        if len(row.cells) != len(header):
+            raise InputError(
+                f"{file}, row {row.number}: has {len(row.cells)} cells where the header has "
+                f"{len(header)}; put a text that holds the separator in double quotes"
+            )
+        yield row
+
+
+def _delimited_rows(file: Path, suffix: str) -> Iterator[Row]:
+    """Yield the rows of a .csv or .tsv file; their numbers are those of lines."""
+    text = decode_text(file)
+    lines = text.split("\n")
     delimiter = "\t" if suffix == ".tsv" else ","
-    reader = csv.reader(
-        decode_text(file).splitlines(keepends=True), delimiter=delimiter, strict=True
-    )
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    n_cells = 0
+    first = 1
     try:
         for cells in reader:
-            yield reader.line_num, cells
+            n_cells = n_cells or len(cells)
+            inner = lines[first : reader.line_num]
+            if inner and (suffix == ".tsv" or any(_is_row(each, n_cells) for each in inner)):
+                raise InputError(
+                    f"{file}, row {first}: a cell that begins with a double quote spans the lines "
+                    f"to {reader.line_num}; take out the quote, or close it (and double those "
+                    "inside)"
+                )
+            yield Row(reader.line_num, cells)
+            first = reader.line_num + 1
     except csv.Error as error:
-        raise InputError(f"{file}, row {reader.line_num}: {error}") from error
+        raise InputError(f"{file}, row {first}: {error}") from error
 
 
-def _workbook_rows(file: Path) -> Iterator[tuple[int, list[Any]]]:
-    """Yield (row number, cells) of the first sheet."""
+def _is_row(line: str, n_cells: int) -> bool:
+    """Whether a line within a cell of a .csv file reads as a row: with a number in a cell."""
+    cells = line.split(",")
+    return len(cells) >= n_cells and any(
+        re.fullmatch(r'[\s"]*[\d:.]+[\s"]*', cell) for cell in cells
+    )
+
+
+def _workbook_rows(file: Path) -> Iterator[Row]:
+    """Yield the rows of the first sheet; cells merged over rows below the header are filled."""
     import openpyxl
 
     with warnings.catch_warnings():
@@ -110,8 +166,14 @@ def _workbook_rows(file: Path) -> Iterator[tuple[int, list[Any]]]:
         except Exception as error:  # zip, XML and key errors, by where the file is broken
             raise InputError(f"{file}: is not a readable .xlsx workbook: {error}") from error
         sheet = book.worksheets[0]
-        for number, cells in enumerate(sheet.iter_rows(values_only=True), 1):
-            yield number, list(cells)
+        values = sheet.iter_rows(values_only=True)
+        rows = [Row(number, list(cells)) for number, cells in enumerate(values, 1)]
+    for merged in sheet.merged_cells.ranges:
+        top, column = merged.min_row - 1, merged.min_col - 1
+        for row in rows[top + 1 : merged.max_row] if top > 0 else ():
+            row.cells[column] = rows[top].cells[column]
+            row.filled.add(column)
+    yield from rows
 
 
 def _normalised_header(header: str) -> str:
@@ -146,10 +208,6 @@ def _find_columns(file: Path, header: list[str]) -> dict[str, int]:
     if missing:
         raise InputError(f"{file}: columns found: {found_headers}; missing: {'; '.join(missing)}")
     return columns
-
-
-def _is_blank(cell: Any) -> bool:
-    return cell is None or (isinstance(cell, str) and not cell.strip())
 
 
 def _seconds(cell: Any, what: str) -> float:

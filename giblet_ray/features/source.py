@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from giblet_ray.errors import InputError
 
@@ -62,3 +64,19 @@ def decode_text(file: Path) -> str:
             "UTF-8 (for a Western Windows file: iconv -f cp1252 -t utf-8)"
         ) from error
     return re.sub(r"\r+\n|\r", "\n", text.replace("\ufeff", ""))
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a table."""
+
+    number: int
+    """For an error to name."""
+    cells: list[Any]
+    filled: set[int] = field(default_factory=set)
+    """Cells that have their value from the cell above, which is merged over them."""
+
+
+def is_blank(cell: Any) -> bool:
+    """Tell whether a cell holds nothing: BIDS writes n/a for what is missing."""
+    return cell is None or (isinstance(cell, str) and cell.strip().lower() in ("", "n/a"))

@@ -44,10 +44,10 @@ def read_utterances(
     A table has one header row with a column for the onset, one for the offset or the duration,
     and one for the text, or for the word: word, start_seconds, stop_seconds (see
     :mod:`giblet_ray.features.annotation_table`; letter case, spaces, underscores and a trailing
-    "(s)" do not matter). Times are seconds or ``[h:]mm:ss``. Of a
-    workbook the first sheet is read. Where a table annotates several film parts, each with its
-    own clock, ``table.xlsx::2`` means the rows of the second part; a part ends where the onsets
-    fall back.
+    "(s)" do not matter), or lists of words (:mod:`giblet_ray.features.word_lists`). Times are
+    seconds or ``[h:]mm:ss``. Of a workbook the first sheet is read. Where a table annotates several
+    film parts, each with its own clock, ``table.xlsx::2`` means the rows of the second part; a part
+    ends where the onsets fall back.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ def read_utterances(
             raise InputError(f"{path}: '::' chooses a part of a table, and {suffix} is no table")
         cues = read_subtitles(file, repaired)
     elif suffix in TABLE_SUFFIXES:
-        cues = choose_part(read_table(file), file, part)
+        cues = choose_part(read_table(file, repaired), file, part)
     else:
         accepted = ", ".join(SUBTITLE_SUFFIXES + TABLE_SUFFIXES)
         raise InputError(
