@@ -14,6 +14,11 @@ class InputError(ValueError):
     """
 
 
+def one_line(error: Exception) -> str:
+    """Return what an exception of a library says, in one line; its name, if it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def nearest(name: str, accepted: Sequence[str]) -> str:
     """Return the accepted name that is most like `name`, as `` (did you mean X?)``, or nothing."""
     found = difflib.get_close_matches(name, accepted, n=1)

@@ -25,6 +25,7 @@ from giblet_ray.parts.value import ValueType
 from giblet_ray.precompute.chosen import chosen_parts
 from giblet_ray.precompute.scans import ScanPlan, plan_scans, scan_settings
 from giblet_ray.precompute.units import BOLD, Unit
+from giblet_ray.spaces.kinds import files_of_scan
 
 _READERS = 8
 """Files that are read at a time for their checksums."""
@@ -70,7 +71,7 @@ def make_plan(job: PrecomputeJob) -> Plan:
     scans = plan_scans(job, films)
     mask = None if job.mask is None else absolute(job.mask)
     files = [file for film in films for file in film.files.values()]
-    files += [scan.path for scan in scans]
+    files += [file for scan in scans for file in files_of_scan(scan.path)]
     files += [scan.confounds for scan in scans if scan.confounds is not None]
     files += [] if mask is None else [mask]
     sources = _checksums(files)
@@ -106,6 +107,8 @@ def make_plan(job: PrecomputeJob) -> Plan:
         ]
     for scan in scans:
         read = {"scan": scan.path, "mask": mask, "confounds": scan.confounds}
+        others = files_of_scan(scan.path)[1:]
+        read |= {f"scan_{number}": file for number, file in enumerate(others, 2)}
         units.append(
             unit(
                 scan.film,

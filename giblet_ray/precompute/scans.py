@@ -17,6 +17,7 @@ from giblet_ray.precompute.makers import scan_options
 from giblet_ray.precompute.scan_name import keys_of_stimuli, scan_name
 from giblet_ray.spaces.array import HDF5_SUFFIXES, array_keys
 from giblet_ray.spaces.confounds import find_confounds, read_confounds
+from giblet_ray.spaces.kinds import whole_scans
 from giblet_ray.spaces.scan import scan_shape
 
 
@@ -45,7 +46,11 @@ def plan_scans(job: PrecomputeJob, films: Sequence[FilmFiles]) -> tuple[ScanPlan
     if job.mask is not None and not job.bold:
         raise InputError(f"--mask {job.mask} is given without scans (--bold)")
     by_name = {film.name: film for film in films}
-    paths = [path for given in job.bold for path in _scans_of(given, job.scan.pattern, by_name)]
+    paths = [
+        path
+        for given in whole_scans(job.bold)
+        for path in _scans_of(given, job.scan.pattern, by_name)
+    ]
     table = job.scan.confounds_path
     if table is not None and not Path(table).is_dir() and len(paths) > 1:
         raise InputError(

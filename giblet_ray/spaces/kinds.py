@@ -9,9 +9,10 @@ from giblet_ray.errors import InputError, nearest
 from giblet_ray.features.source import split_source
 from giblet_ray.spaces.array import HDF5_SUFFIXES, Array
 from giblet_ray.spaces.space import Space
+from giblet_ray.spaces.surface import Surface
 from giblet_ray.spaces.volume import Volume
 
-SPACES: dict[str, type[Space]] = {space.kind: space for space in (Array, Volume)}
+SPACES: dict[str, type[Space]] = {space.kind: space for space in (Array, Volume, Surface)}
 """Every kind of space, by its name."""
 
 

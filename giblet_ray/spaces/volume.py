@@ -16,7 +16,7 @@ from typing import IO, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from giblet_ray.errors import InputError
+from giblet_ray.errors import InputError, one_line
 from giblet_ray.features.source import split_source
 from giblet_ray.spaces.array import Array
 from giblet_ray.spaces.space import RowsFile, Space
@@ -117,7 +117,7 @@ class Volume(Space):
             image = _nibabel().Nifti1Image.from_bytes(unzipped)
             values_XYZ = np.asarray(image.dataobj)
         except Exception as error:  # whatever a damaged file makes of its reader
-            raise InputError(f"{where}: its mask cannot be read: {_flat(error)}") from error
+            raise InputError(f"{where}: its mask cannot be read: {one_line(error)}") from error
         space = cls(image, values_XYZ, f"{where}: {_MASK}")
         if space.n_units != n_units:
             raise InputError(f"{where}: its mask has {space.n_units} voxels, not {n_units}")
@@ -230,8 +230,8 @@ class Volume(Space):
             )
         if not np.allclose(image.affine, self.affine, rtol=0, atol=_AFFINE_TOLERANCE_MM):
             raise InputError(
-                f"{file}: affine {_one_line(image.affine)}, where the mask {self.where} has "
-                f"{_one_line(self.affine)}; resample the mask to the scan"
+                f"{file}: affine {_numbers(image.affine)}, where the mask {self.where} has "
+                f"{_numbers(self.affine)}; resample the mask to the scan"
             )
 
 
@@ -287,7 +287,7 @@ def _load(file: Path) -> Any:
     try:
         return _nibabel().load(file)
     except Exception as error:  # image, zip and system errors, by where the file is broken
-        raise InputError(f"{file}: is not a readable NIfTI file: {_flat(error)}") from error
+        raise InputError(f"{file}: is not a readable NIfTI file: {one_line(error)}") from error
 
 
 def _decode(image: Any, file: Path, selections: Sequence[Any]) -> Iterator[NDArray[np.float32]]:
@@ -305,12 +305,8 @@ def _decode(image: Any, file: Path, selections: Sequence[Any]) -> Iterator[NDArr
             while zipped and stream.read(2**20):
                 pass
     except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise InputError(f"{file}: is truncated or damaged: {_flat(error)}") from error
+        raise InputError(f"{file}: is truncated or damaged: {one_line(error)}") from error
 
 
-def _flat(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
-
-
-def _one_line(affine: NDArray[np.float64]) -> str:
+def _numbers(affine: NDArray[np.float64]) -> str:
     return str(np.round(affine[:3], 3).tolist()).replace(" ", "")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import re
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -11,49 +10,16 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
-from numpy.typing import NDArray
+from space_examples import AFFINE, EXAMPLES, INSIDE, N_TRS, TR_SECONDS, Example, volume
 
 from giblet_ray.errors import InputError
-from giblet_ray.spaces.kinds import SPACES, open_space, space_of_scan
-from giblet_ray.spaces.space import Space
-
-N_TRS, TR_SECONDS = 11, 1.5
-INSIDE = np.random.default_rng(0).random((4, 5, 3)) < 0.4
-AFFINE = np.array([[-2, 0, 0, 10], [0, 2, 0, -20], [0, 0, 2.5, 5], [0, 0, 0, 1.0]])
-
-
-@dataclass
-class Example:
-    """A scan of a kind of space, and what is in it."""
-
-    scan: Path
-    mask: Path | None
-    bold_TV: NDArray[np.float32]
-
-    @property
-    def space(self) -> Space:
-        return space_of_scan(self.scan, self.mask)
-
-
-def volume(folder: Path) -> Example:
-    values = np.random.default_rng(1).normal(1000, 9, (*INSIDE.shape, N_TRS)).astype(np.float32)
-    mask = nibabel.Nifti1Image(INSIDE.astype(np.uint8), AFFINE)
-    mask.set_sform(AFFINE, 4)
-    nibabel.save(mask, folder / "mask.nii.gz")
-    scan = nibabel.Nifti1Image(values, AFFINE)
-    scan.header.set_xyzt_units("mm", "sec")
-    scan.header.set_zooms((2, 2, 2.5, TR_SECONDS))
-    nibabel.save(scan, folder / "scan.nii.gz")
-    return Example(folder / "scan.nii.gz", folder / "mask.nii.gz", values[INSIDE].T)
-
-
-def array(folder: Path) -> Example:
-    bold_TV = np.random.default_rng(2).normal(1000, 9, (N_TRS, 7)).astype(np.float32)
-    np.save(folder / "scan.npy", bold_TV)
-    return Example(folder / "scan.npy", None, bold_TV)
-
-
-EXAMPLES: dict[str, Callable[[Path], Example]] = {"array": array, "volume": volume}
+from giblet_ray.spaces.kinds import (
+    SPACES,
+    files_of_scan,
+    open_space,
+    whole_scans,
+)
+from giblet_ray.spaces.scan import ScanOptions, read_bold, scan_shape
 
 
 @pytest.fixture(params=EXAMPLES)
@@ -93,7 +59,7 @@ def test_rows_that_are_written_are_a_scan_of_the_space(example: Example, tmp_pat
     for _ in range(2):
         streams = [BytesIO() for _ in space.endings]
         with space.open_files(streams, N_TRS, TR_SECONDS, 4.5, "rows of a test") as file:
-            for block in np.array_split(rows_TV, [1, 1, 8]):
+            for block in np.array_split(rows_TV, [1, 1, 7]):
                 file.add(block)
         written.append([stream.getvalue() for stream in streams])
     assert written[0] == written[1]
@@ -112,13 +78,50 @@ def test_other_units_are_refused(example: Example) -> None:
     if files := space.files():
         with pytest.raises(InputError, match=rf"^here: .* {space.n_units} .*, not 2$"):
             open_space(space.kind, files, 2, "here")
-        damaged: Any = {name: content[:40] for name, content in files.items()}
+        damaged: Any = {name: content[: len(content) // 2] for name, content in files.items()}
         with pytest.raises(InputError, match=r"^here: [^\n]* cannot be read: [^\n]*$"):
             open_space(space.kind, damaged, space.n_units, "here")
-    other = example.scan.with_name("other.npy")
-    np.save(other, example.bold_TV[:, 1:])
-    with pytest.raises(InputError, match=rf"has {space.n_units - 1} .* {space.n_units}"):
-        space.n_trs(other, None, TR_SECONDS)
+    with pytest.raises(InputError, match=r"other[^\n]*: has (\d+) [^\n]* where [^\n]*\d+[^\n]*$"):
+        space.n_trs(example.other, None, TR_SECONDS)
+
+
+def test_a_value_of_each_unit_is_drawn_where_that_unit_lies_and_nowhere_else(
+    example: Example,
+) -> None:
+    space = example.space
+    values_V = np.arange(1, space.n_units + 1, dtype=np.float32)
+    drawn = [] if (volume := space.volume(values_V)) is None else [np.asarray(volume.dataobj)]
+    drawn += [] if (surface := space.surface(values_V)) is None else list(surface.values())
+    found = np.concatenate([values.ravel() for values in drawn]) if drawn else values_V
+    np.testing.assert_array_equal(np.unique(found[np.isfinite(found)]), values_V)
+
+
+def test_all_files_of_a_scan_mean_that_scan(example: Example) -> None:
+    files = files_of_scan(example.scan)
+    assert files[0] == str(example.scan)
+    assert len(files) == len(example.space.endings)
+    assert whole_scans([*files, str(example.other)]) == (str(example.scan), str(example.other))
+    for file in files:
+        assert example.space.n_trs(Path(file), None, TR_SECONDS) == N_TRS
+
+
+def test_a_scan_that_is_cut_off_is_refused_in_one_line(example: Example) -> None:
+    for file in files_of_scan(example.scan):
+        content = Path(file).read_bytes()
+        Path(file).write_bytes(content[: len(content) // 2])
+        with pytest.raises(InputError, match=rf"^{re.escape(file)}: [^\n]*$"):
+            read_bold(example.scan, example.mask, tr_seconds=TR_SECONDS)
+        Path(file).write_bytes(content)
+
+
+def test_a_tr_that_is_not_the_headers_is_refused_or_ignored(example: Example) -> None:
+    if example.scan.suffix == ".npy":  # which has none
+        return
+    with pytest.raises(InputError, match=r"1\.?5.*, where .*2 s.* --scan.ignore_header_tr$"):
+        scan_shape(example.scan, example.mask, tr_seconds=2)
+    options = ScanOptions(ignore_header_tr=True)
+    found = scan_shape(example.scan, example.mask, tr_seconds=2, options=options)
+    assert found == example.bold_TV.shape
 
 
 def test_unknown_kind_is_refused() -> None:

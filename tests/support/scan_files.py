@@ -1,5 +1,7 @@
 """Small scans as files, in the names that fMRIPrep gives them."""
 
+from pathlib import Path
+
 import nibabel
 import numpy as np
 
@@ -17,3 +19,18 @@ def save(path, values, affine=AFFINE, tr_seconds=TR_SECONDS, unit="sec", dtype=n
         image.header.set_xyzt_units("mm", unit)
     nibabel.save(image, path)
     return path
+
+
+def save_surfaces(left, left_TN, right_TN, tr_seconds=TR_SECONDS, intent="time series"):
+    """Save a pair of GIFTI files as FreeSurfer does; return that of the left hemisphere."""
+    right = Path(str(left).replace("hemi-L", "hemi-R"))
+    sides = {left: (left_TN, "CortexLeft"), right: (right_TN, "CortexRight")}
+    for path, (rows_TN, structure) in sides.items():
+        meta = {"TimeStep": f"{1000 * tr_seconds:f}"}
+        arrays = [
+            nibabel.gifti.GiftiDataArray(row_N, intent, "NIFTI_TYPE_FLOAT32", meta=meta)
+            for row_N in np.asarray(rows_TN, np.float32)
+        ]
+        about = nibabel.gifti.GiftiMetaData({"AnatomicalStructurePrimary": structure})
+        nibabel.save(nibabel.gifti.GiftiImage(darrays=arrays, meta=about), path)
+    return left

@@ -10,12 +10,14 @@ from nilearn.datasets import fetch_surf_fsaverage, load_mni152_brain_mask
 
 from giblet_ray.judge.report.maps import (
     at_vertices,
+    brains,
     glass_brains,
     no_glass_brain,
     no_surface,
     surfaces,
 )
 from giblet_ray.spaces.array import Array
+from giblet_ray.spaces.surface import Surface
 from giblet_ray.spaces.volume import Volume
 
 
@@ -61,6 +63,26 @@ def test_no_surface_is_drawn_where_no_voxel_lies_in_the_cortex(brain: Volume) ->
     values[tuple(np.round(np.linalg.inv(brain.affine) @ (25, -20, 28, 1)).astype(int)[:3])] = True
     deep = Volume(nibabel.Nifti1Image(values.astype(np.uint8), brain.affine), values, "deep")
     assert surfaces({"": np.ones(1)}, deep, "r") is None
+
+
+def test_vertices_are_drawn_on_the_cortex_that_they_are_of_and_on_no_other() -> None:
+    space = Surface({"left": 10_242, "right": 10_242})
+    assert no_surface(space) == ""
+    assert no_glass_brain(space) == "the units are vertices"
+    values_V = np.full(space.n_units, np.nan)
+    values_V[:10_242] = 0.4
+    figure = brains({"left": values_V}, space, "r")
+    assert figure is not None
+    assert [text.get_text() for text in figure.texts] == ["left"]
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    colour = np.ptp(np.asarray(canvas.buffer_rgba())[..., :3].astype(int), axis=2)
+    start, middle, end = (int(share * colour.shape[1]) for share in (0.04, 0.44, 0.89))
+    assert colour[:, start:middle].max() > 50
+    assert colour[:, middle:end].max() < 10
+    other = Surface({"left": 642, "right": 642})
+    assert "has 642 and 642 vertices, and the one that is drawn, fsav" in no_surface(other)
+    assert brains({"": np.ones(1284)}, other, "r") is None
 
 
 @pytest.mark.filterwarnings("error")
