@@ -420,9 +420,9 @@ class PrecomputeJob(Job):
     part_settings: dict[str, Any] = {}
     """Settings of your own parts: motion.bands=8."""
     bold: Paths = ()
-    """Scans of these films: .nii .nii.gz, .func.gii (hemi-L and hemi-R), .npy .h5 .hdf5 .hf5, or
-    file.h5::key of several in a file. Without any, the data set serves for predicting responses,
-    not for training."""
+    """Scans of these films: .nii .nii.gz, .func.gii (hemi-L and hemi-R), .dtseries.nii, .npy .h5
+    .hdf5 .hf5, or file.h5::key of several in a file. Without any, the data set serves for
+    predicting responses, not for training."""
     mask: str | None = None
     """Brain mask (3-D NIfTI) that all scans share; NIfTI scans need one."""
     check: bool = False

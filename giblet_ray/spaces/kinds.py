@@ -8,11 +8,14 @@ from pathlib import Path
 from giblet_ray.errors import InputError, nearest
 from giblet_ray.features.source import split_source
 from giblet_ray.spaces.array import HDF5_SUFFIXES, Array
+from giblet_ray.spaces.grayordinates import Grayordinates
 from giblet_ray.spaces.space import Space
 from giblet_ray.spaces.surface import Surface
 from giblet_ray.spaces.volume import Volume
 
-SPACES: dict[str, type[Space]] = {space.kind: space for space in (Array, Volume, Surface)}
+SPACES: dict[str, type[Space]] = {
+    space.kind: space for space in (Array, Volume, Surface, Grayordinates)
+}
 """Every kind of space, by its name."""
 
 

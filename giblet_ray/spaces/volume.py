@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from giblet_ray.errors import InputError, one_line
 from giblet_ray.features.source import split_source
 from giblet_ray.spaces.array import Array
+from giblet_ray.spaces.packed import pack, unpack
 from giblet_ray.spaces.space import RowsFile, Space
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
@@ -29,11 +30,6 @@ _TR_TOLERANCE_SECONDS = 1e-3
 _AFFINE_TOLERANCE_MM = 1e-3
 _GZIP_LEVEL = 1
 """Noise hardly shrinks, whatever the level: the zeros outside the mask do at once."""
-
-_GZIP = 31
-"""What zlib calls the format of gzip."""
-_MOST_BYTES = 2**30
-"""A mask that unpacks to more is none."""
 
 _BLOCK_BYTES = 64 * 2**20
 """Decoded volumes held at a time, in float32 (one volume at least)."""
@@ -107,14 +103,12 @@ class Volume(Space):
     def files(self) -> dict[str, bytes]:
         image = _as_image(self.inside.astype(np.uint8), self.affine)
         self._place(image)
-        # Without a time and a name in it, the same mask is the same file.
-        return {_MASK: gzip.compress(image.to_bytes(), mtime=0)}
+        return {_MASK: pack(image.to_bytes())}
 
     @classmethod
     def from_files(cls, files: Mapping[str, bytes], n_units: int, where: str) -> Self:
         try:
-            unzipped = zlib.decompressobj(wbits=_GZIP).decompress(files[_MASK], _MOST_BYTES)
-            image = _nibabel().Nifti1Image.from_bytes(unzipped)
+            image = _nibabel().Nifti1Image.from_bytes(unpack(files[_MASK]))
             values_XYZ = np.asarray(image.dataobj)
         except Exception as error:  # whatever a damaged file makes of its reader
             raise InputError(f"{where}: its mask cannot be read: {one_line(error)}") from error

@@ -34,3 +34,12 @@ def save_surfaces(left, left_TN, right_TN, tr_seconds=TR_SECONDS, intent="time s
         about = nibabel.gifti.GiftiMetaData({"AnatomicalStructurePrimary": structure})
         nibabel.save(nibabel.gifti.GiftiImage(darrays=arrays, meta=about), path)
     return left
+
+
+def save_series(path, bold_TV, models, tr_seconds=TR_SECONDS, unit="SECOND"):
+    """Save a CIFTI dense series of brain models."""
+    series = nibabel.cifti2.SeriesAxis(0, tr_seconds, len(bold_TV), unit)
+    image = nibabel.Cifti2Image(np.asarray(bold_TV, np.float32), header=(series, models))
+    image.nifti_header.set_intent("NIFTI_INTENT_CONNECTIVITY_DENSE_SERIES")
+    nibabel.save(image, path)
+    return path

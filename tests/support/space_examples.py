@@ -8,8 +8,9 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
+from nibabel.cifti2 import BrainModelAxis
 from numpy.typing import NDArray
-from scan_files import save_surfaces
+from scan_files import save_series, save_surfaces
 
 from giblet_ray.spaces.kinds import space_of_scan
 from giblet_ray.spaces.space import Space
@@ -72,8 +73,23 @@ def surface(folder: Path) -> Example:
     return Example(scan, None, bold_TV, other)
 
 
+MODELS = (
+    BrainModelAxis.from_mask(np.arange(8) % 4 > 0, name="CortexLeft")
+    + BrainModelAxis.from_mask(np.arange(8) > 2, name="CortexRight")
+    + BrainModelAxis.from_mask(INSIDE, affine=AFFINE, name="ThalamusRight")
+)
+
+
+def grayordinates(folder: Path) -> Example:
+    bold_TV = np.random.default_rng(4).normal(1000, 9, (N_TRS, len(MODELS))).astype(np.float32)
+    scan = save_series(folder / "sub-01_scan_bold.dtseries.nii", bold_TV, MODELS)
+    other = save_series(folder / "other.dtseries.nii", bold_TV[:, 1:], MODELS[1:])
+    return Example(scan, None, bold_TV, other)
+
+
 EXAMPLES: dict[str, Callable[[Path], Example]] = {
     "array": array,
     "volume": volume,
     "surface": surface,
+    "grayordinates": grayordinates,
 }
