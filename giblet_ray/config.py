@@ -401,7 +401,8 @@ class PrecomputeJob(Job):
     """Folder or URI of the data set to write, or to verify; on a cluster, all machines see it."""
     film: Paths = ()
     """Films with sound: any file that FFmpeg reads, seen by all machines. A film's file name
-    without its ending is the stimulus's name."""
+    without its ending is the stimulus's name. Of several sound tracks that which players play is
+    read; film.mkv::2 is the film with its second."""
     text: Paths = ()
     """One per film, in the same order: subtitles (.srt .vtt .ass) or a table (.csv .tsv .xlsx) of
     utterances or of words (columns word, start_seconds, stop_seconds). Without any, the data set

@@ -1,6 +1,7 @@
 """A film's sound: decoded, mixed to mono, resampled, and laid on the film's clock.
 
-Sample n of what is read sounds at n / sample_rate seconds after the film's first picture:
+Sample n of what is read sounds at n / sample_rate seconds after the film's first picture, or, of
+sound without pictures, after its start:
 
     video        |first picture
     audio        |        [========   hole   ==========]
@@ -22,8 +23,7 @@ from giblet_ray.features.media import (
     END_TOLERANCE_SECONDS,
     audio_stream,
     open_media,
-    start_seconds,
-    video_stream,
+    origin_seconds,
 )
 
 _RESAMPLER_OPTIONS = {
@@ -43,18 +43,20 @@ def read_audio(
     block_seconds: float = 10.0,
     duration_seconds: float | None = None,
 ) -> Iterator[np.ndarray]:
-    """Read a film's first audio stream, of any rate, channel count and format, block by block.
+    """Read a film's sound, of any rate, channel count and format, block by block.
+
+    Of several tracks, that which `media.audio_stream` chooses.
 
     Parameters
     ----------
     path : str or Path
-        Any film that FFmpeg reads.
+        Any film or sound file that FFmpeg reads.
     sample_rate : int
         Rate of the result (Hz).
     block_seconds : float
         Length of a block (s); the last one may be shorter. Memory depends on it alone.
     duration_seconds : float, optional
-        Length to deliver (s), counted from the film's first picture: later sound is left out, and
+        Length to deliver (s), counted from the film's start: later sound is left out, and
         up to `media.END_TOLERANCE_SECONDS` that lack at the end are silence. By default, all
         there is.
 
@@ -120,7 +122,7 @@ class Tape:
 def _decoded_blocks(path: str | Path, sample_rate: int, block_samples: int) -> Iterator[np.ndarray]:
     with open_media(path) as container:
         stream = audio_stream(container, path)
-        origin = start_seconds(video_stream(container, path))
+        origin = origin_seconds(container, path)
         resampler = av.AudioResampler(
             format="flt",
             layout="mono",

@@ -13,8 +13,9 @@ from giblet_ray.errors import InputError
 def split_source(path: str | Path) -> tuple[Path, str | None]:
     """Separate ``file::part`` into the file and the part's name.
 
-    A part is a data set of an HDF5 file (``scan.h5::bold``) or one film's rows in a table that
-    annotates several (``annotations.xlsx::2``).
+    A part is a data set of an HDF5 file (``scan.h5::bold``), one film's rows in a table that
+    annotates several (``annotations.xlsx::2``), or one of a film's sound tracks (``film.mkv::2``).
+    A folder may have ``::`` in its name.
 
     Returns
     -------
@@ -27,7 +28,10 @@ def split_source(path: str | Path) -> tuple[Path, str | None]:
     InputError
         The file does not exist, is no file, or is empty.
     """
-    name, separator, part = str(path).partition("::")
+    pieces = str(path).split("::")
+    names = ["::".join(pieces[:n]) for n in range(len(pieces), 0, -1)]
+    name = next((each for each in names if Path(each).is_file()), pieces[0])
+    _, separator, part = str(path)[len(name) :].partition("::")
     file = Path(name)
     if not file.exists():
         raise InputError(f"{name}: no such file")

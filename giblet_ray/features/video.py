@@ -20,6 +20,7 @@ import math
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -29,9 +30,13 @@ from giblet_ray.features.clock import exact_seconds
 from giblet_ray.features.media import (
     END_TOLERANCE_SECONDS,
     open_media,
-    start_seconds,
+    origin_seconds,
     video_stream,
 )
+
+_UPRIGHT = ((1, 0, 0), (0, 1, 0))
+_TILT = 0.02
+"""Share of a matrix's factors that is rounding, about a degree."""
 
 
 def read_frames(
@@ -45,7 +50,8 @@ def read_frames(
     """Read the frame on screen at each TR's midpoint, or at several moments of it.
 
     The film is decoded once, from its start, and no more than one decoded frame is held. Frames
-    are resized by area averaging to the whole of (height, width), whatever the film's aspect.
+    are turned and mirrored as the file says that they are shown, and resized by area averaging to
+    the whole of (height, width), whatever the film's aspect.
 
     Parameters
     ----------
@@ -101,7 +107,7 @@ def frames_on_screen(
     with open_media(path) as container:
         stream = video_stream(container, path)
         stream.thread_type = "AUTO"
-        origin = start_seconds(stream)
+        origin = origin_seconds(container, path)
         n_read = 0
         on_screen: av.VideoFrame | None = None
         end = Fraction(0)
@@ -110,7 +116,7 @@ def frames_on_screen(
             for frame in container.decode(stream):
                 time = _seconds(frame, path) - origin
                 while on_screen and n_read < n_frames and _midpoint(n_read, piece) < time:
-                    yield _resized(on_screen, height, width)
+                    yield _shown(on_screen, height, width, path)
                     n_read += 1
                 if n_read == n_frames:
                     return
@@ -120,7 +126,7 @@ def frames_on_screen(
             damage = f" ({error.strerror})"
     stays = end + exact_seconds(END_TOLERANCE_SECONDS)
     while on_screen and n_read < n_frames and _midpoint(n_read, piece) < stays:
-        yield _resized(on_screen, height, width)
+        yield _shown(on_screen, height, width, path)
         n_read += 1
     if n_read < n_frames:
         raise InputError(
@@ -148,7 +154,23 @@ def _duration(frame: av.VideoFrame, stream: av.VideoStream) -> Fraction:
     return 1 / stream.average_rate if stream.average_rate else Fraction(0)
 
 
-def _resized(frame: av.VideoFrame, height: int, width: int) -> np.ndarray:
-    # Shape (C, H, W).
-    rgb = frame.reformat(width=width, height=height, format="rgb24", interpolation="AREA")
-    return rgb.to_ndarray().transpose(2, 0, 1)
+def _shown(frame: av.VideoFrame, height: int, width: int, path: str | Path) -> np.ndarray:
+    """Return a frame as it is shown, resized, (C, H, W).
+
+    Phones write pictures as their sensor lies, and how to turn them: column p and row q of what is
+    stored are shown at column a p + c q and row b p + d q, counted from the other end where the
+    factor is negative.
+    """
+    matrix: Any = frame.side_data.get("DISPLAYMATRIX")
+    (a, b, _), (c, d, _) = np.frombuffer(matrix, np.int32).reshape(3, 3)[:2] if matrix else _UPRIGHT
+    is_turned = abs(b) > abs(a)
+    if max(min(abs(a), abs(b)), min(abs(c), abs(d))) > _TILT * max(abs(a), abs(b)):
+        raise InputError(
+            f"{path}: its pictures are to be shown turned by another angle than a quarter or half "
+            "turn; write it anew as it is to be seen"
+        )
+    stored = (height, width) if is_turned else (width, height)
+    rgb = frame.reformat(*stored, format="rgb24", interpolation="AREA")
+    rows_HWC = rgb.to_ndarray().transpose(1, 0, 2) if is_turned else rgb.to_ndarray()
+    along_p, along_q = (c, b) if is_turned else (a, d)
+    return rows_HWC[:: -1 if along_q < 0 else 1, :: -1 if along_p < 0 else 1].transpose(2, 0, 1)

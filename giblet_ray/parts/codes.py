@@ -209,6 +209,8 @@ class Codes(PartInPieces):
         prepared: Prepared,
     ) -> Made:
         """Join the pieces and cut the codes into TRs."""
+        from giblet_ray.features.media import sound_notes
+
         stretches = sorted(
             ((piece["start_frame"], codes_KT) for piece, codes_KT in made if piece != _AGREEMENT),
             key=lambda stretch: stretch[0],
@@ -216,7 +218,8 @@ class Codes(PartInPieces):
         (agreement,) = (float(values) for piece, values in made if piece == _AGREEMENT)
         codes_KT = np.concatenate([codes_KT for _, codes_KT in stretches], axis=1)
         codes_RKF = cut_codes(codes_KT, film.n_trs, film.tr_seconds)
-        return Made(codes_RKF, prepared.made_with, {**prepared.facts, "chunk_agreement": agreement})
+        facts = {**prepared.facts, "chunk_agreement": agreement}
+        return Made(codes_RKF, prepared.made_with, facts, sound_notes(film.path))
 
 
 def _sound_seconds(film: FilmFiles) -> float:

@@ -38,6 +38,7 @@ class Mel(Part):
 
     def make(self, film: FilmFiles) -> Made:
         from giblet_ray.features.audio import read_audio
+        from giblet_ray.features.media import sound_notes
         from giblet_ray.features.mel import mel_per_tr
 
         seconds = film.n_trs * film.tr_seconds
@@ -45,4 +46,5 @@ class Mel(Part):
         mel_TMF = mel_per_tr(
             blocks, film.n_trs, film.tr_seconds, BANDS, FRAMES_PER_TR, _SAMPLE_RATE
         )
-        return Made(mel_TMF, {"spectrum": "log mel power (Slaney)", "sample_rate": _SAMPLE_RATE})
+        made_with = {"spectrum": "log mel power (Slaney)", "sample_rate": _SAMPLE_RATE}
+        return Made(mel_TMF, made_with, notes=sound_notes(film.path))

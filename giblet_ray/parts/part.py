@@ -70,13 +70,16 @@ class Made:
         What decides whether a trained model may be used with these rows (JSON); by default, the
         part's settings.
     facts : dict
-        Counts and measurements, for the record (JSON); ``notes``, lines that name the
-        file, are what was repaired or chosen, and are said to the user.
+        Counts and measurements, for the record (JSON).
+    notes : sequence of str
+        What was repaired or chosen of the film's files, a line each that names the file: for the
+        user to be told, and for the record.
     """
 
     values: np.ndarray
     made_with: dict[str, Any] | None = None
     facts: dict[str, Any] = field(default_factory=dict)
+    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,7 @@ class Sound(Part):
 
     def make(self, film: FilmFiles) -> Made:
         from giblet_ray.features.audio import read_audio
+        from giblet_ray.features.media import sound_notes
         from giblet_ray.features.sound import sound_per_tr
 
         seconds = film.n_trs * film.tr_seconds
@@ -48,4 +49,4 @@ class Sound(Part):
             "bands": bands,
             "sample_rate": _SAMPLE_RATE,
         }
-        return Made(sound_TD, made_with)
+        return Made(sound_TD, made_with, notes=sound_notes(film.path))

@@ -91,7 +91,7 @@ class Text(Part):
         notes: list[str] = []
         utterances = read_utterances(film.files[TEXT], film.seconds, notes)
         made_with: dict[str, Any] = {"spread": self.settings.spread}
-        facts: dict[str, Any] = {"notes": notes} if notes else {}
+        facts: dict[str, Any] = {}
         if self.settings.spread == "cue":
             texts = text_per_tr(utterances, film.n_trs, film.tr_seconds)
             text_TD = self._embedder.embed(texts)
@@ -110,4 +110,4 @@ class Text(Part):
         made_with |= {key: value for key, value in description.items() if key not in incidental}
         facts |= {"silent_trs": count_silent(texts)}
         facts |= {f"embedder_{key}": description[key] for key in incidental}
-        return Made(text_TD, made_with, facts)
+        return Made(text_TD, made_with, facts, notes)

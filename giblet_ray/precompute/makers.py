@@ -55,7 +55,8 @@ def write_made(part: Part, made: Made, unit: Unit, storage: Storage) -> Record:
         )
     part.reading.check(values, f"{unit.path}, as the part {part.kind} has made it")
     made_with = unit.settings if made.made_with is None else made.made_with
-    return finish(storage, unit, values, made_with, made.facts)
+    facts = made.facts | ({"notes": list(made.notes)} if made.notes else {})
+    return finish(storage, unit, values, made_with, facts)
 
 
 def make_bold(unit: Unit, storage: Storage) -> Record:

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from giblet_ray.config import PrecomputeJob
@@ -159,7 +158,7 @@ def _plan_films(job: PrecomputeJob) -> tuple[FilmFiles, ...]:
     films: dict[str, FilmFiles] = {}
     for index, path in enumerate(job.film):
         film = probe_film(path, require_audio=True)
-        name = checked_name(Path(path).stem, f"{path}: stimulus")
+        name = checked_name(split_source(path)[0].stem, f"{path}: stimulus")
         if name in films:
             raise InputError(
                 f"{path} and {films[name].path} are both named {name}; a film's file name is its "

@@ -9,6 +9,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from av.stream import Disposition
 
 MakeFilm = Callable[..., Path]
 
@@ -25,21 +26,26 @@ def write_film(
     audio_codec: str = "pcm_s16le",
     sound_starts_seconds: float = 0.0,
     container_options: dict[str, str] | None = None,
+    dispositions: Sequence[Disposition] = (),
 ) -> Path:
     """Write a film whose i-th picture, of grey level 8 * (i % 30), appears at picture_seconds[i].
 
-    ``sound`` is (samples,), the same in each channel, or (channels, samples), in [-1, 1].
+    ``sound`` is (samples,), the same in each channel, or (channels, samples), in [-1, 1]. With
+    ``dispositions`` it is the channels of so many mono tracks.
     """
     with av.open(str(path), "w", options=container_options or {}) as container:
         video = container.add_stream(video_codec, rate=round(fps))
         video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
         video.codec_context.qmax = 2
-        # AVI has one picture per tick of its clock.
-        tick = Fraction(1, round(fps) if path.suffix == ".avi" else 1000)
+        # AVI and MPEG-2 have one picture per tick of their clocks.
+        has_ticks = path.suffix == ".avi" or video_codec.startswith("mpeg2")
+        tick = Fraction(1, round(fps) if has_ticks else 1000)
         video.codec_context.time_base = tick
-        audio = None
-        if sound is not None:
-            audio = container.add_stream(audio_codec, rate=sound_rate, layout=layout)
+        tracks = []
+        for disposition in dispositions or ([None] if sound is not None else []):
+            tracks.append(container.add_stream(audio_codec, rate=sound_rate, layout=layout))
+            if disposition is not None:
+                tracks[-1].disposition = disposition
         ends = [*picture_seconds[1:], end_seconds]
         for i, (start, end) in enumerate(zip(picture_seconds, ends, strict=True)):
             image = np.full((48, 64, 3), 8 * (i % 30), np.uint8)
@@ -48,9 +54,10 @@ def write_film(
             frame.duration = round((end - start) / tick)
             container.mux(video.encode(frame))
         container.mux(video.encode())
-        if audio is not None:
+        for number, audio in enumerate(tracks):
             n_channels = av.AudioLayout(layout).nb_channels
-            channels = np.broadcast_to(np.atleast_2d(sound), (n_channels, np.shape(sound)[-1]))
+            heard = sound[number] if dispositions else sound
+            channels = np.broadcast_to(np.atleast_2d(heard), (n_channels, np.shape(heard)[-1]))
             offset = round(sound_starts_seconds * sound_rate)
             for start in range(0, channels.shape[1], 1024):
                 block = np.ascontiguousarray(channels[:, start : start + 1024], np.float32)

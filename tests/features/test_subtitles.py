@@ -166,14 +166,14 @@ def test_what_people_say_twice_stays(tmp_path):
     assert [text for _, _, text in read(tmp_path, apart)[0]] == ["a", "a b", "b c", "c d"]
 
 
-def test_what_was_repaired_stands_in_the_record(tmp_path):
+def test_a_part_says_what_was_repaired(tmp_path):
     (tmp_path / "film.srt").write_text(ROLLING)
     files = {"text": str(tmp_path / "film.srt")}
     film = FilmFiles(name="film", n_trs=6, tr_seconds=1.5, seconds=9.2, files=files)
     part = Text("text")
     part.load(Prepared(), "cpu")
     made = part.make(film)
-    (note,) = made.facts["notes"]
+    (note,) = made.notes
     assert note.startswith("film.srt: rolling captions")
     assert made.facts["words"] == 13
     assert np.linalg.norm(made.values, axis=1).max() <= 4

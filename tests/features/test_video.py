@@ -65,8 +65,8 @@ def test_frames_in_avi_without_presentation_times_are_read(make_film):
     assert grey_levels(read_frames(path, 2, 1.5)) == [18, 26]
 
 
-def test_colours_rows_and_columns_keep_their_places(tmp_path):
-    path = tmp_path / "film.mp4"
+def write_corners(path, prepare=lambda stream: None):
+    """Write a second of one picture, red in the top left corner and blue in the bottom right."""
     image = np.zeros((48, 64, 3), np.uint8)
     image[:24, :32, 0] = 255
     image[24:, 32:, 2] = 255
@@ -74,9 +74,15 @@ def test_colours_rows_and_columns_keep_their_places(tmp_path):
         stream = container.add_stream("mpeg4", rate=10)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
         stream.codec_context.qmax = 2
+        prepare(stream)
         for _ in range(10):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(image)))
         container.mux(stream.encode())
+    return path
+
+
+def test_colours_rows_and_columns_keep_their_places(tmp_path):
+    path = write_corners(tmp_path / "film.mp4")
     (frame_CHW,) = read_frames(path, 1, 1.0, height=12, width=20)
     assert frame_CHW.shape == (3, 12, 20)
     red, green, blue = (plane.astype(int) for plane in frame_CHW)
@@ -87,11 +93,36 @@ def test_colours_rows_and_columns_keep_their_places(tmp_path):
     assert green.max() < 60
 
 
+@pytest.mark.parametrize("name", ["film.mp4", "film.mov"])
+@pytest.mark.parametrize("degrees", [0, 90, 180, 270])
+@pytest.mark.parametrize(
+    ("mirrored", "upside_down"), [(False, False), (True, False), (False, True)]
+)
+def test_pictures_are_turned_as_they_are_shown(tmp_path, name, degrees, mirrored, upside_down):
+    path = write_corners(
+        tmp_path / name,
+        lambda stream: stream.set_display_rotation(degrees, mirrored, upside_down),
+    )
+    (stored_CHW,) = read_frames(write_corners(tmp_path / "upright.mp4"), 1, 1.0, 24, 32)
+    expected_CHW = np.rot90(stored_CHW, degrees // 90, axes=(1, 2))
+    expected_CHW = expected_CHW[:, :: -1 if upside_down else 1, :: -1 if mirrored else 1]
+    (shown_CHW,) = read_frames(path, 1, 1.0, *expected_CHW.shape[1:])
+    np.testing.assert_allclose(shown_CHW.astype(int), expected_CHW, atol=3)
+
+
+def test_pictures_that_are_shown_askew_are_refused(tmp_path):
+    path = write_corners(tmp_path / "film.mp4", lambda stream: stream.set_display_rotation(30))
+    with pytest.raises(InputError, match=r"film.mp4: its pictures are to be shown turned by anoth"):
+        read_frames(path, 1, 1.0)
+
+
 def test_a_truncated_film_says_how_far_it_goes(make_film, tmp_path):
     whole = make_film("whole.mp4", 60.0, fps=25, container_options={"movflags": "faststart"})
     cut = tmp_path / "cut.mp4"
     cut.write_bytes(whole.read_bytes()[: whole.stat().st_size * 2 // 3])
-    n_trs = tr_count(probe_film(cut), 1.5)
+    with pytest.raises(InputError, match=r"cut.mp4: it is truncated: it holds .* of the 60.0 s"):
+        probe_film(cut)
+    n_trs = tr_count(probe_film(whole), 1.5)
     assert n_trs == 40
     with pytest.raises(
         InputError, match=r"cut.mp4: (\d+) of 40 expected TRs .* truncated"
