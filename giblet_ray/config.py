@@ -425,7 +425,15 @@ class PrecomputeJob(Job):
     .hdf5 .hf5, or file.h5::key of several in a file. Without any, the data set serves for
     predicting responses, not for training."""
     mask: str | None = None
-    """Brain mask (3-D NIfTI) that all scans share; NIfTI scans need one."""
+    """Brain mask (3-D NIfTI) that all scans share, or masks/{subject}.nii.gz; NIfTI scans need one,
+    or an atlas."""
+    atlas: str | None = None
+    """Label image in the space of the scans (3-D NIfTI, .dlabel.nii, or .label.gii of both
+    hemispheres), or atlases/{subject}.nii.gz: units are then its parcels, each the mean of its
+    voxels, or the columns of scans that are arrays."""
+    atlas_names: str | None = None
+    """Table of what the labels are called (.tsv .txt .csv; default: the one beside the atlas that
+    has its name). All labels in it are units; those without a voxel are masked."""
     check: bool = False
     """Verify the data set at --out instead of writing one, and print what is in it; the other
     settings are not used."""

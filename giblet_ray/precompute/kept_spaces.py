@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,6 +12,8 @@ from giblet_ray.dataset.stored import StoredSpace, WrittenFile
 from giblet_ray.dataset.writer import write_blob
 from giblet_ray.precompute.units import Unit
 from giblet_ray.spaces.kinds import space_of_scan
+
+_UNIT_NAMES = "unit_names.json"
 
 
 @dataclass(frozen=True)
@@ -21,11 +24,14 @@ class KeptSpaces:
     ----------
     of_subjects : dict of str to StoredSpace
         By subject.
+    unit_names : dict of str to str
+        Path of the names of the units, by subject whose units have names.
     blobs : tuple of WrittenFile
         The files that they name.
     """
 
     of_subjects: dict[str, StoredSpace]
+    unit_names: dict[str, str]
     blobs: tuple[WrittenFile, ...]
 
 
@@ -40,16 +46,22 @@ def keep_spaces(storage: Storage, units: Sequence[Unit]) -> KeptSpaces:
         What there is to make; of each subject's scans, the first tells the space.
     """
     of_subjects: dict[str, StoredSpace] = {}
+    unit_names: dict[str, str] = {}
     blobs: dict[str, WrittenFile] = {}
+
+    def keep(file: str, content: bytes) -> str:
+        name = f"{hashlib.sha256(content).hexdigest()[:12]}-{file}"
+        if name not in blobs:
+            blobs[name] = write_blob(storage, name, content)
+        return blobs[name].path
+
     for unit in units:
         if not unit.subject or unit.subject in of_subjects:
             continue
-        space = space_of_scan(unit.files["scan"], unit.files.get("mask"))
-        paths = {}
-        for file, content in space.files().items():
-            name = f"{hashlib.sha256(content).hexdigest()[:12]}-{file}"
-            if name not in blobs:
-                blobs[name] = write_blob(storage, name, content)
-            paths[file] = blobs[name].path
+        space = space_of_scan(unit.files["scan"], **unit.choosing)
+        paths = {file: keep(file, content) for file, content in space.files().items()}
         of_subjects[unit.subject] = StoredSpace(kind=space.kind, blobs=paths)
-    return KeptSpaces(of_subjects, tuple(blobs.values()))
+        if space.unit_names is not None:
+            names = json.dumps(space.unit_names).encode()
+            unit_names[unit.subject] = keep(_UNIT_NAMES, names)
+    return KeptSpaces(of_subjects, unit_names, tuple(blobs.values()))

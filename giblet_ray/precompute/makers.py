@@ -65,9 +65,7 @@ def make_bold(unit: Unit, storage: Storage) -> Record:
 
     files = unit.files
     options = scan_options(unit.settings, files.get("confounds"))
-    bold_TV = read_bold(
-        files["scan"], files.get("mask"), tr_seconds=unit.tr_seconds, options=options
-    )
+    bold_TV = read_bold(files["scan"], **unit.choosing, tr_seconds=unit.tr_seconds, options=options)
     stored_TV = _as_stored(bold_TV, unit)
     masked_trs = empty_trs(stored_TV)
     bad = count_bad_units([stored_TV[unmasked(len(stored_TV), masked_trs)]])

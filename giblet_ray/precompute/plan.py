@@ -24,7 +24,7 @@ from giblet_ray.parts.value import ValueType
 from giblet_ray.precompute.chosen import chosen_parts
 from giblet_ray.precompute.scans import ScanPlan, plan_scans, scan_settings
 from giblet_ray.precompute.units import BOLD, Unit
-from giblet_ray.spaces.kinds import files_of_scan
+from giblet_ray.spaces.kinds import files_of_labels, files_of_scan
 
 _READERS = 8
 """Files that are read at a time for their checksums."""
@@ -68,11 +68,9 @@ def make_plan(job: PrecomputeJob) -> Plan:
     films = _plan_films(job)
     values = {name: _value(part, films) for name, part in parts.items()}
     scans = plan_scans(job, films)
-    mask = None if job.mask is None else absolute(job.mask)
     files = [file for film in films for file in film.files.values()]
-    files += [file for scan in scans for file in files_of_scan(scan.path)]
-    files += [scan.confounds for scan in scans if scan.confounds is not None]
-    files += [] if mask is None else [mask]
+    of_scans = [_files_of(scan) for scan in scans]
+    files += [file for of_scan in of_scans for file in of_scan.values()]
     sources = _checksums(files)
     films = tuple(
         film.model_copy(update={"sha256": _sha256_of(film.files, sources)}) for film in films
@@ -104,14 +102,11 @@ def make_plan(job: PrecomputeJob) -> Plan:
             )
             for film in films
         ]
-    for scan in scans:
-        read = {"scan": scan.path, "mask": mask, "confounds": scan.confounds}
-        others = files_of_scan(scan.path)[1:]
-        read |= {f"scan_{number}": file for number, file in enumerate(others, 2)}
+    for scan, of_scan in zip(scans, of_scans, strict=True):
         units.append(
             unit(
                 scan.film,
-                {role: file for role, file in read.items() if file is not None},
+                of_scan,
                 part=BOLD,
                 subject=scan.subject,
                 repeat=scan.repeat,
@@ -121,6 +116,20 @@ def make_plan(job: PrecomputeJob) -> Plan:
             )
         )
     return Plan(films, scans, parts, tuple(units), sources)
+
+
+def _files_of(scan: ScanPlan) -> dict[str, str]:
+    """Return all files that a scan is read from, by role."""
+    files = {"scan": scan.path, **scan.choosing}
+    files |= {} if scan.confounds is None else {"confounds": scan.confounds}
+    others = {"scan": files_of_scan(scan.path)[1:]}
+    if "atlas" in scan.choosing:
+        others["atlas"] = files_of_labels(scan.choosing["atlas"])[1:]
+    return files | {
+        f"{role}_{number}": file
+        for role, of_role in others.items()
+        for number, file in enumerate(of_role, 2)
+    }
 
 
 def _value(part: Part, films: Sequence[FilmFiles]) -> ValueType:

@@ -8,7 +8,6 @@ from typing import Any
 
 from giblet_ray.config import PrecomputeJob
 from giblet_ray.dataset.schema import Manifest
-from giblet_ray.dataset.storage import absolute
 from giblet_ray.dataset.stored import Phase, Scan, Stimulus, StoredPart, Subject
 from giblet_ray.errors import InputError
 from giblet_ray.parts.part import FilmFiles
@@ -16,6 +15,7 @@ from giblet_ray.precompute.kept_blobs import KeptBlobs
 from giblet_ray.precompute.kept_spaces import KeptSpaces
 from giblet_ray.precompute.plan import Plan
 from giblet_ray.precompute.units import BOLD, Record, Unit
+from giblet_ray.spaces.kinds import CHOOSING
 
 
 def build_manifest(
@@ -53,7 +53,9 @@ def build_manifest(
         record = records[unit.path]
         if unit.part == BOLD:
             space = spaces.of_subjects[unit.subject]
-            subjects.setdefault(unit.subject, Subject(value=record.value, space=space))
+            names = spaces.unit_names.get(unit.subject)
+            subject = Subject(value=record.value, space=space, unit_names=names)
+            subjects.setdefault(unit.subject, subject)
             provenance.setdefault("bold", _bold_provenance(job, plan, unit))
         elif unit.part not in parts:
             parts[unit.part] = _stored_part(plan, unit, record, blobs)
@@ -121,12 +123,18 @@ def _stored_part(plan: Plan, unit: Unit, record: Record, blobs: KeptBlobs) -> St
 def _bold_provenance(job: PrecomputeJob, plan: Plan, unit: Unit) -> dict[str, Any]:
     """Say how BOLD was read and cleaned, and by what that used held-out TRs too."""
     fitted = {"high-pass": job.scan.high_pass_seconds, "confounds": job.scan.confounds}
-    mask = () if job.mask is None else (plan.sources[absolute(job.mask)],)
+    chosen = {
+        role: dict.fromkeys(scan.choosing[role] for scan in plan.scans if role in scan.choosing)
+        for role in CHOOSING
+    }
     return {
         "settings": unit.settings,
         "fitted_to_whole_scans": [name for name, given in fitted.items() if given],
         "libraries": unit.libraries,
-        "mask": [source.model_dump() for source in mask],
+        **{
+            role: [plan.sources[file].model_dump() for file in files]
+            for role, files in chosen.items()
+        },
         "confounds": {
             scan.path: plan.sources[scan.confounds].model_dump()
             for scan in plan.scans

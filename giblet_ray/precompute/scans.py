@@ -9,6 +9,7 @@ from typing import Any
 
 from giblet_ray.config import PrecomputeJob
 from giblet_ray.dataset.storage import absolute
+from giblet_ray.dataset.trainable import PER_SUBJECT
 from giblet_ray.errors import InputError, nearest
 from giblet_ray.features.source import split_source
 from giblet_ray.names import checked_name
@@ -17,8 +18,10 @@ from giblet_ray.precompute.makers import scan_options
 from giblet_ray.precompute.scan_name import keys_of_stimuli, scan_name
 from giblet_ray.spaces.array import HDF5_SUFFIXES, array_keys
 from giblet_ray.spaces.confounds import find_confounds, read_confounds
-from giblet_ray.spaces.kinds import whole_scans
+from giblet_ray.spaces.kinds import CHOOSING, space_of_scan, whole_scans
+from giblet_ray.spaces.labels import find_label_table
 from giblet_ray.spaces.scan import scan_shape
+from giblet_ray.spaces.space import Space
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,8 @@ class ScanPlan:
     subject: str
     film: FilmFiles
     path: str
+    choosing: dict[str, str]
+    """Files that say what its units are, by role."""
     n_voxels: int
     confounds: str | None
     repeat: int = 1
@@ -43,8 +48,12 @@ def plan_scans(job: PrecomputeJob, films: Sequence[FilmFiles]) -> tuple[ScanPlan
         For a scan that cannot be read, or is of nobody, of no film or of another length; for two
         that are the same; for units that differ between the scans of a subject.
     """
-    if job.mask is not None and not job.bold:
-        raise InputError(f"--mask {job.mask} is given without scans (--bold)")
+    for name in CHOOSING:
+        given, without = getattr(job, name), "" if job.bold else "scans (--bold)"
+        if name == "atlas_names" and job.atlas is None:
+            without = without or "--atlas"
+        if given is not None and without:
+            raise InputError(f"--{name} {given} is given without {without}")
     by_name = {film.name: film for film in films}
     paths = [
         path
@@ -59,6 +68,7 @@ def plan_scans(job: PrecomputeJob, films: Sequence[FilmFiles]) -> tuple[ScanPlan
         )
     scans: dict[tuple[str, str], dict[str, ScanPlan]] = {}
     n_units: dict[str, tuple[int, str]] = {}
+    spaces: dict[str, Space] = {}
     for path in paths:
         names = scan_name(path, job.scan.pattern, tuple(by_name))
         film = _film_of(path, names, by_name, job.scan.pattern)
@@ -79,6 +89,10 @@ def plan_scans(job: PrecomputeJob, films: Sequence[FilmFiles]) -> tuple[ScanPlan
                 f"{path} has {scan.n_voxels} voxels and {first} has {n}; all scans of a subject "
                 "have the same voxels: put them in one space, under one mask"
             )
+        if subject in spaces:
+            spaces[subject].n_trs(*split_source(path), tr_seconds=None)
+        else:
+            spaces[subject] = space_of_scan(path, **scan.choosing)
         repeats[label] = scan
     return tuple(
         replace(scan, repeat=number)
@@ -133,7 +147,8 @@ def _film_of(
 
 def _plan_scan(job: PrecomputeJob, path: str, subject: str, film: FilmFiles) -> ScanPlan:
     options = scan_options(scan_settings(job), job.scan.confounds_path)
-    n_trs, n_voxels = scan_shape(path, job.mask, tr_seconds=job.tr_seconds, options=options)
+    choosing = _choosing(job, subject)
+    n_trs, n_voxels = scan_shape(path, **choosing, tr_seconds=job.tr_seconds, options=options)
     crop = (job.scan.crop_start_trs, job.scan.crop_stop_trs)
     if n_trs != film.n_trs:
         if n_voxels == film.n_trs:
@@ -152,4 +167,14 @@ def _plan_scan(job: PrecomputeJob, path: str, subject: str, film: FilmFiles) -> 
         table = find_confounds(split_source(path)[0], options.confounds_path)
         read_confounds(table, options.confounds, n_trs + sum(crop))
         confounds = absolute(str(table))
-    return ScanPlan(subject, film, absolute(path), n_voxels, confounds)
+    return ScanPlan(subject, film, absolute(path), choosing, n_voxels, confounds)
+
+
+def _choosing(job: PrecomputeJob, subject: str) -> dict[str, str]:
+    """Return the files that say what a subject's units are, by role."""
+    given = {role: getattr(job, role) for role in CHOOSING}
+    files = {role: path.replace(PER_SUBJECT, subject) for role, path in given.items() if path}
+    if "atlas" in files and "atlas_names" not in files:
+        table = find_label_table(Path(files["atlas"]))
+        files |= {} if table is None else {"atlas_names": str(table)}
+    return {role: absolute(file) for role, file in files.items()}

@@ -27,6 +27,7 @@ from giblet_ray.dataset.writer import value_type, write_shard
 from giblet_ray.parts.part import FilmFiles
 from giblet_ray.parts.value import ValueType
 from giblet_ray.settings import Group
+from giblet_ray.spaces.kinds import CHOOSING
 
 BOLD = "bold"
 """Part of the units that are scans."""
@@ -73,6 +74,11 @@ class Unit(Group):
         # A file's part, as in scan.h5::bold, is not in the file's checksum.
         content["chosen"] = {role: file.partition("::")[2] for role, file in self.files.items()}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def choosing(self) -> dict[str, str]:
+        """Files that say what the units of a scan are, by role."""
+        return {role: file for role, file in self.files.items() if role in CHOOSING}
 
     @property
     def film(self) -> FilmFiles:

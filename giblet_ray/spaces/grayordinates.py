@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from giblet_ray.errors import InputError, one_line
+from giblet_ray.spaces.labels import Labels, whole_numbers
 from giblet_ray.spaces.packed import pack, unpack
 from giblet_ray.spaces.space import SIDES, RowsFile, Space
 
@@ -35,6 +36,7 @@ class Grayordinates(Space):
     kind = "grayordinates"
     endings = (".dtseries.nii",)
     suffixes = (".dtseries.nii",)
+    label_suffixes = (".dlabel.nii",)
 
     def __init__(self, models: Any) -> None:
         self.models = models
@@ -44,6 +46,51 @@ class Grayordinates(Space):
     def of_scan(cls, file: Path, part: str | None) -> Self:
         """Return the space of a dense series."""
         return cls(_series(file)[2])
+
+    @classmethod
+    def of_labels(cls, file: Path) -> Self:
+        """Return the space of all grayordinates of a label image."""
+        return cls(_dense_labels(file)[2])
+
+    def labels(self, file: Path) -> Labels:
+        """See :meth:`Space.labels`.
+
+        Grayordinates are found in the image by structure, and vertex or voxel: an image may have
+        more of them, as one of all vertices has, or fewer, as one of the cortex alone.
+        """
+        numbers_V, names, models = _dense_labels(file)
+        self._check_grid(models, file)
+        found_V = np.zeros(self.n_units, np.int64)
+        for structure, own, part in self.models.iter_structures():
+            there_V = models.name == structure
+            if not there_V.any():
+                continue
+            if structure in self.models.nvertices:
+                all_N = np.zeros(self.models.nvertices[structure], np.int64)
+                all_N[models.vertex[there_V]] = numbers_V[there_V]
+                found_V[own] = all_N[part.vertex]
+            else:
+                all_XYZ = np.zeros(self.models.volume_shape, np.int64)
+                all_XYZ[tuple(models.voxel[there_V].T)] = numbers_V[there_V]
+                found_V[own] = all_XYZ[tuple(part.voxel.T)]
+        return Labels(found_V, names)
+
+    def _check_grid(self, models: Any, file: Path) -> None:
+        for structure, n_vertices in models.nvertices.items():
+            if self.models.nvertices.get(structure, n_vertices) != n_vertices:
+                raise InputError(
+                    f"{file}: has {n_vertices} vertices in {structure}, where the scans have "
+                    f"{self.models.nvertices[structure]}"
+                )
+        voxels = models.affine is not None and self.models.affine is not None
+        if voxels and not (
+            models.volume_shape == self.models.volume_shape
+            and np.allclose(models.affine, self.models.affine)
+        ):
+            raise InputError(
+                f"{file}: has voxels of a volume of shape {models.volume_shape}, where the scans "
+                f"have others, of shape {self.models.volume_shape}, or elsewhere"
+            )
 
     def files(self) -> dict[str, bytes]:
         from nibabel.cifti2 import Cifti2Image, ScalarAxis
@@ -164,6 +211,31 @@ def _series(file: Path) -> tuple[Any, Any, Any]:
             f"{file}: a dense series has a SeriesAxis and a BrainModelAxis, this file {found}"
         )
     return image, series, models
+
+
+def _dense_labels(file: Path) -> tuple[NDArray[np.int64], dict[int, str], Any]:
+    """Load a label image: the number of each grayordinate, their names, and the axis of them."""
+    from nibabel.cifti2 import BrainModelAxis, LabelAxis
+
+    image, (maps, models) = _load(file)
+    if not (isinstance(maps, LabelAxis) and isinstance(models, BrainModelAxis)):
+        found = " and ".join(type(axis).__name__ for axis in (maps, models))
+        raise InputError(
+            f"{file}: a label image has a LabelAxis and a BrainModelAxis, this file {found}"
+        )
+    if len(maps) != 1:
+        raise InputError(
+            f"{file}: a label image has 1 map, this file {len(maps)}: {', '.join(maps.name)}"
+        )
+    try:
+        numbers_V = whole_numbers(np.asarray(image.dataobj[0]), file)
+    except (OSError, EOFError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{file}: is truncated or damaged: {one_line(error)}") from error
+    names = {int(number): str(number) for number in np.unique(numbers_V)}
+    names |= {int(number): name for number, (name, _) in maps.label[0].items()}
+    return numbers_V, {n: name for n, name in sorted(names.items()) if n > 0}, models
 
 
 def _load(file: Path) -> tuple[Any, tuple[Any, Any]]:

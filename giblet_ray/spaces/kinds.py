@@ -9,33 +9,103 @@ from giblet_ray.errors import InputError, nearest
 from giblet_ray.features.source import split_source
 from giblet_ray.spaces.array import HDF5_SUFFIXES, Array
 from giblet_ray.spaces.grayordinates import Grayordinates
+from giblet_ray.spaces.labels import Labels
+from giblet_ray.spaces.parcels import Parcels
 from giblet_ray.spaces.space import Space
 from giblet_ray.spaces.surface import Surface
 from giblet_ray.spaces.volume import Volume
 
 SPACES: dict[str, type[Space]] = {
-    space.kind: space for space in (Array, Volume, Surface, Grayordinates)
+    space.kind: space for space in (Array, Volume, Surface, Grayordinates, Parcels)
 }
 """Every kind of space, by its name."""
 
+CHOOSING = ("mask", "atlas", "atlas_names")
+"""Files beside a scan that say what its units are."""
 
-def space_of_scan(path: str | Path, mask: str | Path | None = None) -> Space:
+
+def space_of_scan(
+    path: str | Path,
+    mask: str | Path | None = None,
+    atlas: str | Path | None = None,
+    atlas_names: str | Path | None = None,
+) -> Space:
     """Return what the units of a scan are.
+
+    Parameters
+    ----------
+    path : str or Path
+        The scan.
+    mask : str or Path, optional
+        3-D NIfTI file of the voxels to take, of a scan that is a volume, or whose columns they are.
+    atlas : str or Path, optional
+        Label image whose regions are the units.
+    atlas_names : str or Path, optional
+        Table of what its labels are called.
 
     Raises
     ------
     InputError
-        For a file that is no scan, or a NIfTI file without a mask.
+        For a file that is no scan, a NIfTI file without mask and atlas, or files that do not go
+        together.
     """
     file, part = split_source(path)
     kind = _kind_of(file)
     if part is not None and not file.name.lower().endswith(HDF5_SUFFIXES):
         raise InputError(f"{path}: '::' names a data set of an HDF5 file, and this is none")
-    if mask is None:
-        return kind.of_scan(file, part)
-    if kind not in (Array, Volume):
+    if mask is not None and kind not in (Array, Volume):
         raise InputError(f"{file}: its units are no voxels, and --mask {mask} chooses voxels")
-    return Volume.of_mask(mask)
+    if atlas is None:
+        return kind.of_scan(file, part) if mask is None else Volume.of_mask(mask)
+    image, _ = split_source(atlas)
+    if mask is not None:
+        base: Space = Volume.of_mask(mask)
+    elif kind in (Array, Volume):
+        base = _kind_of(image, of_labels=True).of_labels(image)
+    else:
+        base = kind.of_scan(file, part)
+    return Parcels.made_of(base, labels_of(base, image, atlas_names))
+
+
+def labels_of(space: Space, atlas: str | Path, names: str | Path | None = None) -> Labels:
+    """Return in which region of a label image each unit lies.
+
+    Parameters
+    ----------
+    space : Space
+        What the units are; none are parcels.
+    atlas : str or Path
+        The label image.
+    names : str or Path, optional
+        Table of what its labels are called.
+
+    Raises
+    ------
+    InputError
+        If it is no label image of such units, is on another grid, or has no label where they lie.
+    """
+    image, _ = split_source(atlas)
+    kind = _kind_of(image, of_labels=True)
+    if not isinstance(space, kind):
+        raise InputError(f"{image}: labels units of a {kind.kind}, and these are of a {space.kind}")
+    labels = space.labels(image)
+    if names is not None:
+        labels = labels.named_by(Path(names), image)
+    if not (labels.indices >= 0).any():
+        raise InputError(f"{image}: none of the {space.n_units} units lies in one of its regions")
+    return labels
+
+
+def files_of_labels(path: str | Path) -> tuple[str, ...]:
+    """Return all files of which a label image is; the first names it.
+
+    Raises
+    ------
+    InputError
+        For a file that is none, or one whose other file is missing.
+    """
+    file, _ = split_source(path)
+    return tuple(map(str, _kind_of(file, of_labels=True).files_of(file)))
 
 
 def files_of_scan(path: str | Path) -> tuple[str, ...]:
@@ -53,16 +123,26 @@ def files_of_scan(path: str | Path) -> tuple[str, ...]:
 
 def whole_scans(paths: Iterable[str]) -> tuple[str, ...]:
     """Return each scan once, by its first file, where several of its files are named."""
-    return tuple(dict.fromkeys(files_of_scan(path)[0] for path in paths))
+    whole = []
+    for path in paths:
+        try:
+            whole.append(files_of_scan(path)[0])
+        except InputError:  # told when it is read, after what is wrong with its name
+            whole.append(path)
+    return tuple(dict.fromkeys(whole))
 
 
-def _kind_of(file: Path) -> type[Space]:
-    """Return the kind of the longest of the suffixes that a scan's name ends with."""
-    kinds = {suffix: kind for kind in SPACES.values() for suffix in kind.suffixes}
+def _kind_of(file: Path, of_labels: bool = False) -> type[Space]:
+    """Return the kind of the longest suffix that the name of a scan, or label image, ends with."""
+    kinds = {
+        suffix: kind
+        for kind in SPACES.values()
+        for suffix in (kind.label_suffixes if of_labels else kind.suffixes)
+    }
     fitting = [suffix for suffix in kinds if file.name.lower().endswith(suffix)]
     if not fitting:
-        accepted = ", ".join(kinds)
-        raise InputError(f"{file}: extension is not known for a scan; accepted: {accepted}")
+        what, accepted = "label image" if of_labels else "scan", ", ".join(kinds)
+        raise InputError(f"{file}: extension is not known for a {what}; accepted: {accepted}")
     return kinds[max(fitting, key=len)]
 
 

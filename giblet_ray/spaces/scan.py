@@ -51,14 +51,17 @@ class ScanOptions:
 def read_bold(
     path: str | Path,
     mask: str | Path | None = None,
+    atlas: str | Path | None = None,
+    atlas_names: str | Path | None = None,
     *,
     tr_seconds: float,
     options: ScanOptions = ScanOptions(),
 ) -> NDArray[np.float32]:
     """Read one scan.
 
-    Files: 4-D NIfTI (.nii, .nii.gz) with a mask; .npy, or HDF5 (.h5, .hdf5), holding (T, V). Of
-    an HDF5 file its only 2-D data set is read, or ``scan.h5::name``.
+    Files: 4-D NIfTI (.nii, .nii.gz) with a mask; a pair of GIFTI files (.func.gii), named by one of
+    them; CIFTI dense series (.dtseries.nii); .npy, or HDF5 (.h5, .hdf5), holding (T, V). Of an HDF5
+    file its only 2-D data set is read, or ``scan.h5::name``.
 
     Blocks of about 64 MB are decoded, smoothed, masked and cleaned in turn, so that little more
     than the result is held. What is fitted to a voxel is fitted to the TRs at which it is finite;
@@ -71,6 +74,10 @@ def read_bold(
     mask : str or Path, optional
         3-D NIfTI of zero and one other value, in the scan's space; required for a NIfTI scan.
         For an array, whose voxels are chosen already, their number is compared with the mask's.
+    atlas : str or Path, optional
+        Label image; the units are then the means of its regions, or the columns of an array.
+    atlas_names : str or Path, optional
+        Table of what its labels are called.
     tr_seconds : float
         Compared with the NIfTI header, to 1 ms. A header without a time unit that says 1 is what
         writers leave who set no TR, and says nothing.
@@ -87,7 +94,8 @@ def read_bold(
         The scan, mask or table is missing, truncated, or of another shape, space, TR or length
         than the rest; an option that the file cannot follow.
     """
-    file, part, space = _checked_request(path, mask, tr_seconds, options)
+    space = space_of_scan(path, mask, atlas, atlas_names)
+    file, part = _checked_request(path, space, tr_seconds, options)
     n_trs = space.n_trs(file, part, None if options.ignore_header_tr else tr_seconds)
     trs = _kept_trs(file, n_trs, options)
     bold_TV = space.read(file, part, trs, options.smoothing_fwhm_mm)
@@ -105,6 +113,8 @@ def read_bold(
 def scan_shape(
     path: str | Path,
     mask: str | Path | None = None,
+    atlas: str | Path | None = None,
+    atlas_names: str | Path | None = None,
     *,
     tr_seconds: float,
     options: ScanOptions = ScanOptions(),
@@ -114,22 +124,22 @@ def scan_shape(
     Takes and raises what :func:`read_bold` does, but for what only the values and the confounds
     table can tell.
     """
-    file, part, space = _checked_request(path, mask, tr_seconds, options)
+    space = space_of_scan(path, mask, atlas, atlas_names)
+    file, part = _checked_request(path, space, tr_seconds, options)
     n_trs = space.n_trs(file, part, None if options.ignore_header_tr else tr_seconds)
     trs = _kept_trs(file, n_trs, options)
     return trs.stop - trs.start, space.n_units
 
 
 def _checked_request(
-    path: str | Path, mask: str | Path | None, tr_seconds: float, options: ScanOptions
-) -> tuple[Path, str | None, Space]:
-    """Give the file, the part of it that is meant, and its space, if the options go with them."""
+    path: str | Path, space: Space, tr_seconds: float, options: ScanOptions
+) -> tuple[Path, str | None]:
+    """Give the file and the part of it that is meant, if the options go with them."""
     _check_options(tr_seconds, options)
-    space = space_of_scan(path, mask)
     file, part = split_source(path)
     if options.smoothing_fwhm_mm is not None and not space.smooths(file):
         raise InputError(f"{file}: smoothing needs a NIfTI scan; other units know no distances")
-    return file, part, space
+    return file, part
 
 
 def _check_options(tr_seconds: float, options: ScanOptions) -> None:

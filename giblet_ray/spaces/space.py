@@ -21,6 +21,8 @@ from typing import IO, Any, ClassVar, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from giblet_ray.spaces.labels import Labels
+
 SIDES = ("left", "right")
 """Hemispheres, in the order of their units."""
 
@@ -43,14 +45,20 @@ class Space(ABC):
         Of the files that :meth:`open_files` writes rows to; the same rows need all of them.
     suffixes : tuple of str
         Endings of the scans that it reads.
+    label_suffixes : tuple of str
+        Endings of the label images that say which region its units lie in.
     n_units : int
         V.
+    unit_names : tuple of str or None
+        What units are called, if they have names.
     """
 
     kind: ClassVar[str]
     endings: tuple[str, ...]
     suffixes: ClassVar[tuple[str, ...]]
+    label_suffixes: ClassVar[tuple[str, ...]] = ()
     n_units: int
+    unit_names: tuple[str, ...] | None = None
 
     @classmethod
     @abstractmethod
@@ -73,6 +81,27 @@ class Space(ABC):
             If one is missing.
         """
         return (file,)
+
+    @classmethod
+    def of_labels(cls, file: Path) -> Space:
+        """Return the space of the units that a label image says the regions of.
+
+        Raises
+        ------
+        InputError
+            If it is damaged, or none.
+        """
+        raise NotImplementedError(f"there are no label images of {cls.kind}")
+
+    def labels(self, file: Path) -> Labels:
+        """Read in which region each unit lies.
+
+        Raises
+        ------
+        InputError
+            If the label image is damaged, or on another grid than the units.
+        """
+        raise NotImplementedError(f"there are no label images of {self.kind}")
 
     @abstractmethod
     def files(self) -> dict[str, bytes]:

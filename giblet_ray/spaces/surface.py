@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from giblet_ray.errors import InputError, one_line
+from giblet_ray.spaces.labels import Labels, whole_numbers
 from giblet_ray.spaces.space import SIDES, RowsFile, Space
 
 _VERTICES = "surface.json"
@@ -62,6 +63,7 @@ class Surface(Space):
     kind = "surface"
     endings = ("_hemi-L.func.gii", "_hemi-R.func.gii")
     suffixes = (".gii",)
+    label_suffixes = (".label.gii",)
 
     def __init__(self, n_vertices: Mapping[str, int]) -> None:
         self.n_vertices = {side: n_vertices[side] for side in SIDES}
@@ -91,6 +93,35 @@ class Surface(Space):
             f"{file}: its name tells no hemisphere; a pair of files named hemi-L and hemi-R, .L. "
             "and .R., or lh. and rh. is accepted"
         )
+
+    @classmethod
+    def of_labels(cls, file: Path) -> Self:
+        """Return the space of all vertices of a pair of label images."""
+        return cls({side: len(values_N) for side, (values_N, _) in _label_pair(file).items()})
+
+    def labels(self, file: Path) -> Labels:
+        """See :meth:`Space.labels`.
+
+        Where both hemispheres use the same number, it means a region of each: those of the right
+        are numbered after those of the left, and both are named by their side, as in "L V1".
+        """
+        (left_N, left), (right_N, right) = _label_pair(file).values()
+        for side, values_N in zip(SIDES, (left_N, right_N), strict=True):
+            if len(values_N) != self.n_vertices[side]:
+                raise InputError(
+                    f"{file}: has {len(values_N)} vertices in the {side} hemisphere, where the "
+                    f"scans have {self.n_vertices[side]}"
+                )
+        numbers_V = whole_numbers(np.concatenate([left_N, right_N]), file)
+        left_N, right_N = np.split(numbers_V, [len(left_N)])
+        if np.intersect1d(left_N[left_N > 0], right_N).size:
+            shift = max(int(left_N.max()), *left)
+            right_N = np.where(right_N > 0, right_N + shift, 0)
+            left = {number: f"L {name}" for number, name in left.items()}
+            right = {number + shift: f"R {name}" for number, name in right.items()}
+        numbers_V = np.concatenate([left_N, right_N])
+        names = {int(number): str(number) for number in np.unique(numbers_V)} | left | right
+        return Labels(numbers_V, {n: name for n, name in sorted(names.items()) if n > 0})
 
     def files(self) -> dict[str, bytes]:
         return {_VERTICES: json.dumps({"vertices": self.n_vertices}).encode()}
@@ -201,6 +232,20 @@ def _both(file: Path) -> dict[str, tuple[Any, NDArray[Any]]]:
             "scan have the same"
         )
     return both
+
+
+def _label_pair(file: Path) -> dict[str, tuple[NDArray[Any], dict[int, str]]]:
+    """Load a pair of label images: the number of each vertex, (N,), and names, by side."""
+    pair = {}
+    for side, each in zip(SIDES, Surface.files_of(file), strict=True):
+        image, rows_TN = _load(each, side)
+        if len(rows_TN) != 1:
+            raise InputError(
+                f"{each}: a label image holds a number per vertex, this file {len(rows_TN)}"
+            )
+        names = image.labeltable.get_labels_as_dict()
+        pair[side] = rows_TN[0], {int(n): str(name) for n, name in names.items() if n > 0}
+    return pair
 
 
 def _load(file: Path, side: str) -> tuple[Any, NDArray[Any]]:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from giblet_ray.errors import InputError, one_line
 from giblet_ray.features.source import split_source
 from giblet_ray.spaces.array import Array
+from giblet_ray.spaces.labels import Labels, whole_numbers
 from giblet_ray.spaces.packed import pack, unpack
 from giblet_ray.spaces.space import RowsFile, Space
 
@@ -46,8 +47,8 @@ class Volume(Space):
         Where the voxels lie.
     values_XYZ : ndarray
         What it holds: zero and one other value.
-    where : str
-        What it is, for messages.
+    where, what : str
+        Where it is from, and what it is, for messages.
 
     Raises
     ------
@@ -58,8 +59,9 @@ class Volume(Space):
     kind = "volume"
     endings = (".nii.gz",)
     suffixes = NIFTI_SUFFIXES
+    label_suffixes = NIFTI_SUFFIXES
 
-    def __init__(self, mask: Any, values_XYZ: NDArray[Any], where: str) -> None:
+    def __init__(self, mask: Any, values_XYZ: NDArray[Any], where: str, what: str = "mask") -> None:
         levels = np.unique(values_XYZ)
         if not levels.any():
             raise InputError(
@@ -70,7 +72,7 @@ class Volume(Space):
                 f"{where}: a mask holds 0 and one other value; this file holds {levels.size} "
                 f"values, {levels[0]:g} to {levels[-1]:g}"
             )
-        self.where = where
+        self.told = f"the {what} {where}"
         self.inside: NDArray[np.bool_] = values_XYZ != 0
         self.affine: NDArray[np.float64] = mask.affine
         self.n_units = int(self.inside.sum())
@@ -100,6 +102,18 @@ class Volume(Space):
         (values_XYZ,) = _decode(image, file, [...])
         return cls(image, values_XYZ, str(file))
 
+    @classmethod
+    def of_labels(cls, file: Path) -> Self:
+        """Return the space of the voxels that have a label."""
+        image, values_XYZ = _load_labels(file)
+        return cls(image, (values_XYZ != 0).astype(np.uint8), str(file), "atlas")
+
+    def labels(self, file: Path) -> Labels:
+        image, values_XYZ = _load_labels(file)
+        self._check_grid(image, file)
+        numbers = map(int, np.unique(values_XYZ[values_XYZ != 0]))
+        return Labels(values_XYZ[self.inside], {number: str(number) for number in numbers})
+
     def files(self) -> dict[str, bytes]:
         image = _as_image(self.inside.astype(np.uint8), self.affine)
         self._place(image)
@@ -122,8 +136,7 @@ class Volume(Space):
             array = Array.of_scan(file, part)
             if array.n_units != self.n_units:
                 raise InputError(
-                    f"{file}: has {array.n_units} voxels, where the mask {self.where} has "
-                    f"{self.n_units}"
+                    f"{file}: has {array.n_units} voxels, where {self.told} has {self.n_units}"
                 )
             return array.n_trs(file, part, tr_seconds)
         image = _load(file)
@@ -217,15 +230,18 @@ class Volume(Space):
         if image.get_data_dtype().kind not in "fiu":
             found = image.get_data_dtype()
             raise InputError(f"{file}: a scan holds real numbers, this file {found}")
+        self._check_grid(image, file)
+
+    def _check_grid(self, image: Any, file: Path) -> None:
         if image.shape[:3] != self.inside.shape:
             raise InputError(
-                f"{file}: volumes of shape {image.shape[:3]}, where the mask {self.where} has "
+                f"{file}: volumes of shape {image.shape[:3]}, where {self.told} has "
                 f"shape {self.inside.shape}"
             )
         if not np.allclose(image.affine, self.affine, rtol=0, atol=_AFFINE_TOLERANCE_MM):
             raise InputError(
-                f"{file}: affine {_numbers(image.affine)}, where the mask {self.where} has "
-                f"{_numbers(self.affine)}; resample the mask to the scan"
+                f"{file}: affine {_numbers(image.affine)}, where {self.told} has "
+                f"{_numbers(self.affine)}; resample one to the other"
             )
 
 
@@ -282,6 +298,17 @@ def _load(file: Path) -> Any:
         return _nibabel().load(file)
     except Exception as error:  # image, zip and system errors, by where the file is broken
         raise InputError(f"{file}: is not a readable NIfTI file: {one_line(error)}") from error
+
+
+def _load_labels(file: Path) -> tuple[Any, NDArray[np.int64]]:
+    """Load a 3-D label image, and its values."""
+    image = _load(file)
+    if len(image.shape) != 3:
+        raise InputError(
+            f"{file}: a label image has 3 dimensions, this file has shape {image.shape}"
+        )
+    (values_XYZ,) = _decode(image, file, [...])
+    return image, whole_numbers(values_XYZ, file)
 
 
 def _decode(image: Any, file: Path, selections: Sequence[Any]) -> Iterator[NDArray[np.float32]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +39,11 @@ def test_scans_become_rows_and_predictions_of_them_files_like_the_scans(
     rows = pq.read_table(tmp_path / "data" / record.shard.path)["value"].combine_chunks()
     np.testing.assert_array_equal(as_arrays(rows, record.value), example.bold_TV)
 
-    kept = keep_spaces(storage, plan.units).of_subjects["01"]
+    spaces = keep_spaces(storage, plan.units)
+    kept = spaces.of_subjects["01"]
+    names = spaces.unit_names.get("01")
+    named = None if names is None else tuple(json.loads(storage.read(names)))
+    assert named == example.space.unit_names
     files = {role: storage.read(path) for role, path in kept.blobs.items()}
     space = open_space(kept.kind, files, record.value.shape[0], "here")
     film = Predicted(name="one", n_trs=N_TRS, first_bold_tr=3)
@@ -54,6 +59,7 @@ def test_scans_become_rows_and_predictions_of_them_files_like_the_scans(
     )
     out = Storage.at(str(tmp_path / "out"))
     predicted_TV = np.random.default_rng(0).normal(0, 1, example.bold_TV.shape).astype(np.float32)
+    predicted_TV[np.isnan(example.bold_TV)] = np.nan  # these were masked in training
     with open_writer(out, predictions, film, space, None) as writer:
         for block in np.array_split(np.arange(N_TRS), 2):
             writer.add(block, predicted_TV[block])

@@ -5,6 +5,8 @@ import h5py
 import nibabel
 import numpy as np
 import pytest
+from nibabel.cifti2 import BrainModelAxis
+from scan_files import save_series
 from two_films import request, silent
 
 from giblet_ray.errors import InputError
@@ -220,3 +222,54 @@ def test_a_session_that_showed_a_film_again_is_refused_but_for_a_pattern_that_te
         ("ses-1_task-one", 1),
         ("ses-10_task-one", 2),
     ]
+
+
+def test_units_may_be_chosen_by_a_file_of_each_subject(folder, tmp_path):
+    mask = nibabel.load(folder / "mask.nii.gz")
+    inside = np.argwhere(np.asarray(mask.dataobj) > 0)
+    for subject, n_voxels in {"01": 3, "02": 5}.items():
+        values = np.zeros(mask.shape, np.uint8)
+        values[tuple(inside[:n_voxels].T)] = 1
+        nibabel.save(nibabel.Nifti1Image(values, mask.affine), tmp_path / f"{subject}.nii.gz")
+    words = ("--mask", f"{tmp_path}/{{subject}}.nii.gz")
+    plan = make_plan(request(folder, tmp_path / "out", *words, films=("one",)))
+    assert {scan.subject: scan.n_voxels for scan in plan.scans} == {"01": 3, "02": 5}
+    masks = [unit.files["mask"] for unit in plan.units if unit.subject]
+    assert masks == [f"{tmp_path}/01.nii.gz", f"{tmp_path}/02.nii.gz"]
+
+
+def test_an_atlas_makes_units_and_is_refused_where_it_labels_none(folder, tmp_path):
+    mask = nibabel.load(folder / "mask.nii.gz")
+    labels = np.asarray(mask.dataobj).astype(np.int16)
+    labels[np.nonzero(labels)[0][0]] *= 7
+    atlas, table = tmp_path / "atlas.nii.gz", tmp_path / "atlas.csv"
+    nibabel.save(nibabel.Nifti1Image(labels, mask.affine), atlas)
+    table.write_text("1,most\n4,none\n7,first\n")
+    job = request(folder, tmp_path / "out", "--atlas", str(atlas), films=("one",))
+    for used in (job, job.model_copy(update={"mask": None})):
+        plan = make_plan(used)
+        assert [scan.n_voxels for scan in plan.scans] == [3, 3]
+        (unit, _) = [unit for unit in plan.units if unit.subject]
+        assert (unit.files["atlas"], unit.files["atlas_names"]) == (str(atlas), str(table))
+    table.write_text("1,most\n")
+    assert f"{table}: does not name label 7, which {atlas} has" in refusal(job)
+    nibabel.save(nibabel.Nifti1Image(0 * labels, mask.affine), atlas)
+    assert f"{atlas}: has no labels" in refusal(job)
+    nibabel.save(nibabel.Nifti1Image(labels[1:], mask.affine), atlas)
+    assert f"{atlas}: volumes of shape" in refusal(job)
+    without = job.model_copy(update={"atlas": None, "atlas_names": str(table)})
+    assert "--atlas_names" in refusal(without)
+    assert "is given without --atlas" in refusal(without)
+
+
+def test_grayordinates_of_a_subject_are_the_same_in_every_scan(folder, tmp_path):
+    models = BrainModelAxis.from_mask(np.ones(9, bool), name="CortexLeft")
+    for repeat, axis in enumerate((models, models[[*range(8), 7]])):
+        name = f"sub-1_run-{repeat}_bold.dtseries.nii"
+        save_series(tmp_path / name, np.ones((9, len(axis))), axis)
+    scans = sorted(map(str, tmp_path.glob("*.dtseries.nii")))
+    words = ("--bold", *scans, "--scan.pattern", "sub-{subject}_run-{repeat}")
+    job = request(folder, tmp_path / "out", *words, films=("one",))
+    message = refusal(job.model_copy(update={"mask": None}))
+    assert f"{scans[1]}: its grayordinates are other vertices and voxels" in message
+    assert "its units are no voxels, and --mask" in refusal(job)

@@ -28,12 +28,11 @@ def example(request: pytest.FixtureRequest, tmp_path: Path) -> Example:
 
 
 def test_every_kind_has_an_example() -> None:
-    assert EXAMPLES.keys() == SPACES.keys()
+    assert {name.split()[0] for name in EXAMPLES} == SPACES.keys()
 
 
 def test_scan_is_read_as_it_is_in_its_space(example: Example) -> None:
     space = example.space
-    assert example.scan.name.endswith(space.suffixes)
     assert (space.n_trs(example.scan, None, TR_SECONDS), space.n_units) == example.bold_TV.shape
     for trs in (slice(0, N_TRS), slice(2, 5)):
         found_TV = space.read(example.scan, None, trs, None)
@@ -90,10 +89,11 @@ def test_a_value_of_each_unit_is_drawn_where_that_unit_lies_and_nowhere_else(
 ) -> None:
     space = example.space
     values_V = np.arange(1, space.n_units + 1, dtype=np.float32)
+    drawn_V = np.delete(values_V, example.placeless)
     drawn = [] if (volume := space.volume(values_V)) is None else [np.asarray(volume.dataobj)]
     drawn += [] if (surface := space.surface(values_V)) is None else list(surface.values())
-    found = np.concatenate([values.ravel() for values in drawn]) if drawn else values_V
-    np.testing.assert_array_equal(np.unique(found[np.isfinite(found)]), values_V)
+    found = np.concatenate([values.ravel() for values in drawn]) if drawn else drawn_V
+    np.testing.assert_array_equal(np.unique(found[np.isfinite(found)]), drawn_V)
 
 
 def test_all_files_of_a_scan_mean_that_scan(example: Example) -> None:
@@ -110,7 +110,7 @@ def test_a_scan_that_is_cut_off_is_refused_in_one_line(example: Example) -> None
         content = Path(file).read_bytes()
         Path(file).write_bytes(content[: len(content) // 2])
         with pytest.raises(InputError, match=rf"^{re.escape(file)}: [^\n]*$"):
-            read_bold(example.scan, example.mask, tr_seconds=TR_SECONDS)
+            read_bold(example.scan, **example.choosing, tr_seconds=TR_SECONDS)
         Path(file).write_bytes(content)
 
 
@@ -118,9 +118,9 @@ def test_a_tr_that_is_not_the_headers_is_refused_or_ignored(example: Example) ->
     if example.scan.suffix == ".npy":  # which has none
         return
     with pytest.raises(InputError, match=r"1\.?5.*, where .*2 s.* --scan.ignore_header_tr$"):
-        scan_shape(example.scan, example.mask, tr_seconds=2)
+        scan_shape(example.scan, **example.choosing, tr_seconds=2)
     options = ScanOptions(ignore_header_tr=True)
-    found = scan_shape(example.scan, example.mask, tr_seconds=2, options=options)
+    found = scan_shape(example.scan, **example.choosing, tr_seconds=2, options=options)
     assert found == example.bold_TV.shape
 
 

@@ -43,3 +43,25 @@ def save_series(path, bold_TV, models, tr_seconds=TR_SECONDS, unit="SECOND"):
     image.nifti_header.set_intent("NIFTI_INTENT_CONNECTIVITY_DENSE_SERIES")
     nibabel.save(image, path)
     return path
+
+
+def save_surface_labels(left, left_N, right_N, names):
+    """Save a pair of GIFTI label images; return that of the left hemisphere."""
+    right = Path(str(left).replace("hemi-L", "hemi-R"))
+    for path, labels_N in ((left, left_N), (right, right_N)):
+        array = nibabel.gifti.GiftiDataArray(labels_N.astype(np.int32), "label", "NIFTI_TYPE_INT32")
+        table = nibabel.gifti.GiftiLabelTable()
+        for number, name in {0: "???", **names}.items():
+            label = nibabel.gifti.GiftiLabel(number)
+            label.label = name
+            table.labels.append(label)
+        nibabel.save(nibabel.gifti.GiftiImage(darrays=[array], labeltable=table), path)
+    return left
+
+
+def save_dense_labels(path, labels_V, models, names):
+    """Save a CIFTI label image of brain models."""
+    table = {number: (name, (1, 0, 0, 1)) for number, name in {0: "???", **names}.items()}
+    axes = nibabel.cifti2.LabelAxis(["atlas"], table), models
+    nibabel.save(nibabel.Cifti2Image(labels_V[None].astype(np.int32), header=axes), path)
+    return path
