@@ -42,6 +42,7 @@ def read_audio(
     sample_rate: int = 24_000,
     block_seconds: float = 10.0,
     duration_seconds: float | None = None,
+    start_seconds: float = 0.0,
 ) -> Iterator[np.ndarray]:
     """Read a film's sound, of any rate, channel count and format, block by block.
 
@@ -56,9 +57,11 @@ def read_audio(
     block_seconds : float
         Length of a block (s); the last one may be shorter. Memory depends on it alone.
     duration_seconds : float, optional
-        Length to deliver (s), counted from the film's start: later sound is left out, and
-        up to `media.END_TOLERANCE_SECONDS` that lack at the end are silence. By default, all
+        Length to deliver (s), counted from `start_seconds`: later sound is left out, and up to
+        `media.END_TOLERANCE_SECONDS` that lack at the end are silence. By default, all
         there is.
+    start_seconds : float
+        Sound before this (s), counted from the film's start, is left out.
 
     Yields
     ------
@@ -73,14 +76,15 @@ def read_audio(
     wanted = (
         None if duration_seconds is None else round(exact_seconds(duration_seconds) * sample_rate)
     )
-    n_samples = 0
-    for samples_N in _decoded_blocks(path, sample_rate, round(block_seconds * sample_rate)):
-        if not np.isfinite(samples_N).all():
+    n_samples, n_skipped = 0, round(exact_seconds(start_seconds) * sample_rate)
+    for block_N in _decoded_blocks(path, sample_rate, round(block_seconds * sample_rate)):
+        if not np.isfinite(block_N).all():
             raise InputError(
                 f"{path}: its audio holds samples that are not finite after "
                 f"{n_samples / sample_rate:.1f} s; the file is damaged"
             )
-        samples_N = samples_N if wanted is None else samples_N[: wanted - n_samples]
+        samples_N = block_N[n_skipped:][: None if wanted is None else wanted - n_samples]
+        n_skipped = max(0, n_skipped - len(block_N))
         n_samples += len(samples_N)
         yield samples_N
         if n_samples == wanted:
@@ -89,8 +93,9 @@ def read_audio(
         return
     if wanted - n_samples > END_TOLERANCE_SECONDS * sample_rate:
         raise InputError(
-            f"{path}: its audio ends at {n_samples / sample_rate:.2f} s, {duration_seconds:.2f} s "
-            "are expected; the file is truncated or damaged"
+            f"{path}: its audio ends at {start_seconds + n_samples / sample_rate:.2f} s, "
+            f"{start_seconds + wanted / sample_rate:.2f} s are expected; the file is truncated or "
+            "damaged"
         )
     yield np.zeros(wanted - n_samples, np.float32)
 

@@ -68,7 +68,9 @@ def frames_per_tr(tr_seconds: float) -> int:
     return math.floor(FRAME_RATE * exact_seconds(tr_seconds))
 
 
-def cut_codes(codes_KT: np.ndarray, n_trs: int, tr_seconds: float) -> np.ndarray:
+def cut_codes(
+    codes_KT: np.ndarray, n_trs: int, tr_seconds: float, start_seconds: float = 0.0
+) -> np.ndarray:
     """Cut the codes of a film into TRs, by absolute time.
 
     TR i starts at frame round(i * 75 * tr_seconds) and takes floor(75 * tr_seconds) frames. At
@@ -90,6 +92,8 @@ def cut_codes(codes_KT: np.ndarray, n_trs: int, tr_seconds: float) -> np.ndarray
         TRs to cut.
     tr_seconds : float
         Duration of a TR (s).
+    start_seconds : float
+        Time of the film at which TR 0 begins (s), which is added to the above.
 
     Returns
     -------
@@ -103,8 +107,8 @@ def cut_codes(codes_KT: np.ndarray, n_trs: int, tr_seconds: float) -> np.ndarray
     n_frames = frames_per_tr(tr_seconds)
     if n_frames < 1:
         raise InputError(f"tr_seconds is {tr_seconds}; a TR holds at least one frame of 1/75 s")
-    step = FRAME_RATE * exact_seconds(tr_seconds)
-    starts_R = np.array([round(i * step) for i in range(n_trs)])
+    first, step = (FRAME_RATE * exact_seconds(each) for each in (start_seconds, tr_seconds))
+    starts_R = np.array([round(first + i * step) for i in range(n_trs)])
     needed = int(starts_R[-1]) + n_frames
     if codes_KT.shape[1] < needed:
         raise InputError(

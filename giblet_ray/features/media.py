@@ -270,8 +270,10 @@ def _duration(packet: av.Packet) -> Fraction:
     return 1 / rate if rate else Fraction(0)
 
 
-def tr_count(film: Film, tr_seconds: float) -> int:
+def tr_count(film: Film, tr_seconds: float, start_seconds: float = 0.0) -> int:
     """Number of whole TRs that a film covers with picture and, if it has any, sound.
+
+    They are counted from a time of the film on (s).
 
     A TR counts when the shorter stream misses at most `END_TOLERANCE_SECONDS` of it: 600 s of film
     reported as 599.98 s are 400 TRs of 1.5 s. The picture on screen then stays, and the sound is
@@ -292,7 +294,7 @@ def tr_count(film: Film, tr_seconds: float) -> int:
                 "so one of them is incomplete"
             )
         covered = min(covered, film.audio_duration_seconds)
-    n_trs = math.floor((covered + END_TOLERANCE_SECONDS) / tr_seconds)
+    n_trs = math.floor((covered - start_seconds + END_TOLERANCE_SECONDS) / tr_seconds)
     if n_trs < 1:
         raise InputError(
             f"{film.path}: it lasts {covered:.2f} s; at least one TR ({tr_seconds} s) is expected"

@@ -95,7 +95,9 @@ def read_utterances(
     return sorted(utterances, key=lambda said: said.onset_seconds)
 
 
-def text_per_tr(utterances: Sequence[Utterance], n_trs: int, tr_seconds: float) -> list[str]:
+def text_per_tr(
+    utterances: Sequence[Utterance], n_trs: int, tr_seconds: float, start_seconds: float = 0.0
+) -> list[str]:
     """Give each TR the whole utterances that overlap it.
 
     ::
@@ -116,6 +118,8 @@ def text_per_tr(utterances: Sequence[Utterance], n_trs: int, tr_seconds: float) 
     n_trs : int
         What lies past the last TR has no TR to go to: a film's incomplete last TR.
     tr_seconds : float
+    start_seconds : float
+        Time of the film at which TR 0 begins (s); what ends before it is in none.
 
     Returns
     -------
@@ -125,9 +129,13 @@ def text_per_tr(utterances: Sequence[Utterance], n_trs: int, tr_seconds: float) 
     """
     said_in: list[list[str]] = [[] for _ in range(n_trs)]
     for utterance in sorted(utterances, key=lambda said: said.onset_seconds):
-        first = math.floor(utterance.onset_seconds / tr_seconds + TIME_SLACK)
-        last = max(first, math.ceil(utterance.offset_seconds / tr_seconds - TIME_SLACK) - 1)
-        for tr in range(first, min(last + 1, n_trs)):
+        onset, offset = (
+            (seconds - start_seconds) / tr_seconds
+            for seconds in (utterance.onset_seconds, utterance.offset_seconds)
+        )
+        first = math.floor(onset + TIME_SLACK)
+        last = max(first, math.ceil(offset - TIME_SLACK) - 1)
+        for tr in range(max(0, first), min(last + 1, n_trs)):
             said_in[tr].append(utterance.text)
     return [" ".join(texts) for texts in said_in]
 

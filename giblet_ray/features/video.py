@@ -46,6 +46,7 @@ def read_frames(
     height: int = 90,
     width: int = 160,
     per_tr: int = 1,
+    start_seconds: float = 0.0,
 ) -> np.ndarray:
     """Read the frame on screen at each TR's midpoint, or at several moments of it.
 
@@ -65,6 +66,8 @@ def read_frames(
         Size of the frames (pixels).
     per_tr : int
         n, frames of a TR, evenly in time.
+    start_seconds : float
+        Time of the film at which the first TR begins (s).
 
     Returns
     -------
@@ -79,14 +82,20 @@ def read_frames(
     """
     piece = exact_seconds(tr_seconds) / per_tr
     frames_NCHW = np.empty((n_trs * per_tr, 3, height, width), np.uint8)
-    shown = frames_on_screen(path, n_trs, tr_seconds, piece, height, width)
+    shown = frames_on_screen(path, n_trs, tr_seconds, piece, height, width, start_seconds)
     for index, frame_CHW in enumerate(shown):
         frames_NCHW[index] = frame_CHW
     return frames_NCHW.reshape(n_trs, per_tr * 3, height, width)
 
 
 def frames_on_screen(
-    path: str | Path, n_trs: int, tr_seconds: float, piece: Fraction, height: int, width: int
+    path: str | Path,
+    n_trs: int,
+    tr_seconds: float,
+    piece: Fraction,
+    height: int,
+    width: int,
+    start_seconds: float = 0.0,
 ) -> Iterator[np.ndarray]:
     """Read the frames on screen at the midpoints of equal pieces of the film's TRs, one by one.
 
@@ -96,7 +105,7 @@ def frames_on_screen(
     Parameters
     ----------
     piece : Fraction
-        Length of a piece (s), counted from the film's start; midpoints within `n_trs` TRs count.
+        Length of a piece (s), counted from `start_seconds`; midpoints within `n_trs` TRs count.
 
     Yields
     ------
@@ -107,7 +116,7 @@ def frames_on_screen(
     with open_media(path) as container:
         stream = video_stream(container, path)
         stream.thread_type = "AUTO"
-        origin = origin_seconds(container, path)
+        origin = origin_seconds(container, path) + exact_seconds(start_seconds)
         n_read = 0
         on_screen: av.VideoFrame | None = None
         end = Fraction(0)
@@ -131,8 +140,8 @@ def frames_on_screen(
     if n_read < n_frames:
         raise InputError(
             f"{path}: {math.floor(n_read * piece / tr)} of {n_trs} expected TRs ({tr_seconds} s "
-            f"each) could be decoded: the video ends at {float(end):.2f} s{damage}; the file is "
-            "truncated or damaged"
+            f"each) could be decoded: the video ends at {float(end) + start_seconds:.2f} s"
+            f"{damage}; the file is truncated or damaged"
         )
 
 

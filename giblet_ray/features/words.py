@@ -75,7 +75,11 @@ def spoken_words(utterances: Sequence[Utterance]) -> list[Word]:
 
 
 def spoken_per_tr(
-    words: Sequence[Word], n_trs: int, tr_seconds: float, context_words: int = 0
+    words: Sequence[Word],
+    n_trs: int,
+    tr_seconds: float,
+    context_words: int = 0,
+    start_seconds: float = 0.0,
 ) -> list[Spoken]:
     """Give each TR the words that are said in it, and those before.
 
@@ -89,13 +93,17 @@ def spoken_per_tr(
         Duration of a TR (s).
     context_words : int
         Words before a TR's own that are given with them.
+    start_seconds : float
+        Time of the film at which TR 0 begins (s); words before it are in none.
 
     Returns
     -------
     list of Spoken
         Of each TR.
     """
-    tr_of_word = np.floor([word.seconds / tr_seconds + TIME_SLACK for word in words])
+    tr_of_word = np.floor(
+        [(word.seconds - start_seconds) / tr_seconds + TIME_SLACK for word in words]
+    )
     edges = np.searchsorted(tr_of_word, np.arange(n_trs + 1)).tolist()
     written = [word.text for word in words]
     return [

@@ -24,6 +24,7 @@ class Array(Part):
 
     kind = "array"
     libraries = ("h5py", "numpy", "pyarrow")
+    from_any_second = True
     Config = ArrayConfig
 
     def __init__(self, name: str, settings: Group | None = None) -> None:
@@ -39,7 +40,7 @@ class Array(Part):
         array, values_TD = self._read(film)
         facts: dict[str, int | str] = {"rows": len(array.values_ND)}
         if array.times_N is not None:
-            within = (array.times_N >= 0) & (array.times_N < film.n_trs * film.tr_seconds)
+            within = (array.times_N >= film.start_seconds) & (array.times_N < film.stop_seconds)
             facts["rows_outside_all_trs"] = int((~within).sum())
         return Made(values_TD, facts=facts)
 
@@ -51,7 +52,13 @@ class Array(Part):
         if array.times_N is not None:
             self._check_span(path, array.times_N, film)
             how = (film.n_trs, film.tr_seconds, self.settings.resampling)
-            return array, resample(array.values_ND, array.times_N, *how, where=path)
+            times_N = array.times_N - film.start_seconds
+            return array, resample(array.values_ND, times_N, *how, where=path)
+        if film.start_seconds:
+            raise InputError(
+                f"{path}: has no times, and a scan sees TRs that begin {film.start_seconds:g} s "
+                "into the film; an array with times (s) can be cut there"
+            )
         if n_rows == film.n_trs:
             return array, array.values_ND
         if n_numbers == film.n_trs:

@@ -72,6 +72,7 @@ class Codes(PartInPieces):
     form = "encodec"
     encoder = "codes"
     group = "codes"
+    from_any_second = True
     libraries = ("av", "encodec", "torch")
     blobs = ("codebooks",)
     Config = CodesConfig
@@ -217,14 +218,14 @@ class Codes(PartInPieces):
         )
         (agreement,) = (float(values) for piece, values in made if piece == _AGREEMENT)
         codes_KT = np.concatenate([codes_KT for _, codes_KT in stretches], axis=1)
-        codes_RKF = cut_codes(codes_KT, film.n_trs, film.tr_seconds)
+        codes_RKF = cut_codes(codes_KT, film.n_trs, film.tr_seconds, film.start_seconds)
         facts = {**prepared.facts, "chunk_agreement": agreement}
         return Made(codes_RKF, prepared.made_with, facts, sound_notes(film.path))
 
 
 def _sound_seconds(film: FilmFiles) -> float:
-    """Return how much of a film's sound is heard: its whole TRs (s)."""
-    return film.n_trs * film.tr_seconds
+    """Return how much of a film's sound is heard: up to the end of its last TR (s)."""
+    return film.stop_seconds
 
 
 def _stretch(blocks: Iterable[np.ndarray], start: int, stop: int) -> Iterator[np.ndarray]:

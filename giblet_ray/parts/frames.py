@@ -29,6 +29,7 @@ class Frames(Part):
     modality = "video"
     encoder = "image"
     group = "frames"
+    from_any_second = True
     libraries = ("av",)
     Config = FramesConfig
 
@@ -40,6 +41,7 @@ class Frames(Part):
         from giblet_ray.features.video import read_frames
 
         chosen = self.settings.model_dump()
-        frames_TCHW = read_frames(film.path, film.n_trs, film.tr_seconds, **chosen)
+        when = (film.n_trs, film.tr_seconds)
+        frames_TCHW = read_frames(film.path, *when, start_seconds=film.start_seconds, **chosen)
         picture = "RGB at the midpoints of per_tr equal pieces of the TR"
         return Made(frames_TCHW, {"picture": picture, **chosen})

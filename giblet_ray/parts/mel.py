@@ -26,6 +26,7 @@ class Mel(Part):
     form = "mel"
     encoder = "mel"
     group = "mel"
+    from_any_second = True
     libraries = ("av", "numpy", "scipy")
     Config = MelConfig
 
@@ -42,7 +43,12 @@ class Mel(Part):
         from giblet_ray.features.mel import mel_per_tr
 
         seconds = film.n_trs * film.tr_seconds
-        blocks = read_audio(film.path, _SAMPLE_RATE, duration_seconds=seconds)
+        blocks = read_audio(
+            film.path,
+            _SAMPLE_RATE,
+            duration_seconds=seconds,
+            start_seconds=film.start_seconds,
+        )
         mel_TMF = mel_per_tr(
             blocks, film.n_trs, film.tr_seconds, BANDS, FRAMES_PER_TR, _SAMPLE_RATE
         )

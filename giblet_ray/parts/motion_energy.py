@@ -36,6 +36,7 @@ class MotionEnergy(Part):
 
     kind = "motion_energy"
     group = "motion_energy"
+    from_any_second = True
     libraries = ("av", "numpy", "pymoten")
     blobs = ("channels",)
     Config = MotionEnergyConfig
@@ -60,7 +61,13 @@ class MotionEnergy(Part):
         size = self.settings
         piece = Fraction(1, size.pictures_per_second)
         pictures = frames_on_screen(
-            film.path, film.n_trs, film.tr_seconds, piece, size.height, size.width
+            film.path,
+            film.n_trs,
+            film.tr_seconds,
+            piece,
+            size.height,
+            size.width,
+            film.start_seconds,
         )
         energy_TD = motion_energy_per_tr(pictures, film.n_trs, film.tr_seconds, self._pyramid())
         made_with = {"numbers": "mean of log(1 + motion energy's square root), lightness 0 to 100"}

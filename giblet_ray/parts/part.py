@@ -45,6 +45,8 @@ class FilmFiles(Group):
     """Whole TRs that it covers: rows of each of its shards."""
     tr_seconds: float
     """Duration of a TR (s)."""
+    start_seconds: float = 0.0
+    """Time of the film at which its first TR begins (s)."""
     seconds: float
     """Length of the film (s)."""
     files: dict[str, str]
@@ -56,6 +58,11 @@ class FilmFiles(Group):
     def path(self) -> str:
         """The film itself."""
         return self.files[FILM]
+
+    @property
+    def stop_seconds(self) -> float:
+        """Time of the film at which its last TR ends (s)."""
+        return self.start_seconds + self.n_trs * self.tr_seconds
 
 
 @dataclass(frozen=True)
@@ -121,6 +128,9 @@ class Part(ABC):
     zero_is_silence : bool
         Whether a row of zeros is a TR in which nothing is said; a film's are counted, as
         ``silent_trs`` among the facts.
+    from_any_second : bool
+        Whether its first row can be of any time of the film: of ``film.start_seconds``, which is
+        not 0 where films begin between two volumes.
     libraries : tuple of str
         Installed packages that its values depend on.
     blobs : tuple of str
@@ -142,6 +152,7 @@ class Part(ABC):
     encoder: ClassVar[str] = "vector"
     group: ClassVar[str] = ""
     zero_is_silence: ClassVar[bool] = False
+    from_any_second: ClassVar[bool] = False
     libraries: ClassVar[tuple[str, ...]] = ()
     blobs: ClassVar[tuple[str, ...]] = ()
     Config: ClassVar[type[Group]] = Group

@@ -25,6 +25,7 @@ class Sound(Part):
 
     kind = "sound"
     group = "sound"
+    from_any_second = True
     libraries = ("av", "numpy", "scipy")
     Config = SoundConfig
 
@@ -41,7 +42,12 @@ class Sound(Part):
         from giblet_ray.features.sound import sound_per_tr
 
         seconds = film.n_trs * film.tr_seconds
-        blocks = read_audio(film.path, _SAMPLE_RATE, duration_seconds=seconds)
+        blocks = read_audio(
+            film.path,
+            _SAMPLE_RATE,
+            duration_seconds=seconds,
+            start_seconds=film.start_seconds,
+        )
         bands = self.settings.bands
         sound_TD = sound_per_tr(blocks, film.n_trs, film.tr_seconds, bands, _SAMPLE_RATE)
         made_with = {

@@ -44,6 +44,7 @@ class Text(Part):
     modality = "text"
     encoder = "vector"
     group = "embedding"
+    from_any_second = True
     made_from = (TEXT,)
     zero_is_silence = True
     libraries = ("openpyxl", "pysubs2")
@@ -93,11 +94,17 @@ class Text(Part):
         made_with: dict[str, Any] = {"spread": self.settings.spread}
         facts: dict[str, Any] = {}
         if self.settings.spread == "cue":
-            texts = text_per_tr(utterances, film.n_trs, film.tr_seconds)
+            timing = (film.n_trs, film.tr_seconds, film.start_seconds)
+            texts = text_per_tr(utterances, *timing)
             text_TD = self._embedder.embed(texts)
         else:
-            timing = (film.n_trs, film.tr_seconds, self.context_words)
-            spoken = spoken_per_tr(spoken_words(utterances), *timing)
+            spoken = spoken_per_tr(
+                spoken_words(utterances),
+                film.n_trs,
+                film.tr_seconds,
+                self.context_words,
+                film.start_seconds,
+            )
             texts = [said.text for said in spoken]
             before = [said.before for said in spoken] if self.context_words else None
             n_words_T = np.array([said.n_words for said in spoken], np.float32)

@@ -6,6 +6,7 @@ Shapes: T TRs, V voxels.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -64,7 +65,9 @@ def make_bold(unit: Unit, storage: Storage) -> Record:
     from giblet_ray.spaces.scan import read_bold
 
     files = unit.files
-    options = scan_options(unit.settings, files.get("confounds"))
+    names_confounds = unit.settings["confounds"]
+    options = scan_options(unit.settings, files.get("confounds") if names_confounds else None)
+    options = replace(options, volumes=unit.volumes, scrubbed=unit.scrubbed)
     bold_TV = read_bold(files["scan"], **unit.choosing, tr_seconds=unit.tr_seconds, options=options)
     stored_TV = _as_stored(bold_TV, unit)
     masked_trs = empty_trs(stored_TV)

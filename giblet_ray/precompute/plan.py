@@ -22,7 +22,7 @@ from giblet_ray.names import checked_name
 from giblet_ray.parts.part import FILM, TEXT, FilmFiles, Part
 from giblet_ray.parts.value import ValueType
 from giblet_ray.precompute.chosen import chosen_parts
-from giblet_ray.precompute.scans import ScanPlan, plan_scans, scan_settings
+from giblet_ray.precompute.scans import Phases, ScanPlan, plan_scans, scan_settings
 from giblet_ray.precompute.units import BOLD, Unit
 from giblet_ray.spaces.kinds import files_of_labels, files_of_scan
 
@@ -40,7 +40,9 @@ class Plan:
     Attributes
     ----------
     films, scans : tuple
-        What goes in.
+        What goes in; of a film that scans see at several phases, the first.
+    phases : dict of str to tuple of FilmFiles
+        All phases of each film, by its name.
     parts : dict of str to Part
         What is made of the films, by name.
     units : tuple of Unit
@@ -51,6 +53,7 @@ class Plan:
 
     films: tuple[FilmFiles, ...]
     scans: tuple[ScanPlan, ...]
+    phases: Phases
     parts: dict[str, Part]
     units: tuple[Unit, ...]
     sources: dict[str, Source]
@@ -67,19 +70,26 @@ def make_plan(job: PrecomputeJob) -> Plan:
     parts = chosen_parts(job)
     films = _plan_films(job)
     values = {name: _value(part, films) for name, part in parts.items()}
-    scans = plan_scans(job, films)
+    scans, phases = plan_scans(job, films)
+    if later := [film for of_film in phases.values() for film in of_film if film.start_seconds]:
+        for part in parts.values():
+            _value(part, [films[0], *later])
     files = [file for film in films for file in film.files.values()]
     of_scans = [_files_of(scan) for scan in scans]
     files += [file for of_scan in of_scans for file in of_scan.values()]
     sources = _checksums(files)
-    films = tuple(
-        film.model_copy(update={"sha256": _sha256_of(film.files, sources)}) for film in films
-    )
+    phases = {
+        name: tuple(
+            film.model_copy(update={"sha256": _sha256_of(film.files, sources)}) for film in of_film
+        )
+        for name, of_film in phases.items()
+    }
+    films = tuple(of_film[0] for of_film in phases.values())
 
     def unit(film: FilmFiles, files: dict[str, str], **fields: Any) -> Unit:
         return Unit(
             stimulus=film.name,
-            n_trs=film.n_trs,
+            start_seconds=film.start_seconds,
             tr_seconds=film.tr_seconds,
             film_seconds=film.seconds,
             row_group_trs=job.row_group_trs,
@@ -96,11 +106,14 @@ def make_plan(job: PrecomputeJob) -> Plan:
                 film,
                 {role: film.files[role] for role in part.made_from},
                 part=name,
+                phase=phase,
+                n_trs=film.n_trs,
                 settings=settings,
                 libraries=libraries,
                 value=values[name],
             )
-            for film in films
+            for of_film in phases.values()
+            for phase, film in enumerate(of_film)
         ]
     for scan, of_scan in zip(scans, of_scans, strict=True):
         units.append(
@@ -110,12 +123,17 @@ def make_plan(job: PrecomputeJob) -> Plan:
                 part=BOLD,
                 subject=scan.subject,
                 repeat=scan.repeat,
+                phase=scan.phase,
+                volumes=scan.taken.volumes,
+                onset_seconds=scan.taken.onset_seconds,
+                scrubbed=scan.scrubbed,
+                n_trs=scan.taken.n_trs,
                 settings=scan_settings(job),
                 libraries={name: version(name) for name in (*_BOLD_LIBRARIES, "giblet_ray")},
-                value=ValueType(dtype=job.scan.dtype, shape=(scan.n_voxels,)),
+                value=ValueType(dtype=job.scan.dtype, shape=(scan.n_units,)),
             )
         )
-    return Plan(films, scans, parts, tuple(units), sources)
+    return Plan(films, scans, phases, parts, tuple(units), sources)
 
 
 def _files_of(scan: ScanPlan) -> dict[str, str]:
@@ -135,6 +153,12 @@ def _files_of(scan: ScanPlan) -> dict[str, str]:
 def _value(part: Part, films: Sequence[FilmFiles]) -> ValueType:
     """Check the files of a part; return the type of its rows, which is the same for all films."""
     for film in films:
+        if film.start_seconds and not part.from_any_second:
+            raise InputError(
+                f"part {part.name}: cuts a film from its beginning on, and a scan sees {film.name} "
+                f"from {film.start_seconds:g} s on: it is to heed FilmFiles.start_seconds, and say "
+                "so (from_any_second)"
+            )
         part.check(film)
     value = part.value(films[0])
     if not part.reading.reads(value):

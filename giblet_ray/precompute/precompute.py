@@ -24,6 +24,7 @@ from giblet_ray.precompute.makers import Piece, join_shard
 from giblet_ray.precompute.plan import Plan, make_plan
 from giblet_ray.precompute.prepared import find_prepared, keep_prepared
 from giblet_ray.precompute.provenance import build_manifest
+from giblet_ray.precompute.scans import scans_table
 from giblet_ray.precompute.units import Record
 from giblet_ray.progress import Progress
 from giblet_ray.spaces.config import high_pass_in_words
@@ -104,6 +105,8 @@ def precompute(job: PrecomputeJob, show: Callable[[str], None]) -> Summary:
         progress.doing = "checking the files"
         before = resume.existing(storage)
         plan = make_plan(job)
+        for line in scans_table(plan.scans) if plan.scans else []:
+            show(line)
         n_units = len(plan.units)
         if before is not None:
             progress.doing = "verifying what is finished"

@@ -14,6 +14,7 @@ from giblet_ray.parts.part import FilmFiles
 from giblet_ray.precompute.kept_blobs import KeptBlobs
 from giblet_ray.precompute.kept_spaces import KeptSpaces
 from giblet_ray.precompute.plan import Plan
+from giblet_ray.precompute.scans import cut_in_words
 from giblet_ray.precompute.units import BOLD, Record, Unit
 from giblet_ray.spaces.kinds import CHOOSING
 
@@ -74,7 +75,7 @@ def build_manifest(
         parts=parts,
         stimuli=tuple(_stimulus(plan, film, records) for film in plan.films),
         subjects=subjects,
-        scans=tuple(_scan(job, plan, unit, records) for unit in plan.units if unit.part == BOLD),
+        scans=tuple(_scan(plan, unit, records) for unit in plan.units if unit.part == BOLD),
         blobs=(*spaces.blobs, *(file for each in blobs.values() for file in each.values())),
         provenance=provenance,
     )
@@ -83,22 +84,30 @@ def build_manifest(
 def _stimulus(plan: Plan, film: FilmFiles, records: Mapping[str, Record]) -> Stimulus:
     of_film = [unit for unit in plan.units if unit.stimulus == film.name and not unit.subject]
     files = {role: file for unit in of_film for role, file in unit.files.items()}
-    phase = Phase(
-        n_trs=film.n_trs,
-        silent_trs=sum(records[unit.path].facts.get("silent_trs", 0) for unit in of_film),
-        shards={unit.part: records[unit.path].shard for unit in of_film},
-    )
+    phases = []
+    for phase, seen in enumerate(plan.phases[film.name]):
+        units = [unit for unit in of_film if unit.phase == phase]
+        phases.append(
+            Phase(
+                seconds=seen.start_seconds,
+                n_trs=seen.n_trs,
+                silent_trs=sum(records[unit.path].facts.get("silent_trs", 0) for unit in units),
+                shards={unit.part: records[unit.path].shard for unit in units},
+            )
+        )
     sources = {role: plan.sources[file] for role, file in files.items()}
-    return Stimulus(name=film.name, sources=sources, phases=(phase,))
+    return Stimulus(name=film.name, sources=sources, phases=tuple(phases))
 
 
-def _scan(job: PrecomputeJob, plan: Plan, unit: Unit, records: Mapping[str, Record]) -> Scan:
-    record, first = records[unit.path], job.scan.crop_start_trs
+def _scan(plan: Plan, unit: Unit, records: Mapping[str, Record]) -> Scan:
+    record = records[unit.path]
     return Scan(
         subject=unit.subject,
         stimulus=unit.stimulus,
         repeat=unit.repeat,
-        volumes=(first, first + unit.n_trs),
+        volumes=unit.volumes,
+        onset_seconds=unit.onset_seconds,
+        phase=unit.phase,
         **record.facts,
         source=plan.sources[unit.files["scan"]],
         shard=record.shard,
@@ -135,6 +144,8 @@ def _bold_provenance(job: PrecomputeJob, plan: Plan, unit: Unit) -> dict[str, An
             role: [plan.sources[file].model_dump() for file in files]
             for role, files in chosen.items()
         },
+        # What of each scan and its film is not used: numbers of TRs.
+        "cut": {str(scan.key): cut for scan in plan.scans if (cut := cut_in_words(scan))},
         "confounds": {
             scan.path: plan.sources[scan.confounds].model_dump()
             for scan in plan.scans
@@ -148,7 +159,8 @@ def records_of(manifest: Manifest) -> dict[str, Record]:
     shards = [
         (shard, manifest.parts[part].value, manifest.parts[part].made_with)
         for stimulus in manifest.stimuli
-        for part, shard in stimulus.shards.items()
+        for phase in stimulus.phases
+        for part, shard in phase.shards.items()
     ]
     shards += [(scan.shard, manifest.subjects[scan.subject].value, {}) for scan in manifest.scans]
     records = {}

@@ -46,6 +46,16 @@ class Unit(Group):
     """Whose BOLD (part bold)."""
     repeat: int = 1
     """Which time they saw the stimulus."""
+    phase: int = 0
+    """Which of the stimulus's phases the rows are, or the scan sees."""
+    start_seconds: float = 0.0
+    """Time of the film at which that phase's first TR begins (s)."""
+    volumes: tuple[int, int] = (0, 1)
+    """Volumes of the scan's file, first and the one after the last (part bold)."""
+    onset_seconds: float = 0.0
+    """When the film begins, after the first of these volumes (s)."""
+    scrubbed: tuple[int, ...] = ()
+    """Volumes of the file that neither train nor judge."""
     n_trs: int = Field(ge=1)
     tr_seconds: float
     film_seconds: float
@@ -87,6 +97,7 @@ class Unit(Group):
             name=self.stimulus,
             n_trs=self.n_trs,
             tr_seconds=self.tr_seconds,
+            start_seconds=self.start_seconds,
             seconds=self.film_seconds,
             files=self.files,
             sha256=self.sha256,
@@ -97,14 +108,14 @@ class Unit(Group):
         """Path of the shard below the data set's folder."""
         if self.part == BOLD:
             return bold_shard(self.subject, self.stimulus, self.repeat)
-        return stimulus_shard(self.part, self.stimulus)
+        return stimulus_shard(self.part, self.stimulus, self.phase)
 
     @property
     def labels(self) -> dict[str, str]:
         """What the shard is of."""
         if self.part == BOLD:
             return bold_labels(ScanKey(self.subject, self.stimulus, self.repeat))
-        return stimulus_labels(self.part, self.stimulus)
+        return stimulus_labels(self.part, self.stimulus, self.phase)
 
 
 class Record(Group):

@@ -11,6 +11,7 @@ from giblet_ray.errors import InputError
 from giblet_ray.precompute import resume
 from giblet_ray.precompute.pipeline import cut_work, share_work, task_memory
 from giblet_ray.precompute.plan import make_plan
+from giblet_ray.precompute.scans import scans_table
 from giblet_ray.preflight.disk import disk_room
 from giblet_ray.preflight.need import Need, gigabytes
 from giblet_ray.preflight.report import Report
@@ -38,6 +39,8 @@ def preflight_precompute(job: PrecomputeJob, show: Callable[[str], None]) -> Non
         progress.doing = "checking the files"
         before = resume.existing(storage)
         plan = make_plan(job)
+        for line in scans_table(plan.scans) if plan.scans else []:
+            show(line)
         progress.doing = "verifying what is finished"
         kept = resume.finished(storage, plan.units, before)
         missing = [unit for unit in plan.units if unit.path not in kept]
@@ -56,7 +59,7 @@ def preflight_precompute(job: PrecomputeJob, show: Callable[[str], None]) -> Non
                 part: f"{len(sizes):,} files, {gigabytes(sum(sizes))}"
                 for part, sizes in parts.items()
             },
-            **({"high-pass": high_pass_in_words(job.scan.high_pass_seconds)} if job.bold else {}),
+            **({"high-pass": high_pass_in_words(job.scan.high_pass_seconds)} if plan.scans else {}),
             "to be made": f"{len(missing):,} of {len(plan.units):,} files; the others are kept",
             "disk": report.check(
                 lambda needed: disk_room(storage, needed, "--out"),

@@ -29,8 +29,22 @@ class ScanConfig(Group):
     confounds_path: str | None = None
     """Folder of the confounds tables, or the one table of a single scan (default: each scan's
     own folder)."""
+    table: str | None = None
+    """Tab-separated table of what differs between scans, a row each: subject, stimulus and, of
+    what somebody saw again, repeat; onset_seconds, when the film begins after the scan's first
+    volume (negative: before), and film_offset_seconds, how far into it; crop_start_trs,
+    crop_stop_trs; scrub, volumes that neither train nor judge (3,17-19, from 0); file, with
+    first_volume and last_volume where it holds several scans. Columns may lack, cells be empty."""
+    lengths: Literal["exact", "trim"] = "exact"
+    """exact: a scan ends with its film, or, where the table says when that begins, not before it.
+    trim: either may end before the other; what is cut is listed. Of what follows the film, the
+    response to its end is used (20 s)."""
+    scrub: Columns = ()
+    """Columns of the confounds tables, or their beginnings, that mark volumes which neither train
+    nor judge, such as motion_outlier."""
     crop_start_trs: int = Field(0, ge=0)
-    """TRs cut from the start of every scan, so that it begins with its film."""
+    """TRs cut from the start of every scan, so that it begins with its film; a scan's own in the
+    table."""
     crop_stop_trs: int = Field(0, ge=0)
     """TRs cut from the end of every scan, so that it ends with its film."""
     ignore_header_tr: bool = False

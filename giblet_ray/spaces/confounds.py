@@ -71,15 +71,9 @@ def read_confounds(table: Path, names: Sequence[str], n_trs: int) -> NDArray[np.
     InputError
         Another number of rows than T; a column that is not there; a value that is no number.
     """
-    try:
-        with table.open(newline="", encoding="utf-8-sig") as lines:
-            header, *rows = [row for row in csv.reader(lines, delimiter="\t") if row]
-    except (ValueError, csv.Error) as error:
-        raise InputError(f"{table}: is not a readable table: {error}") from error
+    header, rows = _read_table(table)
     if len(rows) != n_trs:
-        raise InputError(
-            f"{table}: has {len(rows)} rows, where the scan has {n_trs} TRs (before cropping)"
-        )
+        raise InputError(f"{table}: has {len(rows)} rows, where the scan's file has {n_trs} TRs")
     confounds_TC = np.empty((n_trs, len(names)))
     for c, name in enumerate(names):
         if name not in header:
@@ -97,6 +91,31 @@ def read_confounds(table: Path, names: Sequence[str], n_trs: int) -> NDArray[np.
                 )
     confounds_TC[0] = np.where(np.isnan(confounds_TC[0]), confounds_TC[1 % n_trs], confounds_TC[0])
     return confounds_TC
+
+
+def outlier_trs(table: Path, beginnings: Sequence[str], n_trs: int) -> list[int]:
+    """Return the TRs that any column of which the name begins so marks by a number but 0.
+
+    fMRIPrep writes a column for each outlier, and none where there is none.
+
+    Raises
+    ------
+    InputError
+        As for :func:`read_confounds`.
+    """
+    names = [name for name in _read_table(table)[0] if name.startswith(tuple(beginnings))]
+    marked_T = read_confounds(table, names, n_trs).any(axis=1)
+    return np.flatnonzero(marked_T).tolist()
+
+
+def _read_table(table: Path) -> tuple[list[str], list[list[str]]]:
+    """Return a table's header and rows."""
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as lines:
+            header, *rows = [row for row in csv.reader(lines, delimiter="\t") if row]
+    except (ValueError, csv.Error) as error:
+        raise InputError(f"{table}: is not a readable table: {error}") from error
+    return header, rows
 
 
 def _number(cell: str) -> float:

@@ -25,7 +25,8 @@ from giblet_ray.spaces.space import Space
 
 @dataclass(frozen=True)
 class ScanOptions:
-    """How a scan is cleaned. Cropping comes first, so that what is cut off shapes no fit."""
+    """How a scan is cleaned, and which of its file's volumes are read: those that are not shape no
+    fit."""
 
     high_pass_seconds: float | None = None
     """Remove cosines of longer periods from each voxel, which keeps its mean."""
@@ -40,9 +41,11 @@ class ScanOptions:
     """The table, or a folder that holds each scan's table under the name that fMRIPrep gives it.
     Without it, the table is looked for beside the scan."""
 
-    crop_start_trs: int = 0
-    crop_stop_trs: int = 0
-    """TRs cut from the scan's start and end."""
+    volumes: tuple[int, int] | None = None
+    """First volume that is read, and the one after the last (default: all)."""
+
+    scrubbed: tuple[int, ...] = ()
+    """Volumes of the file that are NaN in what is read, and shape no fit."""
 
     ignore_header_tr: bool = False
     """Do not compare the TR with the one in a NIfTI header."""
@@ -97,8 +100,11 @@ def read_bold(
     space = space_of_scan(path, mask, atlas, atlas_names)
     file, part = _checked_request(path, space, tr_seconds, options)
     n_trs = space.n_trs(file, part, None if options.ignore_header_tr else tr_seconds)
-    trs = _kept_trs(file, n_trs, options)
+    trs = slice(0, n_trs) if options.volumes is None else slice(*options.volumes)
+    if not 0 <= trs.start < trs.stop <= n_trs:
+        raise InputError(f"{file}: volumes {trs.start} to {trs.stop - 1} are asked of its {n_trs}")
     bold_TV = space.read(file, part, trs, options.smoothing_fwhm_mm)
+    bold_TV[[volume - trs.start for volume in options.scrubbed]] = np.nan
     regressors = []
     if options.high_pass_seconds is not None:
         regressors.append(drift_cosines(len(bold_TV), tr_seconds, options.high_pass_seconds))
@@ -119,7 +125,7 @@ def scan_shape(
     tr_seconds: float,
     options: ScanOptions = ScanOptions(),
 ) -> tuple[int, int]:
-    """Give the shape (T, V) that :func:`read_bold` would return, without reading the values.
+    """Give the shape (T, V) of all volumes of a scan's file, without reading the values.
 
     Takes and raises what :func:`read_bold` does, but for what only the values and the confounds
     table can tell.
@@ -127,8 +133,7 @@ def scan_shape(
     space = space_of_scan(path, mask, atlas, atlas_names)
     file, part = _checked_request(path, space, tr_seconds, options)
     n_trs = space.n_trs(file, part, None if options.ignore_header_tr else tr_seconds)
-    trs = _kept_trs(file, n_trs, options)
-    return trs.stop - trs.start, space.n_units
+    return n_trs, space.n_units
 
 
 def _checked_request(
@@ -143,9 +148,6 @@ def _checked_request(
 
 
 def _check_options(tr_seconds: float, options: ScanOptions) -> None:
-    for field in ("crop_start_trs", "crop_stop_trs"):
-        if getattr(options, field) < 0:
-            raise InputError(f"{field} is {getattr(options, field)}; accepted: 0 TRs or more")
     longest = options.high_pass_seconds
     if longest is not None and not (math.isfinite(longest) and longest > 2 * tr_seconds):
         raise InputError(
@@ -159,13 +161,3 @@ def _check_options(tr_seconds: float, options: ScanOptions) -> None:
         raise InputError(
             f"confounds_path is {options.confounds_path}, and no confounds are named; name columns"
         )
-
-
-def _kept_trs(file: Path, n_trs: int, options: ScanOptions) -> slice:
-    start, stop = options.crop_start_trs, n_trs - options.crop_stop_trs
-    if stop <= start:
-        raise InputError(
-            f"{file}: cropping {start} TRs at the start and {options.crop_stop_trs} at the end "
-            f"leaves nothing of its {n_trs} TRs"
-        )
-    return slice(start, stop)

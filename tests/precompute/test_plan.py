@@ -13,6 +13,7 @@ from giblet_ray.errors import InputError
 from giblet_ray.precompute import precompute as run
 from giblet_ray.precompute import resume
 from giblet_ray.precompute.plan import make_plan
+from giblet_ray.precompute.scans import cut_in_words, scans_table
 
 
 def refusal(job):
@@ -133,7 +134,7 @@ def test_voxels_of_a_subject_are_the_same_in_every_scan(folder, tmp_path):
     assert f"{arrays[1]} has 11 voxels" in message
     assert f"{arrays[0]} has 10" in message
     job = job.model_copy(update={"mask": None, "bold": (str(arrays[0]), str(arrays[2]))})
-    assert [scan.n_voxels for scan in make_plan(job).scans] == [10, 7]
+    assert [scan.n_units for scan in make_plan(job).scans] == [10, 7]
 
 
 def test_a_mask_of_another_shape_is_refused(folder, tmp_path):
@@ -233,7 +234,7 @@ def test_units_may_be_chosen_by_a_file_of_each_subject(folder, tmp_path):
         nibabel.save(nibabel.Nifti1Image(values, mask.affine), tmp_path / f"{subject}.nii.gz")
     words = ("--mask", f"{tmp_path}/{{subject}}.nii.gz")
     plan = make_plan(request(folder, tmp_path / "out", *words, films=("one",)))
-    assert {scan.subject: scan.n_voxels for scan in plan.scans} == {"01": 3, "02": 5}
+    assert {scan.subject: scan.n_units for scan in plan.scans} == {"01": 3, "02": 5}
     masks = [unit.files["mask"] for unit in plan.units if unit.subject]
     assert masks == [f"{tmp_path}/01.nii.gz", f"{tmp_path}/02.nii.gz"]
 
@@ -248,7 +249,7 @@ def test_an_atlas_makes_units_and_is_refused_where_it_labels_none(folder, tmp_pa
     job = request(folder, tmp_path / "out", "--atlas", str(atlas), films=("one",))
     for used in (job, job.model_copy(update={"mask": None})):
         plan = make_plan(used)
-        assert [scan.n_voxels for scan in plan.scans] == [3, 3]
+        assert [scan.n_units for scan in plan.scans] == [3, 3]
         (unit, _) = [unit for unit in plan.units if unit.subject]
         assert (unit.files["atlas"], unit.files["atlas_names"]) == (str(atlas), str(table))
     table.write_text("1,most\n")
@@ -273,3 +274,118 @@ def test_grayordinates_of_a_subject_are_the_same_in_every_scan(folder, tmp_path)
     message = refusal(job.model_copy(update={"mask": None}))
     assert f"{scans[1]}: its grayordinates are other vertices and voxels" in message
     assert "its units are no voxels, and --mask" in refusal(job)
+
+
+def with_table(job, tmp_path, *lines, **settings):
+    """Return the job with a table of scans (cells parted by blanks), and other settings of it."""
+    table = tmp_path / "scans.tsv"
+    table.write_text("".join("\t".join(line.split()) + "\n" for line in lines))
+    scan = job.scan.model_copy(update={"table": str(table), **settings})
+    return job.model_copy(update={"scan": scan, "mask": None})
+
+
+def write_arrays(folder, **n_trs):
+    """Write scans of 5 units; return their paths."""
+    paths = [folder / f"sub-{name.replace('__', '_task-')}_bold.npy" for name in n_trs]
+    for path, n in zip(paths, n_trs.values(), strict=True):
+        np.save(path, np.random.default_rng(n).normal(size=(n, 5)).astype(np.float32))
+    return list(map(str, paths))
+
+
+def test_scans_of_one_file_are_told_by_their_volumes(folder, tmp_path):
+    (file,) = write_arrays(tmp_path, **{"1__all": 9 + 14})
+    job = request(folder, tmp_path / "out").model_copy(update={"bold": ()})
+    lines = (
+        "subject stimulus file first_volume last_volume onset_seconds",
+        f"1 one {Path(file).name} 0 8 0",
+        f"1 two {Path(file).name} 9 22 -3",
+    )
+    plan = make_plan(with_table(job, tmp_path, *lines))
+    taken = {scan.film.name: scan.taken for scan in plan.scans}
+    assert {name: each.volumes for name, each in taken.items()} == {"one": (0, 9), "two": (9, 23)}
+    assert {name: each.first_tr for name, each in taken.items()} == {"one": 0, "two": 2}
+    assert len({source.sha256 for name, source in plan.sources.items() if file in name}) == 1
+    # Each that is named in the table is one scan, also where --bold names its file.
+    again = job.model_copy(update={"bold": (file,)})
+    assert make_plan(with_table(again, tmp_path, *lines)).scans == plan.scans
+
+
+def test_a_row_is_of_the_scan_that_names_tell(folder, tmp_path):
+    scans = write_arrays(tmp_path, **{"1__one": 13, "1__two": 14, "2__one": 9})
+    job = request(folder, tmp_path / "out", "--bold", *scans)
+    lines = ("subject stimulus onset_seconds scrub", "1 one 6 5,7-8")
+    plan = make_plan(with_table(job, tmp_path, *lines))
+    (first,) = (scan for scan in plan.scans if scan.key == ("1", "one", 1))
+    assert (first.taken.volumes, first.taken.n_before) == ((4, 13), 4)
+    assert first.scrubbed == (5, 7, 8)
+    assert [scan.taken.n_before for scan in plan.scans if scan is not first] == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        (("subject stimulus", "3 one"), ("line 2: subject 3, one: there is no such scan", "1 one")),
+        (("subject stimulus", "1 onee"), ("line 2: is of stimulus 'onee'", "mean one", "one, two")),
+        (("subject stimulus repeat", "1 one 2"), ("subject 1, one, repeat 2", "no such scan")),
+        (("subject stimulus onset_seconds", "1 one 99"), ("line 2", "99 s after the first", "9")),
+        (("subject stimulus onset_seconds", "1 one 3"), ("9 TRs", "with TR 0", "lengths trim")),
+        (("subject stimulus crop_start_trs", "1 one 2"), ("7 TRs after cropping 2", "9 TRs")),
+        (("subject stimulus last_volume", "1 one 9"), ("volumes 0 to 9", "has 9, from 0 to 8")),
+        (("subject stimulus scrub", "1 one 9"), ("scrub names volume 9", "has 9, from 0")),
+        (("subject stimulus scrub", "1 one 0-8"), ("every volume that is taken is scrubbed",)),
+        (("subject stimulus file", "3 one none.npy"), ("none.npy: no such file",)),
+        (
+            (
+                "subject stimulus file first_volume last_volume",
+                "3 one sub-1_task-two_bold.npy 0 8",
+                "4 one sub-1_task-two_bold.npy 5 13",
+            ),
+            ("line 3: volumes 5 to 13", "line 2 has 0 to 8", "share no volume"),
+        ),
+        (
+            ("subject stimulus file", "1 one sub-1_task-two_bold.npy"),
+            ("are both subject 1's scan of one",),
+        ),
+    ],
+)
+def test_a_table_that_does_not_go_with_the_scans_is_refused(folder, tmp_path, lines, words):
+    scans = write_arrays(tmp_path, **{"1__one": 9, "1__two": 14})
+    job = request(folder, tmp_path / "out", "--bold", *scans)
+    message = refusal(with_table(job, tmp_path, *lines))
+    for word in words:
+        assert word in message
+
+
+def test_scans_of_any_length_are_taken_when_told_so_and_what_is_cut_is_listed(folder, tmp_path):
+    scans = write_arrays(tmp_path, **{"1__one": 5, "2__one": 40, "3__one": 11, "4__one": 9})
+    job = request(folder, tmp_path / "out", "--bold", *scans, films=("one",))
+    job = job.model_copy(update={"mask": None})
+    assert "--scan.lengths trim" in refusal(job)
+    trimmed = job.scan.model_copy(update={"lengths": "trim"})
+    plan = make_plan(job.model_copy(update={"scan": trimmed}))
+    # After the film, the 14 TRs of the response to its end.
+    assert [scan.taken.volumes for scan in plan.scans] == [(0, 5), (0, 23), (0, 11), (0, 9)]
+    assert list(map(cut_in_words, plan.scans)) == [
+        {"film TRs without BOLD": 4},
+        {"volumes after": 17},
+        {},
+        {},
+    ]
+    header, *lines = scans_table(plan.scans)
+    assert header.split()[:4] == ["subject", "stimulus", "repeat", "file"]
+    assert "0 to 4   0 s          0 to 4 of 9            4 film TRs without BOLD" in lines[0]
+    assert "0 to 22  0 s          0 to 8 of 9, 14 after  17 volumes after" in lines[1]
+
+
+def test_marked_volumes_of_a_confounds_table_are_scrubbed(folder, tmp_path):
+    (scan,) = write_arrays(tmp_path, **{"1__one": 9})
+    marks = np.zeros((9, 2), int)
+    marks[[2, 7], [0, 1]] = 1
+    table = Path(scan.replace("_bold.npy", "_desc-confounds_timeseries.tsv"))
+    cells = ["csf\tmotion_outlier00\tmotion_outlier01"]
+    cells += ["\t".join(map(str, (tr, *row))) for tr, row in enumerate(marks)]
+    table.write_text("\n".join(cells) + "\n")
+    job = request(folder, tmp_path / "out", "--bold", scan, "--scan.scrub", "motion_outlier")
+    (plan,) = make_plan(job.model_copy(update={"mask": None})).scans
+    assert plan.scrubbed == (2, 7)
+    assert cut_in_words(plan) == {"scrubbed": 2}

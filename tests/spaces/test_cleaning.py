@@ -38,7 +38,7 @@ def test_confounds_are_regressed_out_and_the_mean_kept(
     scan, volumes, inside, mask, confounds, crop
 ):
     options = ScanOptions(
-        confounds=("trans_x", "framewise_displacement"), crop_start_trs=crop, crop_stop_trs=crop
+        confounds=("trans_x", "framewise_displacement"), volumes=(crop, N_TRS - crop)
     )
     bold = read_bold(scan, mask, tr_seconds=TR_SECONDS, options=options)
     regressors = confounds[:, [0, 2]]
@@ -54,9 +54,7 @@ def test_confounds_are_regressed_out_and_the_mean_kept(
 def test_high_pass_removes_slow_cosines_and_keeps_the_mean(
     scan, volumes, inside, mask, confounds, names, crop
 ):
-    options = ScanOptions(
-        high_pass_seconds=11, confounds=names, crop_start_trs=crop, crop_stop_trs=crop
-    )
+    options = ScanOptions(high_pass_seconds=11, confounds=names, volumes=(crop, N_TRS - crop))
     bold = read_bold(scan, mask, tr_seconds=TR_SECONDS, options=options)
     kept = slice(crop, N_TRS - crop)
     slow = cosines(N_TRS - 2 * crop, TR_SECONDS, 11)

@@ -66,12 +66,29 @@ def test_arrays_are_read_as_they_are(tmp_path, volumes, inside, mask):
     assert read_bold(tmp_path / "scan.npy", mask, tr_seconds=TR_SECONDS).shape == expected.shape
 
 
-def test_cropping_cuts_trs_from_each_end(tmp_path, scan, volumes, inside, mask):
+def test_some_volumes_of_a_file_are_read(tmp_path, scan, volumes, inside, mask):
     np.save(tmp_path / "scan.npy", volumes[inside].T)
-    options = ScanOptions(crop_start_trs=3, crop_stop_trs=2)
+    options = ScanOptions(volumes=(3, N_TRS - 2))
     for path in (scan, tmp_path / "scan.npy"):
         bold = read_bold(path, mask, tr_seconds=TR_SECONDS, options=options)
         np.testing.assert_array_equal(bold, volumes[inside].T[3:-2])
+
+
+def test_scrubbed_volumes_shape_no_fit(tmp_path, volumes, inside):
+    spoilt = volumes[inside].T.copy()
+    spoilt[[5, 6, 12]] *= 1000
+    bold = {}
+    for name, values in {"whole": volumes[inside].T, "spoilt": spoilt}.items():
+        np.save(tmp_path / f"{name}.npy", values)
+        bold[name] = read_bold(
+            tmp_path / f"{name}.npy",
+            tr_seconds=TR_SECONDS,
+            options=ScanOptions(volumes=(2, N_TRS), scrubbed=(5, 6, 12), high_pass_seconds=12),
+        )
+    np.testing.assert_array_equal(bold["whole"], bold["spoilt"])
+    scrubbed = ~np.isfinite(bold["spoilt"]).all(axis=1)
+    assert np.flatnonzero(scrubbed).tolist() == [3, 4, 10]
+    assert np.isnan(bold["spoilt"][scrubbed]).all()
 
 
 # ---- refusals
@@ -206,13 +223,11 @@ def test_hdf5_without_one_clear_data_set_is_refused(tmp_path):
 
 
 def test_options_that_make_no_sense_are_refused(scan, mask, confounds):
-    message = refusal(scan, mask, crop_start_trs=20, crop_stop_trs=3)
-    assert "cropping 20 TRs at the start and 3 at the end leaves nothing of its 23 TRs" in message
-    assert "crop_stop_trs is -1" in refusal(scan, mask, crop_stop_trs=-1)
+    assert "volumes 20 to 23 are asked of its 23" in refusal(scan, mask, volumes=(20, 24))
     assert "smoothing_fwhm_mm is 0" in refusal(scan, mask, smoothing_fwhm_mm=0)
     assert "no confounds are named" in refusal(scan, mask, confounds_path="x.tsv")
     names = ("trans_x", "rot_y")
-    message = refusal(scan, mask, confounds=names, crop_start_trs=19)
+    message = refusal(scan, mask, confounds=names, volumes=(19, 23))
     assert "2 confounds and slow cosines explain any 4 TRs" in message
     message = refusal(scan, mask, high_pass_seconds=3.1)
     assert "22 confounds and slow cosines explain any 23 TRs" in message
@@ -229,7 +244,7 @@ def test_confounds_that_do_not_fit_are_refused(tmp_path, scan, volumes, mask, co
 
     table.write_text("\n".join(lines[:-1]))
     message = refusal(scan, mask, confounds=("trans_x",))
-    assert "has 22 rows, where the scan has 23 TRs" in message
+    assert "has 22 rows, where the scan's file has 23 TRs" in message
 
     for cell in ("n/a", "x", ""):
         table.write_text(
