@@ -11,7 +11,7 @@ from giblet_ray.evaluation.score import MEASURED, VAL_PEARSON, metric_name
 from giblet_ray.kinds import Family
 from giblet_ray.settings import Columns, Group, Mark, Spelling, tuple_of_one
 
-STEPS, LEAST_EPOCHS = 100, 10
+STEPS, LEAST_EPOCHS = 120, 5
 """How long a training lasts, where its settings do not say: docs/models.md has what decides it."""
 
 SEED = "train.seed"
@@ -32,14 +32,14 @@ class LossConfig(LossSettings):
 
     kind: str = "encoding"
     """encoding, or the import path of a loss of your own, such as my_lab.losses:Huber."""
-    correlation_weight: float = Field(0.5, ge=0)
+    correlation_weight: float = Field(1.0, ge=0)
     """Weight of the correlation term; r is taken over the TRs of the global batch."""
 
 
 class OptimizerConfig(Group):
     """AdamW, with a learning rate that warms up and then falls along a cosine, batch by batch."""
 
-    lr: float = Field(3e-3, gt=0)
+    lr: float = Field(2e-3, gt=0)
     """Peak learning rate."""
     warmup_fraction: float = Field(0.1, ge=0, lt=1)
     """Share of all steps in which the learning rate rises linearly to its peak."""
@@ -49,7 +49,7 @@ class OptimizerConfig(Group):
     """Decoupled weight decay of matrices and kernels (biases, norms, embeddings have none)."""
     head_weight_decay: float | None = Field(None, ge=0)
     """That of heads, which have most of the weights and the least data for each (default: 30 where
-    they are linear or low_rank, else as all others)."""
+    they are linear, else as all others)."""
     betas: tuple[float, float] = (0.9, 0.999)
     """Decay rates of AdamW's moments."""
     max_grad_norm: float = Field(1.0, gt=0)
@@ -60,7 +60,7 @@ class TrainConfig(Group):
     """The course of a training."""
 
     epochs: int = Field(0, ge=0)
-    """Passes over the training TRs; 0: as many as make 100 optimiser steps, but at least 10."""
+    """Passes over the training TRs; 0: as many as make 120 optimiser steps, but at least 5."""
     batch_trs: int = Field(128, ge=2)
     """BOLD TRs per optimiser step, over all workers and accumulated parts together, in as many
     windows as there is room for."""

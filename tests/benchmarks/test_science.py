@@ -40,7 +40,7 @@ def test_every_row_is_printed_with_what_is_asked_and_found(
         "a new subject",
     ):
         assert re.search(rf"│ {name}.*│ (met|missed by [-0-9.e]+) +│", said), name
-    for name in ("head: linear", "head: full 2,048", "960 training TRs, 30 epochs"):
+    for name in ("head: linear", "head: full 2,048", "960 training TRs, 40 epochs"):
         assert re.search(rf"│ {name}.*│ +│", said), name
     for name in ("mean test r", "p of a unit", "any discovery", "best of 2 trials"):
         assert re.search(rf"│ noise: {name}.*│ (met|missed by [-0-9.e]+) +│", said), name

@@ -141,7 +141,7 @@ def test_units_are_equal_by_their_indices() -> None:
     [
         (
             {"optimizer": {"lr": 0.02}},
-            r"--optimizer.lr is 0.02, but run .* was started with 0.003",
+            r"--optimizer.lr is 0.02, but run .* was started with 0.002",
         ),
         ({"train": {**TRAIN, "batch_trs": 17}}, r"--train.batch_trs is 17"),
         ({"data": {"voxels": None}}, r"other units than run .*\(all, then 3 of 24 "),

@@ -78,7 +78,7 @@ def test_preflight_tells_all_and_writes_nothing(
         "measured in a rehearsal",
         "streamed rows",
         "2 workers of 0.5 CPU",
-        "peak 0.003 at step",
+        "peak 0.002 at step",
         "1 x ",
     ):
         assert words in text, words

@@ -27,13 +27,12 @@ def test_order_suits_where_the_rows_lie(local_training: Callable[..., Any]) -> N
     assert (streamed.row_group_trs, streamed.lanes) == (16, 3)
 
 
-@pytest.mark.parametrize(("batch_trs", "epochs"), [(16, 10), (128, 50), (None, 50)])
+@pytest.mark.parametrize(("batch_trs", "epochs"), [(4, 5), (16, 10), (128, 60)])
 def test_little_data_is_passed_more_often(
-    local_training: Callable[..., Any], batch_trs: int | None, epochs: int
+    local_training: Callable[..., Any], batch_trs: int, epochs: int
 ) -> None:
-    """Of 220 training TRs: 10 epochs of 14 steps, or 50 of 2."""
-    batch = {} if batch_trs is None else {"batch_trs": batch_trs}
-    training = local_training(train={"epochs": 0, **batch})
+    """Some 200 training TRs are 2 steps of 128, 12 of 16, or many of 4."""
+    training = local_training(train={"epochs": 0, "batch_trs": batch_trs})
     assert training.job.train.epochs == epochs
     given = training.job.model_copy(update={"train": TrainConfig(epochs=3)})
     assert sized(given, training.data).train.epochs == 3

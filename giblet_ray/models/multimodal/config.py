@@ -106,8 +106,8 @@ class MultimodalConfig(ModelSettings):
 
     @property
     def head_weight_decay(self) -> float | None:
-        """See :attr:`ModelSettings.head_weight_decay`: what ridge's penalty is to linear heads."""
-        return None if self.head == "full" else LINEAR_HEAD_DECAY
+        """See :attr:`ModelSettings.head_weight_decay`: what ridge's penalty is to a linear head."""
+        return LINEAR_HEAD_DECAY if self.head == "linear" else None
 
     @property
     def head_per_subject(self) -> bool:
