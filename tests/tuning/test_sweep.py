@@ -235,16 +235,16 @@ def test_budgets_end_a_sweep(tune_job: MakeJob) -> None:
 
 @pytest.mark.slow
 def test_trials_of_two_workers_run_and_are_stopped(tune_job: MakeJob) -> None:
-    """Stopped by ASHA at the first epoch of two, with nothing left running."""
+    """Stopped by ASHA at the second epoch of four, of 12 steps, with nothing left running."""
     space = {"optimizer.lr": [1e-2, 1e-9]}
     settings = {
         "space": space,
         "search": "grid",
-        "grace_steps": 1,
+        "grace_steps": 24,
         "reduction_factor": 2,
         "max_concurrent": 1,
     }
-    job = tune_job(settings, scaling={"num_workers": 2}, train={"epochs": 2})
+    job = tune_job(settings, scaling={"num_workers": 2}, train={"epochs": 4})
     swept = sweep(job, lambda _: None)
     assert {trial.state for trial in swept.trials} == {"finished", "stopped"}
     _, children = mlflow_runs(swept)
