@@ -85,11 +85,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--only", choices=ROWS, nargs="*", default=list(ROWS))
     parser.add_argument("--seeds", type=int, default=3, help="of each row")
+    parser.add_argument("--first-seed", type=int, default=0, help="the first of them")
     parser.add_argument("--share", type=float, default=1.0, help="part of TRs, units, data sets")
     parser.add_argument("--weightings", type=int, default=8, help="that banded ridge tries")
     parser.add_argument("--demo", help="the demo's folder, evaluated")
     given = parser.parse_args()
-    options = Options(range(given.seeds), given.share, given.weightings, given.demo)
+    seeds = range(given.first_seed, given.first_seed + given.seeds)
+    options = Options(seeds, given.share, given.weightings, given.demo)
     measure({name: ROWS[name] for name in given.only}, options, _CAPTION)
 
 
