@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from giblet_ray.errors import InputError
+from giblet_ray.features.aligned import ALIGNED_SUFFIXES, read_gentle, read_textgrid
 from giblet_ray.features.annotation_table import TABLE_SUFFIXES, choose_part, read_table
 from giblet_ray.features.source import split_source
 from giblet_ray.features.subtitles import SUBTITLE_SUFFIXES, Cue, read_subtitles
@@ -35,7 +36,8 @@ class Utterance:
 def read_utterances(
     path: str | Path, film_seconds: float, notes: list[str] | None = None
 ) -> list[Utterance]:
-    """Read subtitles (.srt, .vtt, .ass, .ssa) or an annotation table (.csv, .tsv, .xlsx).
+    """Read subtitles (.srt, .vtt, .ass, .ssa), an annotation table (.csv, .tsv, .xlsx) or an
+    alignment of words with sound (.TextGrid, gentle's .json).
 
     Subtitles lose their markup; comments, drawings and cues without words are left out. Text is
     UTF-8 (or UTF-16 with its byte order mark): another encoding is an error and not a guess,
@@ -47,7 +49,8 @@ def read_utterances(
     "(s)" do not matter), or lists of words (:mod:`giblet_ray.features.word_lists`). Times are
     seconds or ``[h:]mm:ss``. Of a workbook the first sheet is read. Where a table annotates several
     film parts, each with its own clock, ``table.xlsx::2`` means the rows of the second part; a part
-    ends where the onsets fall back.
+    ends where the onsets fall back. Of a TextGrid the tier word is read, or
+    ``story.TextGrid::NAME``.
 
     Parameters
     ----------
@@ -74,14 +77,18 @@ def read_utterances(
     file, part = split_source(path)
     repaired: list[str] = []
     suffix = file.suffix.lower()
+    if part is not None and suffix not in (*TABLE_SUFFIXES, ".textgrid"):
+        raise InputError(f"{path}: '::' chooses a part of a table, and {suffix} is no table")
     if suffix in SUBTITLE_SUFFIXES:
-        if part is not None:
-            raise InputError(f"{path}: '::' chooses a part of a table, and {suffix} is no table")
         cues = read_subtitles(file, repaired)
+    elif suffix == ".textgrid":
+        cues = read_textgrid(file, part, repaired)
+    elif suffix == ".json":
+        cues = read_gentle(file, repaired)
     elif suffix in TABLE_SUFFIXES:
         cues = choose_part(read_table(file, repaired), file, part)
     else:
-        accepted = ", ".join(SUBTITLE_SUFFIXES + TABLE_SUFFIXES)
+        accepted = ", ".join(SUBTITLE_SUFFIXES + TABLE_SUFFIXES + ALIGNED_SUFFIXES)
         raise InputError(
             f"{file}: extension {suffix!r} is not known for text; accepted: {accepted}"
         )
