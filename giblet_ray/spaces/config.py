@@ -48,7 +48,8 @@ class ScanConfig(Group):
     crop_stop_trs: int = Field(0, ge=0)
     """TRs cut from the end of every scan, so that it ends with its film."""
     ignore_header_tr: bool = False
-    """The TR in the scans' headers is wrong, and --tr_seconds is right: they are not compared."""
+    """The TR in the scans' headers or sidecars is wrong, and --tr_seconds is right: they are not
+    compared."""
     dtype: Literal["float16", "float32"] = "float32"
     """Number format on disk."""
 

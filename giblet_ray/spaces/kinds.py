@@ -50,7 +50,7 @@ def space_of_scan(
         together.
     """
     file, part = split_source(path)
-    kind = _kind_of(file)
+    kind, _ = _kind_of(file)
     if part is not None and not file.name.lower().endswith(HDF5_SUFFIXES):
         raise InputError(f"{path}: '::' names a data set of an HDF5 file, and this is none")
     if mask is not None and kind not in (Array, Volume):
@@ -61,7 +61,7 @@ def space_of_scan(
     if mask is not None:
         base: Space = Volume.of_mask(mask)
     elif kind in (Array, Volume):
-        base = _kind_of(image, of_labels=True).of_labels(image)
+        base = _kind_of(image, of_labels=True)[0].of_labels(image)
     else:
         base = kind.of_scan(file, part)
     return Parcels.made_of(base, labels_of(base, image, atlas_names))
@@ -85,7 +85,7 @@ def labels_of(space: Space, atlas: str | Path, names: str | Path | None = None) 
         If it is no label image of such units, is on another grid, or has no label where they lie.
     """
     image, _ = split_source(atlas)
-    kind = _kind_of(image, of_labels=True)
+    kind, _ = _kind_of(image, of_labels=True)
     if not isinstance(space, kind):
         raise InputError(f"{image}: labels units of a {kind.kind}, and these are of a {space.kind}")
     labels = space.labels(image)
@@ -105,7 +105,7 @@ def files_of_labels(path: str | Path) -> tuple[str, ...]:
         For a file that is none, or one whose other file is missing.
     """
     file, _ = split_source(path)
-    return tuple(map(str, _kind_of(file, of_labels=True).files_of(file)))
+    return tuple(map(str, _kind_of(file, of_labels=True)[0].files_of(file)))
 
 
 def files_of_scan(path: str | Path) -> tuple[str, ...]:
@@ -117,7 +117,7 @@ def files_of_scan(path: str | Path) -> tuple[str, ...]:
         For a file that is no scan, or one whose other file is missing.
     """
     file, part = split_source(path)
-    files = _kind_of(file).files_of(file)
+    files = _kind_of(file)[0].files_of(file)
     return tuple(map(str, files)) if part is None else (str(path),)
 
 
@@ -132,8 +132,19 @@ def whole_scans(paths: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(whole))
 
 
-def _kind_of(file: Path, of_labels: bool = False) -> type[Space]:
-    """Return the kind of the longest suffix that the name of a scan, or label image, ends with."""
+def ending_of_scan(file: Path) -> str:
+    """Return which of the endings of scans a name has."""
+    return _kind_of(file)[1]
+
+
+def _kind_of(file: Path, of_labels: bool = False) -> tuple[type[Space], str]:
+    """Return the kind of a scan, or label image, by the longest ending that its name has; and it.
+
+    Raises
+    ------
+    InputError
+        If it has none.
+    """
     kinds = {
         suffix: kind
         for kind in SPACES.values()
@@ -143,7 +154,8 @@ def _kind_of(file: Path, of_labels: bool = False) -> type[Space]:
     if not fitting:
         what, accepted = "label image" if of_labels else "scan", ", ".join(kinds)
         raise InputError(f"{file}: extension is not known for a {what}; accepted: {accepted}")
-    return kinds[max(fitting, key=len)]
+    longest = max(fitting, key=len)
+    return kinds[longest], file.name[-len(longest) :]
 
 
 def open_space(kind: str, files: Mapping[str, bytes], n_units: int, where: str) -> Space:

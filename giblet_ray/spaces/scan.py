@@ -19,7 +19,8 @@ from giblet_ray.errors import InputError
 from giblet_ray.features.source import split_source
 from giblet_ray.spaces.cleaning import drift_cosines, regress_out
 from giblet_ray.spaces.confounds import find_confounds, read_confounds
-from giblet_ray.spaces.kinds import space_of_scan
+from giblet_ray.spaces.kinds import ending_of_scan, files_of_scan, space_of_scan
+from giblet_ray.spaces.sidecar import check_sidecar_tr
 from giblet_ray.spaces.space import Space
 
 
@@ -48,7 +49,7 @@ class ScanOptions:
     """Volumes of the file that are NaN in what is read, and shape no fit."""
 
     ignore_header_tr: bool = False
-    """Do not compare the TR with the one in a NIfTI header."""
+    """Do not compare the TR with the one in the header, nor with that in the sidecar."""
 
 
 def read_bold(
@@ -142,6 +143,9 @@ def _checked_request(
     """Give the file and the part of it that is meant, if the options go with them."""
     _check_options(tr_seconds, options)
     file, part = split_source(path)
+    if not options.ignore_header_tr:
+        for each in map(Path, files_of_scan(file)):
+            check_sidecar_tr(each, ending_of_scan(each), tr_seconds)
     if options.smoothing_fwhm_mm is not None and not space.smooths(file):
         raise InputError(f"{file}: smoothing needs a NIfTI scan; other units know no distances")
     return file, part

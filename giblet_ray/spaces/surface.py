@@ -62,7 +62,7 @@ class Surface(Space):
 
     kind = "surface"
     endings = ("_hemi-L.func.gii", "_hemi-R.func.gii")
-    suffixes = (".gii",)
+    suffixes = (".func.gii", ".gii")
     label_suffixes = (".label.gii",)
 
     def __init__(self, n_vertices: Mapping[str, int]) -> None:
