@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -345,7 +346,7 @@ class Encoder:
         bold_NV = np.zeros((len(span), len(units_V)), np.float32)
         if stop > first:
             lead = min(self.model.context_trs, first)
-            seen = Span(span.stimulus, first - lead, stop)
+            seen = replace(span, start=first - lead, stop=stop)
             values = self.read_stimulus(dataset, seen) if read is None else read(seen)
             bold_NV[before:] = self.predict_trs(values, subject)[lead:]
         bold_NV[:, ~units_V] = np.nan

@@ -272,11 +272,17 @@ class DeviceLoader:
         self._device, self._lag_trs, self._context_trs = device, lag_trs, context_trs
         self._exists = _Exists(lag_trs, context_trs, device)
         stimuli = list(dict.fromkeys(scan.stimulus for scan in scans))
-        first_row = starts({name: n_trs[name] for name in stimuli})
+        first_row = starts(
+            {(name, phase): n_trs[name] for name in stimuli for phase in range(rows.n_phases[name])}
+        )
         scan_first_row = starts({scan: n_trs[scan.stimulus] for scan in scans})
-        self._stimulus_row = torch.tensor([first_row[r.stimulus] for r in scans], device=device)
+        n_phases = max(rows.n_phases.values())
+        self._stimulus_row = torch.tensor(
+            [[first_row.get((r.stimulus, phase), 0) for phase in range(n_phases)] for r in scans],
+            device=device,
+        )
         self._bold_row = torch.tensor([scan_first_row[r] for r in scans], device=device)
-        n_stimulus = sum(n_trs[name] for name in stimuli)
+        n_stimulus = sum(n_trs[name] * rows.n_phases[name] for name in stimuli)
         n_bold = sum(n_trs[scan.stimulus] for scan in scans)
         self._values = {
             # The last row is that of all TRs that do not exist.
@@ -287,10 +293,15 @@ class DeviceLoader:
             )
             for name, kind in kinds.items()
         }
-        for index, scan in enumerate(scans):
+        for index, phase in (
+            (index, phase)
+            for index, scan in enumerate(scans)
+            for phase in range(rows.n_phases[scan.stimulus])
+        ):
+            scan = scans[index]
             for start in range(0, n_trs[scan.stimulus], _RESIDENT_COPY_TRS):
                 length = min(_RESIDENT_COPY_TRS, n_trs[scan.stimulus] - start)
-                window = Windows(*(np.array([x], np.int32) for x in (index, start, length)))
+                window = Windows(*(np.array([x], np.int32) for x in (index, start, length, phase)))
                 # A stimulus that several subjects saw is copied again: seconds, once a training.
                 host = {
                     name: torch.empty((1, length, *kind.shape), dtype=self._values[name].dtype)
@@ -298,7 +309,8 @@ class DeviceLoader:
                 }
                 rows.gather(window, 0, 0, {name: value.numpy() for name, value in host.items()})
                 for name, value in host.items():
-                    first = scan_first_row[scan] if name == "bold" else first_row[scan.stimulus]
+                    of_film = first_row[scan.stimulus, phase]
+                    first = scan_first_row[scan] if name == "bold" else of_film
                     self._values[name][first + start : first + start + length] = value[0]
 
     def batches(self, order: Sequence[Windows]) -> Iterator[Batch]:
@@ -308,7 +320,8 @@ class DeviceLoader:
             scan = torch.from_numpy(windows.scan).to(self._device)
             offsets = torch.arange(-self._context_trs, windows.shape[1], device=self._device)
             trs = torch.from_numpy(windows.start).to(self._device)[:, None] + offsets
-            stimulus_rows = self._stimulus_row[scan][:, None] + trs - self._lag_trs
+            phase = torch.from_numpy(windows.phase).to(self._device)
+            stimulus_rows = self._stimulus_row[scan, phase][:, None] + trs - self._lag_trs
             bold_rows = (self._bold_row[scan][:, None] + trs)[:, self._context_trs :]
             has_bold = exists[:, self._context_trs :]
             if not bool((windows.start >= self._lag_trs).all()):

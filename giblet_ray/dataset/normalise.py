@@ -211,6 +211,8 @@ class UsedRows:
         found = []
         for batch in block.to_batches():
             names = np.asarray(batch.column("stimulus").cast(pa.string()).to_pylist())
+            # BOLD is the same beside the other phases.
+            names[batch.column("phase").to_numpy() > 0] = ""
             trs = batch.column("tr").to_numpy()
             for index, scan in enumerate(self._scans):
                 rows = np.flatnonzero(names == scan.stimulus)

@@ -29,11 +29,12 @@ _ASKED_AT_A_TIME = 16
 
 @dataclass(frozen=True)
 class Span:
-    """The TRs [start, stop) of one stimulus."""
+    """The TRs [start, stop) of one stimulus, as scans see it at one of its phases."""
 
     stimulus: str
     start: int
     stop: int
+    phase: int = 0
 
     def __len__(self) -> int:
         return self.stop - self.start
@@ -188,8 +189,8 @@ class Dataset:
         found = self.scans[scan]
         of_rows = unmasked(found.n_trs, found.masked_trs)
         usable = np.zeros(self.stimuli[scan.stimulus].n_trs, bool)
-        first = self.first_tr(found)
-        start, stop = max(0, first), min(len(usable), first + len(of_rows))
+        first, n_trs = self.first_tr(found), self.stimuli[scan.stimulus].phases[found.phase].n_trs
+        start, stop = max(0, first), min(len(usable), n_trs, first + len(of_rows))
         if start < stop:
             usable[start:stop] = of_rows[start - first : stop - first]
         return usable
@@ -253,16 +254,20 @@ class Dataset:
         return tuple(subjects) or self.subjects
 
     def row_groups(self) -> list[Span]:
-        """Return the span of every row group, stimulus by stimulus."""
+        """Return the span of every row group, stimulus by stimulus and phase by phase.
+
+        All phases of a stimulus have the TRs of its first, which has most.
+        """
         step = self.manifest.row_group_trs
         return [
-            Span(stimulus.name, start, min(start + step, stimulus.n_trs))
+            Span(stimulus.name, start, min(start + step, stimulus.n_trs), phase)
             for stimulus in self.manifest.stimuli
+            for phase in range(len(stimulus.phases))
             for start in range(0, stimulus.n_trs, step)
         ]
 
     def read(self, span: Span, selection: Selection) -> pa.Table:
-        """Read a span of TRs, of a stimulus's first phase, as one table.
+        """Read a span of TRs of a stimulus, at one of its phases, as one table.
 
         Parameters
         ----------
@@ -274,9 +279,10 @@ class Dataset:
         Returns
         -------
         Table
-            Columns stimulus (string), tr (int32: the stimulus's TR), and one binary column for
-            each of ``selection.columns``. BOLD is null where a subject has no scan of the
-            stimulus, or none of its TR.
+            Columns stimulus (string), phase (int32), tr (int32: the stimulus's TR), and one binary
+            column for each of ``selection.columns``. BOLD is null where a subject has no scan of
+            the stimulus, or none of its TR; it is that of all scans, whichever phase they see. A
+            part is null in the last TR of a phase that has one less than the first.
 
         Raises
         ------
@@ -286,6 +292,7 @@ class Dataset:
         names = pa.array([span.stimulus]).dictionary_encode()
         columns: dict[str, pa.Array] = {
             "stimulus": names.take(pa.array(np.zeros(len(span), np.int8))),
+            "phase": pa.array(np.full(len(span), span.phase, np.int32)),
             "tr": pa.array(np.arange(span.start, span.stop, dtype=np.int32)),
         }
         for part in selection.parts:
@@ -337,13 +344,18 @@ class Dataset:
         return values
 
     def _part_rows(self, span: Span, part: str, leading: int | None) -> pa.FixedSizeBinaryArray:
-        stimulus = self.stimuli[span.stimulus]
-        shard = stimulus.shards.get(part)
+        phase = self.stimuli[span.stimulus].phases[span.phase]
+        shard = phase.shards.get(part)
         if shard is None:
             raise InputError(f"{self.storage.location}: stimulus {span.stimulus} has no {part}/")
-        labels = stimulus_labels(part, span.stimulus)
-        values = self.read_shard(shard, labels, stimulus.n_trs, span.start, span.stop)
+        labels = stimulus_labels(part, span.stimulus, span.phase)
+        stop = min(span.stop, phase.n_trs)
         kind = self.value_type(part)
+        values = pa.nulls(0, pa.binary(kind.nbytes))
+        if span.start < stop:
+            values = self.read_shard(shard, labels, phase.n_trs, span.start, stop)
+        if n_past := len(span) - len(values):
+            values = pa.concat_arrays([values, pa.nulls(n_past, values.type)])
         if leading is None or leading == kind.shape[0]:
             return values
         return as_binary(as_arrays(values, kind)[:, :leading])
@@ -352,11 +364,6 @@ class Dataset:
         self, span: Span, scan: Scan, selection: Selection
     ) -> pa.FixedSizeBinaryArray | None:
         """Return a scan's rows for a span of TRs, null where it has none; None if it has none."""
-        if scan.phase:
-            raise InputError(
-                f"{self.storage.location}: {scan.key} sees its film at phase {scan.phase}; rows of "
-                "the first are read"
-            )
         first = span.start - self.first_tr(scan)
         start, stop = (min(max(row, 0), scan.n_trs) for row in (first, first + len(span)))
         if start == stop:

@@ -45,6 +45,11 @@ def copied_rows(block: pa.Table, kinds: Mapping[str, ValueType]) -> Views:
 class HeldRows:
     """All rows of the chosen stimuli, in blocks as they were read, BOLD without lag.
 
+    Attributes
+    ----------
+    n_phases : dict of str to int
+        Phases of each stimulus.
+
     Parameters
     ----------
     blocks : iterable of Table
@@ -70,18 +75,22 @@ class HeldRows:
         n_trs: Mapping[str, int],
     ) -> None:
         views: list[Views] = []
-        # (block, row) of each TR; -1 until it has been found.
-        where = {scan.stimulus: np.full((n_trs[scan.stimulus], 2), -1, np.int32) for scan in scans}
+        # (block, row) of each TR of a stimulus at a phase; -1 until it has been found.
+        films = dict.fromkeys(scan.stimulus for scan in scans)
+        where = {(name, 0): np.full((n_trs[name], 2), -1, np.int32) for name in films}
         for block in blocks:
             for batch in block.to_batches():
                 names = np.asarray(batch.column("stimulus").cast(pa.string()).to_pylist())
-                trs = batch.column("tr").to_numpy()
-                for name in where.keys() & set(names.tolist()):
-                    rows = np.flatnonzero(names == name)
-                    where[name][trs[rows], 0] = len(views)
-                    where[name][trs[rows], 1] = rows
+                trs, phases = (batch.column(name).to_numpy() for name in ("tr", "phase"))
+                for name, phase in {*zip(names.tolist(), phases.tolist(), strict=True)}:
+                    if name in films:
+                        new = np.full((n_trs[name], 2), -1, np.int32)
+                        found = where.setdefault((name, phase), new)
+                        rows = np.flatnonzero((names == name) & (phases == phase))
+                        found[trs[rows], 0] = len(views)
+                        found[trs[rows], 1] = rows
                 views.append(block_views(batch, kinds))
-        for name, found in where.items():
+        for (name, _), found in where.items():
             if missing := int((found[:, 0] < 0).sum()):
                 raise InputError(f"stimulus {name}: {missing} TRs are missing when read")
         self._n_trs = np.array([n_trs[scan.stimulus] for scan in scans])
@@ -91,14 +100,19 @@ class HeldRows:
             for name in kinds
             if "/" not in name
         }
-        of_stimulus = starts({name: len(found) for name, found in where.items()})
-        self._first = np.array([of_stimulus[scan.stimulus] for scan in scans])
+        of_film = starts({film: len(found) for film, found in where.items()})
+        self.n_phases = {name: sum(film == name for film, _ in where) for name in films}
+        # First row of each scan's stimulus at each of its phases.
+        phases = range(max(self.n_phases.values()))
+        self._first = np.array(
+            [[of_film.get((scan.stimulus, phase), 0) for phase in phases] for scan in scans]
+        )
         # BOLD of one scan after another, from the blocks of one column after another.
         columns = [bold_column(scan.subject, scan.repeat) for scan in scans]
         of_column = starts(dict.fromkeys(columns, len(views)))
         arrays = [of_block[column] for column in of_column for of_block in views]
         rows_of_scans = [
-            where[scan.stimulus] + [of_column[column], 0]
+            where[scan.stimulus, 0] + [of_column[column], 0]
             for scan, column in zip(scans, columns, strict=True)
         ]
         self._bold = ScatteredRows(arrays, np.concatenate(rows_of_scans))
@@ -134,7 +148,8 @@ class HeldRows:
         if (windows.start < 0).any() or (stops > self._n_trs[windows.scan]).any():
             raise IndexError(f"a window ends at TR {stops.max()}, past its scan")
         trs, exists = windows.rows(lag_trs, context_trs)
-        rows = np.where(exists, self._first[windows.scan][:, None] + trs, -1)
+        first = self._first[windows.scan, windows.phase]
+        rows = np.where(exists, first[:, None] + trs, -1)
         for part, scattered in self._parts.items():
             scattered.take(rows, out[part])
         trs, exists = windows.bold_rows()

@@ -7,6 +7,7 @@ import logging
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -92,7 +93,7 @@ class ShardSource(Datasource):
     def _task(self, spans: list[Span]) -> ReadTask:
         dataset, selection = self._dataset, self._selection
         joined = [
-            Span(span.stimulus, max(0, span.start - self._lead_trs), span.stop)
+            replace(span, start=max(0, span.start - self._lead_trs))
             for span in join_adjacent(spans, self._read_bytes // selection.row_bytes(dataset))
         ]
         n_rows = sum(map(len, joined))
@@ -116,10 +117,10 @@ def join_adjacent(spans: Iterable[Span], max_trs: int) -> list[Span]:
         last = joined[-1] if joined else None
         if (
             last is not None
-            and (last.stimulus, last.stop) == (span.stimulus, span.start)
+            and (last.stimulus, last.phase, last.stop) == (span.stimulus, span.phase, span.start)
             and len(last) + len(span) <= max_trs
         ):
-            joined[-1] = Span(last.stimulus, last.start, span.stop)
+            joined[-1] = replace(last, stop=span.stop)
         else:
             joined.append(span)
     return joined

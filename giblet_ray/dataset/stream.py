@@ -145,12 +145,13 @@ class StreamLoader(Prefetching):
         """Return, for each window, the row group it begins in and what it may reach around it."""
         step = self._dataset.manifest.row_group_trs
         spans = []
-        for index, start in zip(windows.scan.tolist(), windows.start.tolist(), strict=True):
+        which = (windows.scan.tolist(), windows.start.tolist(), windows.phase.tolist())
+        for index, start, phase in zip(*which, strict=True):
             stimulus = self._scans[index].stimulus
             first = start // step * step
             last = min(first + step + self._window - 1, self._dataset.stimuli[stimulus].n_trs)
             before = self._lag_trs + self._context_trs
-            spans.append(Span(stimulus, max(0, first - before), last))
+            spans.append(Span(stimulus, max(0, first - before), last, phase))
         return spans
 
     def _read(self, spans: list[Span]) -> Generator[Views]:

@@ -23,12 +23,6 @@ def check_trainable(dataset: Dataset, selection: Selection, scans: Sequence[Scan
     """Refuse what a data set may hold and no model can be trained on yet."""
     where = dataset.storage.location
     for scan in scans:
-        if dataset.scans[scan].phase:
-            raise InputError(
-                f"{where}: {scan} sees its film {dataset.scans[scan].onset_seconds:g} s after its "
-                "first volume, between two TRs; scans that begin with their film, or whole TRs "
-                "from it, can be trained on"
-            )
         for part in selection.parts:
             if part not in dataset.stimuli[scan.stimulus].shards:
                 raise InputError(

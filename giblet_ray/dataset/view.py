@@ -215,6 +215,7 @@ class DataView:
         first = dict(zip(self.dataset.stimuli, np.cumsum([0, *groups]).tolist(), strict=False))
         first_group = np.array([first[scan.stimulus] for scan in self.scans])
         row_group = first_group[self.train.scan] + self.train.start // step
+        row_group += self.train.phase * sum(groups)
         return OrderedWindows(self.train, self.val, row_group, order)
 
     @property
@@ -275,6 +276,7 @@ def view_data(
     split = _split(settings, dataset, scans, same)
     lag_trs = settings.lag_trs(tr_seconds)
     usable = {name: _usable(name, split, dataset, scans, lag_trs) for name in SETS}
+    phases = [dataset.scans[scan].phase for scan in scans]
     longest = max(n for _, _, n in unbroken(split.train, scans, usable["train"]))
     window = settings.window or window_trs(context_trs, batch_trs, longest)
     return DataView(
@@ -282,7 +284,10 @@ def view_data(
         selection,
         scans,
         split,
-        {name: cut_windows(split.spans(name), scans, window, usable[name]) for name in SETS},
+        {
+            name: cut_windows(split.spans(name), scans, window, usable[name], phases)
+            for name in SETS
+        },
         lag_trs,
         window,
         context_trs,

@@ -32,17 +32,24 @@ class Windows:
         BOLD TR that each window begins at.
     length : ndarray of int32, shape (n,)
         TRs in each window.
+    phase : ndarray of int32, shape (n,), optional
+        Which of its film's phases each window's scan sees (default: the first).
     """
 
     scan: np.ndarray
     start: np.ndarray
     length: np.ndarray
+    phase: np.ndarray = None  # type: ignore[assignment]  # as long as the others from then on
+
+    def __post_init__(self) -> None:
+        if self.phase is None:
+            object.__setattr__(self, "phase", np.zeros(len(self.scan), np.int32))
 
     def __len__(self) -> int:
         return len(self.scan)
 
     def __getitem__(self, which: slice | np.ndarray) -> Windows:
-        return Windows(self.scan[which], self.start[which], self.length[which])
+        return Windows(self.scan[which], self.start[which], self.length[which], self.phase[which])
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -96,6 +103,7 @@ def cut_windows(
     scans: Sequence[ScanKey],
     length: int,
     usable: Sequence[np.ndarray] | None = None,
+    phases: Sequence[int] | None = None,
 ) -> Windows:
     """Cut spans into windows of consecutive TRs that overlap nowhere and cross no edge.
 
@@ -115,6 +123,8 @@ def cut_windows(
         TRs of a window, at most.
     usable : sequence of ndarray of bool, optional
         For each scan, the TRs of its stimulus that have BOLD (default: all).
+    phases : sequence of int, optional
+        Which of its film's phases each scan sees (default: the first).
     """
     rows = [
         (index, start + n * piece // pieces, n * (piece + 1) // pieces - n * piece // pieces)
@@ -123,7 +133,8 @@ def cut_windows(
         for piece in range(pieces)
     ]
     table = np.array(rows, dtype=np.int32).reshape(-1, 3)
-    return Windows(table[:, 0], table[:, 1], table[:, 2])
+    of_scan = np.zeros(len(scans), np.int32) if phases is None else np.array(phases, np.int32)
+    return Windows(table[:, 0], table[:, 1], table[:, 2], of_scan[table[:, 0]])
 
 
 def unbroken(

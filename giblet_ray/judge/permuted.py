@@ -5,7 +5,7 @@ Shapes: T TRs, V units.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -86,12 +86,16 @@ def from_permuted(
         orders = [permuted_trs(fold, block_trs, seed + order) for order in range(N_ORDERS)]
         films = list(orders[0])
         for done, film in enumerate(films):
-            whole = encoder.read_stimulus(dataset, Span(film, 0, dataset.stimuli[film].n_trs))
+            stimulus = dataset.stimuli[film]
+            whole = [
+                encoder.read_stimulus(dataset, Span(film, 0, stimulus.n_trs, phase))
+                for phase in range(len(stimulus.phases))
+            ]
             spans = fold.at_row_groups(s for s in fold.data.split.test if s.stimulus == film)
             of_film = [scan for scan in judged_scans(fold) if scan.stimulus == film]
             for step, (name, order) in enumerate(sums):
-                part = parts[name]
-                shown = Shown(encoder, {**whole, part: whole[part][orders[order][film]]})
+                part, order_T = parts[name], orders[order][film]
+                shown = Shown(encoder, [{**rows, part: rows[part][order_T]} for rows in whole])
                 for span in spans:
                     found = predicted_rows(shown, fold, span, of_film, _no_bold)
                     for scan, (tr_T, prediction_TV, _) in found.items():
@@ -139,12 +143,12 @@ class Shown:
     ----------
     encoder : Encoder
         The model.
-    values : mapping of str to ndarray
-        (TRs of the film, *shape) of each part.
+    values : sequence of mapping of str to ndarray
+        (TRs of the film, *shape) of each part, at each phase of the film.
     """
 
     encoder: Encoder
-    values: Mapping[str, np.ndarray]
+    values: Sequence[Mapping[str, np.ndarray]]
 
     def subject_index(self, subject: str) -> int | None:
         """See :meth:`Encoder.subject_index`."""
@@ -156,7 +160,8 @@ class Shown:
         """See :meth:`Encoder.predict_bold`."""
 
         def read(seen: Span) -> dict[str, np.ndarray]:
-            return {part: rows[seen.start : seen.stop] for part, rows in self.values.items()}
+            whole = self.values[seen.phase]
+            return {part: rows[seen.start : seen.stop] for part, rows in whole.items()}
 
         return self.encoder.predict_bold(dataset, span, subject, read)
 

@@ -6,6 +6,7 @@ Shapes: T test TRs of a scan, V units.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -41,7 +42,7 @@ def predicted_rows(
     scans: Sequence[ScanKey],
     read: ReadBold,
 ) -> dict[ScanKey, Rows]:
-    """Predict a span of BOLD TRs, once with each head, and read those that each scan has.
+    """Predict a span of BOLD TRs, once with each head and phase, and read what each scan has.
 
     Parameters
     ----------
@@ -60,12 +61,13 @@ def predicted_rows(
         If data cannot be read.
     """
     dataset = opened.data.dataset
-    predicted: dict[int | None, NDArray[np.float32]] = {}
+    predicted: dict[tuple[int | None, int], NDArray[np.float32]] = {}
     rows: dict[ScanKey, Rows] = {}
     for scan in scans:
-        head = encoder.subject_index(scan.subject)
+        seen = replace(span, phase=dataset.scans[scan].phase)
+        head = encoder.subject_index(scan.subject), seen.phase
         if head not in predicted:
-            predicted[head] = encoder.predict_bold(dataset, span, head)
+            predicted[head] = encoder.predict_bold(dataset, seen, head[0])
         usable = np.flatnonzero(dataset.usable_trs(scan)[span.start : span.stop])
         prediction_TV = predicted[head][usable]
         prediction_TV[:, ~opened.valid(scan.subject)] = np.nan

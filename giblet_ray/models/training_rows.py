@@ -103,8 +103,13 @@ class TrainingRows:
     ) -> None:
         self._training, self._context_trs = training, context_trs
         scans, windows = training.scans, training.windows
-        films = list(dict.fromkeys(scan.stimulus for scan in scans))
-        self._film_S = np.array([films.index(scan.stimulus) for scan in scans])
+        names = list(dict.fromkeys(scan.stimulus for scan in scans))
+        # A film at another phase has vectors of its own.
+        phase_S = np.zeros(len(scans), int)
+        phase_S[windows.scan] = windows.phase
+        seen = [(scan.stimulus, phase) for scan, phase in zip(scans, phase_S, strict=True)]
+        films = sorted(set(seen), key=lambda film: (names.index(film[0]), film[1]))
+        self._film_S = np.array([films.index(film) for film in seen])
         fit_of = dict(zip(subjects, fits, strict=True))
         self._fit_S = np.array([fit_of[scan.subject] for scan in scans])
         self.n_trs = int((windows.start + windows.length).max())

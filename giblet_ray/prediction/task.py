@@ -57,7 +57,7 @@ class Task:
     @property
     def spans(self) -> list[Span]:
         """Row groups of the chosen stimuli, in the order of the predictions."""
-        groups = self.dataset.row_groups()
+        groups = [span for span in self.dataset.row_groups() if not span.phase]
         names = [stimulus.name for stimulus in self.predictions.stimuli]
         return [group for name in names for group in groups if group.stimulus == name]
 

@@ -103,7 +103,8 @@ def choose_sample(data: DataView, n_train: int, n_val: int, seed: int) -> Sample
         )
     first = {stimulus.name: index for index, stimulus in enumerate(data.dataset.manifest.stimuli)}
     spans = sorted(
-        (_span(data, group) for group in chosen), key=lambda s: (first[s.stimulus], s.start)
+        (_span(data, group) for group in chosen),
+        key=lambda s: (first[s.stimulus], s.phase, s.start),
     )
     return Sample(
         tuple(spans),
@@ -117,15 +118,18 @@ def _groups(data: DataView, windows: Windows) -> np.ndarray:
     """Return a number for the row group that each window begins in."""
     names = list(data.dataset.stimuli)
     stimulus = np.array([names.index(scan.stimulus) for scan in data.scans])[windows.scan]
-    return stimulus * _stride(data) + windows.start // data.dataset.manifest.row_group_trs
+    film = windows.phase * len(names) + stimulus
+    return film * _stride(data) + windows.start // data.dataset.manifest.row_group_trs
 
 
 def _span(data: DataView, group: int) -> Span:
-    stimulus = data.dataset.manifest.stimuli[group // _stride(data)]
+    stimuli = data.dataset.manifest.stimuli
+    phase, index = divmod(group // _stride(data), len(stimuli))
+    stimulus = stimuli[index]
     step = data.dataset.manifest.row_group_trs
     start = group % _stride(data) * step
     stop = min(start + step + data.window - 1, stimulus.n_trs)
-    return Span(stimulus.name, max(0, start - data.lag_trs - data.context_trs), stop)
+    return Span(stimulus.name, max(0, start - data.lag_trs - data.context_trs), stop, phase)
 
 
 def _stride(data: DataView) -> int:
@@ -177,8 +181,11 @@ class SampleLoader(Prefetching):
     def _gathered(self, order: Sequence[Windows]) -> Generator[Gathered]:
         for windows in order:
             spans = [
-                self._span_of(self._scans[scan].stimulus, start)
-                for scan, start in zip(windows.scan.tolist(), windows.start.tolist(), strict=True)
+                self._span_of(self._scans[scan].stimulus, phase, start)
+                for scan, phase, start in zip(
+                    *(each.tolist() for each in (windows.scan, windows.phase, windows.start)),
+                    strict=True,
+                )
             ]
 
             def gather(
@@ -190,7 +197,9 @@ class SampleLoader(Prefetching):
 
             yield self._buffers.fill(windows, gather)
 
-    def _span_of(self, stimulus: str, start: int) -> Span:
+    def _span_of(self, stimulus: str, phase: int, start: int) -> Span:
         first = max(0, start - self._before)
-        held = (span for span in self._spans if span.stimulus == stimulus and span.start <= first)
+        film = (stimulus, phase)
+        of_film = (span for span in self._spans if (span.stimulus, span.phase) == film)
+        held = (span for span in of_film if span.start <= first)
         return max(held, key=lambda span: span.start)

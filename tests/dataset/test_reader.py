@@ -95,7 +95,7 @@ def test_first_codebooks_and_chosen_voxels_are_read(arrays_and_dataset: tuple) -
     np.testing.assert_array_equal(codes, arrays["codes/two.parquet"][10:50, :2])
     bold = values_of(table, "bold/01", selection.value_type(dataset, "bold/01"))
     np.testing.assert_array_equal(bold, arrays["bold/01/two.parquet"][10:50, voxels])
-    assert table.column_names == ["stimulus", "tr", "codes", "bold/01"]
+    assert table.column_names == ["stimulus", "phase", "tr", "codes", "bold/01"]
 
 
 def test_row_groups_cover_every_stimulus(arrays_and_dataset: tuple) -> None:
@@ -198,7 +198,7 @@ def test_repeats_have_columns_of_their_own(tmp_path: Path, dataset_writer: Calla
     dataset = Dataset.open(str(tmp_path))
     assert list(dataset.scans)[:2] == [ScanKey("01", "one"), ScanKey("01", "one", 2)]
     table = dataset.read(Span("one", 5, 38), Selection((), ("01", "02"), {"02": 2}))
-    assert table.column_names == ["stimulus", "tr", "bold/01", "bold/02", "bold/02/2"]
+    assert table.column_names == ["stimulus", "phase", "tr", "bold/01", "bold/02", "bold/02/2"]
     again = values_of(table, "bold/02/2", dataset.value_type("bold/02"))
     np.testing.assert_array_equal(again, arrays["bold/02/2/one.parquet"][5:38])
     assert table["bold/02/2"].null_count == 0

@@ -69,7 +69,7 @@ def test_held_blocks_hold_every_row(cluster: None, arrays_and_dataset: tuple) ->
             block["stimulus"].to_pylist(), block["tr"].to_pylist(), bold, strict=True
         ):
             found[stimulus, tr] = row
-        assert block.column_names == ["stimulus", "tr", "text", "bold/02"]
+        assert block.column_names == ["stimulus", "phase", "tr", "text", "bold/02"]
     assert sum(map(len, blocks)) == len(found) == 200
     for (stimulus, tr), row in found.items():
         np.testing.assert_array_equal(row, arrays[f"bold/02/{stimulus}.parquet"][tr])

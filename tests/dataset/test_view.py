@@ -110,12 +110,6 @@ def lack_text(content: dict[str, Any]) -> None:
     del content["stimuli"][1]["phases"][0]["shards"]["text"]
 
 
-def see_another_phase(content: dict[str, Any]) -> None:
-    first = content["stimuli"][0]["phases"][0]
-    content["stimuli"][0]["phases"] = [first, {**first, "seconds": 0.5, "shards": {}}]
-    content["scans"][0].update(phase=1, onset_seconds=1.0)
-
-
 def lie_elsewhere(content: dict[str, Any]) -> None:
     content["subjects"]["02"]["space"] = StoredSpace(kind="volume").model_dump()
 
@@ -124,10 +118,6 @@ def lie_elsewhere(content: dict[str, Any]) -> None:
     ("of_manifest", "message"),
     [
         (lack_text, r"stimulus two has no text/, which the run needs; leave out that modality"),
-        (
-            see_another_phase,
-            r"sub 01, one sees its film 1 s after its first volume, between two TR",
-        ),
         (lie_elsewhere, r"the units of subjects 02 and 01 are not the same"),
     ],
     ids=lambda value: getattr(value, "__name__", None),
