@@ -286,6 +286,13 @@ class EvaluateJob(Job):
     beside the run; subsets, unique and shared R2 by banded ridge fitted to every set of parts;
     retrained, the same by the run's own model, trained on every set; permuted, what the run's model
     loses when blocks of a part's TRs change places; or none."""
+    atlas: str | None = None
+    """Label image on the units' grid (3-D NIfTI, .dlabel.nii, or .label.gii of both hemispheres),
+    or atlases/{subject}.nii.gz: adds a table by region (units, r, ceiling, share significant, what
+    parts carry)."""
+    atlas_names: str | None = None
+    """Table of what its labels are called (.tsv .txt .csv; default: the one beside the atlas that
+    has its name)."""
     permutations: int = Field(1000, ge=99)
     """Shifts of BOLD that say what chance gives, and rotations of the paired test."""
     resamples: int = Field(1000, ge=100)

@@ -2,14 +2,14 @@
 
     python jobs/evaluate.py --run first
     python jobs/evaluate.py --run night first --ceiling repeats --out scores
-    python jobs/evaluate.py --run first --partition subsets
+    python jobs/evaluate.py --run first --partition subsets --atlas schaefer.nii.gz
 
 Takes runs by name, folder or URI, sweeps (their best trial), trainings in folds (all of them
 together), or registered models. Gives for each, below --out: units.parquet (r, R2, p, q and r /
 ceiling of every unit), r in the kind of file that the scans were, scores.json and report.html, one
 page with figures, captions and methods; the same in MLflow. Banded ridge is fitted on the same
 parts, units and training TRs, once, and set beside each run. --partition adds which part carries
-the prediction: a table, and maps.
+the prediction: a table, and maps; --atlas a table by region (regions.csv).
 """
 
 from __future__ import annotations

@@ -39,6 +39,7 @@ from giblet_ray.judge.members import MemberScore, is_stack, rows_of_members, sco
 from giblet_ray.judge.opened import open_run
 from giblet_ray.judge.partition import Fit, from_product, from_refits, plan_partition
 from giblet_ray.judge.permuted import from_permuted
+from giblet_ray.judge.regions import read_atlas
 from giblet_ray.judge.responses import responses_of
 from giblet_ray.judge.rows import judged_scans
 from giblet_ray.progress import Progress
@@ -81,6 +82,7 @@ def evaluate_run(
     # First, so that what cannot be had is told before anything is predicted.
     n_shared = max(units.values()) if is_shared else None
     find_ceilings = plan_ceilings(job.ceiling, scans, n_shared, least_trs, job.seed)
+    regions = read_atlas(folds[0].spaces, job.atlas, job.atlas_names)
     if job.partition != "none":
         show(f"partition: {plan_partition(job.partition, folds)}")
     with Progress(show) as progress:
@@ -143,6 +145,7 @@ def evaluate_run(
         partition=partition,
         members=members,
         responses=responses_of(folds[0], scores.subjects),
+        regions=regions,
         seeds=read_seeds(Storage.at(folds[0].checkpoint.run_folder), ""),
     )
 

@@ -24,6 +24,7 @@ from giblet_ray.judge.courses import Course
 from giblet_ray.judge.members import MemberScore
 from giblet_ray.judge.opened import OpenedRun
 from giblet_ray.models.multimodal.responses import LearnedResponses
+from giblet_ray.spaces.labels import Labels
 
 Q = 0.05
 """False discovery rate that units are called significant at."""
@@ -181,6 +182,8 @@ class Evaluation:
     responses : dict of str to LearnedResponses
         Of each subject's units, as the model (of the first fold) has learned them; none of a model
         without.
+    regions : dict of str to Labels
+        Regions of all units of each subject's data; none without an atlas.
     seeds : Seeds or None
         What its settings reach with several seeds, where its sweep has trained them: on validation
         TRs.
@@ -200,6 +203,7 @@ class Evaluation:
     partition: Partition | None = None
     members: tuple[MemberScore, ...] = ()
     responses: dict[str, LearnedResponses] = field(default_factory=dict)
+    regions: dict[str, Labels] = field(default_factory=dict)
     seeds: Seeds | None = None
 
     @property

@@ -16,6 +16,7 @@ from giblet_ray.config import EvaluateJob
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
 from giblet_ray.judge.evaluation import Evaluation, Partition
+from giblet_ray.judge.regions import as_csv, by_region
 from giblet_ray.judge.report.methods import Code
 from giblet_ray.judge.report.report import REPORT, make_report
 from giblet_ray.tracking.logged_evaluation import log_evaluation, recorded_run
@@ -23,6 +24,7 @@ from giblet_ray.tracking.mlflow_run import git_commit, package_version
 
 UNITS = "units.parquet"
 PARTITION = "partition.parquet"
+REGIONS = "regions.csv"
 SCORES = "scores.json"
 _PACKAGES = ("giblet_ray", "torch", "numpy", "himalaya", "nilearn")
 """That numbers and maps come from."""
@@ -35,7 +37,8 @@ def write_evaluation(evaluation: Evaluation, folder: str) -> dict[str, str]:
     a ceiling ceiling and pearson_of_ceiling, or shared_ceiling_low and shared_ceiling_high);
     ``r-SUBJECT`` in the space of the scans, NaN where a unit has no score; with a partition
     ``partition.parquet``, a row per subject and unit with the share of each set of parts in R2, and
-    ``PARTS-SUBJECT`` in the space of the scans; where the model has learned responses, when each
+    ``PARTS-SUBJECT`` in the space of the scans; with an atlas ``regions.csv``, a row per subject
+    and region; where the model has learned responses, when each
     unit's peaks (s), as the column response_peak_seconds and as ``peak-SUBJECT`` in the space of
     the scans; ``scores.json``, all numbers by name.
     """
@@ -57,6 +60,11 @@ def write_evaluation(evaluation: Evaluation, folder: str) -> dict[str, str]:
             for of, share_V in shares.items():
                 says = f"R2 of {' + '.join(of)}, {partition.how}"
                 maps[f"{'-'.join(of)}-{subject}"] = (subject, share_V, says)
+    if evaluation.regions:
+        regions = by_region(evaluation.subjects, evaluation.regions, evaluation.partition)
+        with storage.write(REGIONS) as stream:
+            stream.write(as_csv(regions).encode())
+        written["regions"] = storage.describe(REGIONS)
     endings = _write_maps(evaluation, maps, storage)
     with storage.write(SCORES) as stream:
         stream.write(json.dumps(evaluation.metrics(), indent=1).encode())

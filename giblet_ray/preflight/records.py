@@ -51,11 +51,13 @@ def preflight_evaluation(job: EvaluateJob, show: Callable[[str], None]) -> None:
     from giblet_ray.judge.folds import name_of
     from giblet_ray.judge.opened import open_run
     from giblet_ray.judge.partition import plan_partition
+    from giblet_ray.judge.regions import read_atlas
 
     report = Report(show)
     with found_runs(job) as found:
         for wanted, locations in found.items():
             folds = [open_run(each, job.dataset, packages=job.packages) for each in locations]
+            read_atlas(folds[0].spaces, job.atlas, job.atlas_names)
             n_trs = sum(len(span) for fold in folds for span in fold.data.split.test)
             rows = {
                 "checkpoint": ", ".join(fold.checkpoint.location for fold in folds),

@@ -73,7 +73,7 @@ def labels_of(space: Space, atlas: str | Path, names: str | Path | None = None) 
     Parameters
     ----------
     space : Space
-        What the units are; none are parcels.
+        What the units are; a parcel lies where most of what it is made of does.
     atlas : str or Path
         The label image.
     names : str or Path, optional
@@ -86,9 +86,12 @@ def labels_of(space: Space, atlas: str | Path, names: str | Path | None = None) 
     """
     image, _ = split_source(atlas)
     kind, _ = _kind_of(image, of_labels=True)
-    if not isinstance(space, kind):
-        raise InputError(f"{image}: labels units of a {kind.kind}, and these are of a {space.kind}")
-    labels = space.labels(image)
+    own = space.base if isinstance(space, Parcels) else space
+    if not isinstance(own, kind):
+        raise InputError(f"{image}: labels units of a {kind.kind}, and these are of a {own.kind}")
+    labels = own.labels(image)
+    if isinstance(space, Parcels):
+        labels = space.labels_of_parcels(labels)
     if names is not None:
         labels = labels.named_by(Path(names), image)
     if not (labels.indices >= 0).any():

@@ -153,6 +153,18 @@ class Parcels(Space):
         """Give each unit of the base the value of its parcel, (..., P) -> (..., V); or NaN."""
         return np.where(self.index_V >= 0, values_P[..., self.index_V], np.float32(np.nan))
 
+    def labels_of_parcels(self, labels: Labels) -> Labels:
+        """Return the label that most of the labelled units of each parcel have; 0 if none has."""
+        has_V = (self.index_V >= 0) & (labels.of_units_V > 0)
+        pairs, counts = np.unique(
+            np.stack([self.index_V[has_V], labels.of_units_V[has_V]]), axis=1, return_counts=True
+        )
+        of_parcels = np.zeros(self.n_units, np.int64)
+        # The most frequent comes last, and stays.
+        for pair in np.argsort(counts, kind="stable"):
+            of_parcels[pairs[0, pair]] = pairs[1, pair]
+        return Labels(of_parcels, labels.names)
+
     def volume(self, values_V: NDArray[Any]) -> Any:
         return self.base.volume(self.spread(values_V))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from giblet_ray.config import EvaluateJob, TrainJob
 from giblet_ray.errors import InputError
 from giblet_ray.judge.evaluate import evaluate_run
 from giblet_ray.judge.opened import OpenedRun, open_run
+from giblet_ray.judge.regions import read_atlas
 from giblet_ray.judge.report.methods import Code
 from giblet_ray.judge.report.report import make_report
 from giblet_ray.judge.write import write_evaluation
@@ -66,7 +69,19 @@ def test_every_number_is_of_a_subjects_own_units(evaluation: Any) -> None:
 def test_maps_and_tables_are_in_each_subjects_own_space(
     lab: Path, evaluation: Any, tmp_path: Path
 ) -> None:
-    write_evaluation(evaluation, str(tmp_path))
+    spaces = evaluation.opened.spaces
+    for name, space in spaces.items():
+        labels_XYZ = np.where(space.inside, 1 + np.indices(space.inside.shape)[2] % 2, 0)
+        atlas = nibabel.Nifti1Image(labels_XYZ.astype(np.uint8), space.affine)
+        nibabel.save(atlas, tmp_path / f"of-{name}.nii.gz")
+    regions = read_atlas(spaces, f"{tmp_path}/of-{{subject}}.nii.gz", None)
+    write_evaluation(replace(evaluation, regions=regions), str(tmp_path))
+    with (tmp_path / "regions.csv").open() as lines:
+        of_regions = list(csv.DictReader(lines))
+    for name, n_units in UNITS.items():
+        mine = [int(row["units"]) for row in of_regions if row["subject"] == name]
+        assert len(mine) == 2
+        assert sum(mine) == n_units
     table = pq.read_table(tmp_path / "units.parquet").to_pydict()
     assert {name: table["subject"].count(name) for name in UNITS} == UNITS
     for number, (name, n_units) in enumerate(UNITS.items()):

@@ -5,7 +5,7 @@ What there is no data for is left out, and a sentence says why, or how to get it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -19,6 +19,7 @@ from giblet_ray.evaluation.figures import epoch_curves, learning_curves
 from giblet_ray.evaluation.paired_figure import paired_difference
 from giblet_ray.evaluation.unit_scores import nanmean
 from giblet_ray.judge.evaluation import Evaluation, Q
+from giblet_ray.judge.regions import by_region, over_subjects, shown
 from giblet_ray.judge.report.maps import (
     MOST_ROWS,
     brains,
@@ -46,6 +47,8 @@ from giblet_ray.page import Picture, whole_page
 from giblet_ray.spaces.space import Space
 
 REPORT = "report.html"
+MOST_REGIONS = 40
+"""Regions in the page's table."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +58,27 @@ class Section:
     title: str
     pictures: Sequence[Picture] = ()
     note: str = ""
+    rows: Sequence[Mapping[str, str]] = ()
+    """Of a table, by column."""
 
     def html(self) -> str:
         """Return it as part of a page."""
         note = f'<p class="soft">{escape(self.note)}.</p>' if self.note else ""
         figures = "".join(picture.html() for picture in self.pictures)
-        return f"<section><h2>{escape(self.title)}</h2>{note}{figures}</section>"
+        return f"<section><h2>{escape(self.title)}</h2>{note}{self._table()}{figures}</section>"
+
+    def _table(self) -> str:
+        if not self.rows:
+            return ""
+        head = "".join(f"<th>{escape(column)}</th>" for column in self.rows[0])
+        body = "".join(
+            f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row.values())}</tr>"
+            for row in self.rows
+        )
+        return (
+            f'<div class="wide"><table><thead><tr>{head}</tr></thead>'
+            f"<tbody>{body}</tbody></table></div>"
+        )
 
 
 def make_report(evaluation: Evaluation, job: EvaluateJob, code: Code) -> tuple[str, list[Picture]]:
@@ -81,7 +99,7 @@ def make_report(evaluation: Evaluation, job: EvaluateJob, code: Code) -> tuple[s
         If the run's checkpoint cannot be read.
     """
     history = _history(evaluation)
-    of_run = (_units, _maps, _chance, _ceiling, _ridge, _partition, _responses, _courses)
+    of_run = (_units, _maps, _regions, _chance, _ceiling, _ridge, _partition, _responses, _courses)
     sections = [draw(evaluation) for draw in of_run]
     sections += [_learning(evaluation, history), _split(evaluation)]
     told = methods(evaluation, job, history, code)
@@ -185,6 +203,21 @@ def _maps_in(
         )
         pictures.append(Picture.of(f"surface{number}", cortex, caption))
     return pictures, "; ".join(notes)
+
+
+def _regions(evaluation: Evaluation) -> Section:
+    title = "By region"
+    if not evaluation.regions:
+        return Section(title, note="No atlas was given: --atlas, a label image on the units' grid")
+    regions = by_region(evaluation.subjects, evaluation.regions, evaluation.partition)
+    rows = over_subjects(regions)
+    few = f"the best {MOST_REGIONS} of {len(rows)} regions, " if len(rows) > MOST_REGIONS else ""
+    note = (
+        f"Means over units, then subjects, by r: {few}all of them and each subject's in "
+        f"regions.csv; significant: share of units with q <= {Q:g}; r2: what parts carry"
+    )
+    table = [{key: shown(value) for key, value in row.items()} for row in rows[:MOST_REGIONS]]
+    return Section(title, note=note, rows=table)
 
 
 def _chance(evaluation: Evaluation) -> Section:

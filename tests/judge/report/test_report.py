@@ -18,6 +18,7 @@ from giblet_ray.judge.report.methods import Code, methods
 from giblet_ray.judge.report.report import make_report
 from giblet_ray.judge.write import write_report
 from giblet_ray.spaces.array import Array
+from giblet_ray.spaces.labels import Labels
 from giblet_ray.tracking.mlflow_run import MlflowRun
 from giblet_ray.tracking.store import open_store
 
@@ -90,8 +91,26 @@ def test_what_there_is_no_data_for_is_left_out_with_a_sentence(placeless: Any) -
         "No noise ceiling was asked for: --ceiling repeats",
         "Ridge was left out: --ridge true",
         "It was not asked for: --partition",
+        "No atlas was given: --atlas",
     ):
         assert sentence in page
+
+
+def test_regions_stand_in_a_table_from_the_best_to_the_worst(placeless: Any) -> None:
+    labels_V = np.arange(24) % 3
+    labels = Labels(labels_V, {1: "V1", 2: "A<1", 4: "empty"})
+    regions = dict.fromkeys(placeless.subjects, labels)
+    page, _ = make_report(replace(placeless, regions=regions), JOB, CODE)
+    at = {name: page.index(f"<td>{name}</td>") for name in ("V1", "A&lt;1", "empty")}
+    means = {
+        name: np.mean(
+            [np.nanmean(of.pearson_V[labels_V == n]) for of in placeless.subjects.values()]
+        )
+        for n, name in ((1, "V1"), (2, "A&lt;1"))
+    }
+    best, worst = sorted(means, key=means.__getitem__, reverse=True)
+    assert at[best] < at[worst] < at["empty"]
+    assert f"<td>{means[best]:.4f}</td>" in page
 
 
 def test_a_shared_ceiling_is_shown_and_divides_nothing(placeless: Any) -> None:
