@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -220,6 +221,17 @@ class Dataset:
                 f"checksum {found[:12]}, the manifest says {said.sha256[:12]}; run precompute again"
             )
         return content
+
+    def unit_names(self, subject: str) -> list[str] | None:
+        """Return what a subject's units are called, in their order; None if they have no names.
+
+        Raises
+        ------
+        InputError
+            If they are not what was written.
+        """
+        path = self.manifest.subjects[subject].unit_names
+        return None if path is None else json.loads(self.blob(path))
 
     def part_blob(self, part: str, name: str) -> bytes:
         """Read a file that stands beside a part's rows.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -11,10 +12,13 @@ from giblet_ray.dataset.config import DataConfig, SplitConfig
 from giblet_ray.dataset.layout import ScanKey
 from giblet_ray.dataset.reader import Dataset, Selection, Span
 from giblet_ray.dataset.splits import SameFilm, Split, whole_trs
-from giblet_ray.errors import InputError
+from giblet_ray.errors import InputError, nearest
 
 PER_SUBJECT = "{subject}"
 """What stands for a subject's name in the path of its mask."""
+
+_UNITS_FILE = ".npy"
+"""Ending of the files that choose units."""
 
 HEAD_PER_SUBJECT = "choose a model with a head for each (--model.heads subject)"
 
@@ -55,7 +59,8 @@ def check_units(
                 f"{where}: {differ}; {HEAD_PER_SUBJECT}, choose some subjects (--data.subjects), "
                 "or put all scans in one space"
             )
-        if settings.voxels is not None and PER_SUBJECT not in settings.voxels:
+        named = settings.voxels is None or not settings.voxels.endswith(_UNITS_FILE)
+        if not named and PER_SUBJECT not in str(settings.voxels):
             raise InputError(
                 f"--data.voxels {settings.voxels}: {where}: {differ}, so that one file cannot "
                 f"choose of both; a file for each is accepted, such as masks/{PER_SUBJECT}.npy"
@@ -92,6 +97,35 @@ def check_context(
 def all_same(units: Sequence[np.ndarray]) -> bool:
     """Whether subjects' chosen units are the same ones."""
     return all(np.array_equal(each, units[0]) for each in units)
+
+
+def chosen_units(dataset: Dataset, subject: str, voxels: str) -> np.ndarray:
+    """Return the indices, (units,) int, of a subject's units that ``data.voxels`` chooses.
+
+    Raises
+    ------
+    InputError
+        If it names a file that does not choose units, or units that there are not.
+    """
+    if voxels.endswith(_UNITS_FILE):
+        n_units = dataset.manifest.subjects[subject].n_units
+        return read_units(voxels.replace(PER_SUBJECT, subject), subject, n_units)
+    if (names := dataset.unit_names(subject)) is None:
+        raise InputError(
+            f"--data.voxels {voxels}: the units of subject {subject} have no names, as parcels "
+            "have; an .npy file of a mask or of indices is accepted"
+        )
+    chosen = np.zeros(len(names), bool)
+    for name in map(str.strip, voxels.split(",")):
+        found = [called == name or fnmatch.fnmatchcase(called, name) for called in names]
+        if not any(found):
+            raise InputError(
+                f"--data.voxels: no unit of subject {subject} is named {name!r}"
+                f"{nearest(name, names)}; an .npy file of a mask or of indices, or names with "
+                "commas between and * for anything, are accepted"
+            )
+        chosen |= found
+    return np.flatnonzero(chosen)
 
 
 def read_units(path: str, subject: str, n_units: int) -> np.ndarray:

@@ -24,13 +24,12 @@ from giblet_ray.dataset.splits import (
 )
 from giblet_ray.dataset.trainable import (
     HEAD_PER_SUBJECT,
-    PER_SUBJECT,
     all_same,
     check_context,
     check_films,
     check_trainable,
     check_units,
-    read_units,
+    chosen_units,
 )
 from giblet_ray.dataset.windows import Windows, cut_windows, unbroken, window_trs
 from giblet_ray.errors import InputError
@@ -334,12 +333,9 @@ def _select(
         for subject in subjects
     }
     check_units(dataset, subjects, settings, head_per_subject)
-    units = {}
+    units: dict[str, np.ndarray] = {}
     if settings.voxels is not None:
-        for subject in subjects:
-            n_units = dataset.manifest.subjects[subject].n_units
-            path = settings.voxels.replace(PER_SUBJECT, subject)
-            units[subject] = read_units(path, subject, n_units)
+        units = {each: chosen_units(dataset, each, settings.voxels) for each in subjects}
     if not (head_per_subject or all_same(list(units.values()))):
         raise InputError(
             f"--data.voxels {settings.voxels}: chooses other units of one subject than of another, "

@@ -33,14 +33,14 @@ _PACKAGES = ("giblet_ray", "torch", "numpy", "himalaya", "nilearn")
 def write_evaluation(evaluation: Evaluation, folder: str) -> dict[str, str]:
     """Write an evaluation to a folder or URI; return where each kind of file is.
 
-    Files: ``units.parquet``, a row per subject and unit (subject, unit, pearson, r2, p, q, and with
-    a ceiling ceiling and pearson_of_ceiling, or shared_ceiling_low and shared_ceiling_high);
-    ``r-SUBJECT`` in the space of the scans, NaN where a unit has no score; with a partition
-    ``partition.parquet``, a row per subject and unit with the share of each set of parts in R2, and
-    ``PARTS-SUBJECT`` in the space of the scans; with an atlas ``regions.csv``, a row per subject
-    and region; where the model has learned responses, when each
-    unit's peaks (s), as the column response_peak_seconds and as ``peak-SUBJECT`` in the space of
-    the scans; ``scores.json``, all numbers by name.
+    Files: ``units.parquet``, a row per subject and unit (subject, unit, of parcels its name,
+    pearson, r2, p, q, and with a ceiling ceiling and pearson_of_ceiling, or shared_ceiling_low and
+    shared_ceiling_high); ``r-SUBJECT`` in the space of the scans, NaN where a unit has no score;
+    with a partition ``partition.parquet``, a row per subject and unit with the share of each set of
+    parts in R2, and ``PARTS-SUBJECT`` in the space of the scans; with an atlas ``regions.csv``, a
+    row per subject and region; where the model has learned responses, when each unit's peaks (s),
+    as the column response_peak_seconds and as ``peak-SUBJECT`` in the space of the scans;
+    ``scores.json``, all numbers by name.
     """
     storage = Storage.at(folder)
     maps = {
@@ -134,6 +134,7 @@ def _table(evaluation: Evaluation) -> pa.Table:
         columns = {
             "subject": pa.array([subject] * len(of.units_V)),
             "unit": pa.array(of.units_V.astype(np.int32)),
+            **_names(evaluation, subject),
             "pearson": pa.array(of.pearson_V),
             "r2": pa.array(of.r2_V),
             "p": pa.array(of.p_V),
@@ -148,7 +149,7 @@ def _table(evaluation: Evaluation) -> pa.Table:
         if subject in evaluation.responses:
             columns["response_peak_seconds"] = pa.array(evaluation.responses[subject].peak_V)
         tables.append(pa.table(columns))
-    return pa.concat_tables(tables)
+    return pa.concat_tables(tables, promote_options="default")
 
 
 def _partition_table(evaluation: Evaluation, partition: Partition) -> pa.Table:
@@ -158,12 +159,21 @@ def _partition_table(evaluation: Evaluation, partition: Partition) -> pa.Table:
         columns = {
             "subject": pa.array([subject] * len(units_V)),
             "unit": pa.array(units_V.astype(np.int32)),
+            **_names(evaluation, subject),
         }
         for kind, of_kind in (("r2", shares), ("pearson", partition.pearson.get(subject, {}))):
             for of, share_V in of_kind.items():
                 columns[f"{kind}/{'+'.join(of)}"] = pa.array(share_V)
         tables.append(pa.table(columns))
-    return pa.concat_tables(tables)
+    return pa.concat_tables(tables, promote_options="default")
+
+
+def _names(evaluation: Evaluation, subject: str) -> dict[str, pa.Array]:
+    """Return a column of what a subject's units are called; none where they have no names."""
+    names = evaluation.opened.spaces[subject].unit_names
+    if names is None:
+        return {}
+    return {"name": pa.array([names[unit] for unit in evaluation.subjects[subject].units_V])}
 
 
 def _versions() -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +22,7 @@ from giblet_ray.dataset.splits import SETS
 from giblet_ray.dataset.stored import StoredSpace
 from giblet_ray.dataset.view import DataView, view_data
 from giblet_ray.dataset.windows import Windows
-from giblet_ray.dataset.writer import write_manifest
+from giblet_ray.dataset.writer import write_blob, write_manifest
 from giblet_ray.errors import InputError
 
 
@@ -161,6 +162,41 @@ def test_units_of_one_space_that_are_chosen_apart_share_no_head(
     apart = view(tmp_path / "film", head_per_subject=True, **chosen)
     assert (apart.units, apart.units_are_shared) == ({"01": 5, "02": 5}, False)
     assert view(tmp_path / "film").units_are_shared
+
+
+def test_parcels_are_chosen_by_their_names(tmp_path: Path, dataset_writer: Callable) -> None:
+    folder = tmp_path / "film"
+    dataset_writer(folder, {"film": 117}, ("01", "02"))
+    with pytest.raises(
+        InputError, match=r"--data.voxels V1: the units of subject 01 have no names"
+    ):
+        view(folder, voxels="V1")
+    called = [f"LH_Vis_{n}" for n in range(10)] + [f"RH_Aud[{n}]" for n in range(14)]
+    storage = Dataset.open(str(folder)).storage
+    names = {
+        subject: write_blob(storage, f"{subject}.json", json.dumps(order).encode())
+        for subject, order in (("01", called), ("02", called[::-1]))
+    }
+
+    def name_units(content: dict[str, Any]) -> None:
+        content["blobs"] += [blob.model_dump() for blob in names.values()]
+        for subject, blob in names.items():
+            content["subjects"][subject]["unit_names"] = blob.path
+
+    change(folder, name_units)
+    data = view(folder, head_per_subject=True, voxels="LH_Vis_3, RH_*, RH_Aud[2]")
+    for subject, order in (("01", called), ("02", called[::-1])):
+        found = [order[unit] for unit in data.selection.units[subject]]
+        assert found == [name for name in order if name == "LH_Vis_3" or name.startswith("RH")]
+    one = view(folder, subjects=("01",), voxels="RH_Aud[2]")
+    assert one.selection.units["01"].tolist() == [12]
+    with pytest.raises(InputError) as error:
+        view(folder, head_per_subject=True, voxels="LH_Vis_1,LH_Vis_11")
+    assert str(error.value).startswith(
+        "--data.voxels: no unit of subject 01 is named 'LH_Vis_11' (did you mean LH_Vis_1?); an"
+    )
+    with pytest.raises(InputError, match="the units of subjects 02 and 01 are not the same"):
+        view(folder, voxels="LH_Vis_1")
 
 
 def test_context_that_reaches_into_held_out_trs_is_refused(
