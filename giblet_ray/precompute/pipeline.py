@@ -177,7 +177,7 @@ def _on_actors(
 
 def task_memory(units: Sequence[Unit]) -> int:
     """Return the bytes that a task claims: no more scans are read at once than a node can hold."""
-    needed = _COPIES * max(unit.nbytes for unit in units) + _WORKING_BYTES
+    needed = _COPIES * max(unit.held_bytes for unit in units) + _WORKING_BYTES
     return min(needed, int(max(node.has.get("memory", 0) for node in living_nodes())))
 
 

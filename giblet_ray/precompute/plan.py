@@ -127,6 +127,7 @@ def make_plan(job: PrecomputeJob) -> Plan:
                 volumes=scan.taken.volumes,
                 onset_seconds=scan.taken.onset_seconds,
                 scrubbed=scan.scrubbed,
+                n_read=scan.n_read,
                 n_trs=scan.taken.n_trs,
                 settings=scan_settings(job),
                 libraries={name: version(name) for name in (*_BOLD_LIBRARIES, "giblet_ray")},

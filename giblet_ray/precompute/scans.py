@@ -73,6 +73,8 @@ class ScanPlan:
         Volumes of the file that neither train nor judge.
     confounds : str or None
         The table of its confounds.
+    n_read : int
+        Numbers of a TR that are held to make its units.
     repeat : int
         The first time that the subject saw the film, the second, ...
     phase : int
@@ -86,6 +88,7 @@ class ScanPlan:
     taken: Taken
     scrubbed: tuple[int, ...]
     confounds: str | None
+    n_read: int = 0
     repeat: int = 1
     phase: int = 0
 
@@ -158,6 +161,7 @@ def plan_scans(
             spaces[scan.subject].n_trs(*split_source(scan.path), tr_seconds=None)
         else:
             spaces[scan.subject] = space_of_scan(scan.path, **plan.choosing)
+        plan = replace(plan, n_read=spaces[scan.subject].n_read)
         if scan.row is not None:
             ranges.append((scan.row, plan.path, volumes))
         repeats[scan.label] = plan

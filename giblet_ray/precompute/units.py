@@ -32,6 +32,8 @@ from giblet_ray.spaces.kinds import CHOOSING
 BOLD = "bold"
 """Part of the units that are scans."""
 
+_FLOAT_BYTES = 4
+
 WORK = "_work"
 """Folder, below the data set's, of what only an unfinished data set has."""
 
@@ -56,6 +58,8 @@ class Unit(Group):
     """When the film begins, after the first of these volumes (s)."""
     scrubbed: tuple[int, ...] = ()
     """Volumes of the file that neither train nor judge."""
+    n_read: int = 0
+    """Numbers of a TR that are held to make its units, as of all voxels of parcels."""
     n_trs: int = Field(ge=1)
     tr_seconds: float
     film_seconds: float
@@ -74,8 +78,13 @@ class Unit(Group):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the values, which a worker holds in memory and then writes."""
+        """Bytes of the values, which a worker writes."""
         return self.n_trs * self.value.nbytes
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes that a worker holds in memory at a time: the values, or what they are made of."""
+        return max(self.nbytes, _FLOAT_BYTES * self.n_trs * self.n_read)
 
     @property
     def fingerprint(self) -> str:

@@ -60,6 +60,10 @@ class Parcels(Space):
         self._order_V = order_V[np.searchsorted(index_V[order_V], 0) :]
         self._present_P, self._starts_P = np.unique(index_V[self._order_V], return_index=True)
 
+    @property
+    def n_read(self) -> int:
+        return self.base.n_units
+
     @classmethod
     def made_of(cls, base: Space, labels: Labels) -> Self:
         """Return the parcels that labels make of a space."""

@@ -49,6 +49,8 @@ class Space(ABC):
         Endings of the label images that say which region its units lie in.
     n_units : int
         V.
+    n_read : int
+        Numbers that :meth:`read` holds of a TR.
     unit_names : tuple of str or None
         What units are called, if they have names.
     """
@@ -59,6 +61,10 @@ class Space(ABC):
     label_suffixes: ClassVar[tuple[str, ...]] = ()
     n_units: int
     unit_names: tuple[str, ...] | None = None
+
+    @property
+    def n_read(self) -> int:
+        return self.n_units
 
     @classmethod
     @abstractmethod

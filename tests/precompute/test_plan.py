@@ -252,6 +252,7 @@ def test_an_atlas_makes_units_and_is_refused_where_it_labels_none(folder, tmp_pa
         assert [scan.n_units for scan in plan.scans] == [3, 3]
         (unit, _) = [unit for unit in plan.units if unit.subject]
         assert (unit.files["atlas"], unit.files["atlas_names"]) == (str(atlas), str(table))
+        assert (unit.nbytes, unit.held_bytes) == (4 * 9 * 3, 4 * 9 * np.count_nonzero(labels))
     table.write_text("1,most\n")
     assert f"{table}: does not name label 7, which {atlas} has" in refusal(job)
     nibabel.save(nibabel.Nifti1Image(0 * labels, mask.affine), atlas)
