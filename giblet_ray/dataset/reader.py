@@ -19,7 +19,7 @@ from giblet_ray.dataset.schema import Manifest
 from giblet_ray.dataset.shard import ShardContent, read_trs
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.dataset.stored import Scan, Shard, Stimulus, WrittenFile, exact_first_tr
-from giblet_ray.errors import InputError, nearest
+from giblet_ray.errors import InputError, nearest, one_line
 from giblet_ray.parts.reading import find_reading
 from giblet_ray.parts.value import ValueType
 from giblet_ray.spaces.usable import unmasked
@@ -230,8 +230,21 @@ class Dataset:
         InputError
             If they are not what was written.
         """
-        path = self.manifest.subjects[subject].unit_names
-        return None if path is None else json.loads(self.blob(path))
+        of_subject = self.manifest.subjects[subject]
+        if (path := of_subject.unit_names) is None:
+            return None
+        content = self.blob(path)
+        try:
+            names = [str(name) for name in json.loads(content)]
+        except (TypeError, ValueError) as error:
+            where = self.storage.describe(path)
+            raise InputError(f"{where}: is no list of names: {one_line(error)}") from error
+        if len(names) != of_subject.n_units:
+            raise InputError(
+                f"{self.storage.describe(path)}: names {len(names)} units, where subject {subject} "
+                f"has {of_subject.n_units}"
+            )
+        return names
 
     def part_blob(self, part: str, name: str) -> bytes:
         """Read a file that stands beside a part's rows.

@@ -88,18 +88,18 @@ class Parcels(Space):
 
         try:
             content = json.loads(unpack(files[_PARCELS]))
-            names, index_V = content["names"], np.array(content["index"], np.int64)
-            kind = str(content["base"])
+            names, kind = [str(name) for name in content["names"]], str(content["base"])
+            index_V = np.array(content["index"], np.int64)
         except Exception as error:  # whatever damaged bytes make of their readers
             raise InputError(
                 f"{where}: its {_PARCELS} cannot be read: {one_line(error)}"
             ) from error
         if len(names) != n_units:
             raise InputError(f"{where}: has {len(names)} parcels, not {n_units}")
-        base = open_space(kind, files, len(index_V), where)
-        if index_V.min() < -1 or index_V.max() >= n_units:
-            raise InputError(f"{where}: its {_PARCELS} names parcels that there are not")
-        return cls(base, index_V, names)
+        is_index = index_V.ndim == 1 and ((index_V >= -1) & (index_V < n_units)).all()
+        if kind == cls.kind or not is_index or not (index_V >= 0).any():
+            raise InputError(f"{where}: its {_PARCELS} does not say which parcel each unit is in")
+        return cls(open_space(kind, files, len(index_V), where), index_V, names)
 
     def n_trs(self, file: Path, part: str | None, tr_seconds: float | None) -> int:
         if not _is_array(file):

@@ -179,7 +179,9 @@ def test_parcels_are_chosen_by_their_names(tmp_path: Path, dataset_writer: Calla
     }
 
     def name_units(content: dict[str, Any]) -> None:
-        content["blobs"] += [blob.model_dump() for blob in names.values()]
+        content["blobs"] = [blob.model_dump() for blob in names.values()] + [
+            blob for blob in content["blobs"] if not blob["path"].endswith(".json")
+        ]
         for subject, blob in names.items():
             content["subjects"][subject]["unit_names"] = blob.path
 
@@ -197,6 +199,14 @@ def test_parcels_are_chosen_by_their_names(tmp_path: Path, dataset_writer: Calla
     )
     with pytest.raises(InputError, match="the units of subjects 02 and 01 are not the same"):
         view(folder, voxels="LH_Vis_1")
+    for content, told in (
+        (b'["LH"]', "names 1 units, where subject 01 has 24"),
+        (b"7", "is no list"),
+    ):
+        names["01"] = write_blob(storage, f"bad{len(content)}.json", content)
+        change(folder, name_units)
+        with pytest.raises(InputError, match=told):
+            view(folder, subjects=("01",), voxels="LH_Vis_1")
 
 
 def test_context_that_reaches_into_held_out_trs_is_refused(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from scan_files import save
 from space_examples import AFFINE, EXAMPLES, N_TRS, REGIONS, TR_SECONDS
 
 from giblet_ray.errors import InputError
-from giblet_ray.spaces.kinds import space_of_scan
+from giblet_ray.spaces.kinds import open_space, space_of_scan
+from giblet_ray.spaces.packed import pack, unpack
 from giblet_ray.spaces.scan import ScanOptions, read_bold
 
 MM_3 = np.array([[3.0, 0, 0, -60], [0, 3, 0, -90], [0, 0, 3, -40], [0, 0, 0, 1]])
@@ -98,3 +100,18 @@ def test_an_atlas_on_another_grid_than_the_scan_is_refused(kind: str, tmp_path: 
     vertices = EXAMPLES["parcels of vertices"](tmp_path).choosing
     with pytest.raises(InputError, match="labels units of a surface, and these are of a volume"):
         space_of_scan(example.scan, mask=mask, **vertices)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"base": "parcels"}, {"index": [0, 9]}, {"index": [-1, -1]}, {"index": [[0]]}, {"index": []}],
+)
+def test_a_record_that_puts_units_in_no_parcel_is_refused(
+    tmp_path: Path, change: dict[str, Any]
+) -> None:
+    space = EXAMPLES["parcels"](tmp_path).space
+    files = space.files()
+    content = json.loads(unpack(files["parcels.json.gz"])) | change
+    files["parcels.json.gz"] = pack(json.dumps(content).encode())
+    with pytest.raises(InputError, match=r"^here: its parcels.json.gz does not say which parcel"):
+        open_space("parcels", files, space.n_units, "here")

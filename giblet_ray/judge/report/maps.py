@@ -167,7 +167,7 @@ def surfaces(
             )  # fmt: skip
             axes.set_title(f"{side}, {view}", fontsize=10, y=0.95)
         middle = bottom + height / 2
-        figure.text(0.01, middle, plain(name), va="center", fontsize=10, rotation=90)
+        figure.text(0.002, middle, plain(name), va="center", fontsize=10, rotation=90)
     _colorbar(figure, low, top, label)
     return figure
 
