@@ -407,13 +407,13 @@ class PrecomputeJob(Job):
     out: str
     """Folder or URI of the data set to write, or to verify; on a cluster, all machines see it."""
     film: Paths = ()
-    """Films with sound: any file that FFmpeg reads, seen by all machines. A film's file name
+    """Films, or sound alone: any file that FFmpeg reads, seen by all machines. A film's file name
     without its ending is the stimulus's name. Of several sound tracks that which players play is
     read; film.mkv::2 is the film with its second."""
     text: Paths = ()
-    """One per film, in the same order: subtitles (.srt .vtt .ass), a table (.csv .tsv .xlsx) of
-    utterances or of words (columns word, start_seconds, stop_seconds), or aligned words (.TextGrid,
-    gentle's .json). Without any, the data set has no text."""
+    """One per film, in the same order, none for a film without: subtitles (.srt .vtt .ass), a table
+    (.csv .tsv .xlsx) of utterances or of words (columns word, start_seconds, stop_seconds), or
+    aligned words (.TextGrid, gentle's .json). Without any, the data set has no text."""
     array: dict[str, str] = {}
     """Arrays of your own, each a part of the data set, by the part's name: clip=clip.npy
     gaze=gaze.tsv (.npy .npz .h5 .tsv .csv .parquet). Of (TRs, numbers), or of (samples, numbers)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from rich.table import Table
 
@@ -19,22 +19,22 @@ def contents_tables(dataset: Dataset) -> list[Table]:
 
 def _stimuli(dataset: Dataset) -> Table:
     manifest = dataset.manifest
-    has_words = any(part.kind in SPOKEN for part in manifest.parts.values())
+    spoken = {name for name, part in manifest.parts.items() if part.kind in SPOKEN}
     table = _table(["stimulus"], ["TRs", "hours", "silent TRs", "scans"], ["without"])
 
-    def add(name: str, n_trs: int, silent_trs: int, n_scans: int, lacks: str) -> None:
+    def add(name: str, n_trs: int, silent_trs: int, n_scans: int, lacks: Collection[str]) -> None:
         hours = n_trs * manifest.tr_seconds / 3600
-        silent = f"{silent_trs:,}" if has_words else "no text"
-        table.add_row(name, f"{n_trs:,}", f"{hours:.2f}", silent, f"{n_scans:,}", lacks)
+        silent = f"{silent_trs:,}" if spoken.difference(lacks) else "no text"
+        table.add_row(name, f"{n_trs:,}", f"{hours:.2f}", silent, f"{n_scans:,}", ", ".join(lacks))
 
     for stimulus in manifest.stimuli:
         n_scans = sum(scan.stimulus == stimulus.name for scan in manifest.scans)
-        lacks = ", ".join(part for part in manifest.parts if part not in stimulus.shards)
+        lacks = [part for part in manifest.parts if part not in stimulus.shards]
         add(stimulus.name, stimulus.n_trs, stimulus.silent_trs, n_scans, lacks)
     table.add_section()
     n_trs = sum(stimulus.n_trs for stimulus in manifest.stimuli)
     silent_trs = sum(stimulus.silent_trs for stimulus in manifest.stimuli)
-    add("all", n_trs, silent_trs, len(manifest.scans), "")
+    add("all", n_trs, silent_trs, len(manifest.scans), ())
     return table
 
 

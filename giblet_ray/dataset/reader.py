@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -278,15 +278,17 @@ class Dataset:
                 )
         return tuple(subjects) or self.subjects
 
-    def row_groups(self) -> list[Span]:
+    def row_groups(self, parts: Collection[str] = ()) -> list[Span]:
         """Return the span of every row group, stimulus by stimulus and phase by phase.
 
-        All phases of a stimulus have the TRs of its first, which has most.
+        All phases of a stimulus have the TRs of its first, which has most. Stimuli that lack one of
+        `parts` are left out.
         """
         step = self.manifest.row_group_trs
         return [
             Span(stimulus.name, start, min(start + step, stimulus.n_trs), phase)
             for stimulus in self.manifest.stimuli
+            if stimulus.shards.keys() >= set(parts)
             for phase in range(len(stimulus.phases))
             for start in range(0, stimulus.n_trs, step)
         ]

@@ -129,7 +129,8 @@ def join_adjacent(spans: Iterable[Span], max_trs: int) -> list[Span]:
 def read_shards(
     dataset: Dataset, selection: Selection, spans: Sequence[Span] | None = None
 ) -> ray.data.Dataset:
-    """Return a Ray data set of the chosen TRs (default: all), lazily read.
+    """Return a Ray data set of the chosen TRs, lazily read (default: of all stimuli that have the
+    parts of the selection).
 
     There are as many read tasks as the cluster has CPUs, and more where that would give a task
     more than 256 MiB.
@@ -140,7 +141,7 @@ def read_shards(
     >>> rows = read_shards(dataset, Selection(parts=("clip",), subjects=("01",)))
     """
     read_bytes = min(READ_BYTES, smallest_object_store() // STORE_PART)
-    spans = dataset.row_groups() if spans is None else spans
+    spans = dataset.row_groups(selection.parts) if spans is None else spans
     source = ShardSource(dataset, selection, spans, read_bytes)
     n_tasks = source.n_tasks(TASK_BYTES, at_least=_n_cpus())
     return ray.data.read_datasource(source, override_num_blocks=n_tasks, **task_options())

@@ -220,7 +220,7 @@ class DataView:
     @property
     def n_bytes(self) -> int:
         """Bytes of all rows."""
-        rows = sum(len(span) for span in self.dataset.row_groups())
+        rows = sum(len(span) for span in self.dataset.row_groups(self.selection.parts))
         return rows * self.selection.row_bytes(self.dataset)
 
 

@@ -29,7 +29,7 @@ from pydantic import Field
 from giblet_ray.errors import InputError
 from giblet_ray.features.clock import exact_seconds
 from giblet_ray.features.codes import FRAME_RATE, cut_codes, frames_per_tr, resolve_codebooks
-from giblet_ray.parts.part import FilmFiles, Made, PartInPieces, Prepared
+from giblet_ray.parts.part import SOUND, FilmFiles, Made, PartInPieces, Prepared
 from giblet_ray.parts.value import ValueType
 from giblet_ray.settings import Group
 
@@ -51,6 +51,8 @@ _AGREEMENT = {"measures": "agreement"}
 class CodesConfig(Group):
     """Audio: EnCodec codes at 24 kHz."""
 
+    make: bool = True
+    """Store them; false for films without sound, and where mel spectrograms will do."""
     codebooks: int | None = Field(None, ge=1)
     """Codebooks kept per frame: 2, 4, 8, 16 or 32 (default: 8)."""
     bandwidth: float | None = Field(None, gt=0)
@@ -72,10 +74,15 @@ class Codes(PartInPieces):
     form = "encodec"
     encoder = "codes"
     group = "codes"
+    senses = (SOUND,)
     from_any_second = True
     libraries = ("av", "encodec", "torch")
     blobs = ("codebooks",)
     Config = CodesConfig
+
+    @property
+    def is_wanted(self) -> bool:
+        return bool(self.settings.make)
 
     @property
     def has_network(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from giblet_ray.parts.part import FilmFiles, Made, Part
+from giblet_ray.parts.part import PICTURES, FilmFiles, Made, Part
 from giblet_ray.parts.reading import RGB
 from giblet_ray.parts.value import ValueType
 from giblet_ray.settings import Group
@@ -29,6 +29,7 @@ class Frames(Part):
     modality = "video"
     encoder = "image"
     group = "frames"
+    senses = (PICTURES,)
     from_any_second = True
     libraries = ("av",)
     Config = FramesConfig

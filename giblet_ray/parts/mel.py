@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from giblet_ray.parts.part import FilmFiles, Made, Part
+from giblet_ray.parts.part import SOUND, FilmFiles, Made, Part
 from giblet_ray.parts.value import ValueType
 from giblet_ray.settings import Group
 
@@ -26,6 +26,7 @@ class Mel(Part):
     form = "mel"
     encoder = "mel"
     group = "mel"
+    senses = (SOUND,)
     from_any_second = True
     libraries = ("av", "numpy", "scipy")
     Config = MelConfig

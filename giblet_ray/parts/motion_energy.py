@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import Field
 
 from giblet_ray.errors import InputError
-from giblet_ray.parts.part import FilmFiles, Made, Part, Prepared
+from giblet_ray.parts.part import PICTURES, FilmFiles, Made, Part, Prepared
 from giblet_ray.parts.value import ValueType
 from giblet_ray.settings import Group
 
@@ -36,6 +36,7 @@ class MotionEnergy(Part):
 
     kind = "motion_energy"
     group = "motion_energy"
+    senses = (PICTURES,)
     from_any_second = True
     libraries = ("av", "numpy", "pymoten")
     blobs = ("channels",)

@@ -35,6 +35,9 @@ from giblet_ray.settings import Group
 FILM, TEXT = "film", "text"
 """Roles of a film's files; each of its arrays is called as its part is."""
 
+PICTURES, SOUND = "pictures", "sound"
+"""What a film may have; a story that is heard has no pictures."""
+
 
 class FilmFiles(Group):
     """A film, and the files that belong to it."""
@@ -53,6 +56,8 @@ class FilmFiles(Group):
     """Path of each file by its role. A path may be ``file::part``."""
     sha256: dict[str, str] = Field(default_factory=dict)
     """Checksum of each file, by role."""
+    has: tuple[str, ...] = (PICTURES, SOUND)
+    """What can be seen and heard of it."""
 
     @property
     def path(self) -> str:
@@ -125,6 +130,8 @@ class Part(ABC):
         Setting of jobs/precompute.py that holds the settings of a part that is built in.
     made_from : tuple of str
         Roles of the files that it needs; a film that lacks one has no such part.
+    senses : tuple of str
+        What it needs of the film, pictures or sound; likewise.
     zero_is_silence : bool
         Whether a row of zeros is a TR in which nothing is said; a film's are counted, as
         ``silent_trs`` among the facts.
@@ -157,6 +164,7 @@ class Part(ABC):
     blobs: ClassVar[tuple[str, ...]] = ()
     Config: ClassVar[type[Group]] = Group
     made_from: tuple[str, ...] = (FILM,)
+    senses: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls) -> None:
         """Give a part that is not built in its import path as its kind; see that it can be read."""
@@ -185,6 +193,11 @@ class Part(ABC):
     def has_network(self) -> bool:
         """Whether it is made by workers that hold a network, on GPUs where there are any."""
         return False
+
+    def lacks(self, film: FilmFiles) -> list[str]:
+        """Return what the part is made from and a film does not have; it then has no such part."""
+        missing = [role for role in self.made_from if role not in film.files]
+        return missing + [sense for sense in self.senses if sense not in film.has]
 
     @abstractmethod
     def value(self, film: FilmFiles) -> ValueType:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from giblet_ray.parts.part import FilmFiles, Made, Part
+from giblet_ray.parts.part import SOUND, FilmFiles, Made, Part
 from giblet_ray.parts.value import ValueType
 from giblet_ray.settings import Group
 
@@ -25,6 +25,7 @@ class Sound(Part):
 
     kind = "sound"
     group = "sound"
+    senses = (SOUND,)
     from_any_second = True
     libraries = ("av", "numpy", "scipy")
     Config = SoundConfig

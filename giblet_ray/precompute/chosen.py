@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -13,9 +13,14 @@ from giblet_ray.config import PrecomputeJob
 from giblet_ray.errors import InputError, nearest
 from giblet_ray.parts.array import Array, ArrayConfig
 from giblet_ray.parts.built_in import BUILT_IN, checked_part_name, find_part
-from giblet_ray.parts.part import FILM, TEXT, Part
+from giblet_ray.parts.part import FILM, PICTURES, SOUND, TEXT, FilmFiles, Part
 from giblet_ray.plugins import package_of
 from giblet_ray.settings import Group
+
+NO_TEXT = "none"
+"""Stands in the place of the text of a film that has none."""
+
+_LACKS = {PICTURES: "it has no pictures", SOUND: "it has no audio", TEXT: "no text is given of it"}
 
 
 def chosen_parts(job: PrecomputeJob) -> dict[str, Part]:
@@ -28,7 +33,7 @@ def chosen_parts(job: PrecomputeJob) -> dict[str, Part]:
     InputError
         For a part that cannot be found, a name that is taken, and settings of no part.
     """
-    roles = {FILM, *([TEXT] if job.text else [])}
+    roles = {FILM, *([TEXT] if any(text != NO_TEXT for text in job.text) else [])}
     parts: dict[str, Part] = {}
     for name, declared in BUILT_IN.items():
         if declared.group and roles >= set(declared.made_from):
@@ -44,6 +49,42 @@ def chosen_parts(job: PrecomputeJob) -> dict[str, Part]:
             raise InputError(f"{where}: is made from {needed}, which is not given")
         parts[part.name] = part
     return parts
+
+
+def films_of(part: Part, films: Sequence[FilmFiles]) -> tuple[FilmFiles, ...]:
+    """Return the films that have what a part is made from."""
+    return tuple(film for film in films if not part.lacks(film))
+
+
+def parts_of_films(
+    parts: Mapping[str, Part], films: Sequence[FilmFiles]
+) -> tuple[dict[str, Part], tuple[str, ...]]:
+    """Return the parts that some film has, and a note of each film that lacks some.
+
+    Raises
+    ------
+    InputError
+        No film has what a part is made from that a setting leaves out; those without such a setting
+        are left out, as frames of stories that are heard. A film has none of the parts.
+    """
+    made = {name: part for name, part in parts.items() if films_of(part, films)}
+    notes = []
+    for film in films:
+        lacking: dict[str, list[str]] = {}
+        for name, part in parts.items():
+            if missing := part.lacks(film):
+                lacking.setdefault(
+                    ", ".join(_LACKS.get(each, each) for each in missing), []
+                ).append(name)
+                if name not in made and "make" in part.Config.model_fields:
+                    raise InputError(
+                        f"{film.path}: {_LACKS[missing[0]]}, which {name} is made from; "
+                        f"--{part.group}.make false leaves that out"
+                    )
+        if not any(film in films_of(part, films) for part in made.values()):
+            raise InputError(f"{film.path}: there is nothing to be made of it; leave it out")
+        notes += [f"{film.name} is without {', '.join(of)}: {why}" for why, of in lacking.items()]
+    return made, tuple(notes)
 
 
 def _arrays(job: PrecomputeJob) -> list[Array]:

@@ -19,9 +19,9 @@ from giblet_ray.errors import InputError
 from giblet_ray.features.media import probe_film, tr_count
 from giblet_ray.features.source import split_source
 from giblet_ray.names import checked_name
-from giblet_ray.parts.part import FILM, TEXT, FilmFiles, Part
+from giblet_ray.parts.part import FILM, PICTURES, SOUND, TEXT, FilmFiles, Part
 from giblet_ray.parts.value import ValueType
-from giblet_ray.precompute.chosen import chosen_parts
+from giblet_ray.precompute.chosen import NO_TEXT, chosen_parts, films_of, parts_of_films
 from giblet_ray.precompute.scans import Phases, ScanPlan, plan_scans, scan_settings
 from giblet_ray.precompute.units import BOLD, Unit
 from giblet_ray.spaces.kinds import files_of_labels, files_of_scan
@@ -49,6 +49,8 @@ class Plan:
         One per shard.
     sources : dict of str to Source
         Name and checksum of every file that goes in, by its path.
+    notes : tuple of str
+        What the films lack, for the user to be told.
     """
 
     films: tuple[FilmFiles, ...]
@@ -57,6 +59,7 @@ class Plan:
     parts: dict[str, Part]
     units: tuple[Unit, ...]
     sources: dict[str, Source]
+    notes: tuple[str, ...] = ()
 
 
 def make_plan(job: PrecomputeJob) -> Plan:
@@ -69,11 +72,13 @@ def make_plan(job: PrecomputeJob) -> Plan:
     """
     parts = chosen_parts(job)
     films = _plan_films(job)
-    values = {name: _value(part, films) for name, part in parts.items()}
+    parts, notes = parts_of_films(parts, films)
+    values = {name: _value(part, films_of(part, films)) for name, part in parts.items()}
     scans, phases = plan_scans(job, films)
-    if later := [film for of_film in phases.values() for film in of_film if film.start_seconds]:
-        for part in parts.values():
-            _value(part, [films[0], *later])
+    later = [film for of_film in phases.values() for film in of_film if film.start_seconds]
+    for part in parts.values():
+        if of_later := films_of(part, later):
+            _value(part, [films_of(part, films)[0], *of_later])
     files = [file for film in films for file in film.files.values()]
     of_scans = [_files_of(scan) for scan in scans]
     files += [file for of_scan in of_scans for file in of_scan.values()]
@@ -100,7 +105,7 @@ def make_plan(job: PrecomputeJob) -> Plan:
 
     units = []
     for name, part in parts.items():
-        settings, libraries = part.recipe(films), part.versions()
+        settings, libraries = part.recipe(films_of(part, films)), part.versions()
         units += [
             unit(
                 film,
@@ -113,7 +118,7 @@ def make_plan(job: PrecomputeJob) -> Plan:
                 value=values[name],
             )
             for of_film in phases.values()
-            for phase, film in enumerate(of_film)
+            for phase, film in enumerate(films_of(part, of_film))
         ]
     for scan, of_scan in zip(scans, of_scans, strict=True):
         units.append(
@@ -134,7 +139,7 @@ def make_plan(job: PrecomputeJob) -> Plan:
                 value=ValueType(dtype=job.scan.dtype, shape=(scan.n_units,)),
             )
         )
-    return Plan(films, scans, phases, parts, tuple(units), sources)
+    return Plan(films, scans, phases, parts, tuple(units), sources, notes)
 
 
 def _files_of(scan: ScanPlan) -> dict[str, str]:
@@ -187,18 +192,19 @@ def _plan_films(job: PrecomputeJob) -> tuple[FilmFiles, ...]:
     if job.text and len(job.text) != len(job.film):
         raise InputError(
             f"--text names {len(job.text)} and --film {len(job.film)} files; give one text per "
-            "film, in the same order, or none"
+            f"film, in the same order, {NO_TEXT!r} for a film without, or no --text at all"
         )
     films: dict[str, FilmFiles] = {}
     for index, path in enumerate(job.film):
-        film = probe_film(path, require_audio=True)
+        film = probe_film(path)
         name = checked_name(split_source(path)[0].stem, f"{path}: stimulus")
         if name in films:
             raise InputError(
                 f"{path} and {films[name].path} are both named {name}; a film's file name is its "
                 "stimulus's: rename one"
             )
-        files = {FILM: path, **({TEXT: job.text[index]} if job.text else {})}
+        text = job.text[index] if job.text else NO_TEXT
+        files = {FILM: path, **({} if text == NO_TEXT else {TEXT: text})}
         files |= {array: _array_of(array, file, name, job) for array, file in job.array.items()}
         films[name] = FilmFiles(
             name=name,
@@ -206,6 +212,7 @@ def _plan_films(job: PrecomputeJob) -> tuple[FilmFiles, ...]:
             tr_seconds=job.tr_seconds,
             seconds=film.duration_seconds,
             files={role: absolute(file) for role, file in files.items()},
+            has=(PICTURES,) * film.has_video + (SOUND,) * film.has_audio,
         )
     return tuple(films.values())
 

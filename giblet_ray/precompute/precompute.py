@@ -18,6 +18,7 @@ from giblet_ray.dataset.writer import write_manifest
 from giblet_ray.errors import InputError
 from giblet_ray.parts.part import Part, PartInPieces, Prepared
 from giblet_ray.precompute import resume
+from giblet_ray.precompute.chosen import films_of
 from giblet_ray.precompute.kept_blobs import blobs_are_whole, delete_other_blobs, keep_blobs
 from giblet_ray.precompute.kept_spaces import keep_spaces
 from giblet_ray.precompute.makers import Piece, join_shard
@@ -132,6 +133,8 @@ def _make(
     kept = resume.finished(storage, plan.units, before)
     n_units = len(plan.units)
     resume.begin(storage)
+    for note in plan.notes:
+        show(f"note: {note}")
     if before is not None:
         show(f"{n_units - len(kept)} of {n_units} shards are damaged or gone: made again")
         resume.reopen(storage, kept)
@@ -221,7 +224,8 @@ def _run_once(
 
 def _prepared(storage: Storage, plan: Plan, part: Part) -> Prepared:
     """Return what all workers of a part load; it is made by one of them, where it must be."""
-    recipe = part.recipe(plan.films)
+    films = films_of(part, plan.films)
+    recipe = part.recipe(films)
     found = find_prepared(storage, part.name, recipe)
     if found is not None:
         return found
@@ -230,7 +234,7 @@ def _prepared(storage: Storage, plan: Plan, part: Part) -> Prepared:
     from giblet_ray.precompute.pipeline import attempt, raise_error
 
     def prepare() -> tuple[str, bytes]:
-        keep_prepared(storage, part.name, recipe, part.prepare(plan.films))
+        keep_prepared(storage, part.name, recipe, part.prepare(films))
         return "", b""
 
     raise_error(ray.get(ray.remote(attempt).remote(prepare)))

@@ -83,6 +83,7 @@ def plan_task(job: PredictJob) -> Task:
             parts = encoder.parts_without(job.without)
             subject = encoder.head_of(job.subject)
         encoder.check(dataset, parts)
+        _check_parts(dataset, stimuli, parts, encoder.model.does_without_parts)
         whose = encoder.name_of(subject)
         of_space = record.dataset.spaces[whose]
         with checkpoint.files(of_space.files.values()) as folder:
@@ -167,3 +168,17 @@ def _checked_stimuli(dataset: Dataset, chosen: Sequence[str]) -> tuple[str, ...]
                 f"it has {', '.join(names)}"
             )
     return tuple(dict.fromkeys(chosen)) or tuple(names)
+
+
+def _check_parts(
+    dataset: Dataset, stimuli: Sequence[str], parts: Sequence[str], does_without: bool
+) -> None:
+    """Refuse a film that lacks a part which the model is to predict from."""
+    for name in stimuli:
+        for part in parts:
+            if part not in dataset.stimuli[name].shards:
+                offered = f", or predict without it (--without {part})" if does_without else ""
+                raise InputError(
+                    f"{dataset.storage.location}: stimulus {name} has no {part}/, which the model "
+                    f"reads; choose others (--stimuli){offered}"
+                )

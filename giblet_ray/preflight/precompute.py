@@ -46,6 +46,8 @@ def preflight_precompute(job: PrecomputeJob, show: Callable[[str], None]) -> Non
         missing = [unit for unit in plan.units if unit.path not in kept]
         progress.doing = "looking at the cluster"
         connect()
+    for note in plan.notes:
+        show(f"note: {note}")
     report = Report(show)
     parts: dict[str, list[int]] = {}
     for unit in plan.units:

@@ -1,6 +1,7 @@
 import shutil
 from pathlib import Path
 
+import av
 import h5py
 import nibabel
 import numpy as np
@@ -9,10 +10,20 @@ from nibabel.cifti2 import BrainModelAxis
 from scan_files import save_series
 from two_films import request, silent
 
+from giblet_ray.dataset.check import check_dataset
+from giblet_ray.dataset.contents import contents_tables
+from giblet_ray.dataset.reader import Dataset
+from giblet_ray.dataset.storage import Storage
+from giblet_ray.dataset.writer import write_manifest
 from giblet_ray.errors import InputError
+from giblet_ray.parts.part import Prepared
 from giblet_ray.precompute import precompute as run
 from giblet_ray.precompute import resume
+from giblet_ray.precompute.kept_blobs import keep_blobs
+from giblet_ray.precompute.kept_spaces import keep_spaces
+from giblet_ray.precompute.makers import make_shard
 from giblet_ray.precompute.plan import make_plan
+from giblet_ray.precompute.provenance import build_manifest
 from giblet_ray.precompute.scans import cut_in_words, scans_table
 
 
@@ -390,3 +401,106 @@ def test_marked_volumes_of_a_confounds_table_are_scrubbed(folder, tmp_path):
     (plan,) = make_plan(job.model_copy(update={"mask": None})).scans
     assert plan.scrubbed == (2, 7)
     assert cut_in_words(plan) == {"scrubbed": 2}
+
+
+# --- films that lack something ----------------------------------------------------------------
+
+
+def copy_streams(film, path, *kinds):
+    """Copy a film's streams of these kinds, such as video, into a file of its own."""
+    with av.open(str(film)) as source, av.open(str(path), "w") as target:
+        taken = [stream for stream in source.streams if stream.type in kinds]
+        copies = {stream.index: target.add_stream_from_template(stream) for stream in taken}
+        for packet in source.demux(taken):
+            if packet.dts is not None:
+                packet.stream = copies[packet.stream_index]
+                target.mux(packet)
+    return str(path)
+
+
+def without_scans(folder, out, *changes):
+    return request(folder, out, *changes).model_copy(update={"bold": (), "mask": None})
+
+
+def made_of(plan):
+    """Return the stimuli that each part is made of."""
+    return {
+        part: [unit.stimulus for unit in plan.units if unit.part == part] for part in plan.parts
+    }
+
+
+def test_sound_alone_has_all_but_pictures(folder, tmp_path):
+    story = copy_streams(folder / "one.mp4", tmp_path / "one.m4a", "audio")
+    job = without_scans(
+        folder, tmp_path / "out", "--film", story, "--text", str(folder / "one.srt")
+    )
+    plan = make_plan(job)
+    assert made_of(plan) == {"codes": ["one"], "text": ["one"]}
+    assert [film.n_trs for film in plan.films] == [9]
+    assert plan.notes == ("one is without frames: it has no pictures",)
+    both = ("--film", story, str(folder / "two.mp4"), "--mel.make", "--motion_energy.make")
+    plan = make_plan(without_scans(folder, tmp_path / "out", *both))
+    heard = {part: ["one", "two"] for part in ("codes", "mel", "text")}
+    assert made_of(plan) == heard | {"frames": ["two"], "motion_energy": ["two"]}
+    assert plan.notes == ("one is without frames, motion_energy: it has no pictures",)
+    lone = ("--film", story, "--text", "none", "--motion_energy.make")
+    message = refusal(without_scans(folder, tmp_path / "out", *lone))
+    assert message.startswith(f"{story}: it has no pictures, which motion_energy is made from")
+    assert "--motion_energy.make false" in message
+
+
+def test_pictures_alone_have_all_but_sound_if_told(folder, tmp_path):
+    silent_film = copy_streams(folder / "one.mp4", tmp_path / "one.mp4", "video")
+    words = ("--film", silent_film, "--text", "none")
+    message = refusal(without_scans(folder, tmp_path / "out", *words))
+    told = "it has no audio, which codes is made from; --codes.make false leaves that out"
+    assert message == f"{silent_film}: {told}"
+    plan = make_plan(without_scans(folder, tmp_path / "out", *words, "--codes.make", "false"))
+    assert (made_of(plan), plan.notes) == ({"frames": ["one"]}, ())
+    message = refusal(
+        without_scans(folder, tmp_path / "out", *words, "--codes.make", "false", "--sound.make")
+    )
+    assert "--sound.make false" in message
+    more = ("--film", silent_film, str(folder / "two.mp4"))
+    plan = make_plan(without_scans(folder, tmp_path / "out", *more))
+    assert made_of(plan)["codes"] == ["two"]
+    assert plan.notes == ("one is without codes: it has no audio",)
+
+
+def test_a_data_set_has_what_its_films_have(folder, tmp_path):
+    story = copy_streams(folder / "one.mp4", tmp_path / "one.m4a", "audio")
+    films = ("--film", story, str(folder / "two.mp4"), "--text", "none", str(folder / "two.srt"))
+    own = ("--codes.make", "false", "--sound.make")
+    job = without_scans(folder, tmp_path / "out", *films, *own)
+    plan, storage = make_plan(job), Storage.at(job.out)
+    assert made_of(plan) == {"frames": ["two"], "sound": ["one", "two"], "text": ["two"]}
+    assert plan.notes == (
+        "one is without frames: it has no pictures",
+        "one is without text: no text is given of it",
+    )
+    records = {}
+    for unit in plan.units:
+        part = plan.parts[unit.part]
+        part.load(Prepared(), "cpu")
+        records[unit.path] = make_shard(part, unit, storage)
+    spaces = keep_spaces(storage, plan.units)
+    blobs = keep_blobs(storage, plan.parts, None, lambda part: Prepared())
+    write_manifest(storage, build_manifest(job, plan, records, spaces, blobs))
+    dataset = Dataset.open(job.out)
+    assert {name: list(each.shards) for name, each in dataset.stimuli.items()} == {
+        "one": ["sound"],
+        "two": ["frames", "sound", "text"],
+    }
+    assert check_dataset(job.out).problems == ()
+    assert {group.stimulus for group in dataset.row_groups()} == {"one", "two"}
+    assert {group.stimulus for group in dataset.row_groups(("sound", "text"))} == {"two"}
+    (stimuli, *_) = contents_tables(dataset)
+    silent, lacks = (list(stimuli.columns[at].cells) for at in (3, 5))
+    assert (silent[0], lacks[0]) == ("no text", "frames, text")
+
+
+def test_a_film_of_which_nothing_is_made_is_refused(folder, tmp_path):
+    story = copy_streams(folder / "one.mp4", tmp_path / "one.m4a", "audio")
+    films = ("--film", str(folder / "two.mp4"), story, "--text", str(folder / "two.srt"), "none")
+    message = refusal(without_scans(folder, tmp_path / "out", *films, "--codes.make", "false"))
+    assert message == f"{story}: there is nothing to be made of it; leave it out"

@@ -16,6 +16,10 @@ from safetensors.numpy import save_file
 
 from giblet_ray.checkpoint.record import Units
 from giblet_ray.checkpoint.trained import Encoder
+from giblet_ray.dataset.reader import Dataset
+from giblet_ray.dataset.schema import Manifest
+from giblet_ray.dataset.storage import Storage
+from giblet_ray.dataset.writer import write_manifest
 from giblet_ray.errors import InputError
 from giblet_ray.prediction.task import plan_task
 
@@ -49,6 +53,20 @@ def test_predictions_say_whose_response_they_are(job: Callable) -> None:
     anybody, second = (plan_task(job(subject=name)).predictions for name in (None, "02"))
     assert (anybody.subject, second.subject) == (None, "02")
     assert anybody.difference(second) == "its subject is None, not 02"
+
+
+def test_a_film_that_lacks_a_part_is_refused_unless_it_is_left_out(
+    job: Callable, tmp_path: Path
+) -> None:
+    films = str(shutil.copytree(job().dataset, tmp_path / "films"))
+    content = Dataset.open(films).manifest.model_dump(mode="json")
+    del content["stimuli"][1]["phases"][0]["shards"]["text"]
+    write_manifest(Storage.at(films), Manifest.model_validate(content))
+    told = r"stimulus two has no text/, which the model reads; choose others \(--stimuli\), or pred"
+    with pytest.raises(InputError, match=told):
+        plan_task(job(dataset=films))
+    assert plan_task(job(dataset=films, stimuli=("one",))).selection.parts[-1] == "text"
+    assert len(plan_task(job(dataset=films, without=("text",))).predictions.stimuli) == 2
 
 
 @pytest.mark.parametrize("name", ["audio", "codes"])

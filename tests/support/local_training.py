@@ -69,7 +69,7 @@ class LocalTraining:
         self.job = sized(job, self.data)
         dataset, selection = self.data.dataset, self.data.selection
         self._held = HeldRows(
-            [dataset.read(span, selection) for span in dataset.row_groups()],
+            [dataset.read(span, selection) for span in dataset.row_groups(selection.parts)],
             selection.value_types(dataset),
             self.data.scans,
             {name: stimulus.n_trs for name, stimulus in dataset.stimuli.items()},
