@@ -467,9 +467,22 @@ def test_pictures_alone_have_all_but_sound_if_told(folder, tmp_path):
     assert plan.notes == ("one is without codes: it has no audio",)
 
 
-def test_a_data_set_has_what_its_films_have(folder, tmp_path):
+ROLLING = """1
+00:00:01,000 --> 00:00:03,000
+the river rises
+
+2
+00:00:03,000 --> 00:00:05,000
+the river rises
+over the bridge
+"""
+
+
+def test_a_data_set_has_what_its_films_have_and_says_what_was_repaired(folder, tmp_path):
     story = copy_streams(folder / "one.mp4", tmp_path / "one.m4a", "audio")
-    films = ("--film", story, str(folder / "two.mp4"), "--text", "none", str(folder / "two.srt"))
+    words = tmp_path / "two.srt"
+    words.write_text(ROLLING)
+    films = ("--film", story, str(folder / "two.mp4"), "--text", "none", str(words))
     own = ("--codes.make", "false", "--sound.make")
     job = without_scans(folder, tmp_path / "out", *films, *own)
     plan, storage = make_plan(job), Storage.at(job.out)
@@ -497,6 +510,9 @@ def test_a_data_set_has_what_its_films_have(folder, tmp_path):
     (stimuli, *_) = contents_tables(dataset)
     silent, lacks = (list(stimuli.columns[at].cells) for at in (3, 5))
     assert (silent[0], lacks[0]) == ("no text", "frames, text")
+    (note,) = dataset.manifest.provenance["shards"]["text/two.parquet"]["facts"]["notes"]
+    assert note.startswith("two.srt: rolling captions: 1 of 2 cues")
+    assert f"note: {note}" in run._notes(dataset.manifest)
 
 
 def test_a_film_of_which_nothing_is_made_is_refused(folder, tmp_path):
