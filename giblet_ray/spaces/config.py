@@ -37,8 +37,8 @@ class ScanConfig(Group):
     first_volume and last_volume where it holds several scans. Columns may lack, cells be empty."""
     lengths: Literal["exact", "trim"] = "exact"
     """exact: a scan ends with its film, or, where the table says when that begins, not before it.
-    trim: either may end before the other; what is cut is listed. Of what follows the film, the
-    response to its end is used (20 s)."""
+    trim: either may end before the other; what is cut is listed. Of what follows the film, 20 s
+    are kept, the response to its end, on which nothing trains yet."""
     scrub: Columns = ()
     """Columns of the confounds tables, or their beginnings, that mark volumes which neither train
     nor judge, such as motion_outlier."""

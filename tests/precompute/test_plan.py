@@ -389,6 +389,23 @@ def test_scans_of_any_length_are_taken_when_told_so_and_what_is_cut_is_listed(fo
     assert "0 to 22  0 s          0 to 8 of 9, 14 after  17 volumes after" in lines[1]
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--part", "my_lab.motion:Motion"), "part motion: cuts a film from its beginning on"),
+        (("--array", "clip={folder}/one.npy"), "one.npy: has no times, and a scan sees TRs that"),
+    ],
+)
+def test_what_cannot_be_cut_within_a_tr_is_refused_where_a_film_begins_there(
+    folder, tmp_path, words, message
+):
+    scans = write_arrays(tmp_path, **{"1__one": 10})
+    given = [word.format(folder=folder) for word in words]
+    job = request(folder, tmp_path / "out", "--bold", *scans, *given, films=("one",))
+    lines = ("subject stimulus onset_seconds", "1 one 0.6")
+    assert message in refusal(with_table(job, tmp_path, *lines))
+
+
 def test_marked_volumes_of_a_confounds_table_are_scrubbed(folder, tmp_path):
     (scan,) = write_arrays(tmp_path, **{"1__one": 9})
     marks = np.zeros((9, 2), int)
