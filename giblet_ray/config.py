@@ -422,11 +422,17 @@ class PrecomputeJob(Job):
     resampling: dict[str, Resampling] = {}
     """How arrays with times become one row per TR, by the part's name: mean, over the samples in
     the TR (default: mean), or nearest, the sample nearest the TR's middle: gaze=nearest."""
+    pretrained: dict[str, str] = {}
+    """Networks of the Hugging Face library (pip install '.[pretrained]') whose layers become parts,
+    by name: dino=facebook/dinov2-large clip=FOLDER; or vjepa2, dinov2, whisper, wav2vec_bert, llama
+    alone, with the settings of those who predict films best. Their settings: part_settings."""
     part: Annotated[Columns, Spelling("PATH PATH ...")] = ()
     """Parts of your own that are computed from the films, by import path: my_lab.motion:Motion.
     Their code is imported, here and on all machines."""
     part_settings: dict[str, Any] = {}
-    """Settings of your own parts: motion.bands=8."""
+    """Settings of your own parts, motion.bands=8, and of pretrained networks: dino.layers=0.5,1
+    dino.rate_hz=4; they have model, revision, reads, layers, rate_hz, clip_seconds, pictures,
+    context_words, pooling and batch."""
     bold: Paths = ()
     """Scans of these films: .nii .nii.gz, .func.gii (hemi-L and hemi-R), .dtseries.nii, .npy .h5
     .hdf5 .hf5, or file.h5::key of several in a file. Without any, the data set serves for

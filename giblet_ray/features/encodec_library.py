@@ -2,43 +2,17 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.machinery
-import importlib.util
-import sys
-import threading
 import warnings
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-_import_lock = threading.Lock()
+from giblet_ray.features.torchaudio_aside import import_aside_torchaudio
 
 
 def import_encodec() -> ModuleType:
-    """Import `encodec`, whether or not torchaudio loads.
-
-    encodec imports torchaudio for helpers that read and resample files, which are not used here.
-    A torchaudio that works is left alone; in place of one that does not (it is missing, or built
-    for another torch) stands an empty module while encodec is imported.
-    """
-    with _import_lock:
-        if "encodec" in sys.modules:
-            return sys.modules["encodec"]
-        before = set(sys.modules)
-        try:
-            importlib.import_module("torchaudio")
-        except (ImportError, OSError, RuntimeError):  # What a broken binary raises, by version.
-            for name in set(sys.modules) - before:
-                if name.split(".")[0] == "torchaudio":
-                    del sys.modules[name]
-            spec = importlib.machinery.ModuleSpec("torchaudio", loader=None)
-            sys.modules["torchaudio"] = importlib.util.module_from_spec(spec)
-            try:
-                return importlib.import_module("encodec")
-            finally:
-                del sys.modules["torchaudio"]
-        return importlib.import_module("encodec")
+    """Import `encodec`, whose helpers that read and resample files by torchaudio are not used."""
+    return import_aside_torchaudio("encodec")
 
 
 def build_model(pretrained: bool, repository: Path | None = None) -> Any:

@@ -12,12 +12,13 @@ from giblet_ray.parts.frames import Frames
 from giblet_ray.parts.mel import Mel
 from giblet_ray.parts.motion_energy import MotionEnergy
 from giblet_ray.parts.part import Part
+from giblet_ray.parts.pretrained import Pretrained
 from giblet_ray.parts.sound import Sound
 from giblet_ray.parts.text import Text
 from giblet_ray.plugins import is_import_path, load_object
 
 BUILT_IN: dict[str, type[Part]] = {
-    part.kind: part for part in (Frames, Codes, Mel, Sound, MotionEnergy, Text, Array)
+    part.kind: part for part in (Frames, Codes, Mel, Sound, MotionEnergy, Text, Array, Pretrained)
 }
 
 SPOKEN = frozenset(kind for kind, part in BUILT_IN.items() if part.zero_is_silence)

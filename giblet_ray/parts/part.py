@@ -17,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -164,7 +164,7 @@ class Part(ABC):
     blobs: ClassVar[tuple[str, ...]] = ()
     Config: ClassVar[type[Group]] = Group
     made_from: tuple[str, ...] = (FILM,)
-    senses: ClassVar[tuple[str, ...]] = ()
+    senses: tuple[str, ...] = ()
 
     def __init_subclass__(cls) -> None:
         """Give a part that is not built in its import path as its kind; see that it can be read."""
@@ -199,6 +199,11 @@ class Part(ABC):
         missing = [role for role in self.made_from if role not in film.files]
         return missing + [sense for sense in self.senses if sense not in film.has]
 
+    @property
+    def network(self) -> str:
+        """Name of what it is made with; parts that share one are made together, in one pass."""
+        return self.name
+
     @abstractmethod
     def value(self, film: FilmFiles) -> ValueType:
         """Return the type of the rows that a film's shard will hold.
@@ -221,6 +226,10 @@ class Part(ABC):
     def recipe(self, films: Sequence[FilmFiles]) -> dict[str, Any]:
         """Return what decides the values, besides files and libraries (JSON): the settings."""
         return self.settings.model_dump(mode="json")
+
+    def network_recipe(self, recipe: dict[str, Any]) -> dict[str, Any]:
+        """Return what of a recipe decides what :meth:`prepare` makes."""
+        return recipe
 
     def versions(self) -> dict[str, str]:
         """Return versions of what makes the part; of code of your own, its file's checksum."""
@@ -253,6 +262,17 @@ class Part(ABC):
         InputError
             For a file that cannot be used.
         """
+
+    def make_together(self, film: FilmFiles, parts: Sequence[Part]) -> Mapping[str, Made]:
+        """Make a film's rows of several parts of one :attr:`network`, by part.
+
+        Parameters
+        ----------
+        film : FilmFiles
+        parts : sequence of Part
+            This one, which is loaded, and others.
+        """
+        return {self.name: self.make(film)}
 
 
 class PartInPieces(Part):

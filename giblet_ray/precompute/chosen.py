@@ -14,8 +14,8 @@ from giblet_ray.errors import InputError, nearest
 from giblet_ray.parts.array import Array, ArrayConfig
 from giblet_ray.parts.built_in import BUILT_IN, checked_part_name, find_part
 from giblet_ray.parts.part import FILM, PICTURES, SOUND, TEXT, FilmFiles, Part
+from giblet_ray.parts.pretrained import PRESETS, Pretrained, layers_of
 from giblet_ray.plugins import package_of
-from giblet_ray.settings import Group
 
 NO_TEXT = "none"
 """Stands in the place of the text of a film that has none."""
@@ -40,8 +40,13 @@ def chosen_parts(job: PrecomputeJob) -> dict[str, Part]:
             part = declared(name, getattr(job, declared.group))
             if part.is_wanted:
                 parts[name] = part
-    for part in (*_arrays(job), *_own_parts(job)):
-        where = f"--array {part.name}" if isinstance(part, Array) else f"--part {part.kind}"
+    own = _own_parts(job)
+    given = _settings_by_part(job.part_settings, [*own, *job.pretrained])
+    own_parts = [part(name, _settings(part, name, given[name])) for name, part in own.items()]
+    for part in (*_arrays(job), *_pretrained(job, given), *own_parts):
+        where = f"--part {part.kind}"
+        if isinstance(part, Array | Pretrained):
+            where = f"--{part.kind} {part.network}"
         if part.name in parts:
             raise InputError(f"{where}: the name {part.name} is taken; give the part another")
         if missing := set(part.made_from) - roles - job.array.keys():
@@ -104,9 +109,28 @@ def _arrays(job: PrecomputeJob) -> list[Array]:
     return arrays
 
 
-def _own_parts(job: PrecomputeJob) -> list[Part]:
+def _pretrained(job: PrecomputeJob, given: Mapping[str, dict[str, Any]]) -> list[Part]:
+    """Return the layers of pretrained networks."""
+    parts: list[Part] = []
+    for name, model in job.pretrained.items():
+        checked_part_name(name, "--pretrained")
+        known = {"model": model} if model else PRESETS.get(name)
+        if known is None and not given[name].get("model"):
+            raise InputError(
+                f"--pretrained {name}: NAME=MODEL is accepted, or one of {', '.join(PRESETS)} "
+                f"alone{nearest(name, list(PRESETS))}"
+            )
+        settings = _settings(Pretrained, name, {**(known or {}), **given[name]})
+        try:
+            parts += layers_of(name, settings)
+        except InputError as error:
+            raise InputError(f"--pretrained {name}: {error}") from error
+    return parts
+
+
+def _own_parts(job: PrecomputeJob) -> dict[str, type[Part]]:
     """Import the parts that are named by path: typing a path is allowing it."""
-    classes = {}
+    classes: dict[str, type[Part]] = {}
     for path in job.part:
         part = find_part(path, {package_of(path)}, "--part")
         name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", part.__name__).lower()
@@ -114,8 +138,7 @@ def _own_parts(job: PrecomputeJob) -> list[Part]:
         if name in classes:
             raise InputError(f"--part {path}: there are two parts of the name {name}")
         classes[name] = part
-    given = _settings_by_part(job.part_settings, classes)
-    return [part(name, _settings(part, name, given[name])) for name, part in classes.items()]
+    return classes
 
 
 def _settings_by_part(given: dict[str, Any], names: Iterable[str]) -> dict[str, dict[str, Any]]:
@@ -128,13 +151,13 @@ def _settings_by_part(given: dict[str, Any], names: Iterable[str]) -> dict[str, 
         if name not in by_part or "" in nested:
             raise InputError(
                 f"--part_settings {key}: PART.SETTING=VALUE is accepted{nearest(name, known)}; "
-                f"--part names {', '.join(known) or 'none'}"
+                f"--part and --pretrained name {', '.join(known) or 'none'}"
             )
         by_part[name] |= nested
     return by_part
 
 
-def _settings(part: type[Part], name: str, given: dict[str, Any]) -> Group:
+def _settings(part: type[Part], name: str, given: dict[str, Any]) -> Any:
     values = {key: yaml.safe_load(v) if isinstance(v, str) else v for key, v in given.items()}
     try:
         return part.Config.model_validate(values)

@@ -5,7 +5,7 @@ Shapes: T TRs, V voxels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,14 @@ Piece = dict[str, Any]
 def make_shard(part: Part, unit: Unit, storage: Storage) -> Record:
     """Make and write one film's rows of a part that is loaded."""
     return write_made(part, part.make(unit.film), unit, storage)
+
+
+def make_shards(
+    part: Part, parts: Mapping[str, Part], units: Sequence[Unit], storage: Storage
+) -> list[Record]:
+    """Make and write one film's rows of parts of one network, by one of them, which is loaded."""
+    made = part.make_together(units[0].film, [parts[unit.part] for unit in units])
+    return [write_made(parts[unit.part], made[unit.part], unit, storage) for unit in units]
 
 
 def join_shard(

@@ -13,6 +13,7 @@ a piece of a film (of codes, 9 KB per minute and codebook).
 from __future__ import annotations
 
 import io
+import json
 import math
 import traceback
 import warnings
@@ -30,7 +31,7 @@ from giblet_ray.cluster import cluster_totals, living_nodes, never_restart
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
 from giblet_ray.parts.part import Part, PartInPieces, Prepared
-from giblet_ray.precompute.makers import Piece, make_bold, make_shard
+from giblet_ray.precompute.makers import Piece, make_bold, make_shard, make_shards
 from giblet_ray.precompute.prepared import find_prepared
 from giblet_ray.precompute.units import BOLD, Record, Unit
 from giblet_ray.settings import Group
@@ -44,9 +45,11 @@ _COPIES = 3
 
 
 class Work(Group):
-    """A unit, or a piece of one."""
+    """A unit, or a piece of one, or units that one pass of a network makes."""
 
     unit: Unit
+    others: tuple[Unit, ...] = ()
+    """Of other parts of the same network."""
     piece: Piece | None = None
 
 
@@ -98,26 +101,28 @@ def share_cluster(n_cpus: float, n_gpus: float, n_work: Mapping[str, int]) -> Sl
 
 
 def cut_work(units: Sequence[Unit], parts: Mapping[str, Part]) -> dict[str, list[Work]]:
-    """Return what is to be done for units, by part: as a whole, or in pieces."""
+    """Return what is to be done for units, by network or part: as a whole, or in pieces."""
     work: dict[str, list[Work]] = {}
+    together: dict[tuple[str, str], list[Unit]] = {}
     for unit in units:
-        of_part = work.setdefault(unit.part, [])
         part = parts.get(unit.part)
         if isinstance(part, PartInPieces):
-            of_part += [Work(unit=unit, piece=piece) for piece in part.pieces(unit.film)]
+            pieces = part.pieces(unit.film)
+            work.setdefault(part.network, []).extend(Work(unit=unit, piece=p) for p in pieces)
+        elif part is not None and part.has_network:
+            together.setdefault((part.network, unit.stimulus), []).append(unit)
         else:
-            of_part.append(Work(unit=unit))
+            work.setdefault(unit.part, []).append(Work(unit=unit))
+    for (network, _), (first, *others) in together.items():
+        work.setdefault(network, []).append(Work(unit=first, others=tuple(others)))
     return work
 
 
 def share_work(work: Mapping[str, Sequence[Work]], parts: Mapping[str, Part]) -> Slots:
     """Share out the cluster that is connected to."""
     totals = cluster_totals()
-    n_work = {
-        name: len(of_part)
-        for name, of_part in work.items()
-        if name in parts and parts[name].has_network
-    }
+    networks = {part.network for part in parts.values() if part.has_network}
+    n_work = {name: len(of_part) for name, of_part in work.items() if name in networks}
     return share_cluster(totals.get("CPU", 0), totals.get("GPU", 0), n_work)
 
 
@@ -141,7 +146,8 @@ def run(
             do = partial(_do, storage=storage, parts=parts)
             branches.append(_rows(group).map(do, num_cpus=slots.num_cpus, memory=memory))
     for name, pool in slots.pools.items():
-        held = {"storage": storage, "part": parts[name], "on_gpu": pool.gpus > 0}
+        of_network = {each: part for each, part in parts.items() if part.network == name}
+        held = {"storage": storage, "parts": of_network, "on_gpu": pool.gpus > 0}
         branches.append(_on_actors(PartWorker, work[name], held, pool, slots.num_cpus))
     if not branches:
         return
@@ -149,7 +155,7 @@ def run(
     # Without prefetching, an answer is here when its worker is done, and not a few answers later.
     for batch in answers.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
         for answer in cast(pa.Table, batch).to_pylist():
-            yield _result(answer)
+            yield from _results(answer)
 
 
 def _rows(work: Sequence[Work]) -> ray.data.Dataset:
@@ -204,33 +210,35 @@ def _do(row: dict[str, Any], storage: Storage, parts: Mapping[str, Part]) -> dic
 
     def make() -> tuple[str, bytes]:
         if unit.part == BOLD:
-            return make_bold(unit, storage).model_dump_json(), b""
+            return _records([make_bold(unit, storage)]), b""
         part = parts[unit.part]
         part.load(Prepared(), "cpu")
-        return make_shard(part, unit, storage).model_dump_json(), b""
+        return _records([make_shard(part, unit, storage)]), b""
 
     return attempt(make)
 
 
 class PartWorker:
-    """Holds a part's network; it is loaded at first use, so that failing to is an answer too."""
+    """Holds a network; it is loaded at first use, so that failing to is an answer too."""
 
-    def __init__(self, storage: Storage, part: Part, on_gpu: bool) -> None:
-        self._storage, self._part = storage, part
+    def __init__(self, storage: Storage, parts: Mapping[str, Part], on_gpu: bool) -> None:
+        self._storage, self._parts = storage, parts
         self._device = "cuda" if on_gpu else "cpu"
-        self._is_loaded = False
+        self._loaded: Part | None = None
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        """Make one film's rows, or one piece of them."""
+        """Make one film's rows, of one part or several, or one piece of them."""
         work = Work.model_validate_json(row["work"])
-        part = self._part
 
         def make() -> tuple[str, bytes]:
-            if not self._is_loaded:
-                part.load(self._prepared(work.unit), self._device)
-                self._is_loaded = True
+            part = self._loaded
+            if part is None:
+                part = self._parts[work.unit.part]
+                part.load(self._prepared(part, work.unit), self._device)
+                self._loaded = part
             if work.piece is None:
-                return make_shard(part, work.unit, self._storage).model_dump_json(), b""
+                units = (work.unit, *work.others)
+                return _records(make_shards(part, self._parts, units, self._storage)), b""
             piece = cast(PartInPieces, part).make_piece(work.unit.film, work.piece)
             payload = io.BytesIO()
             np.save(payload, piece)
@@ -238,23 +246,29 @@ class PartWorker:
 
         return attempt(make)
 
-    def _prepared(self, unit: Unit) -> Prepared:
-        found = find_prepared(self._storage, self._part.name, unit.settings)
+    def _prepared(self, part: Part, unit: Unit) -> Prepared:
+        recipe = part.network_recipe(unit.settings)
+        found = find_prepared(self._storage, part.network, recipe)
         if found is None:
             where = self._storage.location
-            raise InputError(f"{where}: what {self._part.name} is made with is gone; start again")
+            raise InputError(f"{where}: what {part.network} is made with is gone; start again")
         return found
 
 
 # --- on the driver ----------------------------------------------------------------------------
 
 
-def _result(row: dict[str, Any]) -> Record | tuple[Work, np.ndarray]:
+def _records(records: Sequence[Record]) -> str:
+    return json.dumps([record.model_dump(mode="json") for record in records])
+
+
+def _results(row: dict[str, Any]) -> Iterator[Record | tuple[Work, np.ndarray]]:
     raise_error(row)
-    if not row["payload"]:
-        return Record.model_validate_json(row["answer"])
-    values = np.load(io.BytesIO(row["payload"]), allow_pickle=False)
-    return Work.model_validate_json(row["answer"]), values
+    if row["payload"]:
+        values = np.load(io.BytesIO(row["payload"]), allow_pickle=False)
+        yield Work.model_validate_json(row["answer"]), values
+    else:
+        yield from map(Record.model_validate, json.loads(row["answer"]))
 
 
 def raise_error(row: dict[str, Any]) -> None:

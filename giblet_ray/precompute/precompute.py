@@ -176,7 +176,7 @@ def _make_missing(
         progress.doing = f"preparing {name}"
         prepared[name] = _prepared(storage, plan, part)
         for path in kept.keys() & set(of_part):
-            if (wanted := prepared[name].made_with) and kept[path].made_with != wanted:
+            if kept[path].made_with | prepared[name].made_with != kept[path].made_with:
                 show(f"{path}: made with other weights; made again")
                 del records[path]
     outlive_losses(
@@ -225,8 +225,8 @@ def _run_once(
 def _prepared(storage: Storage, plan: Plan, part: Part) -> Prepared:
     """Return what all workers of a part load; it is made by one of them, where it must be."""
     films = films_of(part, plan.films)
-    recipe = part.recipe(films)
-    found = find_prepared(storage, part.name, recipe)
+    recipe = part.network_recipe(part.recipe(films))
+    found = find_prepared(storage, part.network, recipe)
     if found is not None:
         return found
     import ray
@@ -234,13 +234,15 @@ def _prepared(storage: Storage, plan: Plan, part: Part) -> Prepared:
     from giblet_ray.precompute.pipeline import attempt, raise_error
 
     def prepare() -> tuple[str, bytes]:
-        keep_prepared(storage, part.name, recipe, part.prepare(films))
+        keep_prepared(storage, part.network, recipe, part.prepare(films))
         return "", b""
 
     raise_error(ray.get(ray.remote(attempt).remote(prepare)))
-    found = find_prepared(storage, part.name, recipe)
+    found = find_prepared(storage, part.network, recipe)
     if found is None:
-        raise InputError(f"{storage.location}: what {part.name} is made with is gone; start again")
+        raise InputError(
+            f"{storage.location}: what {part.network} is made with is gone; start again"
+        )
     return found
 
 

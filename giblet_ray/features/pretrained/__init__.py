@@ -1,0 +1,1 @@
+"""What pretrained networks of the Hugging Face library make of a film, TR by TR."""
