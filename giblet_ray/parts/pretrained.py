@@ -32,7 +32,7 @@ from giblet_ray.settings import Group
 class PretrainedConfig(Group):
     """A network of the Hugging Face library; pip install '.[pretrained]'."""
 
-    model: str = ""
+    model: str
     """Its name in the hub, or a folder that holds it (config.json, .safetensors, what prepares its
     input)."""
     revision: str = "main"
@@ -73,25 +73,30 @@ class Pretrained(Part):
 
     A film that is silent gives what the network makes of silence; one without words gives 0.
 
+    Attributes
+    ----------
+    layer : int
+        From 1.
+
     Parameters
     ----------
     name : str
-        Name of the network in the data set; the part's is this and the layer's number.
+        Of the network and of the layer: ``dino_12``.
     settings : PretrainedConfig
-    facts : Network
-        What it is, by its settings alone.
-    layer : int
-        From 1.
+        The network's.
     """
 
     kind = "pretrained"
     libraries = ("numpy", "torch", "transformers")
     Config = PretrainedConfig
 
-    def __init__(self, name: str, settings: Group, facts: Network, layer: int) -> None:
-        super().__init__(f"{name}_{layer}", settings)
-        self._network_name, self._facts, self.layer = name, facts, layer
-        self.made_from = (TEXT,) if facts.reads == "text" else (FILM,)
+    def __init__(self, name: str, settings: Group) -> None:
+        super().__init__(name, settings)
+        self._network, _, layer = name.rpartition("_")
+        self.layer = int(layer)
+        asked = self.settings
+        self._facts = find_network(asked.model, asked.revision, asked.reads)
+        self.made_from = (TEXT,) if self._facts.reads == "text" else (FILM,)
 
     @property
     def has_network(self) -> bool:
@@ -99,7 +104,7 @@ class Pretrained(Part):
 
     @property
     def network(self) -> str:
-        return self._network_name
+        return self._network
 
     def value(self, film: FilmFiles) -> ValueType:
         return ValueType(dtype="float32", shape=(self._facts.n_numbers,))
@@ -194,6 +199,5 @@ def layers_of(name: str, settings: PretrainedConfig) -> list[Pretrained]:
         If there is no such network, or it has no such layers.
     """
     facts = find_network(settings.model, settings.revision, settings.reads)
-    return [
-        Pretrained(name, settings, facts, layer) for layer in layer_numbers(facts, settings.layers)
-    ]
+    numbers = layer_numbers(facts, settings.layers)
+    return [Pretrained(f"{name}_{number}", settings) for number in numbers]

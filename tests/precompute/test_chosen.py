@@ -64,7 +64,7 @@ def test_settings_of_own_parts_may_be_nested_in_yaml(folder, tmp_path):
             ("--part", OWN, "--part_settings", "motion.bands=0"),
             "--part_settings motion.bands: is 0: should be greater than or equal to 1",
         ),
-        (("--part_settings", "motion.bands=8"), "--part names none"),
+        (("--part_settings", "motion.bands=8"), "--part and --pretrained name none"),
     ],
 )
 def test_what_cannot_be_made_is_refused_in_one_line(folder, tmp_path, change, words):

@@ -5,6 +5,7 @@ from pathlib import Path
 import my_lab.motion
 import numpy as np
 import pytest
+import small_networks
 from claim_holder import holder
 from my_lab.motion import Motion, MotionConfig
 from ray.exceptions import RayActorError
@@ -19,10 +20,12 @@ from giblet_ray.features.audio import read_audio
 from giblet_ray.features.codes import cut_codes
 from giblet_ray.features.embedder import load_embedder
 from giblet_ray.features.mel import mel_per_tr
+from giblet_ray.features.pretrained.network import weights_sha256
 from giblet_ray.features.text import read_utterances
 from giblet_ray.features.video import read_frames
 from giblet_ray.features.words import spoken_per_tr, spoken_words
-from giblet_ray.parts.part import FilmFiles
+from giblet_ray.parts.part import FilmFiles, Prepared
+from giblet_ray.parts.pretrained import Pretrained, PretrainedConfig
 from giblet_ray.precompute import pipeline, resume
 from giblet_ray.precompute import precompute as run
 from giblet_ray.precompute.units import WORK
@@ -32,9 +35,12 @@ from giblet_ray.spaces.scan import ScanOptions, read_bold
 def every_part(folder):
     """Settings that add to what is made anyway."""
     arrays = (f"clip={folder}/{{stimulus}}.npy", f"gaze={folder}/{{stimulus}}.tsv")
-    own = ("--part", "my_lab.motion:Motion", "--part_settings", "motion.bands=3")
+    own = ("--part", "my_lab.motion:Motion")
     filtered = ("--scan.high_pass_seconds", "12")  # the films are too short for 128 s
-    return ("--mel.make", "--codes.codebooks", "4", "--array", *arrays, *own, *filtered)
+    network = ("--pretrained", f"dino={small_networks.of_images()}")
+    layers = ("--part_settings", "motion.bands=3", "dino.layers=[2,4]")
+    made = ("--mel.make", "--codes.codebooks", "4", "--array", *arrays)
+    return (*made, *own, *network, *layers, *filtered)
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +135,23 @@ def test_a_part_of_a_labs_own_is_made_by_its_code(made, folder, film):
     assert (part.kind, part.modality, part.encoder) == (Motion.kind, "motion", "vector")
     assert (part.settings, part.made_with) == ({"bands": 3}, {"bands": 3})
     assert part.libraries[Motion.kind] == sha256_of_file(my_lab.motion.__file__)
+
+
+@pytest.mark.parametrize("film", N_TRS)
+def test_layers_of_a_network_are_parts_that_say_what_it_is(made, folder, film):
+    dataset, network = made[1].dataset, small_networks.of_images()
+    files, n_trs = {"film": str(folder / f"{film}.mp4")}, N_TRS[film]
+    film_files = FilmFiles(name=film, n_trs=n_trs, tr_seconds=TR, seconds=n_trs * TR, files=files)
+    for layer in (2, 4):
+        part = Pretrained(f"dino_{layer}", PretrainedConfig(model=str(network)))
+        part.load(Prepared(), "cpu")
+        found, made_alone = stored(dataset, part.name, film), part.make(film_files).values
+        np.testing.assert_allclose(found, made_alone, atol=1e-5)
+        said = dataset.manifest.parts[part.name]
+        assert (said.kind, said.modality, said.encoder) == ("pretrained", part.name, "vector")
+        assert said.made_with["weights_sha256"] == weights_sha256(network)
+        facts = dataset.manifest.provenance["shards"][f"{part.name}/{film}.parquet"]["facts"]
+        assert facts == {"licence": "not stated", "architecture": "dinov2"}
 
 
 def test_codes_are_those_of_a_codec_seeded_from_the_films(made, codec, sounds):
@@ -244,8 +267,9 @@ def test_a_folder_that_another_process_works_on_is_left_to_it(folder, tmp_path):
 def test_an_interrupted_run_keeps_what_is_verified_and_makes_the_rest(interrupted, cluster):
     job, out = interrupted
     before = modified(out)
-    gone, damaged = "bold/01/two.parquet", "frames/one.parquet"
-    (out / gone).unlink()
+    gone, damaged = {"bold/01/two.parquet", "dino_4/one.parquet"}, "frames/one.parquet"
+    for path in gone:
+        (out / path).unlink()
     content = bytearray((out / damaged).read_bytes())
     content[len(content) // 2] ^= 1
     (out / damaged).write_bytes(content)
@@ -256,10 +280,10 @@ def test_an_interrupted_run_keeps_what_is_verified_and_makes_the_rest(interrupte
         Dataset.open(str(out))
     shown = []
     summary = run.precompute(job, shown.append)
-    assert any("kept 15 of 17 shards" in line for line in shown)
-    assert (summary.n_made, summary.n_kept) == (2, 15)
+    assert any("kept 18 of 21 shards" in line for line in shown)
+    assert (summary.n_made, summary.n_kept) == (3, 18)
     after = modified(out)
-    assert {path for path in after if after[path] != before[path]} == {gone, damaged}
+    assert {path for path in after if after[path] != before[path]} == {*gone, damaged}
     assert after.keys() == before.keys()
     assert summary.dataset.manifest.checksum == Dataset.open(job.out).manifest.checksum
     assert not list(out.rglob("*.part"))
@@ -285,7 +309,7 @@ def test_a_damaged_shard_of_a_finished_data_set_is_made_again(copied, made, clus
     summary = run.precompute(job, shown.append)
     after = modified(out)
     assert {path for path in after if after[path] != before[path]} == {"bold/02/one.parquet"}
-    assert any("1 of 17 shards" in line for line in shown)
+    assert any("1 of 21 shards" in line for line in shown)
     assert summary.dataset.blob(codebooks)  # whole again
     assert summary.dataset.manifest.checksum == made[1].dataset.manifest.checksum
 

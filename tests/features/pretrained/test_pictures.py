@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import small_networks
 import torch
 
 from giblet_ray.errors import InputError
@@ -40,11 +41,13 @@ def seen(film: str, piece: Fraction, height: int, width: int) -> np.ndarray:
     return np.stack(list(frames_on_screen(film, N_TRS, TR, piece, height, width)))
 
 
-def test_pictures_are_cut_and_normalised_as_the_library_does(image_network: Path) -> None:
-    prepare = import_library().AutoImageProcessor.from_pretrained(image_network, backend="pil")
+def test_pictures_are_cut_and_normalised_as_the_library_does() -> None:
+    prepare = import_library().AutoImageProcessor.from_pretrained(
+        small_networks.of_images(), backend="pil"
+    )
     picture_CHW = np.random.default_rng(0).integers(0, 256, (3, 28, 41), np.uint8)
     wanted = prepare(picture_CHW.transpose(1, 2, 0), return_tensors="np")["pixel_values"][0]
-    preparation = read_preparation(load(image_network, 4))
+    preparation = read_preparation(load(small_networks.of_images(), 4))
     found = preparation.normalise(preparation.cut(picture_CHW))
     np.testing.assert_allclose(found, wanted, atol=1e-5)
     assert preparation.scaled(640, 480) == (28, 37)
@@ -52,12 +55,12 @@ def test_pictures_are_cut_and_normalised_as_the_library_does(image_network: Path
 
 
 @pytest.mark.parametrize("pooling", ["mean", "first"])
-def test_layers_of_pictures_are_those_of_the_library(
-    film: str, image_network: Path, pooling: str
-) -> None:
-    found_TLD = picture_states(load(image_network, 2, 4), film, N_TRS, TR, 2.0, pooling, batch=5)
+def test_layers_of_pictures_are_those_of_the_library(film: str, pooling: str) -> None:
+    found_TLD = picture_states(
+        load(small_networks.of_images(), 2, 4), film, N_TRS, TR, 2.0, pooling, batch=5
+    )
     pictures = seen(film, Fraction(1, 2), 28, 37)[..., 4:32]
-    model = import_library().AutoModel.from_pretrained(image_network).eval()
+    model = import_library().AutoModel.from_pretrained(small_networks.of_images()).eval()
     mean, std = (np.array(each)[:, None, None] for each in (
         (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
     ))  # fmt: skip
@@ -72,14 +75,12 @@ def test_layers_of_pictures_are_those_of_the_library(
     np.testing.assert_allclose(found_TLD, wanted_NLD.reshape(N_TRS, 3, 2, 32).mean(1), atol=1e-5)
 
 
-def test_clips_end_in_the_tr_and_begin_with_the_films_first_picture(
-    film: str, video_network: Path
-) -> None:
+def test_clips_end_in_the_tr_and_begin_with_the_films_first_picture(film: str) -> None:
     """Two clips of a second in a TR, of four pictures each: a quarter of a second apart."""
-    network = load(video_network, 1, 4)
+    network = load(small_networks.of_clips(), 1, 4)
     found_TLD = clip_states(network, film, N_TRS, TR, 4 / 3, 1.0, 4, "mean", batch=3)
     pictures = seen(film, Fraction(1, 4), 36, 48)[..., 2:34, 8:40]
-    model = import_library().AutoModel.from_pretrained(video_network).eval()
+    model = import_library().AutoModel.from_pretrained(small_networks.of_clips()).eval()
     mean, std = (np.array(each)[:, None, None] for each in (
         (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     ))  # fmt: skip
@@ -100,10 +101,8 @@ def test_every_tr_has_a_moment() -> None:
     assert [moments_per_tr(tr, 2.0) for tr in (0.2, 0.72, 1.0, 1.49, 2.0)] == [1, 1, 2, 3, 4]
 
 
-def test_a_network_that_does_not_say_how_big_its_pictures_are_is_one_line(
-    image_network: Path,
-) -> None:
-    network = load(image_network, 4)
+def test_a_network_that_does_not_say_how_big_its_pictures_are_is_one_line() -> None:
+    network = load(small_networks.of_images(), 4)
     settings = {"size": {"longest_edge": 28}, "do_center_crop": False}
     network.settings_file = lambda *names: settings  # type: ignore[method-assign]
     with pytest.raises(InputError, match=r"does not say which size its pictures have$"):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import small_networks
 import torch
 
 from giblet_ray.errors import InputError
@@ -37,9 +38,9 @@ def states_by_hand(folder: Path, samples_N: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("network", ["whisper", "wav2vec_bert"])
 def test_frames_are_those_of_the_library_and_go_to_the_tr_of_their_time(
-    request: pytest.FixtureRequest, film: str, network: str
+    film: str, network: str
 ) -> None:
-    folder = request.getfixturevalue(network)
+    folder = getattr(small_networks, network)()
     found_TLD = sound_states(
         LoadedNetwork(find_network(str(folder)), "cpu"), film, N_TRS, TR, clip_seconds=30.0
     )
@@ -50,15 +51,14 @@ def test_frames_are_those_of_the_library_and_go_to_the_tr_of_their_time(
     assert np.abs(np.diff(found_TLD[:, 0], axis=0)).max() > 1e-3
 
 
-def test_stretches_join_at_their_time(film: str, wav2vec_bert: Path) -> None:
+def test_stretches_join_at_their_time(film: str) -> None:
     """Of 2 s each: the second TR has frames of the first two; the last stretch is whole."""
-    network = LoadedNetwork(find_network(str(wav2vec_bert)), "cpu")
+    network = LoadedNetwork(find_network(str(small_networks.wav2vec_bert())), "cpu")
     found_TLD = sound_states(network, film, N_TRS, TR, clip_seconds=2.0)
     samples_N = np.concatenate(list(read_audio(film, 16_000)))
-    frames_FD = np.concatenate(
-        [states_by_hand(wav2vec_bert, samples_N[start : start + 32_000]) for start in
-         range(0, 96_000, 32_000)]
-    )  # fmt: skip
+    folder = small_networks.wav2vec_bert()
+    stretches = samples_N.reshape(3, 32_000)
+    frames_FD = np.concatenate([states_by_hand(folder, stretch_N) for stretch_N in stretches])
     # 2 s give 99 frames of 20 ms, for want of the last half of a window.
     times_F = np.concatenate([start + (np.arange(99) + 0.5) * 0.02 for start in (0, 2, 4)])
     assert len(frames_FD) == len(times_F)
@@ -68,19 +68,17 @@ def test_stretches_join_at_their_time(film: str, wav2vec_bert: Path) -> None:
 
 
 def test_a_silent_film_gives_what_the_network_makes_of_silence(
-    make_film: Callable[..., Path], whisper: Path
+    make_film: Callable[..., Path],
 ) -> None:
     film = str(make_film("silent.mkv", 6.0, sound=np.zeros(144_000), sound_rate=24_000))
-    network = LoadedNetwork(find_network(str(whisper)), "cpu")
+    network = LoadedNetwork(find_network(str(small_networks.whisper())), "cpu")
     found_TLD = sound_states(network, film, N_TRS, TR, clip_seconds=30.0)
-    wanted_FD = states_by_hand(whisper, np.zeros(96_000, np.float32))
+    wanted_FD = states_by_hand(small_networks.whisper(), np.zeros(96_000, np.float32))
     np.testing.assert_allclose(found_TLD[2, 0], wanted_FD[150:225].mean(0), atol=1e-5)
 
 
-def test_more_than_a_network_hears_at_a_time_is_one_line(
-    make_film: Callable[..., Path], whisper: Path
-) -> None:
+def test_more_than_a_network_hears_at_a_time_is_one_line(make_film: Callable[..., Path]) -> None:
     film = str(make_film("long.mkv", 36.0, fps=1, sound=np.zeros(36 * 24_000), sound_rate=24_000))
-    network = LoadedNetwork(find_network(str(whisper)), "cpu")
+    network = LoadedNetwork(find_network(str(small_networks.whisper())), "cpu")
     with pytest.raises(InputError, match=r"hears 30 s at a time; clip_seconds is 36$"):
         sound_states(network, film, 24, TR, clip_seconds=36.0)

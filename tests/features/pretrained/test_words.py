@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+import small_networks
 import torch
 
 from giblet_ray.errors import InputError
@@ -48,9 +47,9 @@ def load(folder: Path) -> LoadedNetwork:
     return network
 
 
-def test_a_tr_has_the_sum_of_its_words_each_after_those_before_it(language_model: Path) -> None:
-    found_TLD = word_states(load(language_model), WORDS, N_TRS, TR, context_words=100)
-    states_WLD = by_hand(language_model, [word.text for word in WORDS])
+def test_a_tr_has_the_sum_of_its_words_each_after_those_before_it() -> None:
+    found_TLD = word_states(load(small_networks.of_words()), WORDS, N_TRS, TR, context_words=100)
+    states_WLD = by_hand(small_networks.of_words(), [word.text for word in WORDS])
     np.testing.assert_allclose(found_TLD[0], states_WLD[:3].sum(0), atol=1e-4)
     np.testing.assert_allclose(found_TLD[1], states_WLD[3], atol=1e-4)
     np.testing.assert_allclose(found_TLD[2], states_WLD[4:7].sum(0), atol=1e-4)
@@ -58,33 +57,31 @@ def test_a_tr_has_the_sum_of_its_words_each_after_those_before_it(language_model
     np.testing.assert_allclose(found_TLD[4], states_WLD[7], atol=1e-4)
 
 
-def test_a_short_context_is_read_in_steps_of_half_of_it(language_model: Path) -> None:
-    found_TLD = word_states(load(language_model), WORDS, N_TRS, TR, context_words=4)
+def test_a_short_context_is_read_in_steps_of_half_of_it() -> None:
+    found_TLD = word_states(load(small_networks.of_words()), WORDS, N_TRS, TR, context_words=4)
     texts = [word.text for word in WORDS]
-    wanted = [*by_hand(language_model, texts[:4])]
+    wanted = [*by_hand(small_networks.of_words(), texts[:4])]
     for first in (2, 4, 6):
-        wanted += [*by_hand(language_model, texts[first : first + 4])[2:]]
+        wanted += [*by_hand(small_networks.of_words(), texts[first : first + 4])[2:]]
     assert len(wanted) == len(WORDS)
     np.testing.assert_allclose(found_TLD[2], np.sum(wanted[4:7], axis=0), atol=1e-4)
     np.testing.assert_allclose(found_TLD[4], wanted[7], atol=1e-4)
 
 
-def test_a_film_without_words_is_zero(language_model: Path) -> None:
-    found_TLD = word_states(load(language_model), [], N_TRS, TR, context_words=4)
+def test_a_film_without_words_is_zero() -> None:
+    found_TLD = word_states(load(small_networks.of_words()), [], N_TRS, TR, context_words=4)
     assert found_TLD.shape == (N_TRS, 2, 32)
     assert not found_TLD.any()
 
 
-def test_a_network_that_looks_ahead_is_refused(
-    save_network: Callable[..., Path], tokenizer: Any
-) -> None:
-    sizes = {"hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 2}
-    bert = save_network("Bert", {**sizes, "intermediate_size": 32, "vocab_size": 300}, tokenizer)
+def test_a_network_that_looks_ahead_is_refused() -> None:
+    sizes = {**small_networks.SMALL, "intermediate_size": 32, "vocab_size": 300}
+    bert = small_networks.saved("Bert", sizes, small_networks.tokenizer())
     with pytest.raises(InputError, match="reads words with those after them; a causal language"):
         word_states(load(bert), WORDS, N_TRS, TR, context_words=4)
 
 
-def test_more_tokens_than_a_network_reads_are_one_line(language_model: Path) -> None:
+def test_more_tokens_than_a_network_reads_are_one_line() -> None:
     words = [Word(0.1, "x" * 300), Word(0.2, "y" * 300)]
     with pytest.raises(InputError, match=r"reads 512 tokens .* 2 words are 602: use fewer context"):
-        word_states(load(language_model), words, N_TRS, TR, context_words=4)
+        word_states(load(small_networks.of_words()), words, N_TRS, TR, context_words=4)
