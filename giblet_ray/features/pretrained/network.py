@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import file_digest
@@ -88,6 +89,7 @@ def import_library() -> ModuleType:
     # Its bars and notes are of loading, which the job's own line tells.
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     return transformers
 
 
@@ -141,8 +143,11 @@ def _settings_and_class(model: str, revision: str, reads: Reads | None) -> tuple
         config = library.AutoConfig.from_pretrained(model, **of_hub)
     except (OSError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())
+        where = "no network of the Hugging Face library can be read there"
+        if not of_hub:
+            raise InputError(f"{model}: {where}: {reason}") from error
         raise InputError(
-            f"{model}: no network of the Hugging Face library can be read there: {reason}"
+            f"{model}: is no folder, and not to be had from the hub: {reason}"
         ) from error
     config = getattr(config, _TOWERS.get(str(reads), ""), config)
     classes = library.AutoModel._model_mapping
