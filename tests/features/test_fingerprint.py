@@ -1,0 +1,141 @@
+"""Equal intervals of films, found by what they show and sound like."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from giblet_ray.features.fingerprint import (
+    RATE,
+    Equal,
+    Fingerprint,
+    _patterns,
+    equal_intervals,
+    fingerprint,
+)
+from giblet_ray.features.media import probe_film
+
+FPS, SOUND_RATE = 24, 24_000
+
+
+def walk(n: int, d: int, seed: int) -> np.ndarray:
+    """Patterns that change slowly, with a cut every two seconds."""
+    random = np.random.default_rng(seed)
+    scenes = random.normal(size=(n // 8 + 1, d)).repeat(8, axis=0)[:n]
+    return np.asarray(scenes + random.normal(size=(n, d)).cumsum(0) * 0.05)
+
+
+def prints(picture_MD: np.ndarray, sound_MD: np.ndarray) -> Fingerprint:
+    pictures = _patterns(40 * picture_MD, "picture")
+    return Fingerprint(pictures, _patterns(10 * sound_MD, "sound"))
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(0, 60), st.integers(0, 60), st.integers(40, 80), st.integers(0, 1000))
+def test_what_two_films_share_is_found_where_it_is(
+    before: int, before_other: int, shared: int, seed: int
+) -> None:
+    """Moments: the shared ones stand in both, with another noise."""
+    random = np.random.default_rng(seed)
+    common_MD, sound_MD = walk(shared, 144, seed), walk(shared, 24, seed + 1)
+    films = {}
+    for number, n_before in enumerate((before, before_other)):
+        more = [walk(n, 144, seed + 10 + 3 * number + k) for k, n in enumerate((n_before, 50))]
+        pictures = np.concatenate([more[0], common_MD, more[1]])
+        more = [walk(n, 24, seed + 20 + 3 * number + k) for k, n in enumerate((n_before, 50))]
+        sound = np.concatenate([more[0], sound_MD, more[1]])
+        noisy = [each + 0.05 * random.normal(size=each.shape) for each in (pictures, sound)]
+        films["ab"[number]] = prints(*noisy)
+    (found,) = equal_intervals(films)
+    assert (found.one, found.other) == ("a", "b")
+    assert abs(found.start * RATE - before) <= 1
+    assert found.other_start - found.start == (before_other - before) / RATE
+    assert abs(found.seconds * RATE - shared) <= 2
+
+
+def test_a_part_that_comes_again_in_one_film_is_found_and_the_film_itself_is_not() -> None:
+    common = walk(48, 144, 0), walk(48, 24, 1)
+    parts = [walk(100, d, 2 + d) for d in (144, 24)], [walk(120, d, 3 + d) for d in (144, 24)]
+    film = prints(*(np.concatenate([c, a, c, b]) for c, a, b in zip(common, *parts, strict=True)))
+    assert equal_intervals({"film": film}) == [Equal("film", 0.0, "film", 37.0, 12.0)]
+
+
+def test_what_stands_still_is_dark_or_silent_is_not_told_apart() -> None:
+    """A title card in both films, then black, without sound."""
+    card = np.random.default_rng(0).normal(size=(1, 144)).repeat(60, 0)
+    still = np.concatenate([card, np.zeros((60, 144))])
+    films = {name: prints(still, np.zeros((120, 24))) for name in "ab"}
+    assert equal_intervals(films) == []
+
+
+def test_films_that_share_nothing_have_no_equal_interval() -> None:
+    films = {name: prints(walk(600, 144, seed), walk(600, 24, 99 + seed)) for seed, name in
+             enumerate("abc")}  # fmt: skip
+    assert equal_intervals(films) == []
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Two films of 40 s; 12 s of the first, from 20.13 s on, are the second's from 5 s on."""
+    folder = tmp_path_factory.mktemp("films")
+    random = np.random.default_rng(0)
+    n = 40 * FPS
+
+    def scenes(seed: int) -> np.ndarray:
+        """A picture of blocks every 1.5 s, which drifts."""
+        random = np.random.default_rng(seed)
+        blocks = random.integers(0, 256, (30, 6, 8)).repeat(8, 1).repeat(8, 2)
+        drift = np.arange(n) // 4 % 64
+        return np.stack([np.roll(blocks[i // 36], drift[i], axis=1) for i in range(n)])
+
+    def tones(seed: int) -> np.ndarray:
+        random = np.random.default_rng(seed)
+        hz = random.uniform(100, 3000, 80).repeat(SOUND_RATE // 2)
+        return np.asarray(0.4 * np.sin(2 * np.pi * np.cumsum(hz) / SOUND_RATE))
+
+    made = {name: [scenes(seed), tones(seed + 10)] for seed, name in enumerate("ab")}
+    start, other, length = 483, 5 * FPS, 12 * FPS  # 20.125 s
+    made["b"][0][other : other + length] = made["a"][0][start : start + length]
+    rate = SOUND_RATE // FPS
+    heard = slice(start * rate, (start + length) * rate)
+    made["b"][1][other * rate : (other + length) * rate] = made["a"][1][heard]
+    del random
+    return {name: write(folder / f"{name}.mkv", *both) for name, both in made.items()}
+
+
+def write(path: Path, pictures: np.ndarray, sound: np.ndarray) -> Path:
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("mpeg4", rate=FPS)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        audio = container.add_stream("pcm_s16le", rate=SOUND_RATE, layout="mono")
+        for shades in pictures.astype(np.uint8):
+            image = np.repeat(shades[..., None], 3, axis=-1)
+            container.mux(video.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(image))))
+        container.mux(video.encode())
+        frame = av.AudioFrame.from_ndarray(sound[None].astype(np.float32), "fltp", "mono")
+        frame.sample_rate, frame.pts, frame.time_base = SOUND_RATE, 0, Fraction(1, SOUND_RATE)
+        container.mux(audio.encode(frame))
+        container.mux(audio.encode())
+    return path
+
+
+def test_equal_intervals_of_films_are_found_by_pictures_and_sound(films: dict[str, Path]) -> None:
+    made = {name: fingerprint(probe_film(path)) for name, path in films.items()}
+    (found,) = equal_intervals(made)
+    assert (found.one, found.other) == ("a", "b")
+    assert found.start == pytest.approx(20.125, abs=0.5)
+    assert found.other_start == pytest.approx(5, abs=0.5)
+    assert found.seconds == pytest.approx(12, abs=1)
+    for name in ("picture_MD", "sound_MD"):
+        alone = {
+            film: Fingerprint(**{other: np.zeros_like(getattr(each, other)) for other in
+                                 ("picture_MD", "sound_MD")} | {name: getattr(each, name)})
+            for film, each in made.items()
+        }  # fmt: skip
+        assert len(equal_intervals(alone)) == 1, name
