@@ -447,6 +447,9 @@ class PrecomputeJob(Job):
     atlas_names: str | None = None
     """Table of what the labels are called (.tsv .txt .csv; default: the one beside the atlas that
     has its name). All labels in it are units; those without a voxel are masked."""
+    compare_films: bool = True
+    """Compare the films with one another, and each with itself: intervals of 8 s or more that show
+    or sound the same are listed in the manifest, and a split keeps them in one set."""
     check: bool = False
     """Verify the data set at --out instead of writing one, and print what is in it; the other
     settings are not used."""

@@ -51,8 +51,8 @@ class SplitConfig(Group):
     """Which of them; all: a run of each, by its own name, side by side where there is room."""
     same: Annotated[str | None, Mark.FREE] = None
     """.tsv of intervals of films that show the same, which are kept in one set: columns group,
-    stimulus, start_seconds, stop_seconds. A run keeps the intervals: the file may be moved, and is
-    needed no more to go on or to judge."""
+    stimulus, start_seconds, stop_seconds (default: those that precompute found). A run keeps the
+    intervals: the file may be moved, and is needed no more to go on or to judge."""
 
     @property
     def fold_index(self) -> int:

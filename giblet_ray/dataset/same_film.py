@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from giblet_ray.dataset.reader import Span
 from giblet_ray.dataset.splits import SameFilm, whole_trs
@@ -46,6 +47,28 @@ def read_same(path: str, n_trs: Mapping[str, int], tr_seconds: float) -> tuple[S
                 f"{where}: has no column {column}{nearest(column, list(columns))}; "
                 f"{', '.join(_COLUMNS)} are expected, parted by tabs"
             )
+    return same_films(rows, where, n_trs, tr_seconds)
+
+
+def same_films(
+    rows: Iterable[Mapping[str, Any]], where: str, n_trs: Mapping[str, int], tr_seconds: float
+) -> tuple[SameFilm, ...]:
+    """Return the groups of intervals that rows of a table, or of a manifest, say.
+
+    Parameters
+    ----------
+    rows : iterable of mapping
+        With the columns of the table.
+    where : str
+        Where they stand, for messages.
+    n_trs, tr_seconds
+        As for :func:`read_same`.
+
+    Raises
+    ------
+    InputError
+        If a time is none, or lies beyond its film.
+    """
     groups: dict[str, list[Span]] = {}
     for number, row in enumerate(rows, 2):
         try:

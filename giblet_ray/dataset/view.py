@@ -12,7 +12,7 @@ from giblet_ray.dataset.config import DataConfig, SplitConfig
 from giblet_ray.dataset.layout import ScanKey, bold_column
 from giblet_ray.dataset.order import DataOrder, OrderedWindows
 from giblet_ray.dataset.reader import Dataset, Selection
-from giblet_ray.dataset.same_film import read_same
+from giblet_ray.dataset.same_film import read_same, same_films
 from giblet_ray.dataset.splits import (
     IN_WORDS,
     SETS,
@@ -345,10 +345,12 @@ def _select(
 
 
 def _same(settings: SplitConfig, dataset: Dataset) -> tuple[SameFilm, ...]:
-    if settings.same is None:
-        return ()
     n_trs = {name: stimulus.n_trs for name, stimulus in dataset.stimuli.items()}
-    return read_same(settings.same, n_trs, dataset.manifest.tr_seconds)
+    timing = n_trs, dataset.manifest.tr_seconds
+    if settings.same is None:
+        found = dataset.manifest.provenance.get("same", [])
+        return same_films(found, dataset.storage.location, *timing)
+    return read_same(settings.same, *timing)
 
 
 def _split(

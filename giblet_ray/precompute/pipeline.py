@@ -30,7 +30,9 @@ from ray.data import ActorPoolStrategy
 from giblet_ray.cluster import cluster_totals, living_nodes, never_restart
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
-from giblet_ray.parts.part import Part, PartInPieces, Prepared
+from giblet_ray.features.fingerprint import Fingerprint, fingerprint
+from giblet_ray.features.media import probe_film
+from giblet_ray.parts.part import FilmFiles, Part, PartInPieces, Prepared
 from giblet_ray.precompute.makers import Piece, make_bold, make_shard, make_shards
 from giblet_ray.precompute.prepared import find_prepared
 from giblet_ray.precompute.units import BOLD, Record, Unit
@@ -156,6 +158,32 @@ def run(
     for batch in answers.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
         for answer in cast(pa.Table, batch).to_pylist():
             yield from _results(answer)
+
+
+def fingerprints(films: Sequence[FilmFiles]) -> dict[str, Fingerprint]:
+    """Return what each film shows and sounds like, by stimulus, made by a task each.
+
+    Raises
+    ------
+    InputError
+        If one cannot be decoded.
+    """
+
+    def of_film(path: str) -> dict[str, Any]:
+        def make() -> tuple[str, bytes]:
+            found, payload = fingerprint(probe_film(path)), io.BytesIO()
+            np.savez(payload, picture_MD=found.picture_MD, sound_MD=found.sound_MD)
+            return "", payload.getvalue()
+
+        return attempt(make)
+
+    rows = ray.get([ray.remote(of_film).remote(film.path) for film in films])
+    found = {}
+    for film, row in zip(films, rows, strict=True):
+        raise_error(row)
+        with np.load(io.BytesIO(row["payload"]), allow_pickle=False) as arrays:
+            found[film.name] = Fingerprint(**arrays)
+    return found
 
 
 def _rows(work: Sequence[Work]) -> ray.data.Dataset:

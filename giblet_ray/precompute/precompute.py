@@ -26,6 +26,7 @@ from giblet_ray.precompute.plan import Plan, make_plan
 from giblet_ray.precompute.prepared import find_prepared, keep_prepared
 from giblet_ray.precompute.provenance import build_manifest
 from giblet_ray.precompute.scans import scans_table
+from giblet_ray.precompute.same_content import compare_films, same_in_words
 from giblet_ray.precompute.units import Record
 from giblet_ray.progress import Progress
 from giblet_ray.spaces.config import high_pass_in_words
@@ -148,7 +149,9 @@ def _make(
     blobs = keep_blobs(storage, plan.parts, before, lambda part: _prepared(storage, plan, part))
     written = [file for of_part in blobs.values() for file in of_part.values()]
     delete_other_blobs(storage, [*spaces.blobs, *written])
-    manifest = build_manifest(job, plan, records, spaces, blobs)
+    progress.doing = "comparing films"
+    same = compare_films(plan.films) if job.compare_films else []
+    manifest = build_manifest(job, plan, records, spaces, blobs, same)
     write_manifest(storage, manifest)
     resume.delete_work(storage)
     for note in _notes(manifest):
@@ -251,6 +254,7 @@ def _notes(manifest: Manifest) -> list[str]:
     shards = manifest.provenance["shards"].values()
     said = [note for of_shard in shards for note in of_shard["facts"].get("notes", ())]
     notes = [f"note: {note}" for note in dict.fromkeys(said)]
+    notes += same_in_words(manifest.provenance["same"])
     for scan in manifest.scans:
         if n_masked := sum(stop - start for start, stop in scan.masked_trs):
             notes.append(

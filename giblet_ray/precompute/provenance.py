@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -25,6 +25,7 @@ def build_manifest(
     records: Mapping[str, Record],
     spaces: KeptSpaces,
     blobs: KeptBlobs,
+    same: Sequence[dict[str, Any]],
 ) -> Manifest:
     """Describe a data set whose shards are all finished.
 
@@ -40,6 +41,8 @@ def build_manifest(
         What the units are.
     blobs : dict
         What is kept beside the rows of parts.
+    same : sequence of dict
+        Intervals of films that show the same.
 
     Raises
     ------
@@ -49,7 +52,7 @@ def build_manifest(
     """
     parts: dict[str, StoredPart] = {}
     subjects: dict[str, Subject] = {}
-    provenance: dict[str, Any] = {"giblet_ray": version("giblet_ray")}
+    provenance: dict[str, Any] = {"giblet_ray": version("giblet_ray"), "same": list(same)}
     for unit in plan.units:
         record = records[unit.path]
         if unit.part == BOLD:

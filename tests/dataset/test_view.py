@@ -19,6 +19,7 @@ from giblet_ray.dataset.layout import ScanKey
 from giblet_ray.dataset.reader import Dataset
 from giblet_ray.dataset.schema import Manifest
 from giblet_ray.dataset.splits import SETS
+from giblet_ray.dataset.storage import Storage
 from giblet_ray.dataset.stored import StoredSpace
 from giblet_ray.dataset.view import DataView, view_data
 from giblet_ray.dataset.windows import Windows
@@ -246,10 +247,21 @@ def test_context_does_not_reach_what_a_table_of_equal_intervals_holds_out(
     table.write_text(rows + "a\tone\t60\t90\na\tthree\t0\t30\n")
     split = {"kind": "stimuli", "val_stimuli": ("two",), "test_stimuli": ("three",)}
     view(tmp_path / "made", context_trs=15, split=split)
-    split["same"] = str(table)
-    view(tmp_path / "made", context_trs=14, split=split)
-    with pytest.raises(InputError, match=r"gap_seconds 20: 14 TRs, where the model sees 15 TRs"):
+    refused = r"gap_seconds 20: 14 TRs, where the model sees 15 TRs"
+    view(tmp_path / "made", context_trs=14, split={**split, "same": str(table)})
+    with pytest.raises(InputError, match=refused):
+        view(tmp_path / "made", context_trs=15, split={**split, "same": str(table)})
+    found = [
+        {"group": "a", "stimulus": "one", "start_seconds": 60.0, "stop_seconds": 90.0},
+        {"group": "a", "stimulus": "three", "start_seconds": 0.0, "stop_seconds": 30.0},
+    ]
+    manifest = Dataset.open(str(tmp_path / "made")).manifest
+    listed = manifest.model_copy(update={"provenance": {**manifest.provenance, "same": found}})
+    write_manifest(Storage.at(str(tmp_path / "made")), listed)
+    with pytest.raises(InputError, match=refused):
         view(tmp_path / "made", context_trs=15, split=split)
+    (tmp_path / "none.tsv").write_text(rows)
+    view(tmp_path / "made", context_trs=15, split={**split, "same": str(tmp_path / "none.tsv")})
 
 
 FILMS = {"one": 117, "two": 201, "three": 123, "four": 120}

@@ -1,0 +1,83 @@
+"""Which intervals of a data set's films show the same: found, grouped and said.
+
+A film's end is often the next one's beginning, and a clip may stand in several films: what trains
+there would be judged there. The manifest lists such intervals as ``data.split.same`` would, and a
+split keeps each group in one set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from giblet_ray.features.fingerprint import Equal
+from giblet_ray.parts.part import FilmFiles
+
+Row = dict[str, Any]
+"""group, stimulus, start_seconds, stop_seconds."""
+
+
+def compare_films(films: Sequence[FilmFiles]) -> list[Row]:
+    """Compare films, and each with itself, on the cluster that is connected to.
+
+    Returns
+    -------
+    list of dict
+        A row for each interval; rows of one group show the same.
+
+    Raises
+    ------
+    InputError
+        If a film cannot be decoded.
+    """
+    from giblet_ray.features.fingerprint import equal_intervals
+    from giblet_ray.precompute.pipeline import fingerprints
+
+    return grouped(equal_intervals(fingerprints(films)))
+
+
+def grouped(found: Sequence[Equal]) -> list[Row]:
+    """Return groups of intervals, of which what shows the same as one of them is in its group."""
+    groups: list[list[tuple[str, float, float]]] = []
+    for each in found:
+        pair = [
+            (each.one, each.start, each.start + each.seconds),
+            (each.other, each.other_start, each.other_start + each.seconds),
+        ]
+        touched = [group for group in groups if any(_overlap(a, b) for a in group for b in pair)]
+        groups = [group for group in groups if group not in touched]
+        groups.append(_merged([*(span for group in touched for span in group), *pair]))
+    rows = []
+    for number, group in enumerate(groups, 1):
+        for stimulus, start, stop in group:
+            times = {"start_seconds": round(start, 2), "stop_seconds": round(stop, 2)}
+            rows.append({"group": f"same-{number}", "stimulus": stimulus, **times})
+    return rows
+
+
+def same_in_words(rows: Sequence[Row]) -> list[str]:
+    """Say what shows the same, a line for each group."""
+    groups: dict[str, list[str]] = {}
+    for row in rows:
+        said = f"{row['stimulus']} {row['start_seconds']:g} to {row['stop_seconds']:g} s"
+        groups.setdefault(row["group"], []).append(said)
+    return [
+        f"note: these show or sound the same, and are kept in one set: {'; '.join(said)}"
+        for said in groups.values()
+    ]
+
+
+def _overlap(one: tuple[str, float, float], other: tuple[str, float, float]) -> bool:
+    return one[0] == other[0] and one[1] < other[2] and other[1] < one[2]
+
+
+def _merged(spans: Sequence[tuple[str, float, float]]) -> list[tuple[str, float, float]]:
+    """Join spans of one film that overlap."""
+    merged: list[tuple[str, float, float]] = []
+    for span in sorted(spans):
+        if merged and _overlap(merged[-1], span):
+            stimulus, start, stop = merged[-1]
+            merged[-1] = (stimulus, start, max(stop, span[2]))
+        else:
+            merged.append(span)
+    return merged
