@@ -78,8 +78,11 @@ def fingerprint(film: Film) -> Fingerprint:
         If it cannot be decoded.
     """
     n = int(film.duration_seconds * RATE)
-    shown = frames_on_screen(film.path, n, 1 / RATE, Fraction(1, RATE), _ROWS, _COLUMNS)
-    pictures_MD = np.stack([picture.mean(0).ravel() for picture in shown])
+    pictures_MD = np.zeros((n, _ROWS * _COLUMNS), np.float32)
+    if film.has_video:
+        shown = frames_on_screen(film.path, n, 1 / RATE, Fraction(1, RATE), _ROWS, _COLUMNS)
+        for moment, picture_CHW in enumerate(shown):
+            pictures_MD[moment] = picture_CHW.mean(0).ravel()
     sound_MD = np.zeros((n, _BANDS), np.float32)
     if film.has_audio:
         sound_MD = _sound(film, n)

@@ -163,8 +163,27 @@ def _duration(frame: av.VideoFrame, stream: av.VideoStream) -> Fraction:
     return 1 / stream.average_rate if stream.average_rate else Fraction(0)
 
 
-def _shown(frame: av.VideoFrame, height: int, width: int, path: str | Path) -> np.ndarray:
-    """Return a frame as it is shown, resized, (C, H, W).
+def shown_size(path: str | Path) -> tuple[int, int]:
+    """Return rows and columns (pixels) of a film's pictures as they are shown.
+
+    Raises
+    ------
+    InputError
+        As :func:`frames_on_screen`.
+    """
+    with open_media(path) as container:
+        try:
+            frame = next(iter(container.decode(video_stream(container, path))), None)
+        except av.FFmpegError as error:
+            raise InputError(f"{path}: cannot be decoded ({error.strerror})") from error
+    if frame is None:
+        raise InputError(f"{path}: holds no picture that can be decoded")
+    is_turned, *_ = _turn(frame, path)
+    return (frame.width, frame.height) if is_turned else (frame.height, frame.width)
+
+
+def _turn(frame: av.VideoFrame, path: str | Path) -> tuple[bool, bool, bool]:
+    """Return whether a frame is shown with rows as columns, rows reversed, and columns reversed.
 
     Phones write pictures as their sensor lies, and how to turn them: column p and row q of what is
     stored are shown at column a p + c q and row b p + d q, counted from the other end where the
@@ -178,8 +197,15 @@ def _shown(frame: av.VideoFrame, height: int, width: int, path: str | Path) -> n
             f"{path}: its pictures are to be shown turned by another angle than a quarter or half "
             "turn; write it anew as it is to be seen"
         )
+    along_p, along_q = (c, b) if is_turned else (a, d)
+    return is_turned, along_q < 0, along_p < 0
+
+
+def _shown(frame: av.VideoFrame, height: int, width: int, path: str | Path) -> np.ndarray:
+    """Return a frame as it is shown, resized, (C, H, W)."""
+    is_turned, rows_reversed, columns_reversed = _turn(frame, path)
     stored = (height, width) if is_turned else (width, height)
     rgb = frame.reformat(*stored, format="rgb24", interpolation="AREA")
     rows_HWC = rgb.to_ndarray().transpose(1, 0, 2) if is_turned else rgb.to_ndarray()
-    along_p, along_q = (c, b) if is_turned else (a, d)
-    return rows_HWC[:: -1 if along_q < 0 else 1, :: -1 if along_p < 0 else 1].transpose(2, 0, 1)
+    rows, columns = -1 if rows_reversed else 1, -1 if columns_reversed else 1
+    return rows_HWC[::rows, ::columns].transpose(2, 0, 1)

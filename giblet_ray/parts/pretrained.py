@@ -129,12 +129,14 @@ class Pretrained(Part):
         """Make the rows of several layers in one pass."""
         layers = [part.layer for part in parts if isinstance(part, Pretrained)]
         self._loaded.layers = tuple(layers)
-        states_TLD = self._states(film, self._loaded)
+        notes: list[str] = []
+        states_TLD = self._states(film, self._loaded, notes)
         return {
             part.name: Made(
                 np.ascontiguousarray(states_TLD[:, index], np.float32),
                 {**self._how(), **self.prepared.made_with, "layer": layers[index]},
                 dict(self.prepared.facts),
+                notes,
             )
             for index, part in enumerate(parts)
         }
@@ -153,9 +155,10 @@ class Pretrained(Part):
         }[self._facts.reads]
         return {name: getattr(self.settings, name) for name in names}
 
-    def _states(self, film: FilmFiles, network: LoadedNetwork) -> np.ndarray:
-        """Return (T, L, D)."""
+    def _states(self, film: FilmFiles, network: LoadedNetwork, notes: list[str]) -> np.ndarray:
+        """Return (T, L, D); note what a user should know of how the film was read."""
         # Here, as decoders are no concern of whoever reads a record.
+        from giblet_ray.features.media import sound_notes
         from giblet_ray.features.pretrained.pictures import clip_states, picture_states
         from giblet_ray.features.pretrained.sound import sound_states
         from giblet_ray.features.pretrained.words import word_states
@@ -171,9 +174,10 @@ class Pretrained(Part):
                 clip = (asked.clip_seconds or 4.0, clip_pictures(asked, self._facts))
                 return clip_states(network, film.path, *timing, asked.rate_hz, *clip, **pooled)
             case "sound":
+                notes += sound_notes(film.path)
                 return sound_states(network, film.path, *timing, asked.clip_seconds or 30.0)
             case _:
-                words = spoken_words(read_utterances(film.files[TEXT], film.seconds))
+                words = spoken_words(read_utterances(film.files[TEXT], film.seconds, notes))
                 return word_states(network, words, *timing, asked.context_words)
 
 

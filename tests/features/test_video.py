@@ -8,7 +8,7 @@ import pytest
 
 from giblet_ray.errors import InputError
 from giblet_ray.features.media import probe_film, tr_count
-from giblet_ray.features.video import read_frames
+from giblet_ray.features.video import read_frames, shown_size
 
 
 def grey_levels(frames_TCHW: np.ndarray) -> list[int]:
@@ -106,6 +106,7 @@ def test_pictures_are_turned_as_they_are_shown(tmp_path, name, degrees, mirrored
     (stored_CHW,) = read_frames(write_corners(tmp_path / "upright.mp4"), 1, 1.0, 24, 32)
     expected_CHW = np.rot90(stored_CHW, degrees // 90, axes=(1, 2))
     expected_CHW = expected_CHW[:, :: -1 if upside_down else 1, :: -1 if mirrored else 1]
+    assert shown_size(path) == ((64, 48) if degrees % 180 else (48, 64))
     (shown_CHW,) = read_frames(path, 1, 1.0, *expected_CHW.shape[1:])
     np.testing.assert_allclose(shown_CHW.astype(int), expected_CHW, atol=3)
 

@@ -26,9 +26,8 @@ import numpy as np
 
 from giblet_ray.errors import InputError
 from giblet_ray.features.clock import exact_seconds
-from giblet_ray.features.media import probe_film
 from giblet_ray.features.pretrained.network import LoadedNetwork
-from giblet_ray.features.video import frames_on_screen
+from giblet_ray.features.video import frames_on_screen, shown_size
 
 _SETTINGS = ("video_preprocessor_config.json", "preprocessor_config.json", "processor_config.json")
 _GREY = 255.0
@@ -55,7 +54,7 @@ class Preparation:
     mean_C: np.ndarray
     std_C: np.ndarray
 
-    def scaled(self, width: int, height: int) -> tuple[int, int]:
+    def scaled(self, height: int, width: int) -> tuple[int, int]:
         """Return rows and columns that a film's pictures are scaled to."""
         if self.shortest is None:
             return self.height, self.width
@@ -146,8 +145,7 @@ def picture_states(
     """
     n = moments_per_tr(tr_seconds, rate_hz)
     preparation = read_preparation(network)
-    film = probe_film(path)
-    rows, columns = preparation.scaled(film.width, film.height)
+    rows, columns = preparation.scaled(*shown_size(path))
     piece = exact_seconds(tr_seconds) / n
     shown = frames_on_screen(path, n_trs, tr_seconds, piece, rows, columns)
     return _states(network, map(preparation.cut, shown), preparation, n, pooling, batch)
@@ -180,8 +178,7 @@ def clip_states(
     """
     n = moments_per_tr(tr_seconds, rate_hz)
     preparation = read_preparation(network)
-    film = probe_film(path)
-    rows, columns = preparation.scaled(film.width, film.height)
+    rows, columns = preparation.scaled(*shown_size(path))
     tr, piece = exact_seconds(tr_seconds), exact_seconds(clip_seconds) / n_pictures
     shown = map(preparation.cut, frames_on_screen(path, n_trs, tr_seconds, piece, rows, columns))
 

@@ -50,8 +50,8 @@ def test_pictures_are_cut_and_normalised_as_the_library_does() -> None:
     preparation = read_preparation(load(small_networks.of_images(), 4))
     found = preparation.normalise(preparation.cut(picture_CHW))
     np.testing.assert_allclose(found, wanted, atol=1e-5)
-    assert preparation.scaled(640, 480) == (28, 37)
-    assert preparation.scaled(480, 640) == (37, 28)
+    assert preparation.scaled(480, 640) == (28, 37)
+    assert preparation.scaled(640, 480) == (37, 28)
 
 
 @pytest.mark.parametrize("pooling", ["mean", "first"])
