@@ -87,6 +87,7 @@ class Pretrained(Part):
     """
 
     kind = "pretrained"
+    from_any_second = True
     libraries = ("numpy", "torch", "transformers")
     Config = PretrainedConfig
 
@@ -166,7 +167,8 @@ class Pretrained(Part):
         from giblet_ray.features.words import spoken_words
 
         asked, timing = self.settings, (film.n_trs, film.tr_seconds)
-        pooled = {"pooling": asked.pooling, "batch": asked.batch}
+        start = film.start_seconds
+        pooled = {"pooling": asked.pooling, "batch": asked.batch, "start_seconds": start}
         match self._facts.reads:
             case "image":
                 return picture_states(network, film.path, *timing, asked.rate_hz, **pooled)
@@ -175,10 +177,10 @@ class Pretrained(Part):
                 return clip_states(network, film.path, *timing, asked.rate_hz, *clip, **pooled)
             case "sound":
                 notes += sound_notes(film.path)
-                return sound_states(network, film.path, *timing, asked.clip_seconds or 30.0)
+                return sound_states(network, film.path, *timing, asked.clip_seconds or 30.0, start)
             case _:
                 words = spoken_words(read_utterances(film.files[TEXT], film.seconds, notes))
-                return word_states(network, words, *timing, asked.context_words)
+                return word_states(network, words, *timing, asked.context_words, start)
 
 
 def clip_pictures(asked: PretrainedConfig, facts: Network) -> int:

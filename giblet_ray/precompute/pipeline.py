@@ -105,17 +105,17 @@ def share_cluster(n_cpus: float, n_gpus: float, n_work: Mapping[str, int]) -> Sl
 def cut_work(units: Sequence[Unit], parts: Mapping[str, Part]) -> dict[str, list[Work]]:
     """Return what is to be done for units, by network or part: as a whole, or in pieces."""
     work: dict[str, list[Work]] = {}
-    together: dict[tuple[str, str], list[Unit]] = {}
+    together: dict[tuple[str, str, int], list[Unit]] = {}
     for unit in units:
         part = parts.get(unit.part)
         if isinstance(part, PartInPieces):
             pieces = part.pieces(unit.film)
             work.setdefault(part.network, []).extend(Work(unit=unit, piece=p) for p in pieces)
         elif part is not None and part.has_network:
-            together.setdefault((part.network, unit.stimulus), []).append(unit)
+            together.setdefault((part.network, unit.stimulus, unit.phase), []).append(unit)
         else:
             work.setdefault(unit.part, []).append(Work(unit=unit))
-    for (network, _), (first, *others) in together.items():
+    for (network, *_), (first, *others) in together.items():
         work.setdefault(network, []).append(Work(unit=first, others=tuple(others)))
     return work
 

@@ -119,6 +119,7 @@ def picture_states(
     rate_hz: float,
     pooling: str,
     batch: int,
+    start_seconds: float = 0.0,
 ) -> np.ndarray:
     """Return what layers make of single pictures.
 
@@ -137,6 +138,8 @@ def picture_states(
         mean: over a picture's tokens; first: the first token.
     batch : int
         Pictures at a time.
+    start_seconds : float
+        When the first TR begins (s).
 
     Returns
     -------
@@ -147,7 +150,7 @@ def picture_states(
     preparation = read_preparation(network)
     rows, columns = preparation.scaled(*shown_size(path))
     piece = exact_seconds(tr_seconds) / n
-    shown = frames_on_screen(path, n_trs, tr_seconds, piece, rows, columns)
+    shown = frames_on_screen(path, n_trs, tr_seconds, piece, rows, columns, start_seconds)
     return _states(network, map(preparation.cut, shown), preparation, n, pooling, batch)
 
 
@@ -161,6 +164,7 @@ def clip_states(
     n_pictures: int,
     pooling: str,
     batch: int,
+    start_seconds: float = 0.0,
 ) -> np.ndarray:
     """Return what layers make of clips that end at moments of the TRs.
 
@@ -180,14 +184,16 @@ def clip_states(
     preparation = read_preparation(network)
     rows, columns = preparation.scaled(*shown_size(path))
     tr, piece = exact_seconds(tr_seconds), exact_seconds(clip_seconds) / n_pictures
-    shown = map(preparation.cut, frames_on_screen(path, n_trs, tr_seconds, piece, rows, columns))
+    start = exact_seconds(start_seconds)
+    until_seconds = float(start + n_trs * tr)
+    shown = map(preparation.cut, frames_on_screen(path, 1, until_seconds, piece, rows, columns))
 
     def clips() -> Iterator[np.ndarray]:
         first = next(shown)
         held = deque(repeat(first, n_pictures), maxlen=n_pictures)
         pictures, n_seen = chain([first], shown), 0
         for moment in range(1, n_trs * n + 1):
-            until = int(moment * tr / n / piece)
+            until = int((start + moment * tr / n) / piece)
             while n_seen < until and (picture := next(pictures, None)) is not None:
                 held.append(picture)
                 n_seen += 1

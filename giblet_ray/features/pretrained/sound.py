@@ -42,7 +42,12 @@ def read_listener(network: LoadedNetwork) -> Any:
 
 
 def sound_states(
-    network: LoadedNetwork, path: str, n_trs: int, tr_seconds: float, clip_seconds: float
+    network: LoadedNetwork,
+    path: str,
+    n_trs: int,
+    tr_seconds: float,
+    clip_seconds: float,
+    start_seconds: float = 0.0,
 ) -> np.ndarray:
     """Return what layers make of a film's sound.
 
@@ -57,6 +62,8 @@ def sound_states(
         (s).
     clip_seconds : float
         Sound that the network hears at a time (s).
+    start_seconds : float
+        When the first TR begins (s).
 
     Returns
     -------
@@ -68,7 +75,7 @@ def sound_states(
     sums_TLD: np.ndarray | None = None
     counts_T = np.zeros(n_trs)
     start = 0
-    for samples_N in read_audio(path, rate, clip_seconds, seconds):
+    for samples_N in read_audio(path, rate, clip_seconds, seconds, start_seconds):
         if len(samples_N):
             states_FLD, frame_seconds = _heard(network, listen, samples_N, clip_seconds)
             times_F = start / rate + (np.arange(len(states_FLD)) + 0.5) * frame_seconds

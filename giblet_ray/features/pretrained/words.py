@@ -16,6 +16,7 @@ Shapes: T TRs, L layers, D numbers, N tokens.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -73,6 +74,7 @@ def word_states(
     n_trs: int,
     tr_seconds: float,
     context_words: int,
+    start_seconds: float = 0.0,
 ) -> np.ndarray:
     """Return what layers make of the words that are said in each TR.
 
@@ -87,6 +89,8 @@ def word_states(
         (s).
     context_words : int
         Words that are read at a time.
+    start_seconds : float
+        When the first TR begins (s).
 
     Returns
     -------
@@ -104,8 +108,8 @@ def word_states(
         new = 0 if first == 0 else half
         states_WLD = _of_words(network, tokenizer, [word.text for word in read])
         for word, states_LD in zip(read[new:], states_WLD[new:], strict=True):
-            tr = int(word.seconds / tr_seconds + TIME_SLACK)
-            if tr < n_trs:
+            tr = math.floor((word.seconds - start_seconds) / tr_seconds + TIME_SLACK)
+            if 0 <= tr < n_trs:
                 states_TLD[tr] += states_LD
     return states_TLD
 

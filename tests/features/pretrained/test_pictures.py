@@ -97,6 +97,17 @@ def test_clips_end_in_the_tr_and_begin_with_the_films_first_picture(film: str) -
         np.testing.assert_allclose(found_TLD[tr], wanted_LD, atol=1e-5)
 
 
+def test_a_film_that_is_seen_from_its_second_tr_on_gives_the_other_rows(film: str) -> None:
+    still, clips = load(small_networks.of_images(), 4), load(small_networks.of_clips(), 4)
+    how = {"pooling": "mean", "batch": 4}
+    whole_TLD = picture_states(still, film, N_TRS, TR, 2.0, **how)
+    rest_TLD = picture_states(still, film, N_TRS - 1, TR, 2.0, **how, start_seconds=TR)
+    np.testing.assert_allclose(rest_TLD, whole_TLD[1:], atol=1e-5)
+    whole_TLD = clip_states(clips, film, N_TRS, TR, 2.0, 1.0, 4, **how)
+    rest_TLD = clip_states(clips, film, N_TRS - 1, TR, 2.0, 1.0, 4, **how, start_seconds=TR)
+    np.testing.assert_allclose(rest_TLD, whole_TLD[1:], atol=1e-5)
+
+
 def test_every_tr_has_a_moment() -> None:
     assert [moments_per_tr(tr, 2.0) for tr in (0.2, 0.72, 1.0, 1.49, 2.0)] == [1, 1, 2, 3, 4]
 

@@ -68,6 +68,13 @@ def test_a_short_context_is_read_in_steps_of_half_of_it() -> None:
     np.testing.assert_allclose(found_TLD[4], wanted[7], atol=1e-4)
 
 
+def test_a_film_that_is_seen_from_its_second_tr_on_gives_the_other_rows() -> None:
+    network = load(small_networks.of_words())
+    whole_TLD = word_states(network, WORDS, N_TRS, TR, 100)
+    rest_TLD = word_states(network, WORDS, N_TRS - 1, TR, 100, start_seconds=TR)
+    np.testing.assert_array_equal(rest_TLD, whole_TLD[1:])
+
+
 def test_a_film_without_words_is_zero() -> None:
     found_TLD = word_states(load(small_networks.of_words()), [], N_TRS, TR, context_words=4)
     assert found_TLD.shape == (N_TRS, 2, 32)
