@@ -24,7 +24,7 @@ from giblet_ray.features.pretrained.network import (
     licence_of,
     weights_sha256,
 )
-from giblet_ray.parts.part import FILM, TEXT, FilmFiles, Made, Part, Prepared
+from giblet_ray.parts.part import FILM, PICTURES, SOUND, TEXT, FilmFiles, Made, Part, Prepared
 from giblet_ray.parts.value import ValueType
 from giblet_ray.settings import Group
 
@@ -97,7 +97,9 @@ class Pretrained(Part):
         self.layer = int(layer)
         asked = self.settings
         self._facts = find_network(asked.model, asked.revision, asked.reads)
-        self.made_from = (TEXT,) if self._facts.reads == "text" else (FILM,)
+        reads = self._facts.reads
+        self.made_from = (TEXT,) if reads == "text" else (FILM,)
+        self.senses = {"sound": (SOUND,), "text": ()}.get(reads, (PICTURES,))
 
     @property
     def has_network(self) -> bool:

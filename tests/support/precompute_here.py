@@ -28,6 +28,6 @@ def precompute_here(job: PrecomputeJob) -> Dataset:
     }
     spaces = keep_spaces(storage, plan.units)
     blobs = keep_blobs(storage, plan.parts, None, lambda part: prepared[part.name])
-    write_manifest(storage, build_manifest(job, plan, records, spaces, blobs))
+    write_manifest(storage, build_manifest(job, plan, records, spaces, blobs, ()))
     storage.delete_folder(WORK)
     return Dataset.open(job.out)
