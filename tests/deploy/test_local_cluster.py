@@ -39,6 +39,7 @@ TINY = {
         "bottleneck_dim": 8,
         "head_dim": 16,
     },
+    "data": {"window": 2},
     "train": {"epochs": 2, "batch_trs": 16},
 }
 COMMIT = "768ed6d9b0a3"

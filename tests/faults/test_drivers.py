@@ -42,6 +42,6 @@ def test_run_is_trained_by_one_job_at_a_time(
     job = start("--train.epochs", "200")  # longer than the other one takes to start
     job.wait_for_line("training with")
     second = start("--train.epochs", "200")
-    assert "another job on this cluster works on this run now" in second.end(2).splitlines()[-1]
+    assert "another job works on it, on " in second.end(2).splitlines()[-1]
     assert job.returncode is None
     assert only_run(f"sqlite:///{tmp_path}/job/mlflow.db").info.status == "RUNNING"

@@ -515,7 +515,7 @@ def test_a_data_set_has_what_its_films_have_and_says_what_was_repaired(folder, t
         records[unit.path] = make_shard(part, unit, storage)
     spaces = keep_spaces(storage, plan.units)
     blobs = keep_blobs(storage, plan.parts, None, lambda part: Prepared())
-    write_manifest(storage, build_manifest(job, plan, records, spaces, blobs))
+    write_manifest(storage, build_manifest(job, plan, records, spaces, blobs, ()))
     dataset = Dataset.open(job.out)
     assert {name: list(each.shards) for name, each in dataset.stimuli.items()} == {
         "one": ["sound"],
