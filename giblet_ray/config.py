@@ -410,6 +410,9 @@ class PrecomputeJob(Job):
     """Films, or sound alone: any file that FFmpeg reads, seen by all machines. A film's file name
     without its ending is the stimulus's name. Of several sound tracks that which players play is
     read; film.mkv::2 is the film with its second."""
+    film_pattern: str = "{stimulus}"
+    """Where the films' file names, without their ending, tell the {stimulus}, such as
+    friends_{stimulus} where scans are named after s01e02a alone."""
     text: Paths = ()
     """One per film, in the same order, none for a film without: subtitles (.srt .vtt .ass), a table
     (.csv .tsv .xlsx) of utterances or of words (columns word, start_seconds, stop_seconds), or

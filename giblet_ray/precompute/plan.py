@@ -22,6 +22,7 @@ from giblet_ray.names import checked_name
 from giblet_ray.parts.part import FILM, PICTURES, SOUND, TEXT, FilmFiles, Part
 from giblet_ray.parts.value import ValueType
 from giblet_ray.precompute.chosen import NO_TEXT, chosen_parts, films_of, parts_of_films
+from giblet_ray.precompute.scan_name import film_name
 from giblet_ray.precompute.scans import Phases, ScanPlan, plan_scans, scan_settings
 from giblet_ray.precompute.units import BOLD, Unit
 from giblet_ray.spaces.kinds import files_of_labels, files_of_scan
@@ -197,7 +198,7 @@ def _plan_films(job: PrecomputeJob) -> tuple[FilmFiles, ...]:
     films: dict[str, FilmFiles] = {}
     for index, path in enumerate(job.film):
         film = probe_film(path)
-        name = checked_name(split_source(path)[0].stem, f"{path}: stimulus")
+        name = checked_name(film_name(path, job.film_pattern), f"{path}: stimulus")
         if name in films:
             raise InputError(
                 f"{path} and {films[name].path} are both named {name}; a film's file name is its "

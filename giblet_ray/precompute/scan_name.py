@@ -61,6 +61,28 @@ def scan_name(
     )
 
 
+def film_name(path: str, pattern: str) -> str:
+    """Read a stimulus's name from its film's, of which the rest is as the pattern has it.
+
+    Examples
+    --------
+    >>> film_name("s1/friends_s01e02a.mkv", "friends_{stimulus}")
+    's01e02a'
+
+    Raises
+    ------
+    InputError
+        The pattern has no ``{stimulus}``, or the film is not named so.
+    """
+    before, placeholder, after = pattern.partition("{stimulus}")
+    if not placeholder:
+        raise InputError(f"--film_pattern {pattern!r}: has no {{stimulus}}, a film's own name")
+    stem = Path(path.partition("::")[0]).stem
+    if not re.fullmatch(f"{re.escape(before)}.+{re.escape(after)}", stem):
+        raise InputError(f"{path}: {stem!r} is not named as --film_pattern {pattern!r} says")
+    return stem[len(before) : len(stem) - len(after)]
+
+
 def keys_of_stimuli(
     file: str, keys: Iterable[str], pattern: str, stimuli: Sequence[str]
 ) -> list[str]:

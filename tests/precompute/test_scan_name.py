@@ -1,7 +1,7 @@
 import pytest
 
 from giblet_ray.errors import InputError
-from giblet_ray.precompute.scan_name import keys_of_stimuli, scan_name
+from giblet_ray.precompute.scan_name import film_name, keys_of_stimuli, scan_name
 
 
 @pytest.mark.parametrize(
@@ -93,6 +93,16 @@ def test_patterns_that_cannot_work_are_refused():
 def test_what_follows_colons_is_looked_for_in_the_key(key, pattern, expected):
     found = scan_name(f"fmri/sub-1_bold.h5::{key}", pattern, ("s01e02a", "film", "film_1"))
     assert found == {"subject": "1", **expected}
+
+
+def test_a_film_may_be_named_more_than_its_stimulus():
+    assert film_name("s1/friends_s01e02a.mkv", "friends_{stimulus}") == "s01e02a"
+    assert film_name("ood/task-wot1_video.mkv::2", "task-{stimulus}_video") == "wot1"
+    assert film_name("a/film.part-1.mp4", "{stimulus}") == "film.part-1"
+    with pytest.raises(InputError, match=r"'bourne01' is not named as --film_pattern"):
+        film_name("bourne01.mkv", "friends_{stimulus}")
+    with pytest.raises(InputError, match=r"--film_pattern 'friends': has no \{stimulus\}"):
+        film_name("bourne01.mkv", "friends")
 
 
 def test_keys_of_other_stimuli_are_none_of_a_files_scans():
