@@ -120,7 +120,7 @@ def test_a_film_is_shown_as_it_is_given(first: OpenedRun) -> None:
     seen = Span(span.stimulus, 0, first.data.dataset.stimuli[span.stimulus].n_trs)
     film = encoder.read_stimulus(first.data.dataset, seen)
     film["codes"] = film["codes"][sources[span.stimulus]]
-    found = Shown(encoder, film).predict_bold(first.data.dataset, span)
+    found = Shown(encoder, [film]).predict_bold(first.data.dataset, span)
     expected = encoder.predict(**film)[span.start - 3 : span.stop - 3]  # the lag
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
