@@ -440,6 +440,21 @@ class PrecomputeJob(Job):
     """Scans of these films: .nii .nii.gz, .func.gii (hemi-L and hemi-R), .dtseries.nii, .npy .h5
     .hdf5 .hf5, or file.h5::key of several in a file. Without any, the data set serves for
     predicting responses, not for training."""
+    bids: str | None = None
+    """Folder of fMRIPrep's derivatives, whose scans are found by their names, with masks, TR and,
+    from events.tsv, films and their onsets: instead of --bold and --scan.pattern."""
+    task: str | None = None
+    """Task of the scans (bids)."""
+    space: str | None = None
+    """Space of the scans, with resolution or density where there are several (bids):
+    MNI152NLin2009cAsym, fsaverage5, fsLR:91k (default: the only one that there is)."""
+    subjects: Names = ()
+    """Subjects whose scans are taken (bids; default: all)."""
+    stimuli: str | None = None
+    """Folder of the films (bids), with their texts beside them, under the same names."""
+    bids_raw: str | None = None
+    """Folder of the raw BIDS data set, which has the events (default: that around the
+    derivatives)."""
     mask: str | None = None
     """Brain mask (3-D NIfTI) that all scans share, or masks/{subject}.nii.gz; NIfTI scans need one,
     or an atlas."""
@@ -467,6 +482,30 @@ class PrecomputeJob(Job):
     motion_energy: MotionEnergyConfig = MotionEnergyConfig()
     embedding: EmbeddingConfig = EmbeddingConfig()
     scan: ScanConfig = ScanConfig()
+
+    @model_validator(mode="after")
+    def _bids_has_its_settings(self) -> Self:
+        of_bids = ("task", "space", "subjects", "stimuli", "bids_raw")
+        if self.bids is None:
+            for name in of_bids:
+                if getattr(self, name):
+                    raise ValueError(f"--{name} is given without --bids, whose scans it chooses")
+            return self
+        if self.task is None or not (self.stimuli or self.film):
+            missing = "--task" if self.task is None else "--stimuli"
+            raise ValueError(f"{missing} is missing: --bids DERIVATIVES --task T --stimuli FOLDER")
+        if self.bold or self.scan.table is not None:
+            raise ValueError("--bids finds the scans: leave out --bold and --scan.table")
+        return self
+
+    @model_validator(mode="after")
+    def _one_way_to_confounds(self) -> Self:
+        if self.scan.strategy and (self.scan.confounds or self.scan.confounds_path):
+            raise ValueError(
+                "--scan.strategy chooses columns of the tables beside the scans: leave out "
+                "--scan.confounds and --scan.confounds_path"
+            )
+        return self
 
     @property
     def starts_ray(self) -> bool:

@@ -21,6 +21,7 @@ from giblet_ray.features.source import split_source
 from giblet_ray.names import checked_name
 from giblet_ray.parts.part import FILM, PICTURES, SOUND, TEXT, FilmFiles, Part
 from giblet_ray.parts.value import ValueType
+from giblet_ray.precompute.bids import read_bids
 from giblet_ray.precompute.chosen import NO_TEXT, chosen_parts, films_of, parts_of_films
 from giblet_ray.precompute.scan_name import film_name
 from giblet_ray.precompute.scans import Phases, ScanPlan, plan_scans, scan_settings
@@ -40,6 +41,10 @@ class Plan:
 
     Attributes
     ----------
+    job : PrecomputeJob
+        Of a BIDS data set, with what was found in it.
+    said : tuple of str
+        What was found and is missing in it, line by line.
     films, scans : tuple
         What goes in; of a film that scans see at several phases, the first.
     phases : dict of str to tuple of FilmFiles
@@ -54,6 +59,8 @@ class Plan:
         What the films lack, for the user to be told.
     """
 
+    job: PrecomputeJob
+    said: tuple[str, ...]
     films: tuple[FilmFiles, ...]
     scans: tuple[ScanPlan, ...]
     phases: Phases
@@ -71,11 +78,13 @@ def make_plan(job: PrecomputeJob) -> Plan:
     InputError
         For every fault that needs no decoding: see the module's functions.
     """
+    bids = None if job.bids is None else read_bids(job)
+    job = job if bids is None else bids.job
     parts = chosen_parts(job)
     films = _plan_films(job)
     parts, notes = parts_of_films(parts, films)
     values = {name: _value(part, films_of(part, films)) for name, part in parts.items()}
-    scans, phases = plan_scans(job, films)
+    scans, phases = plan_scans(job, films, None if bids is None else bids.rows)
     later = [film for of_film in phases.values() for film in of_film if film.start_seconds]
     for part in parts.values():
         if of_later := films_of(part, later):
@@ -135,12 +144,13 @@ def make_plan(job: PrecomputeJob) -> Plan:
                 scrubbed=scan.scrubbed,
                 n_read=scan.n_read,
                 n_trs=scan.taken.n_trs,
-                settings=scan_settings(job),
+                settings={**scan_settings(job), "confounds": list(scan.columns)},
                 libraries={name: version(name) for name in (*_BOLD_LIBRARIES, "giblet_ray")},
                 value=ValueType(dtype=job.scan.dtype, shape=(scan.n_units,)),
             )
         )
-    return Plan(films, scans, phases, parts, tuple(units), sources, notes)
+    said = () if bids is None else tuple(bids.said)
+    return Plan(job, said, films, scans, phases, parts, tuple(units), sources, notes)
 
 
 def _files_of(scan: ScanPlan) -> dict[str, str]:

@@ -107,7 +107,7 @@ def precompute(job: PrecomputeJob, show: Callable[[str], None]) -> Summary:
         progress.doing = "checking the files"
         before = resume.existing(storage)
         plan = make_plan(job)
-        for line in scans_table(plan.scans) if plan.scans else []:
+        for line in (*plan.said, *(scans_table(plan.scans) if plan.scans else [])):
             show(line)
         n_units = len(plan.units)
         if before is not None:
@@ -151,7 +151,7 @@ def _make(
     delete_other_blobs(storage, [*spaces.blobs, *written])
     progress.doing = "comparing films"
     same = compare_films(plan.films) if job.compare_films else []
-    manifest = build_manifest(job, plan, records, spaces, blobs, same)
+    manifest = build_manifest(plan.job, plan, records, spaces, blobs, same)
     write_manifest(storage, manifest)
     resume.delete_work(storage)
     for note in _notes(manifest):

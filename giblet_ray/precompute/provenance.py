@@ -134,7 +134,10 @@ def _stored_part(plan: Plan, unit: Unit, record: Record, blobs: KeptBlobs) -> St
 
 def _bold_provenance(job: PrecomputeJob, plan: Plan, unit: Unit) -> dict[str, Any]:
     """Say how BOLD was read and cleaned, and by what that used held-out TRs too."""
-    fitted = {"high-pass": job.scan.high_pass_seconds, "confounds": job.scan.confounds}
+    fitted = {
+        "high-pass": job.scan.high_pass_seconds,
+        "confounds": job.scan.confounds or job.scan.strategy,
+    }
     chosen = {
         role: dict.fromkeys(scan.choosing[role] for scan in plan.scans if role in scan.choosing)
         for role in CHOOSING

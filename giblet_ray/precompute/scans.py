@@ -23,7 +23,12 @@ from giblet_ray.precompute.scan_name import keys_of_stimuli, scan_name
 from giblet_ray.precompute.scan_table import ScanRow, check_ranges, in_words, read_scan_table
 from giblet_ray.precompute.scan_timing import Taken, take_volumes
 from giblet_ray.spaces.array import HDF5_SUFFIXES, array_keys
-from giblet_ray.spaces.confounds import find_confounds, outlier_trs, read_confounds
+from giblet_ray.spaces.confounds import (
+    find_confounds,
+    outlier_trs,
+    read_confounds,
+    strategy_confounds,
+)
 from giblet_ray.spaces.kinds import CHOOSING, space_of_scan, whole_scans
 from giblet_ray.spaces.labels import find_label_table
 from giblet_ray.spaces.scan import scan_shape
@@ -36,6 +41,7 @@ _NOT_OF_VALUES = (
     "table",
     "lengths",
     "confounds_path",
+    "strategy",
     "scrub",
     "crop_start_trs",
     "crop_stop_trs",
@@ -75,6 +81,8 @@ class ScanPlan:
         The table of its confounds.
     n_read : int
         Numbers of a TR that are held to make its units.
+    columns : tuple of str
+        Those that are regressed out.
     repeat : int
         The first time that the subject saw the film, the second, ...
     phase : int
@@ -89,6 +97,7 @@ class ScanPlan:
     scrubbed: tuple[int, ...]
     confounds: str | None
     n_read: int = 0
+    columns: tuple[str, ...] = ()
     repeat: int = 1
     phase: int = 0
 
@@ -108,9 +117,16 @@ Phases = dict[str, tuple[FilmFiles, ...]]
 
 
 def plan_scans(
-    job: PrecomputeJob, films: Sequence[FilmFiles]
+    job: PrecomputeJob, films: Sequence[FilmFiles], rows: Sequence[ScanRow] | None = None
 ) -> tuple[tuple[ScanPlan, ...], Phases]:
     """Find out whose the scans are and what of each is taken, and compare them with one another.
+
+    Parameters
+    ----------
+    job : PrecomputeJob
+    films : sequence of FilmFiles
+    rows : sequence of ScanRow, optional
+        The scans, where they are known (default: those of the names and of the table).
 
     Raises
     ------
@@ -120,7 +136,7 @@ def plan_scans(
         does not go with the scans.
     """
     by_name = {film.name: film for film in films}
-    found = _found(job, by_name)
+    found = _found(job, by_name, rows)
     for name in CHOOSING:
         given, without = getattr(job, name), "" if found else "scans (--bold)"
         if name == "atlas_names" and job.atlas is None:
@@ -197,9 +213,10 @@ def scan_settings(job: PrecomputeJob) -> dict[str, Any]:
 # --- which there are --------------------------------------------------------------------------
 
 
-def _found(job: PrecomputeJob, films: Films) -> list[FoundScan]:
+def _found(job: PrecomputeJob, films: Films, rows: Sequence[ScanRow] | None) -> list[FoundScan]:
     """Find the scans: by the files' names, and by the table, which may name files itself."""
-    rows = [] if job.scan.table is None else read_scan_table(job.scan.table)
+    if rows is None:
+        rows = [] if job.scan.table is None else read_scan_table(job.scan.table)
     for row in rows:
         if row.stimulus not in films:
             raise InputError(
@@ -348,17 +365,24 @@ def _plan_scan(
         # They answer to what was seen before, which was not the film.
         response = response_trs(job.tr_seconds)
         scrubbed += range(taken.volumes[0], taken.volumes[0] + response)
-    confounds = None
-    if said.confounds or said.scrub:
+    confounds, columns = None, said.confounds
+    if said.strategy:
+        columns, outliers = strategy_confounds(scan.path, said.strategy, n_trs)
+        scrubbed += outliers
+        if said.high_pass_seconds is not None:
+            # fMRIPrep's cosines remove what the high-pass does.
+            columns = tuple(name for name in columns if not name.startswith("cosine"))
+    if columns or said.scrub:
         table = find_confounds(split_source(scan.path)[0], said.confounds_path)
-        read_confounds(table, said.confounds, n_trs)
+        read_confounds(table, columns, n_trs)
         scrubbed += outlier_trs(table, said.scrub, n_trs) if said.scrub else []
         confounds = absolute(str(table))
     kept = sorted(set(scrubbed) & set(range(*taken.volumes)))
     if len(kept) == taken.n_trs:
         raise InputError(f"{scan.path}: every volume that is taken is scrubbed")
     path = absolute(scan.path)
-    plan = ScanPlan(scan.subject, path, choosing, n_units, taken, tuple(kept), confounds)
+    said_of = (choosing, n_units, taken, tuple(kept), confounds)
+    plan = ScanPlan(scan.subject, path, *said_of, columns=columns)
     return plan, volumes
 
 

@@ -39,6 +39,7 @@ def preflight_precompute(job: PrecomputeJob, show: Callable[[str], None]) -> Non
         progress.doing = "checking the files"
         before = resume.existing(storage)
         plan = make_plan(job)
+        job = plan.job
         for line in scans_table(plan.scans) if plan.scans else []:
             show(line)
         progress.doing = "verifying what is finished"

@@ -26,6 +26,10 @@ class ScanConfig(Group):
     """Full width at half maximum of Gaussian smoothing (mm)."""
     confounds: Columns = ()
     """Columns of fMRIPrep's confounds tables to regress out."""
+    strategy: Columns = ()
+    """Instead of columns, nilearn's strategies for fMRIPrep's confounds tables: motion, wm_csf,
+    global_signal, compcor (with high_pass), ica_aroma, tedana are regressed out; what scrub and
+    non_steady_state name neither trains nor judges. Tables lie beside the scans."""
     confounds_path: str | None = None
     """Folder of the confounds tables, or the one table of a single scan (default: each scan's
     own folder)."""

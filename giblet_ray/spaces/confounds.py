@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from giblet_ray.errors import InputError
+from giblet_ray.errors import InputError, one_line
 from giblet_ray.features.source import split_source
+from giblet_ray.spaces.kinds import files_of_scan
 
 
 def find_confounds(scan: Path, confounds_path: str | None) -> Path:
@@ -106,6 +107,40 @@ def outlier_trs(table: Path, beginnings: Sequence[str], n_trs: int) -> list[int]
     names = [name for name in _read_table(table)[0] if name.startswith(tuple(beginnings))]
     marked_T = read_confounds(table, names, n_trs).any(axis=1)
     return np.flatnonzero(marked_T).tolist()
+
+
+def strategy_confounds(
+    scan: str, strategies: Sequence[str], n_trs: int
+) -> tuple[tuple[str, ...], list[int]]:
+    """Return the columns that strategies of nilearn take, and the volumes that they leave out.
+
+    See ``nilearn.interfaces.fmriprep.load_confounds``, whose other settings are its defaults.
+
+    Parameters
+    ----------
+    scan : str
+        A scan as fMRIPrep names them, its table beside it.
+    strategies : sequence of str
+        Such as motion, wm_csf, scrub.
+    n_trs : int
+        Of the scan.
+
+    Raises
+    ------
+    InputError
+        For a strategy that there is not, and a table that lacks what it takes.
+    """
+    from nilearn.interfaces.fmriprep import load_confounds
+
+    files = list(files_of_scan(scan))
+    try:
+        table, kept = load_confounds(files if len(files) > 1 else files[0], tuple(strategies))
+    except (ValueError, FileNotFoundError, KeyError, TypeError) as error:
+        where = f"--scan.strategy {','.join(strategies)}: {scan}"
+        raise InputError(f"{where}: {one_line(error)}") from error
+    columns = () if table is None else tuple(map(str, table.columns))
+    left = set(range(n_trs)) - set(range(n_trs) if kept is None else map(int, kept))
+    return columns, sorted(left)
 
 
 def _read_table(table: Path) -> tuple[list[str], list[list[str]]]:

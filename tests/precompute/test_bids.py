@@ -1,0 +1,231 @@
+"""fMRIPrep's derivatives: which scans there are, which films they saw, and when."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+from bids_tree import (
+    AFTER_TRS,
+    FILM_TRS,
+    LEAD_TRS,
+    MOTION,
+    N_LEFT,
+    N_RIGHT,
+    OUTLIER,
+    SHAPE,
+    SPACE,
+    TR,
+    make_tree,
+)
+from scan_files import save
+
+from giblet_ray.cli import parse_job
+from giblet_ray.config import PrecomputeJob
+from giblet_ray.errors import InputError
+from giblet_ray.precompute.plan import Plan, make_plan
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tree(tmp_path_factory.mktemp("bids"))
+
+
+@pytest.fixture
+def copied(tree: Path, tmp_path: Path) -> Path:
+    shutil.copytree(tree.parents[1], tmp_path / "raw")
+    return tmp_path / "raw/derivatives/fmriprep"
+
+
+@pytest.fixture
+def plan(film_folder: Path, tmp_path: Path) -> Callable[..., Plan]:
+    def make(derivatives: Path, *words: str) -> Plan:
+        given = ["--bids", str(derivatives), "--task", "movie", "--stimuli", str(film_folder)]
+        given += ["--out", str(tmp_path / "data"), "--codes.weights", "untrained"]
+        given += ["--scan.high_pass_seconds", "none"]
+        return make_plan(parse_job(PrecomputeJob, [*given, *words]))
+
+    return make
+
+
+def volumes(space: str) -> dict[str, int]:
+    """Units of a subject in each space; of the volume, those in the masks of all of its runs."""
+    both, one = int(np.prod(SHAPE)) - 3, int(np.prod(SHAPE)) - 2
+    n = {"fsaverage5": N_LEFT + N_RIGHT, "fsLR:91k": N_LEFT + N_RIGHT}.get(space)
+    return {"01": n or both, "02": n or both, "03": n or one}
+
+
+@pytest.mark.parametrize("space", [SPACE, "fsaverage5", "fsLR:91k"])
+def test_scans_are_found_in_each_space_with_their_films_and_onsets(
+    tree: Path, plan: Callable[..., Plan], space: str
+) -> None:
+    found = plan(tree, "--space", space)
+    assert [film.name for film in found.films] == ["one", "two"]
+    assert found.job.tr_seconds == TR
+    keys = [(scan.subject, scan.film.name, scan.repeat) for scan in found.scans]
+    assert keys == [
+        ("01", "one", 1), ("01", "one", 2), ("01", "two", 1),
+        ("02", "one", 1), ("02", "one", 2), ("02", "two", 1),
+        ("03", "one", 1), ("03", "one", 2),
+    ]  # fmt: skip
+    assert {scan.subject: scan.n_units for scan in found.scans} == volumes(space)
+    for scan in found.scans:
+        n_trs = FILM_TRS[scan.film.name]
+        assert scan.taken.volumes == (LEAD_TRS, LEAD_TRS + n_trs + AFTER_TRS)
+        assert scan.taken.onset_seconds == 0
+    assert found.said == (
+        "subject 01: 3 scans of 2 films; again: one",
+        "subject 02: 3 scans of 2 films; again: one",
+        "subject 03: 2 scans of 1 films; again: one; no scan of two",
+    )
+
+
+def test_strategies_choose_columns_and_mask_volumes(tree: Path, plan: Callable[..., Plan]) -> None:
+    found = plan(tree, "--space", SPACE, "--scan.strategy", "motion", "scrub", "--subjects", "01")
+    for scan in found.scans:
+        assert set(scan.columns) == set(MOTION)
+        assert scan.scrubbed == (OUTLIER,)
+        assert Path(str(scan.confounds)).name.endswith("_desc-confounds_timeseries.tsv")
+    (units,) = {tuple(unit.settings["confounds"]) for unit in found.units if unit.part == "bold"}
+    assert set(units) == set(MOTION)
+
+
+def test_a_volume_stands_for_the_time_to_which_slices_were_corrected(
+    copied: Path, plan: Callable[..., Plan]
+) -> None:
+    """To 0.2 s after its start: films begin 0.545 s later than if it were its middle."""
+    for file in copied.rglob("*fsaverage5_bold.json"):
+        said = {"RepetitionTime": TR, "SliceTimingCorrected": True, "StartTime": 0.2}
+        file.write_text(json.dumps(said))
+    for scan in plan(copied, "--space", "fsaverage5").scans:
+        begins = scan.taken.onset_seconds + (scan.taken.n_before - LEAD_TRS) * TR
+        assert begins == pytest.approx(TR / 2 - 0.2, abs=1e-3)
+
+
+def test_two_films_in_one_run_are_two_scans(copied: Path, plan: Callable[..., Plan]) -> None:
+    (events,) = copied.parents[1].glob("sub-01/ses-1/func/*run-2_events.tsv")
+    rows = "onset\tduration\tstim_file\nn/a\t0\tn/a\n0\t4\tone.mp4\n13.41\t9\ttwo.mp4\n"
+    events.write_text(rows)
+    found = plan(copied, "--space", "fsaverage5", "--subjects", "01", "--scan.lengths", "trim")
+    taken = {
+        (scan.film.name, scan.repeat): scan.taken.volumes
+        for scan in found.scans
+        if "run-2" in scan.path
+    }
+    assert taken == {("one", 2): (0, 9), ("two", 1): (9, 20)}
+
+
+def test_films_are_named_after_task_and_run_where_no_events_tell(
+    copied: Path, plan: Callable[..., Plan], film_folder: Path, tmp_path: Path
+) -> None:
+    for events in copied.parents[1].rglob("*_events.tsv"):
+        events.unlink()
+    films = tmp_path / "films"
+    films.mkdir()
+    for film, name in (("one", "movie_run-1"), ("two", "movie_run-02")):
+        shutil.copy(film_folder / f"{film}.mp4", films / f"{name}.mp4")
+    words = ("--space", "fsaverage5", "--stimuli", str(films), "--scan.lengths", "trim")
+    with pytest.raises(InputError, match=r"run-2.* which of the films it is of is not told by"):
+        plan(copied, *words)
+    (films / "movie_run-02.mp4").rename(films / "movie_run-2.mp4")
+    assert {scan.film.name for scan in plan(copied, *words).scans} == {"movie_run-1", "movie_run-2"}
+
+
+def test_masks_of_a_subject_have_in_common_what_all_of_its_runs_have(
+    tree: Path, plan: Callable[..., Plan], tmp_path: Path
+) -> None:
+    found = plan(tree, "--space", SPACE)
+    mask = nibabel.load(tmp_path / "data-masks/sub-01_mask.nii.gz").get_fdata()
+    assert mask.sum() == volumes(SPACE)["01"]
+    assert found.scans[0].choosing["mask"].endswith("data-masks/sub-01_mask.nii.gz")
+
+
+def replace_tr(root: Path) -> None:
+    for file in root.rglob("sub-02*_bold.json"):
+        file.write_text(json.dumps({"RepetitionTime": 2.0}))
+
+
+def add_resolution(root: Path) -> None:
+    for file in root.rglob(f"sub-01_ses-1_task-movie_run-1_space-{SPACE}_desc-preproc_bold.*"):
+        shutil.copy(file, str(file).replace("_desc-preproc", "_res-2_desc-preproc"))
+
+
+def cut_hemisphere(root: Path) -> None:
+    (file,) = root.rglob("sub-01_ses-1_task-movie_run-1_hemi-R*.gii")
+    file.unlink()
+
+
+def remove_sidecars(root: Path) -> None:
+    for file in root.rglob("*_bold.json"):
+        file.unlink()
+
+
+def move_mask(root: Path) -> None:
+    (file,) = root.rglob("sub-01_ses-1_task-movie_run-2_*brain_mask.nii.gz")
+    save(file, np.ones((4, 4, 4)))
+
+
+@pytest.mark.parametrize(
+    ("change", "words", "message"),
+    [
+        (None, ("--task", "move"), r"--task move: no scan of it in .*did you mean movie\?.*movie$"),
+        (None, ("--space", "fsaverage6"), r"did you mean fsaverage5\?\); there are MNI152.*91k"),
+        (None, (), r"^--space is missing: .* has scans in MNI152NLin2009cAsym, fsLR:91k, fsaverag"),
+        (
+            None,
+            ("--subjects", "04"),
+            r"^--subjects 04: has no scan of task movie .* 01, 02, 03 ",
+        ),
+        (None, ("--bids", "nowhere"), r"^--bids nowhere: no such folder"),
+        (None, ("--space", SPACE, "--stimuli", "nowhere"), r"^--stimuli nowhere: no such folder"),
+        (
+            None,
+            ("--space", SPACE, "--tr_seconds", "2"),
+            r"says a TR of 1.49 s, and --tr",
+        ),
+        (replace_tr, ("--space", SPACE), r"its TR is 2 s and that of .* is 1.49 s; a data set has"),
+        (
+            add_resolution,
+            ("--space", SPACE),
+            r"are both subject 01's scan ses-1_run-1; say ",
+        ),
+        (cut_hemisphere, ("--space", "fsaverage5"), r"its other hemisphere, .* is not there$"),
+        (remove_sidecars, ("--space", SPACE), r"no .json beside it says its RepetitionTime"),
+        (move_mask, ("--space", SPACE), r"its scans' masks do not go together"),
+        (None, ("--space", SPACE, "--scan.strategy", "moton"), r"--scan.strategy moton: .*moton"),
+        (None, ("--space", SPACE, "--scan.strategy", "ica_aroma"), r"--scan.strategy ica_aroma: "),
+    ],
+)
+def test_what_cannot_be_found_is_one_line(
+    copied: Path,
+    plan: Callable[..., Plan],
+    change: Callable[[Path], None] | None,
+    words: tuple[str, ...],
+    message: str,
+) -> None:
+    if change is not None:
+        change(copied)
+    with pytest.raises(InputError, match=message) as error:
+        plan(copied, *words)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--task", "movie"), "--task is given without --bids"),
+        (("--bids", "d", "--stimuli", "s"), "--task is missing"),
+        (("--bids", "d", "--task", "movie"), "--stimuli is missing"),
+        (("--bids", "d", "--task", "t", "--stimuli", "s", "--bold", "b.npy"), "leave out --bold"),
+    ],
+)
+def test_settings_of_bids_go_together(
+    words: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(InputError, match=message):
+        parse_job(PrecomputeJob, ["--out", "data", *words])
