@@ -48,7 +48,7 @@ def test_derivatives_become_a_data_set_a_model_and_a_report(
     assert "subject 03: 2 scans of 1 films; again: one; no scan of two" in found
     assert "1 scrubbed" in found
     store = ("--tracking.uri", f"sqlite:///{tmp_path}/mlflow.db")
-    split = ("--data.split.blocks", "2", "--data.split.val_fraction", "0.25")
+    split = ("--data.split.blocks", "1", "--data.split.test_fraction", "0.45")
     model = ("--model.context_seconds", "6", "--model.bottleneck_dim", "8")
     trained = say(
         "train.py", "--dataset", "data", "--name", "run", *store, *split, *model,
