@@ -138,7 +138,7 @@ class Grayordinates(Space):
     ) -> NDArray[np.float32]:
         image, *_ = _series(file)
         try:
-            return np.asarray(image.dataobj[trs], np.float32)
+            return np.array(image.dataobj[trs], np.float32)
         except (OSError, EOFError, ValueError) as error:
             raise InputError(f"{file}: is truncated or damaged: {one_line(error)}") from error
 

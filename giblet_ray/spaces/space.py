@@ -156,7 +156,7 @@ class Space(ABC):
     def read(
         self, file: Path, part: str | None, trs: slice, smoothing_fwhm_mm: float | None
     ) -> NDArray[np.float32]:
-        """Read some TRs of a scan that :meth:`n_trs` has looked at, shape (T, V).
+        """Read some TRs of a scan that :meth:`n_trs` has looked at, shape (T, V), to be changed.
 
         Parameters
         ----------

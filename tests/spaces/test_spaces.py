@@ -36,6 +36,7 @@ def test_scan_is_read_as_it_is_in_its_space(example: Example) -> None:
     assert (space.n_trs(example.scan, None, TR_SECONDS), space.n_units) == example.bold_TV.shape
     for trs in (slice(0, N_TRS), slice(2, 5)):
         found_TV = space.read(example.scan, None, trs, None)
+        assert found_TV.flags.writeable  # cleaned in place
         assert found_TV.dtype == np.float32
         np.testing.assert_array_equal(found_TV, example.bold_TV[trs])
 
