@@ -1,0 +1,138 @@
+"""The films of a BIDS data set, and which of them each scan saw, by its events or its name."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+from giblet_ray.config import PrecomputeJob
+from giblet_ray.errors import InputError
+from giblet_ray.precompute.bids_scans import BidsScan
+from giblet_ray.precompute.scan_table import ScanRow
+
+_FILMS = (".mp4", ".mkv", ".m4v", ".mov", ".avi", ".webm", ".mpg", ".mpeg", ".wav", ".mp3", ".flac")
+Films = Mapping[str, list[Path]]
+_TEXTS = (".srt", ".vtt", ".ass", ".tsv", ".csv", ".xlsx")
+
+
+def find_films(job: PrecomputeJob) -> dict[str, list[Path]]:
+    """Return the films of ``--stimuli``, or of ``--film``, by name: one, where it is to be used.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    if job.film:
+        paths = [Path(path) for path in job.film]
+    else:
+        folder = Path(str(job.stimuli))
+        if not folder.is_dir():
+            raise InputError(f"--stimuli {folder}: no such folder; that of the films is expected")
+        paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _FILMS)
+        if not paths:
+            raise InputError(f"--stimuli {folder}: holds no film ({', '.join(_FILMS)})")
+    films: dict[str, list[Path]] = {}
+    for path in paths:
+        films.setdefault(path.stem, []).append(path)
+    return films
+
+
+def text_of(film: Path) -> str | None:
+    """Return the text that lies beside a film under its name."""
+    beside = (film.with_suffix(end) for end in _TEXTS)
+    return next((str(path) for path in beside if path.is_file()), None)
+
+
+def rows_of_scan(
+    job: PrecomputeJob, scan: BidsScan, films: Films, tr_seconds: float
+) -> list[ScanRow]:
+    """Return the films that a scan saw: by its events, or by names."""
+    shift = scan.start_seconds - scan.tr_seconds / 2
+    events = _events(job, scan)
+    if events is not None and (onsets := _onsets(events, films)):
+        firsts = [max(0, math.floor((onset - shift) / tr_seconds)) for _, onset in onsets]
+        firsts[0] = 0
+        rows = []
+        for number, (name, onset) in enumerate(onsets):
+            later = firsts[number + 1 :]
+            rows.append(
+                ScanRow(
+                    where=str(events),
+                    subject=scan.subject,
+                    stimulus=name,
+                    repeat=scan.name,
+                    file=scan.path,
+                    first_volume=firsts[number] if len(onsets) > 1 else None,
+                    last_volume=later[0] - 1 if later else None,
+                    onset_seconds=round(onset - shift - firsts[number] * tr_seconds, 6),
+                )
+            )
+        return rows
+    name = _named_film(scan, films)
+    begins = None if abs(shift) < 1e-6 else -shift
+    row = ScanRow(scan.path, scan.subject, name, scan.name, scan.path, onset_seconds=begins)
+    return [row]
+
+
+def _named_film(scan: BidsScan, films: Films) -> str:
+    """Return the film that a scan's task, or its task and run, are named after."""
+    task, run = scan.entities["task"], scan.entities.get("run", "")
+    number = run.lstrip("0") or run
+    marks = (f"{task}_run-", f"{task}_", task, "run-")
+    names = [task, *(f"{mark}{each}" for each in (run, number) for mark in marks if each)]
+    if len(films) == 1:
+        return next(iter(films))
+    for name in names:
+        if name in films:
+            return name
+    raise InputError(
+        f"{scan.path}: which of the films it is of is not told by events with a stim_file, nor by "
+        f"its task and run; the films are {', '.join(films)}: name one {task}_run-{run or 1}, or "
+        "say so in a --scan.table"
+    )
+
+
+def _events(job: PrecomputeJob, scan: BidsScan) -> Path | None:
+    """Return the table of a scan's events: beside it, in the raw data set, or above for all."""
+    path, told = Path(scan.path), scan.entities
+    root = Path(str(job.bids))
+    of_session = [f"{each}-{told[each]}" for each in ("sub", "ses") if each in told]
+    of_task = [f"{each}-{told[each]}" for each in ("task", "acq", "run") if each in told]
+    names = [*of_session, *of_task]
+    roots = [root]
+    if job.bids_raw is not None:
+        roots = [Path(job.bids_raw)]
+    elif root.parent.name == "derivatives":
+        roots += [root.parent.parent]
+    elif root.name == "derivatives":
+        roots += [root.parent]
+    places = [path.with_name("_".join(names) + "_events.tsv")]
+    for each in roots:
+        places.append(Path(each, *of_session, "func", "_".join(names) + "_events.tsv"))
+        places.append(each / ("_".join(of_task) + "_events.tsv"))
+        places.append(each / f"task-{told['task']}_events.tsv")
+    return next((place for place in places if place.is_file()), None)
+
+
+def _onsets(events: Path, films: Films) -> list[tuple[str, float]]:
+    """Return the films that a table of events names, in the order in which they begin."""
+    try:
+        with events.open(newline="", encoding="utf-8-sig") as lines:
+            rows = list(csv.DictReader(lines, delimiter="\t"))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{events}: cannot be read: {error}") from error
+    onsets: dict[str, float] = {}
+    for number, row in enumerate(rows, 2):
+        name = Path(row.get("stim_file") or "").stem
+        if name in films:
+            try:
+                onset = float(row.get("onset") or "n/a")
+            except ValueError as error:
+                raise InputError(
+                    f"{events}, line {number}: onset is {row.get('onset')!r}; seconds are expected"
+                ) from error
+            onsets[name] = min(onset, onsets.get(name, math.inf))
+    return sorted(onsets.items(), key=lambda each: each[1])
