@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 from giblet_ray.dataset.reader import Span
 from giblet_ray.dataset.splits import SameFilm, whole_trs
 from giblet_ray.errors import InputError, nearest
+from giblet_ray.features.tsv import read_tsv
 
 _COLUMNS = ("group", "stimulus", "start_seconds", "stop_seconds")
 
@@ -34,20 +33,14 @@ def read_same(path: str, n_trs: Mapping[str, int], tr_seconds: float) -> tuple[S
         If the table cannot be read, lacks a column, or a time is none.
     """
     where = f"--data.split.same {path}"
-    try:
-        with Path(path).expanduser().open(newline="", encoding="utf-8-sig") as lines:
-            table = csv.DictReader(lines, delimiter="\t")
-            columns = table.fieldnames or []
-            rows = list(table)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{where}: cannot be read: {error}") from error
+    columns, rows = read_tsv(path, where)
     for column in _COLUMNS:
         if column not in columns:
             raise InputError(
-                f"{where}: has no column {column}{nearest(column, list(columns))}; "
+                f"{where}: has no column {column}{nearest(column, columns)}; "
                 f"{', '.join(_COLUMNS)} are expected, parted by tabs"
             )
-    return same_films(rows, where, n_trs, tr_seconds)
+    return same_films([row for _, row in rows], where, n_trs, tr_seconds)
 
 
 def same_films(

@@ -23,7 +23,6 @@ from typing import NamedTuple
 import numpy as np
 
 from giblet_ray.features.audio import Tape, read_audio
-from giblet_ray.features.media import Film
 from giblet_ray.features.mel import mel_filterbank
 from giblet_ray.features.video import frames_on_screen
 
@@ -69,30 +68,39 @@ class Equal(NamedTuple):
     seconds: float
 
 
-def fingerprint(film: Film) -> Fingerprint:
+def fingerprint(path: str, seconds: float, is_seen: bool, is_heard: bool) -> Fingerprint:
     """Read a film's patterns.
+
+    Parameters
+    ----------
+    path : str
+        The film.
+    seconds : float
+        Its length (s).
+    is_seen, is_heard : bool
+        Whether it has pictures, and sound.
 
     Raises
     ------
     InputError
         If it cannot be decoded.
     """
-    n = int(film.duration_seconds * RATE)
+    n = int(seconds * RATE)
     pictures_MD = np.zeros((n, _ROWS * _COLUMNS), np.float32)
-    if film.has_video:
-        shown = frames_on_screen(film.path, n, 1 / RATE, Fraction(1, RATE), _ROWS, _COLUMNS)
+    if is_seen:
+        shown = frames_on_screen(path, n, 1 / RATE, Fraction(1, RATE), _ROWS, _COLUMNS)
         for moment, picture_CHW in enumerate(shown):
             pictures_MD[moment] = picture_CHW.mean(0).ravel()
     sound_MD = np.zeros((n, _BANDS), np.float32)
-    if film.has_audio:
-        sound_MD = _sound(film, n)
+    if is_heard:
+        sound_MD = _sound(path, n)
     return Fingerprint(_patterns(pictures_MD, "picture"), _patterns(sound_MD, "sound"))
 
 
-def _sound(film: Film, n: int) -> np.ndarray:
+def _sound(path: str, n: int) -> np.ndarray:
     """Return decibels of bands around each moment, (n, D)."""
     bank_BQ = mel_filterbank(_BANDS, _SPECTRUM, _SOUND_RATE)
-    tape, window = Tape(read_audio(film.path, _SOUND_RATE), _SPECTRUM), np.hanning(_SPECTRUM)
+    tape, window = Tape(read_audio(path, _SOUND_RATE), _SPECTRUM), np.hanning(_SPECTRUM)
     found_MD = np.empty((n, _BANDS))
     for moment in range(n):
         start = (2 * moment + 1) * _SOUND_RATE // (2 * RATE) - _SPECTRUM // 2

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Mapping
 from pathlib import Path
 
 from giblet_ray.config import PrecomputeJob
 from giblet_ray.errors import InputError
+from giblet_ray.features.tsv import read_tsv
 from giblet_ray.precompute.bids_scans import BidsScan
 from giblet_ray.precompute.scan_table import ScanRow
 
@@ -119,13 +119,8 @@ def _events(job: PrecomputeJob, scan: BidsScan) -> Path | None:
 
 def _onsets(events: Path, films: Films) -> list[tuple[str, float]]:
     """Return the films that a table of events names, in the order in which they begin."""
-    try:
-        with events.open(newline="", encoding="utf-8-sig") as lines:
-            rows = list(csv.DictReader(lines, delimiter="\t"))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{events}: cannot be read: {error}") from error
     onsets: dict[str, float] = {}
-    for number, row in enumerate(rows, 2):
+    for number, row in read_tsv(events, str(events)).rows:
         name = Path(row.get("stim_file") or "").stem
         if name in films:
             try:

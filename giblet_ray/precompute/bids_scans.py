@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from giblet_ray.errors import InputError, nearest
+from giblet_ray.spaces.sidecar import read_sidecar
 
 _ENDS = (
     ("bold", "nii.gz"),
@@ -167,8 +167,8 @@ def _sidecars(scan: Path, entities: Mapping[str, str]) -> dict[str, Any]:
     said: dict[str, Any] = {}
     for file in files:
         if file.is_file():
-            try:
-                said |= json.loads(file.read_text())
-            except (ValueError, TypeError) as error:
-                raise InputError(f"{file}: is no readable JSON: {error}") from error
+            content = read_sidecar(file)
+            if not isinstance(content, dict):
+                raise InputError(f"{file}: is no JSON of names and values")
+            said |= content
     return said

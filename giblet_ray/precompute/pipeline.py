@@ -31,8 +31,7 @@ from giblet_ray.cluster import cluster_totals, living_nodes, never_restart
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
 from giblet_ray.features.fingerprint import Fingerprint, fingerprint
-from giblet_ray.features.media import probe_film
-from giblet_ray.parts.part import FilmFiles, Part, PartInPieces, Prepared
+from giblet_ray.parts.part import PICTURES, SOUND, FilmFiles, Part, PartInPieces, Prepared
 from giblet_ray.precompute.makers import Piece, make_bold, make_shard, make_shards
 from giblet_ray.precompute.prepared import find_prepared
 from giblet_ray.precompute.units import BOLD, Record, Unit
@@ -169,15 +168,16 @@ def fingerprints(films: Sequence[FilmFiles]) -> dict[str, Fingerprint]:
         If one cannot be decoded.
     """
 
-    def of_film(path: str) -> dict[str, Any]:
+    def of_film(film: FilmFiles) -> dict[str, Any]:
         def make() -> tuple[str, bytes]:
-            found, payload = fingerprint(probe_film(path)), io.BytesIO()
+            senses = PICTURES in film.has, SOUND in film.has
+            found, payload = fingerprint(film.path, film.seconds, *senses), io.BytesIO()
             np.savez(payload, picture_MD=found.picture_MD, sound_MD=found.sound_MD)
             return "", payload.getvalue()
 
         return attempt(make)
 
-    rows = ray.get([ray.remote(of_film).remote(film.path) for film in films])
+    rows = ray.get([ray.remote(of_film).remote(film) for film in films])
     found = {}
     for film, row in zip(films, rows, strict=True):
         raise_error(row)

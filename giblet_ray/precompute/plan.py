@@ -16,7 +16,7 @@ from giblet_ray.config import PrecomputeJob
 from giblet_ray.dataset.storage import absolute, sha256_of_file
 from giblet_ray.dataset.stored import Source
 from giblet_ray.errors import InputError
-from giblet_ray.features.media import probe_film, tr_count
+from giblet_ray.features.media import Film, probe_film, tr_count
 from giblet_ray.features.source import split_source
 from giblet_ray.names import checked_name
 from giblet_ray.parts.part import FILM, PICTURES, SOUND, TEXT, FilmFiles, Part
@@ -81,10 +81,10 @@ def make_plan(job: PrecomputeJob) -> Plan:
     bids = None if job.bids is None else read_bids(job)
     job = job if bids is None else bids.job
     parts = chosen_parts(job)
-    films = _plan_films(job)
+    films, measured = _plan_films(job)
     parts, notes = parts_of_films(parts, films)
     values = {name: _value(part, films_of(part, films)) for name, part in parts.items()}
-    scans, phases = plan_scans(job, films, None if bids is None else bids.rows)
+    scans, phases = plan_scans(job, films, measured, None if bids is None else bids.rows)
     later = [film for of_film in phases.values() for film in of_film if film.start_seconds]
     for part in parts.values():
         if of_later := films_of(part, later):
@@ -196,8 +196,8 @@ def _sha256_of(files: Mapping[str, str], sources: Mapping[str, Source]) -> dict[
     return {role: sources[file].sha256 for role, file in files.items()}
 
 
-def _plan_films(job: PrecomputeJob) -> tuple[FilmFiles, ...]:
-    """Measure the films, and find the files that belong to each."""
+def _plan_films(job: PrecomputeJob) -> tuple[tuple[FilmFiles, ...], dict[str, Film]]:
+    """Measure the films, each once, and find the files that belong to each."""
     if not job.film:
         raise InputError("--film is missing: at least one film is needed")
     if job.text and len(job.text) != len(job.film):
@@ -206,6 +206,7 @@ def _plan_films(job: PrecomputeJob) -> tuple[FilmFiles, ...]:
             f"film, in the same order, {NO_TEXT!r} for a film without, or no --text at all"
         )
     films: dict[str, FilmFiles] = {}
+    measured: dict[str, Film] = {}
     for index, path in enumerate(job.film):
         film = probe_film(path)
         name = checked_name(film_name(path, job.film_pattern), f"{path}: stimulus")
@@ -217,6 +218,7 @@ def _plan_films(job: PrecomputeJob) -> tuple[FilmFiles, ...]:
         text = job.text[index] if job.text else NO_TEXT
         files = {FILM: path, **({} if text == NO_TEXT else {TEXT: text})}
         files |= {array: _array_of(array, file, name, job) for array, file in job.array.items()}
+        measured[name] = film
         films[name] = FilmFiles(
             name=name,
             n_trs=tr_count(film, job.tr_seconds),
@@ -225,7 +227,7 @@ def _plan_films(job: PrecomputeJob) -> tuple[FilmFiles, ...]:
             files={role: absolute(file) for role, file in files.items()},
             has=(PICTURES,) * film.has_video + (SOUND,) * film.has_audio,
         )
-    return tuple(films.values())
+    return tuple(films.values()), measured
 
 
 def _array_of(array: str, file: str, stimulus: str, job: PrecomputeJob) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import itertools
 import math
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from giblet_ray.errors import InputError, nearest
+from giblet_ray.features.tsv import read_tsv
 
 COLUMNS = (
     "subject",
@@ -87,13 +87,7 @@ def read_scan_table(path: str) -> list[ScanRow]:
         cell that is no number where one belongs, and two rows of one scan.
     """
     where = f"--scan.table {path}"
-    try:
-        with Path(path).expanduser().open(newline="", encoding="utf-8-sig") as lines:
-            table = csv.DictReader(lines, delimiter="\t", restkey="")
-            columns = list(table.fieldnames or [])
-            rows = [(table.line_num, row) for row in table]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{where}: cannot be read: {error}") from error
+    columns, rows = read_tsv(path, where)
     for column in columns:
         if column not in COLUMNS:
             raise InputError(

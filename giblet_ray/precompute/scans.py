@@ -14,7 +14,7 @@ from giblet_ray.dataset.splits import response_trs
 from giblet_ray.dataset.storage import absolute
 from giblet_ray.dataset.trainable import PER_SUBJECT
 from giblet_ray.errors import InputError, nearest
-from giblet_ray.features.media import probe_film, tr_count
+from giblet_ray.features.media import Film, tr_count
 from giblet_ray.features.source import split_source
 from giblet_ray.names import checked_name
 from giblet_ray.parts.part import FilmFiles
@@ -117,7 +117,10 @@ Phases = dict[str, tuple[FilmFiles, ...]]
 
 
 def plan_scans(
-    job: PrecomputeJob, films: Sequence[FilmFiles], rows: Sequence[ScanRow] | None = None
+    job: PrecomputeJob,
+    films: Sequence[FilmFiles],
+    measured: Mapping[str, Film],
+    rows: Sequence[ScanRow] | None = None,
 ) -> tuple[tuple[ScanPlan, ...], Phases]:
     """Find out whose the scans are and what of each is taken, and compare them with one another.
 
@@ -125,6 +128,8 @@ def plan_scans(
     ----------
     job : PrecomputeJob
     films : sequence of FilmFiles
+    measured : mapping of str to Film
+        What is known of each film's streams, by its name.
     rows : sequence of ScanRow, optional
         The scans, where they are known (default: those of the names and of the table).
 
@@ -155,7 +160,7 @@ def plan_scans(
         film = by_name[stimulus]
         if not seconds:
             return film
-        n_trs = tr_count(probe_film(film.path), film.tr_seconds, seconds)
+        n_trs = tr_count(measured[stimulus], film.tr_seconds, seconds)
         return film.model_copy(update={"start_seconds": seconds, "n_trs": n_trs})
 
     plans: dict[tuple[str, str], dict[str, ScanPlan]] = {}

@@ -4,10 +4,25 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from giblet_ray.errors import InputError, one_line
 
 _TR_TOLERANCE_SECONDS = 1e-3
+
+
+def read_sidecar(file: Path) -> Any:
+    """Return the content of a .json file.
+
+    Raises
+    ------
+    InputError
+        If it is none.
+    """
+    try:
+        return json.loads(file.read_bytes())
+    except ValueError as error:
+        raise InputError(f"{file}: is not readable JSON: {one_line(error)}") from error
 
 
 def check_sidecar_tr(scan: Path, ending: str, tr_seconds: float) -> None:
@@ -30,9 +45,7 @@ def check_sidecar_tr(scan: Path, ending: str, tr_seconds: float) -> None:
     if not sidecar.is_file():
         return
     try:
-        stated = json.loads(sidecar.read_bytes())["RepetitionTime"]
-    except ValueError as error:
-        raise InputError(f"{sidecar}: is not readable JSON: {one_line(error)}") from error
+        stated = read_sidecar(sidecar)["RepetitionTime"]
     except (KeyError, TypeError):  # it speaks of something else
         return
     is_number = isinstance(stated, int | float)

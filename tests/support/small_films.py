@@ -9,7 +9,8 @@ from pathlib import Path
 import av
 import numpy as np
 
-_FPS, _RATE = 8, 24_000
+SOUND_RATE = 24_000
+_FPS = 8
 
 
 def write_films(folder: Path, seconds: Mapping[str, float]) -> None:
@@ -17,17 +18,33 @@ def write_films(folder: Path, seconds: Mapping[str, float]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for seed, (name, length) in enumerate(seconds.items()):
         random = np.random.default_rng(seed)
-        with av.open(str(folder / f"{name}.mp4"), "w") as container:
-            video = container.add_stream("mpeg4", rate=_FPS)
-            video.width, video.height, video.pix_fmt = 32, 24, "yuv420p"
-            audio = container.add_stream("aac", rate=_RATE, layout="mono")
-            for _ in range(round(length * _FPS)):
-                blocks = random.integers(0, 256, (6, 8, 3), np.uint8).repeat(4, 0).repeat(4, 1)
-                container.mux(video.encode(av.VideoFrame.from_ndarray(blocks)))
-            container.mux(video.encode())
-            hz = random.uniform(100, 3000, int(length) + 2).repeat(_RATE)[: int(length * _RATE)]
-            sound = 0.4 * np.sin(2 * np.pi * np.cumsum(hz) / _RATE)
-            frame = av.AudioFrame.from_ndarray(sound[None].astype(np.float32), "fltp", "mono")
-            frame.sample_rate, frame.pts, frame.time_base = _RATE, 0, Fraction(1, _RATE)
-            container.mux(audio.encode(frame))
-            container.mux(audio.encode())
+        blocks = random.integers(0, 256, (round(length * _FPS), 6, 8, 3), np.uint8)
+        pictures = blocks.repeat(4, 1).repeat(4, 2)
+        hz = random.uniform(100, 3000, int(length) + 2).repeat(SOUND_RATE)
+        sound = tone(hz[: int(length * SOUND_RATE)])
+        write_film(folder / f"{name}.mp4", pictures, _FPS, sound, "aac")
+
+
+def tone(hz_N: np.ndarray) -> np.ndarray:
+    """Return samples of a tone of amplitude 0.4 and of these frequencies."""
+    return np.asarray(0.4 * np.sin(2 * np.pi * np.cumsum(hz_N) / SOUND_RATE))
+
+
+def write_film(
+    path: Path, pictures_NHWC: np.ndarray, fps: int, sound_N: np.ndarray, audio_codec: str
+) -> Path:
+    """Write pictures of bytes and samples in [-1, 1]."""
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("mpeg4", rate=fps)
+        _, video.height, video.width, _ = pictures_NHWC.shape
+        video.pix_fmt = "yuv420p"
+        audio = container.add_stream(audio_codec, rate=SOUND_RATE, layout="mono")
+        for picture_HWC in pictures_NHWC:
+            image = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture_HWC))
+            container.mux(video.encode(image))
+        container.mux(video.encode())
+        frame = av.AudioFrame.from_ndarray(sound_N[None].astype(np.float32), "fltp", "mono")
+        frame.sample_rate, frame.pts, frame.time_base = SOUND_RATE, 0, Fraction(1, SOUND_RATE)
+        container.mux(audio.encode(frame))
+        container.mux(audio.encode())
+    return path

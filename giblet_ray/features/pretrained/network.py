@@ -11,6 +11,7 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from hashlib import file_digest
 from pathlib import Path
 from types import ModuleType
@@ -93,6 +94,7 @@ def import_library() -> ModuleType:
     return transformers
 
 
+@cache
 def find_network(model: str, revision: str = "main", reads: Reads | None = None) -> Network:
     """Read a network's settings.
 
