@@ -17,8 +17,11 @@ def _files(*patterns: str) -> list[Path]:
     return sorted(path for pattern in patterns for path in ROOT.glob(pattern))
 
 
-PAGES = [str(path.relative_to(ROOT)) for path in _files("README.md", "deploy/*.md", "docs/**/*.md")]
-SCRIPTS = _files("jobs/*.py", "benchmarks/*.py", "deploy/*.py")
+PAGES = [
+    str(path.relative_to(ROOT))
+    for path in _files("README.md", "deploy/*.md", "docs/**/*.md", "recipes/*/README.md")
+]
+SCRIPTS = _files("jobs/*.py", "benchmarks/*.py", "deploy/*.py", "recipes/*/*.py")
 CONFIGURATIONS = _files(
     "*.yaml", "jobs/*.yaml", "recipes/**/*.yaml", "deploy/*.yaml", "deploy/*.example"
 )
