@@ -124,7 +124,7 @@ class Plan:
     @property
     def n_trs(self) -> dict[str, int]:
         """TRs of each stimulus."""
-        return {name: stimulus.n_trs for name, stimulus in self.dataset.stimuli.items()}
+        return self.dataset.bold_trs
 
     @property
     def kinds(self) -> dict[str, ValueType]:

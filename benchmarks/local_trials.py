@@ -67,7 +67,7 @@ def load_here(data: DataView) -> MemoryLoader:
         [data.dataset.read(span, data.selection) for span in data.dataset.row_groups()],
         data.selection.value_types(data.dataset),
         data.scans,
-        {name: stimulus.n_trs for name, stimulus in data.dataset.stimuli.items()},
+        data.dataset.bold_trs,
     )
     return MemoryLoader(held, data.values, data.lag_trs, torch.device("cpu"), data.context_trs)
 

@@ -254,6 +254,7 @@ class Encoder:
         values: Mapping[str, np.ndarray],
         subject: int | None = None,
         at_a_time: int | None = None,
+        after: int = 0,
     ) -> np.ndarray:
         """Predict as :meth:`predict` does, or for one of the subjects.
 
@@ -266,17 +267,20 @@ class Encoder:
             for each, but where a unit was masked in one.
         at_a_time : int, optional
             TRs that the model is given at a time, besides their context (default: all).
+        after : int
+            TRs after the last that are predicted, too: the film has ended.
         """
         self.model.check_parts(values.keys())
         device = next(self.model.parameters()).device
         read = [part for part in self.shapes.parts if part in values]
         rows = {part: self._narrowed(part, values[part]) for part in read}
         n, context = len(next(iter(rows.values()))), self.model.context_trs
+        stop = n + after
         predicted = []
-        for start in range(0, n, at_a_time or max(1, n)):
-            window = range(start - context, min(n, start + (at_a_time or n)))
+        for start in range(0, stop, at_a_time or max(1, stop)):
+            window = range(start - context, min(stop, start + (at_a_time or stop)))
             inputs = {part: _window(row, window) for part, row in rows.items()}
-            exists = torch.tensor([[tr >= 0 for tr in window]], device=device)
+            exists = torch.tensor([[0 <= tr < n for tr in window]], device=device)
             on_device = {part: value.to(device) for part, value in inputs.items()}
             of = torch.tensor([subject or 0])
             bold = self.model(self.shapes.inputs(on_device), exists, of)[subject or 0]
@@ -327,7 +331,7 @@ class Encoder:
         dataset : Dataset
             What the stimulus is read from.
         span : Span
-            BOLD TRs of a stimulus, counted from its onset.
+            BOLD TRs of a stimulus, counted from its onset; also after its end.
         subject : int, optional
             Index of the subject, as :meth:`predict_trs` takes it.
         read : callable, optional
@@ -337,18 +341,20 @@ class Encoder:
         -------
         ndarray
             (TRs, units) float32, z-scored; NaN where a unit was masked in training, 0 (the mean)
-            at TRs before the lag has passed, which answer to nothing that the model could see.
+            at TRs which answer to nothing that the model could see: before the lag has passed, and
+            too long after the film's end.
         """
-        lag = self.record.lag_trs
-        first, stop = max(0, span.start - lag), span.stop - lag
-        before = min(len(span), max(0, lag - span.start))
+        lag, context = self.record.lag_trs, self.model.context_trs
+        film_trs = dataset.stimuli[span.stimulus].phases[span.phase].n_trs
+        first, stop = max(0, span.start - lag), min(span.stop - lag, film_trs + context)
         units_V = self.units_of(subject)
         bold_NV = np.zeros((len(span), len(units_V)), np.float32)
         if stop > first:
-            lead = min(self.model.context_trs, first)
-            seen = replace(span, start=first - lead, stop=stop)
+            seen = replace(span, start=max(0, first - context), stop=min(stop, film_trs))
             values = self.read_stimulus(dataset, seen) if read is None else read(seen)
-            bold_NV[before:] = self.predict_trs(values, subject)[lead:]
+            predicted_NV = self.predict_trs(values, subject, after=stop - seen.stop)
+            at = first + lag - span.start
+            bold_NV[at : at + stop - first] = predicted_NV[first - seen.start :]
         bold_NV[:, ~units_V] = np.nan
         return bold_NV
 
@@ -411,7 +417,11 @@ class Encoder:
 
 
 def _window(rows: Tensor, trs: range) -> Tensor:
-    """Return the rows of some TRs as one window, (1, TRs, *shape); 0 before the first."""
-    there = rows[max(0, trs.start) : trs.stop]
-    before = there.new_zeros((len(trs) - len(there), *rows.shape[1:]))
-    return torch.cat([before, there])[None] if len(before) else there[None]
+    """Return the rows of some TRs as one window, (1, TRs, *shape); 0 before the first, and after
+    the last."""
+    there = rows[max(0, trs.start) : max(0, trs.stop)]
+    before, after = max(0, -trs.start), max(0, trs.stop - max(trs.start, len(rows)))
+    if not before and not after:
+        return there[None]
+    around = (there.new_zeros((n, *rows.shape[1:])) for n in (before, after))
+    return torch.cat([next(around), there, next(around)])[None]

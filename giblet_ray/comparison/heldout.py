@@ -62,7 +62,7 @@ class TrainedRun(OpenedRun):
         """Whether each BOLD TR of a stimulus chose the run's epoch, by stimulus."""
         masks: dict[str, NDArray[np.bool_]] = {}
         for span in self.data.split.val:
-            n_trs = self.data.dataset.stimuli[span.stimulus].n_trs
+            n_trs = self.data.dataset.bold_trs[span.stimulus]
             mask = masks.setdefault(span.stimulus, np.zeros(n_trs, bool))
             mask[span.start : span.stop] = True
         return masks

@@ -39,7 +39,7 @@ def _stimuli(dataset: Dataset) -> Table:
 
 
 def _scans(dataset: Dataset) -> Table:
-    numbers = ["repeat", "film TRs", "masked", "units", "NaN units", "constant units"]
+    numbers = ["repeat", "TRs", "masked", "units", "NaN units", "constant units"]
     table = _table(["subject", "stimulus"], numbers)
     for scan in dataset.manifest.scans:
         counts = (

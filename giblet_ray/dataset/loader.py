@@ -42,8 +42,8 @@ class Batch:
         Parts of the stimulus, (windows, C + W, *shape), and ``bold``, (windows, W, units), in the
         dtype on disk. Valid until the next batch but one is asked for: its memory is used again.
     exists : Tensor
-        (windows, C + W) bool: rows of the stimulus that a window has; the others, before its film
-        or after its own last TR, are 0.
+        (windows, C + W) bool: rows of the stimulus that a window has; the others, before its film,
+        after it, or after the window's own last TR, are 0.
     windows : Windows
         What the rows are.
     """
@@ -73,8 +73,9 @@ class _Exists:
         """Return (windows, C + W) bool, on the device."""
         n, longest = windows.shape
         shape = (n, self._context_trs + longest)
-        past = self._lag_trs + self._context_trs
-        if (windows.start >= past).all() and (windows.length == longest).all():
+        first = windows.start - self._lag_trs
+        is_film = (first >= self._context_trs) & (first + longest <= windows.film_trs)
+        if is_film.all() and (windows.length == longest).all():
             if shape not in self._all:
                 self._all[shape] = torch.ones(shape, dtype=torch.bool, device=self._device)
             return self._all[shape]
@@ -249,7 +250,7 @@ class DeviceLoader:
     scans : sequence of ScanKey
         What a window's scan index means.
     n_trs : mapping of str to int
-        TRs of each stimulus.
+        TRs of each stimulus that have rows.
     lag_trs : int
         A window's BOLD lies this many TRs after its stimulus.
     device : torch.device
@@ -323,9 +324,7 @@ class DeviceLoader:
             phase = torch.from_numpy(windows.phase).to(self._device)
             stimulus_rows = self._stimulus_row[scan, phase][:, None] + trs - self._lag_trs
             bold_rows = (self._bold_row[scan][:, None] + trs)[:, self._context_trs :]
-            has_bold = exists[:, self._context_trs :]
-            if not bool((windows.start >= self._lag_trs).all()):
-                has_bold = torch.from_numpy(windows.bold_rows()[1]).to(self._device)
+            has_bold = torch.from_numpy(windows.bold_rows()[1]).to(self._device)
             values = {}
             for name, value in self._values.items():
                 is_bold = name == "bold"

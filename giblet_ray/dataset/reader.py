@@ -185,13 +185,30 @@ class Dataset:
             return self.manifest.subjects[column.split("/")[1]].value
         return self.manifest.parts[column].value
 
+    @cached_property
+    def bold_trs(self) -> dict[str, int]:
+        """TRs of each stimulus that have rows: its own, and those after them that a scan has."""
+        trs = {name: stimulus.n_trs for name, stimulus in self.stimuli.items()}
+        for scan in self.manifest.scans:
+            trs[scan.stimulus] = max(trs[scan.stimulus], self.first_tr(scan) + scan.n_trs)
+        return trs
+
+    def film_trs(self, scan: ScanKey) -> int:
+        """Return how many TRs a scan's stimulus has, as it sees it: its BOLD may go on."""
+        return self.stimuli[scan.stimulus].phases[self.scans[scan].phase].n_trs
+
     def usable_trs(self, scan: ScanKey) -> np.ndarray:
-        """Return which TRs of its stimulus a scan has BOLD of, masked ones aside: bool (TRs,)."""
+        """Return at which TRs of its stimulus, and after it, a scan has BOLD that is not masked.
+
+        Returns
+        -------
+        ndarray of bool, shape (bold_trs,)
+        """
         found = self.scans[scan]
         of_rows = unmasked(found.n_trs, found.masked_trs)
-        usable = np.zeros(self.stimuli[scan.stimulus].n_trs, bool)
-        first, n_trs = self.first_tr(found), self.stimuli[scan.stimulus].phases[found.phase].n_trs
-        start, stop = max(0, first), min(len(usable), n_trs, first + len(of_rows))
+        usable = np.zeros(self.bold_trs[scan.stimulus], bool)
+        first = self.first_tr(found)
+        start, stop = max(0, first), first + len(of_rows)
         if start < stop:
             usable[start:stop] = of_rows[start - first : stop - first]
         return usable
@@ -281,16 +298,17 @@ class Dataset:
     def row_groups(self, parts: Collection[str] = ()) -> list[Span]:
         """Return the span of every row group, stimulus by stimulus and phase by phase.
 
-        All phases of a stimulus have the TRs of its first, which has most. Stimuli that lack one of
-        `parts` are left out.
+        All phases of a stimulus have the same TRs, which reach as far as the longest scan's BOLD.
+        Stimuli that lack one of `parts` are left out.
         """
         step = self.manifest.row_group_trs
         return [
-            Span(stimulus.name, start, min(start + step, stimulus.n_trs), phase)
+            Span(stimulus.name, start, min(start + step, n_trs), phase)
             for stimulus in self.manifest.stimuli
             if stimulus.shards.keys() >= set(parts)
+            for n_trs in [self.bold_trs[stimulus.name]]
             for phase in range(len(stimulus.phases))
-            for start in range(0, stimulus.n_trs, step)
+            for start in range(0, n_trs, step)
         ]
 
     def read(self, span: Span, selection: Selection) -> pa.Table:
@@ -309,7 +327,7 @@ class Dataset:
             Columns stimulus (string), phase (int32), tr (int32: the stimulus's TR), and one binary
             column for each of ``selection.columns``. BOLD is null where a subject has no scan of
             the stimulus, or none of its TR; it is that of all scans, whichever phase they see. A
-            part is null in the last TR of a phase that has one less than the first.
+            part is null after the stimulus's end.
 
         Raises
         ------

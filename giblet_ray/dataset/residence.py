@@ -86,7 +86,7 @@ def open_loader(data: DataView, device: torch.device, order: DataOrder) -> Loade
         )
     in_blocks = (data.held or data.selection).value_types(data.dataset)
     columns = {name: in_blocks[name] for name in data.selection.columns}
-    n_trs = {name: stimulus.n_trs for name, stimulus in data.dataset.stimuli.items()}
+    n_trs = data.dataset.bold_trs
     held = HeldRows(get_blocks(data.blocks), columns, data.scans, n_trs)
     if device.type == "cuda" and data.may_move_to_device:
         free, _ = torch.cuda.mem_get_info(device)

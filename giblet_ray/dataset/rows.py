@@ -59,7 +59,7 @@ class HeldRows:
     scans : sequence of ScanKey
         What a window's scan index means.
     n_trs : mapping of str to int
-        TRs of each stimulus.
+        TRs of each stimulus that have rows.
 
     Raises
     ------
@@ -140,7 +140,7 @@ class HeldRows:
         Raises
         ------
         IndexError
-            If a window reaches past the last TR of its stimulus.
+            If a window reaches past the last row of its stimulus.
         """
         if len(windows) == 0:
             return

@@ -11,8 +11,9 @@ sets that belongs to none::
     test                                                 |##############################|
 
 All spans are of BOLD TRs, counted from the onset of the film, and are drawn from the films, the TR
-and ``data.split`` alone: no lag, context or model moves them. All subjects share one split, so that
-what is held out for one has been seen by none.
+and ``data.split`` alone: no lag, context or model moves them. BOLD after a film's end, which still
+answers to it, is in the set of its last TR. All subjects share one split, so that what is held out
+for one has been seen by none.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Literal
 
@@ -82,6 +83,22 @@ class Split:
     def has(self, name: SetName, repeat: int) -> bool:
         """Whether scans of a repeat are in a set."""
         return self.repeats is None or repeat in self.repeats[name]
+
+    def reaching(self, n_trs: Mapping[str, int], bold_trs: Mapping[str, int]) -> Split:
+        """Return the same sets, with the TRs after a film's end in the set of its last TR.
+
+        Parameters
+        ----------
+        n_trs, bold_trs : mapping of str to int
+            TRs of each stimulus, and those that scans have BOLD of.
+        """
+
+        def reach(span: Span) -> Span:
+            ends = span.stop == n_trs[span.stimulus]
+            return replace(span, stop=bold_trs[span.stimulus]) if ends else span
+
+        train, val, test = (tuple(map(reach, self.spans(name))) for name in SETS)
+        return replace(self, train=train, val=val, test=test)
 
     @property
     def test_film_is_seen(self) -> bool:

@@ -149,7 +149,7 @@ class StreamLoader(Prefetching):
         for index, start, phase in zip(*which, strict=True):
             stimulus = self._scans[index].stimulus
             first = start // step * step
-            last = min(first + step + self._window - 1, self._dataset.stimuli[stimulus].n_trs)
+            last = min(first + step + self._window - 1, self._dataset.bold_trs[stimulus])
             before = self._lag_trs + self._context_trs
             spans.append(Span(stimulus, max(0, first - before), last, phase))
         return spans

@@ -54,8 +54,8 @@ class DataView:
     split : Split
         The three sets, in BOLD TRs.
     windows : mapping of str to Windows
-        Samples of each set. A scan's first TRs, before the lag has passed, answer to nothing that a
-        model could see: they are judged, and train nothing.
+        Samples of each set. TRs that answer to nothing that a model could see, a scan's first,
+        before the lag has passed, and those too long after its film, are judged and train nothing.
     lag_trs, window, context_trs : int
         BOLD's delay, TRs per sample at most, and TRs of the stimulus before them.
     residence : {'memory', 'device', 'stream'}
@@ -144,15 +144,16 @@ class DataView:
 
     @property
     def n_lacking(self) -> int:
-        """TRs of the split, over all scans, that a scan has no BOLD of, or that are masked."""
+        """TRs of films, over all scans, that are in a set, and not in the scan or masked there."""
         lacking = (
             (self._wanted(scan) > Use.NONE) & ~self.dataset.usable_trs(scan) for scan in self.scans
         )
-        return sum(int(trs.sum()) for trs in lacking)
+        films = map(self.dataset.film_trs, self.scans)
+        return sum(int(trs[:n_trs].sum()) for trs, n_trs in zip(lacking, films, strict=True))
 
     def _wanted(self, scan: ScanKey) -> np.ndarray:
         """Return what the split has a scan's TRs for, whether it has them or not."""
-        use = np.zeros(self.dataset.stimuli[scan.stimulus].n_trs, np.int8)
+        use = np.zeros(self.dataset.bold_trs[scan.stimulus], np.int8)
         for name in SETS:
             if self.split.has(name, scan.repeat):
                 for span in self.split.spans(name):
@@ -210,8 +211,8 @@ class DataView:
     def ordered(self, order: DataOrder) -> OrderedWindows:
         """Return the windows with the order that they train in."""
         step = self.dataset.manifest.row_group_trs
-        groups = [-(-stimulus.n_trs // step) for stimulus in self.dataset.manifest.stimuli]
-        first = dict(zip(self.dataset.stimuli, np.cumsum([0, *groups]).tolist(), strict=False))
+        groups = [-(-n_trs // step) for n_trs in self.dataset.bold_trs.values()]
+        first = dict(zip(self.dataset.bold_trs, np.cumsum([0, *groups]).tolist(), strict=False))
         first_group = np.array([first[scan.stimulus] for scan in self.scans])
         row_group = first_group[self.train.scan] + self.train.start // step
         row_group += self.train.phase * sum(groups)
@@ -274,8 +275,8 @@ def view_data(
         check_context(dataset, settings.split, scans, same, context_trs)
     split = _split(settings, dataset, scans, same)
     lag_trs = settings.lag_trs(tr_seconds)
-    usable = {name: _usable(name, split, dataset, scans, lag_trs) for name in SETS}
-    phases = [dataset.scans[scan].phase for scan in scans]
+    usable = {name: _usable(name, split, dataset, scans, (lag_trs, context_trs)) for name in SETS}
+    films = [dataset.scans[s].phase for s in scans], [dataset.film_trs(s) for s in scans]
     longest = max(n for _, _, n in unbroken(split.train, scans, usable["train"]))
     window = settings.window or window_trs(context_trs, batch_trs, longest)
     return DataView(
@@ -284,7 +285,7 @@ def view_data(
         scans,
         split,
         {
-            name: cut_windows(split.spans(name), scans, window, usable[name], phases)
+            name: cut_windows(split.spans(name), scans, window, usable[name], *films)
             for name in SETS
         },
         lag_trs,
@@ -295,14 +296,23 @@ def view_data(
 
 
 def _usable(
-    name: SetName, split: Split, dataset: Dataset, scans: Sequence[ScanKey], lag_trs: int
+    name: SetName,
+    split: Split,
+    dataset: Dataset,
+    scans: Sequence[ScanKey],
+    seen_trs: tuple[int, int],
 ) -> list[np.ndarray]:
-    """Return the TRs of each scan that a set can have, (TRs of its stimulus,) bool each."""
+    """Return the TRs of each scan that a set can have, (TRs with BOLD,) bool each.
+
+    A TR that trains answers to what the model sees: the film, lag TRs before it, and context.
+    """
+    lag_trs, context_trs = seen_trs
     usable = []
     for scan in scans:
         trs = dataset.usable_trs(scan) & split.has(name, scan.repeat)
         if name == "train":
             trs[:lag_trs] = False
+            trs[dataset.film_trs(scan) + lag_trs + context_trs :] = False
         usable.append(trs)
     if not unbroken(split.spans(name), scans, usable):
         raise InputError(
@@ -361,4 +371,4 @@ def _split(
     tr_seconds = dataset.manifest.tr_seconds
     split = draw_split(settings.split, n_trs, tr_seconds, (scan.repeat for scan in scans), same)
     check_films(dataset, split, names)
-    return split
+    return split.reaching(n_trs, dataset.bold_trs)

@@ -34,22 +34,30 @@ class Windows:
         TRs in each window.
     phase : ndarray of int32, shape (n,), optional
         Which of its film's phases each window's scan sees (default: the first).
+    film_trs : ndarray of int32, shape (n,), optional
+        TRs of each window's film, after which its BOLD may go on (default: it never ends).
     """
 
     scan: np.ndarray
     start: np.ndarray
     length: np.ndarray
-    phase: np.ndarray = None  # type: ignore[assignment]  # as long as the others from then on
+    # As long as the others from then on.
+    phase: np.ndarray = None  # type: ignore[assignment]
+    film_trs: np.ndarray = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         if self.phase is None:
             object.__setattr__(self, "phase", np.zeros(len(self.scan), np.int32))
+        if self.film_trs is None:
+            endless = np.full(len(self.scan), np.iinfo(np.int32).max, np.int32)
+            object.__setattr__(self, "film_trs", endless)
 
     def __len__(self) -> int:
         return len(self.scan)
 
     def __getitem__(self, which: slice | np.ndarray) -> Windows:
-        return Windows(self.scan[which], self.start[which], self.length[which], self.phase[which])
+        fields = (self.scan, self.start, self.length, self.phase, self.film_trs)
+        return Windows(*(each[which] for each in fields))
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -62,7 +70,7 @@ class Windows:
         return int(self.length.sum())
 
     def n_context(self, lag_trs: int, context_trs: int) -> int:
-        """Return the rows of context that all windows together have: none before a film."""
+        """Return the rows of context that all windows together read: none before a film."""
         return int(np.clip(self.start - lag_trs, 0, context_trs).sum())
 
     def rows(self, lag_trs: int, context_trs: int) -> tuple[np.ndarray, np.ndarray]:
@@ -70,10 +78,11 @@ class Windows:
 
         ::
 
-            TR of the film            0   1   2   3   4   5   6   7
+            TR of the film            0   1   2   3   4   5   6   7   |
             start 2, length 2     .   a   a   .                          lag 1, context 2, W = 3
             start 5, length 3             b   b   b   b   b              . does not exist
-            BOLD                              A   A       B   B   B
+            start 8, length 2                         c   c   c   .   .  the film has 8 TRs
+            BOLD                              A   A       B   B   B   C   C
 
         Parameters
         ----------
@@ -87,15 +96,17 @@ class Windows:
         trs : ndarray of int, shape (n, C + W)
             Stimulus TR of each row, negative before the film.
         exists : ndarray of bool, shape (n, C + W)
-            Rows that a window has: not before its film, nor after its own last TR.
+            Rows that a window has: not before its film or after it, nor after its own last TR.
         """
         offsets = np.arange(-context_trs, self.shape[1])
         trs = self.start[:, None] - lag_trs + offsets
-        return trs, (trs >= 0) & (offsets < self.length[:, None])
+        is_film = (trs >= 0) & (trs < self.film_trs[:, None])
+        return trs, is_film & (offsets < self.length[:, None])
 
     def bold_rows(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the BOLD TR of each row of a batch, and which a window has, (n, W) each."""
-        return self.rows(0, 0)
+        offsets = np.arange(self.shape[1])
+        return self.start[:, None] + offsets, offsets < self.length[:, None]
 
 
 def cut_windows(
@@ -104,6 +115,7 @@ def cut_windows(
     length: int,
     usable: Sequence[np.ndarray] | None = None,
     phases: Sequence[int] | None = None,
+    film_trs: Sequence[int] | None = None,
 ) -> Windows:
     """Cut spans into windows of consecutive TRs that overlap nowhere and cross no edge.
 
@@ -125,6 +137,8 @@ def cut_windows(
         For each scan, the TRs of its stimulus that have BOLD (default: all).
     phases : sequence of int, optional
         Which of its film's phases each scan sees (default: the first).
+    film_trs : sequence of int, optional
+        TRs of each scan's film (default: no film ends).
     """
     rows = [
         (index, start + n * piece // pieces, n * (piece + 1) // pieces - n * piece // pieces)
@@ -133,8 +147,9 @@ def cut_windows(
         for piece in range(pieces)
     ]
     table = np.array(rows, dtype=np.int32).reshape(-1, 3)
-    of_scan = np.zeros(len(scans), np.int32) if phases is None else np.array(phases, np.int32)
-    return Windows(table[:, 0], table[:, 1], table[:, 2], of_scan[table[:, 0]])
+    of_scans = (None if of is None else np.array(of, np.int32) for of in (phases, film_trs))
+    of_windows = (None if of is None else of[table[:, 0]] for of in of_scans)
+    return Windows(*table.T, *of_windows)
 
 
 def unbroken(

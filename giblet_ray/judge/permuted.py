@@ -186,11 +186,11 @@ def permuted_trs(opened: OpenedRun, block_trs: int, seed: int) -> dict[str, NDAr
     data, sources = opened.data, {}
     least_trs = response_trs(data.dataset.manifest.tr_seconds)
     for film in dict.fromkeys(span.stimulus for span in data.split.test):
-        seen: set[int] = set()
+        n_trs, seen = data.dataset.stimuli[film].n_trs, set[int]()
         for span in data.split.test:
             if span.stimulus == film:
                 first = max(0, span.start - data.lag_trs - data.context_trs)
-                seen.update(range(first, max(first, span.stop - data.lag_trs)))
+                seen.update(range(first, min(n_trs, span.stop - data.lag_trs)))
         # Two blocks of a short film at least, if the response allows.
         length = max(least_trs, min(block_trs, len(seen) // 2))
         blocks = []
@@ -205,7 +205,7 @@ def permuted_trs(opened: OpenedRun, block_trs: int, seed: int) -> dict[str, NDAr
         order = np.arange(len(blocks))
         while (order == np.arange(len(blocks))).any():
             order = random.permutation(len(blocks))
-        instead_T = np.arange(data.dataset.stimuli[film].n_trs)
+        instead_T = np.arange(n_trs)
         instead_T[sorted(seen)] = np.concatenate([blocks[block] for block in order])
         sources[film] = instead_T
     return sources

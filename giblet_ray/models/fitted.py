@@ -26,7 +26,7 @@ class Samples:
     inputs : dict of str to Tensor
         (B, C + W, *shape) of each part, as a model is given them.
     exists : Tensor
-        (B, C + W) bool; False before the film, and after a window that is shorter than others.
+        (B, C + W) bool; False before the film and after it, and after a window's own end.
     bold_BWV : Tensor
         z-scored BOLD; 0 for units that do not count in the subject.
     """

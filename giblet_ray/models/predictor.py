@@ -4,7 +4,7 @@ A model sees windows of a stimulus, with as many TRs before them as its settings
 predicts the BOLD of the window's own TRs, of each subject apart::
 
     stimulus TR       s-C ...  s-1 |  s  s+1 ...  s+W-1
-    values, exists    [------------ C + W -------------]      exists: not before the film begins
+    values, exists    [------------ C + W -------------]      exists: neither before nor after it
     prediction                     [------- W ---------]      of BOLD lag TRs later
 
 Shapes: B windows, C TRs of context, W TRs of a window, V units, B_s windows of subject s.
@@ -222,8 +222,8 @@ class Predictor(nn.Module, ABC):
             (B, C + W, *shape) of each part, as :meth:`Shapes.inputs` gives it; but for some, if
             it does without.
         exists : Tensor
-            (B, C + W) bool; False for rows before the film, whose values mean nothing and must
-            not count.
+            (B, C + W) bool; False for rows before the film and after it, and after the end of a
+            window that is shorter than others: their values mean nothing and must not count.
         subject : Tensor
             (B,) int64, each window's subject; on the CPU, so that nobody waits for a GPU.
 

@@ -136,6 +136,8 @@ class TrainingRows:
     def raw(self, vectors: Mapping[str, Numbers], most: int) -> dict[str, Tensor]:
         """Return raw numbers (rows, D) of each part at training TRs of films, evenly chosen.
 
+        TRs after a film's end have none.
+
         Parameters
         ----------
         vectors : mapping of str to Numbers
@@ -148,15 +150,19 @@ class TrainingRows:
         chosen = np.linspace(0, len(places) - 1, n).round().astype(int)
         places, window = places[chosen], np.unique(self._window_R[first[chosen]])
         raw = {part: torch.zeros(n, len(each.mean_D)) for part, each in vectors.items()}
+        is_film = torch.zeros(n, dtype=torch.bool)
         for batch in self._training.read(self._training.windows[window]):
             trs, exists = batch.windows.bold_rows()
+            exists &= batch.exists[:, self._context_trs :].cpu().numpy()
             place = self._film_S[batch.windows.scan][:, None] * self.n_trs + trs
             row = np.searchsorted(places, place).clip(max=n - 1)
             wanted = exists & (places[row] == place)
+            found = torch.from_numpy(row[wanted])
+            is_film[found] = True
             for part, each in vectors.items():
                 rows = batch.inputs[part][:, self._context_trs :][torch.from_numpy(wanted)]
-                raw[part][torch.from_numpy(row[wanted])] = each.raw(rows).cpu()
-        return raw
+                raw[part][found] = each.raw(rows).cpu()
+        return {part: rows[is_film] for part, rows in raw.items()}
 
     def read(
         self, vectors: Mapping[str, Vectors], n_units: list[int]
@@ -183,7 +189,7 @@ class TrainingRows:
         films: Tensor | None = None
         is_known = np.zeros((self.n_films, self.n_trs), bool)
         for batch in self._training.read(self._training.windows):
-            trs, exists = batch.windows.rows(0, self._context_trs)
+            trs, exists = batch.windows.rows(0, self._context_trs)[0], batch.exists.cpu().numpy()
             film = np.broadcast_to(self._film_S[batch.windows.scan][:, None], trs.shape)
             new = exists & ~is_known[film, np.where(exists, trs, 0)]
             if new.any():

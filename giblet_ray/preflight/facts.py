@@ -67,7 +67,7 @@ def describe_split(data: DataView, settings: SplitConfig) -> dict[str, str]:
     lines["smallest p"] = smallest_p_line(data.split, tr_seconds)
     seen = list(dict.fromkeys(scan.stimulus for scan in data.scans))
     for name in seen[:_MOST_STIMULI]:
-        lines[name] = timeline(data.split, name, data.dataset.stimuli[name].n_trs, _WIDTH)
+        lines[name] = timeline(data.split, name, data.dataset.bold_trs[name], _WIDTH)
     if len(seen) > _MOST_STIMULI:
         lines["..."] = f"and {len(seen) - _MOST_STIMULI} more stimuli"
     lines["(drawn)"] = LEGEND

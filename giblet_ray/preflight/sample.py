@@ -128,12 +128,12 @@ def _span(data: DataView, group: int) -> Span:
     stimulus = stimuli[index]
     step = data.dataset.manifest.row_group_trs
     start = group % _stride(data) * step
-    stop = min(start + step + data.window - 1, stimulus.n_trs)
+    stop = min(start + step + data.window - 1, data.dataset.bold_trs[stimulus.name])
     return Span(stimulus.name, max(0, start - data.lag_trs - data.context_trs), stop, phase)
 
 
 def _stride(data: DataView) -> int:
-    longest = max(stimulus.n_trs for stimulus in data.dataset.manifest.stimuli)
+    longest = max(data.dataset.bold_trs.values())
     return longest // data.dataset.manifest.row_group_trs + 1
 
 

@@ -43,7 +43,7 @@ class Pieces:
             (self.columns[bold_column(name)] for name in dataset.subjects), key=lambda k: k.shape
         )
         self.scans = list(dataset.scans)
-        self.n_trs = {name: stimulus.n_trs for name, stimulus in dataset.stimuli.items()}
+        self.n_trs = dataset.bold_trs
         # From the first TR on, which answers to nothing where there is a lag.
         spans = [Span(name, 0, n) for name, n in self.n_trs.items()]
         windows = cut_windows(spans, self.scans, window)

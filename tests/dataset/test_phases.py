@@ -98,7 +98,7 @@ class Pieces:
         self.kinds = {part: self.columns[part] for part in PARTS}
         self.kinds["bold"] = self.columns["bold/01"]
         self.scans = list(dataset.scans)
-        self.n_trs = {name: each.n_trs for name, each in dataset.stimuli.items()}
+        self.n_trs = dataset.bold_trs
         spans = [Span(name, 0, n) for name, n in self.n_trs.items()]
         usable = [dataset.usable_trs(scan) for scan in self.scans]
         phases = [dataset.scans[scan].phase for scan in self.scans]

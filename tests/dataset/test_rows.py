@@ -27,7 +27,7 @@ def windows_of(scan: int, starts: list[int], length: int) -> Windows:
 
 def held(dataset: Dataset, blocks: list[pa.Table], scans: list[ScanKey]) -> HeldRows:
     kinds = {column: SELECTION.value_type(dataset, column) for column in SELECTION.columns}
-    n_trs = {name: stimulus.n_trs for name, stimulus in dataset.stimuli.items()}
+    n_trs = dataset.bold_trs
     return HeldRows(blocks, kinds, scans, n_trs)
 
 

@@ -72,7 +72,7 @@ class LocalTraining:
             [dataset.read(span, selection) for span in dataset.row_groups(selection.parts)],
             selection.value_types(dataset),
             self.data.scans,
-            {name: stimulus.n_trs for name, stimulus in dataset.stimuli.items()},
+            dataset.bold_trs,
         )
         self.normalisation = normalise_here(self.data)
 

@@ -419,7 +419,7 @@ def _learning(evaluation: Evaluation, history: list[dict[str, float]]) -> Sectio
 def _split(evaluation: Evaluation) -> Section:
     data, folds = evaluation.opened.data, evaluation.folds
     seen = {scan.stimulus for scan in data.scans}
-    films = {film.name: film.n_trs for film in data.dataset.manifest.stimuli if film.name in seen}
+    films = {name: n_trs for name, n_trs in data.dataset.bold_trs.items() if name in seen}
     splits = {f"fold {number}": fold.data.split for number, fold in enumerate(folds, 1)}
     splits = splits if len(folds) > 1 else {"": data.split}
     figure = split_figure(splits, films, data.dataset.manifest.tr_seconds)

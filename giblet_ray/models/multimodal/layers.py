@@ -8,7 +8,8 @@
     layer 2                     |==|==|==|        reaches back 2: the W of the window
 
 What a TR becomes depends on itself and the C before it alone, so that a film predicted in pieces
-is the film predicted whole. Rows that do not exist are 0 before each layer.
+is the film predicted whole. Rows that do not exist are 0 before each layer; after a film's end
+they are what a layer finds in those before them, and exist for the next.
 
 Shapes: B windows, C TRs of context, W TRs of a window, T TRs that a layer is given, S TRs that it
 reaches back, D numbers of the bottleneck, H heads.
@@ -20,6 +21,8 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+
+from giblet_ray.models.multimodal.ragged import reached
 
 HIDDEN_TIMES = 2
 """Width of an attention layer's hidden layer, in D."""
@@ -56,7 +59,8 @@ class Layers(nn.Module):
         """Return (B, W, D) of the bottleneck (B, C + W, D), and of which of its rows exist."""
         x_BTD = bottleneck_BTD
         for layer in self.layers:
-            x_BTD = layer(x_BTD, exists_BT[:, -x_BTD.shape[1] :])
+            x_BTD = layer(x_BTD, exists_BT)
+            exists_BT = reached(exists_BT, exists_BT.shape[1] - x_BTD.shape[1])
         normed: Tensor = self.norm(x_BTD)
         return normed
 
@@ -86,7 +90,8 @@ class Convolution(nn.Module):
         there_BT1 = exists_BT[..., None]
         past_BTD = self.norm(x_BTD) * there_BT1
         taken_BTD = self.taps(past_BTD.transpose(1, 2)).transpose(1, 2)
-        return (x_BTD[:, self.span :] + self.mix(taken_BTD)) * there_BT1[:, self.span :]
+        there_BT1 = reached(exists_BT, self.span)[..., None]
+        return (x_BTD[:, self.span :] + self.mix(taken_BTD)) * there_BT1
 
 
 class Attention(nn.Module):
@@ -132,7 +137,7 @@ class Attention(nn.Module):
         bias = self._bias(exists_BT).to(query.dtype)
         found = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=bias)
         x_BTD = x_BTD[:, self.span :] + self.attended(found.transpose(1, 2).flatten(2))
-        return (x_BTD + self.hidden(x_BTD)) * exists_BT[:, self.span :, None]
+        return (x_BTD + self.hidden(x_BTD)) * reached(exists_BT, self.span)[..., None]
 
     def _heads(self, x_BTD: Tensor) -> Tensor:
         return x_BTD.unflatten(-1, (self._n_heads, -1)).transpose(1, 2)

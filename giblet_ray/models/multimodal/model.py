@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from giblet_ray.errors import InputError
 from giblet_ray.features.codes import CODEBOOK_SIZE
@@ -30,7 +30,7 @@ from giblet_ray.models.multimodal.config import MultimodalConfig
 from giblet_ray.models.multimodal.heads import Heads
 from giblet_ray.models.multimodal.inputs import build_inputs, fit_inputs
 from giblet_ray.models.multimodal.memory import build_memory
-from giblet_ray.models.multimodal.ragged import existing, spread
+from giblet_ray.models.multimodal.ragged import existing, reached, spread
 from giblet_ray.models.predictor import Predictor, Shapes
 from giblet_ray.parts.reading import RGB, find_reading
 
@@ -96,6 +96,7 @@ class Multimodal(Predictor):
         self.memory = build_memory(settings, self.context_trs, shapes.tr_seconds)
         n_features = settings.bottleneck_dim if self.memory is None else self.memory.n_features
         self.head = Heads(settings, n_features, shapes)
+        self._head_takes_batches = any(isinstance(m, nn.BatchNorm1d) for m in self.head.modules())
         self.has_group_head = settings.head_per_subject and self.head.group is not None
 
     def _sizes(self, shapes: Shapes) -> dict[str, Any]:
@@ -140,16 +141,24 @@ class Multimodal(Predictor):
         all_there = exists.is_meta or (self.training and exists.shape[1] == 1)
         if not all_there:
             all_there = bool(exists.all())
-        window_BW = exists[:, self.context_trs :]
-        if not all_there and not window_BW.any():
-            return self.head.nothing(window_BW, subject)
-        there_BT, there_BW = (None, None) if all_there else (exists, window_BW)
+        there_BT, there_BW = (None, None) if all_there else (exists, self._answering(exists))
+        if there_BW is not None and not there_BW.any():
+            return self.head.nothing(there_BW, subject)
         bottleneck_ND = self._bottleneck(values, exists.shape, there_BT)
         features = spread(bottleneck_ND, exists.shape, there_BT)
         if self.memory is not None:
             features = self.memory(features, exists)
         predicted: dict[int, Tensor] = self.head(features, there_BW, subject)
         return predicted
+
+    def _answering(self, exists_BT: Tensor) -> Tensor:
+        """Return which TRs of windows answer to a row that exists, (B, W): also after a film's end.
+
+        Those after the end of a window that is shorter than others cannot be told from them, and
+        count nowhere but in BatchNorm: a head that has it answers to a film's own TRs alone.
+        """
+        reach = 0 if self._head_takes_batches else self.context_trs
+        return reached(exists_BT[:, self.context_trs - reach :], reach)
 
     def _bottleneck(
         self, values: Mapping[str, Tensor], shape: torch.Size, there_BT: Tensor | None

@@ -14,6 +14,11 @@ def existing(values: Tensor, there: Tensor | None) -> Tensor:
     return values.flatten(0, 1) if there is None else values[there]
 
 
+def reached(exists_BT: Tensor, span: int) -> Tensor:
+    """Return which rows see one that exists, themselves or up to `span` before: (B, T - span)."""
+    return exists_BT.unfold(1, span + 1, 1).any(-1)
+
+
 def spread(rows: Tensor, shape: torch.Size, there: Tensor | None) -> Tensor:
     """Return rows (N, D) in their places of windows (B, T, D); 0 where there is none."""
     if there is not None:

@@ -38,8 +38,6 @@ def test_each_subject_has_a_head_of_its_own_units(head: str, units: dict[str, in
         1: (1, 8, units["02"]),
         2: (2, 8, units["03"]),
     }
-    assert not predicted[2][1, 3:].any()  # past a window of 3 TRs
-    assert not predicted[0][1, 1:].any()
     sum((bold * torch.randn(bold.shape)).sum() for bold in predicted.values()).backward()
     for name, parameter in model.named_parameters():
         assert torch.isfinite(parameter.grad).all(), name

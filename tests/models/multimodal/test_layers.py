@@ -20,22 +20,23 @@ def test_attention_weighs_what_exists_by_its_distance() -> None:
     span, n_heads, width = 3, 2, 4
     layer = Attention(width, n_heads, span, dropout=0.0)
     torch.nn.init.normal_(layer.distance_HS)
-    x_BTD = torch.randn(1, 8, width)
-    exists_BT = torch.tensor([[False, False, True, True, True, True, True, False]])
+    x_BTD = torch.randn(1, 12, width)
+    exists_BT = torch.tensor([[False] * 4 + [True] * 3 + [False] * 5])
     x_BTD = x_BTD * exists_BT[..., None]
     found = layer(x_BTD, exists_BT)[0]
-    assert found.shape == (5, width)
+    assert found.shape == (9, width)
     normed = layer.norm(x_BTD)[0]
     key, value = layer.to_key_and_value(normed).chunk(2, dim=-1)
-    for row, tr in enumerate(range(span, 8)):
-        if not exists_BT[0, tr]:
+    for row, tr in enumerate(range(span, 12)):
+        reach = range(tr - span, tr + 1)
+        if not exists_BT[0, reach].any():
             assert not found[row].any()
             continue
         query = layer.to_query(normed[tr])
         heads = []
         for head in range(n_heads):
             at = slice(head * 2, head * 2 + 2)
-            seen = [other for other in range(tr - span, tr + 1) if exists_BT[0, other]]
+            seen = [other for other in reach if exists_BT[0, other] or other == tr]
             scores = torch.stack(
                 [
                     query[at] @ key[other, at] / math.sqrt(2) + layer.distance_HS[head, tr - other]

@@ -50,7 +50,6 @@ def test_prediction_of_pieces_is_that_of_the_whole_film(kind: str) -> None:
     pieces = predict(model, rows, starts, lengths)
     for piece, start, length in zip(pieces, starts, lengths, strict=True):
         torch.testing.assert_close(piece[:length], whole_TV[start : start + length])
-        assert not piece[length:].any()
 
 
 @pytest.mark.parametrize("kind", WITH_MEMORY)
@@ -81,7 +80,8 @@ def test_rows_that_do_not_exist_contribute_nothing_whatever_they_hold(kind: str,
         if spoilt:
             values = {n: v.masked_fill(~exists[..., None], float("nan")) for n, v in values.items()}
         bold = model(values, exists, torch.zeros(3, dtype=torch.long))[0]
-        assert not bold[~exists[:, model.context_trs :]].any()
+        assert torch.isfinite(bold).all()
+        bold = bold[exists[:, model.context_trs :]]
         bold.square().sum().backward()
         gradients = [parameter.grad for parameter in model.parameters()]
         results.append([bold.detach(), *gradients, *model.buffers()])

@@ -121,7 +121,7 @@ def test_windows_of_several_subjects_are_told_apart(fitted: tuple[Ridge, ArrayTr
         0: (1, 5, 5),
         1: (2, 5, 4),
     }
-    assert torch.equal(found[1][0], found[1][1])
+    torch.testing.assert_close(found[1][0], found[1][1])  # the kernel of a row differs by machine
     alone = model({p: x.flip(0)[None] for p, x in window.items()}, exists[:1], torch.tensor([0]))
     torch.testing.assert_close(found[0], alone[0])
 
