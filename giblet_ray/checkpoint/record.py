@@ -75,6 +75,8 @@ class DatasetRecord(Group):
     """What one row of a batch holds, by part; ``bold`` among them."""
     encoders: dict[str, str]
     """Kind of encoder that reads each part, in the order of the parts."""
+    lacking: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """Stimuli that have no rows of a part, by the parts that some lack."""
     subjects: dict[str, int]
     """Units that are predicted of each subject, in the order of the subjects' indices."""
     units_are_shared: bool

@@ -203,7 +203,7 @@ class Encoder:
             part, kind = dataset.manifest.parts.get(name), trained.values[name]
             if part is None or not find_reading(encoder, name).suits(part.value, kind):
                 offered = ""
-                if part is None and self.model.does_without_parts:
+                if part is None and name in self.model.may_lack:
                     offered = f"; --without {name} predicts all the same"
                 raise InputError(
                     f"{where}: {name}/ holds {part.value if part else 'nothing'}; the model was "
@@ -292,14 +292,17 @@ class Encoder:
     def read_stimulus(
         self, dataset: Dataset, span: Span, parts: Sequence[str] = ()
     ) -> dict[str, np.ndarray]:
-        """Read some stimulus TRs as the model is given them: (TRs, *shape) of each part, or some.
+        """Read some stimulus TRs as the model is given them: (TRs, *shape) of each part that the
+        stimulus has, or of some.
 
         Raises
         ------
         InputError
             If they cannot be read.
         """
-        selection = Selection(tuple(parts) or self.shapes.parts, leading=self.leading)
+        there = dataset.stimuli[span.stimulus].shards
+        read = tuple(part for part in parts or self.shapes.parts if part in there)
+        selection = Selection(read, leading=self.leading)
         table = dataset.read(span, selection)
         return {
             name: as_arrays(table[name].combine_chunks(), kind)

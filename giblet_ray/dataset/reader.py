@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -197,6 +197,15 @@ class Dataset:
         """Return how many TRs a scan's stimulus has, as it sees it: its BOLD may go on."""
         return self.stimuli[scan.stimulus].phases[self.scans[scan].phase].n_trs
 
+    def lacking(self, parts: Iterable[str], stimuli: Iterable[str]) -> dict[str, tuple[str, ...]]:
+        """Return which of some stimuli have no rows of a part, by the parts that some lack."""
+        names = tuple(dict.fromkeys(stimuli))
+        found = {
+            part: tuple(name for name in names if part not in self.stimuli[name].shards)
+            for part in parts
+        }
+        return {part: without for part, without in found.items() if without}
+
     def usable_trs(self, scan: ScanKey) -> np.ndarray:
         """Return at which TRs of its stimulus, and after it, a scan has BOLD that is not masked.
 
@@ -299,13 +308,13 @@ class Dataset:
         """Return the span of every row group, stimulus by stimulus and phase by phase.
 
         All phases of a stimulus have the same TRs, which reach as far as the longest scan's BOLD.
-        Stimuli that lack one of `parts` are left out.
+        Stimuli that lack all of `parts` are left out.
         """
         step = self.manifest.row_group_trs
         return [
             Span(stimulus.name, start, min(start + step, n_trs), phase)
             for stimulus in self.manifest.stimuli
-            if stimulus.shards.keys() >= set(parts)
+            if not parts or stimulus.shards.keys() & set(parts)
             for n_trs in [self.bold_trs[stimulus.name]]
             for phase in range(len(stimulus.phases))
             for start in range(0, n_trs, step)
@@ -327,7 +336,7 @@ class Dataset:
             Columns stimulus (string), phase (int32), tr (int32: the stimulus's TR), and one binary
             column for each of ``selection.columns``. BOLD is null where a subject has no scan of
             the stimulus, or none of its TR; it is that of all scans, whichever phase they see. A
-            part is null after the stimulus's end.
+            part is null where the stimulus lacks it, and after its end.
 
         Raises
         ------
@@ -391,13 +400,11 @@ class Dataset:
     def _part_rows(self, span: Span, part: str, leading: int | None) -> pa.FixedSizeBinaryArray:
         phase = self.stimuli[span.stimulus].phases[span.phase]
         shard = phase.shards.get(part)
-        if shard is None:
-            raise InputError(f"{self.storage.location}: stimulus {span.stimulus} has no {part}/")
         labels = stimulus_labels(part, span.stimulus, span.phase)
         stop = min(span.stop, phase.n_trs)
         kind = self.value_type(part)
         values = pa.nulls(0, pa.binary(kind.nbytes))
-        if span.start < stop:
+        if shard is not None and span.start < stop:
             values = self.read_shard(shard, labels, phase.n_trs, span.start, stop)
         if n_past := len(span) - len(values):
             values = pa.concat_arrays([values, pa.nulls(n_past, values.type)])

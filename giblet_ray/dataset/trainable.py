@@ -10,7 +10,7 @@ import numpy as np
 
 from giblet_ray.dataset.config import DataConfig, SplitConfig
 from giblet_ray.dataset.layout import ScanKey
-from giblet_ray.dataset.reader import Dataset, Selection, Span
+from giblet_ray.dataset.reader import Dataset, Span
 from giblet_ray.dataset.splits import SameFilm, Split, whole_trs
 from giblet_ray.errors import InputError, nearest
 
@@ -23,16 +23,30 @@ _UNITS_FILE = ".npy"
 HEAD_PER_SUBJECT = "choose a model with a head for each (--model.heads subject)"
 
 
-def check_trainable(dataset: Dataset, selection: Selection, scans: Sequence[ScanKey]) -> None:
-    """Refuse what a data set may hold and no model can be trained on yet."""
-    where = dataset.storage.location
-    for scan in scans:
-        for part in selection.parts:
-            if part not in dataset.stimuli[scan.stimulus].shards:
-                raise InputError(
-                    f"{where}: stimulus {scan.stimulus} has no {part}/, which the run needs; leave "
-                    "out that modality (--data.modalities), or precompute without this stimulus"
-                )
+def check_films_have(
+    dataset: Dataset, parts: Sequence[str], scans: Sequence[ScanKey], may_lack: bool
+) -> None:
+    """Refuse films without any of the parts; where a model is to have them all, without one."""
+    where, films = dataset.storage.location, {scan.stimulus for scan in scans}
+    lacking = dataset.lacking(parts, (scan.stimulus for scan in scans))
+    for part, without in lacking.items():
+        if not may_lack:
+            raise InputError(
+                f"{where}: stimulus {without[0]} has no {part}/, and the model reads it of every "
+                "film; leave out that modality (--data.modalities), or precompute without this "
+                "stimulus"
+            )
+        if films.issubset(without):
+            raise InputError(
+                f"{where}: no stimulus of these scans has {part}/; leave out that modality "
+                "(--data.modalities)"
+            )
+    for film in films:
+        if all(film in lacking.get(part, ()) for part in parts):
+            raise InputError(
+                f"{where}: stimulus {film} has none of {', '.join(parts)}; add a modality that it "
+                "has (--data.modalities), or precompute without this stimulus"
+            )
 
 
 def check_units(

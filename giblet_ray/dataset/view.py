@@ -27,7 +27,7 @@ from giblet_ray.dataset.trainable import (
     all_same,
     check_context,
     check_films,
-    check_trainable,
+    check_films_have,
     check_units,
     chosen_units,
 )
@@ -151,6 +151,11 @@ class DataView:
         films = map(self.dataset.film_trs, self.scans)
         return sum(int(trs[:n_trs].sum()) for trs, n_trs in zip(lacking, films, strict=True))
 
+    @property
+    def lacking(self) -> dict[str, tuple[str, ...]]:
+        """Stimuli without rows of a part, by the parts that some lack."""
+        return self.dataset.lacking(self.selection.parts, (scan.stimulus for scan in self.scans))
+
     def _wanted(self, scan: ScanKey) -> np.ndarray:
         """Return what the split has a scan's TRs for, whether it has them or not."""
         use = np.zeros(self.dataset.bold_trs[scan.stimulus], np.int8)
@@ -171,6 +176,7 @@ class DataView:
             "tr_seconds": manifest.tr_seconds,
             "values": {name: kind.model_dump(mode="json") for name, kind in self.values.items()},
             "encoders": {part: manifest.parts[part].encoder for part in self.selection.parts},
+            "lacking": self.lacking,
             "subjects": self.units,
             "units_are_shared": self.units_are_shared,
             "made_with": {name: part.made_with for name, part in manifest.parts.items()},
@@ -234,6 +240,7 @@ def view_data(
     same: Sequence[SameFilm] | None = None,
     batch_trs: int = 1,
     head_per_subject: bool = False,
+    may_lack: bool = False,
 ) -> DataView:
     """Decide what is read, from the settings and the manifest alone; starts nothing.
 
@@ -256,6 +263,8 @@ def view_data(
         TRs of a batch, which windows of no given length are as long as at most.
     head_per_subject : bool
         Whether the model has a head for each subject: their units may then differ.
+    may_lack : bool
+        Whether films may lack parts that others have.
 
     Raises
     ------
@@ -267,7 +276,7 @@ def view_data(
     series = [(name, *each) for each in selection.series for name in dataset.stimuli]
     found = (ScanKey(subject, stimulus, repeat) for stimulus, subject, repeat in series)
     scans = tuple(scan for scan in found if scan in dataset.scans)
-    check_trainable(dataset, selection, scans)
+    check_films_have(dataset, parts, scans, may_lack)
     tr_seconds = dataset.manifest.tr_seconds
     if same is None:
         same = _same(settings.split, dataset)

@@ -95,7 +95,7 @@ def from_permuted(
             of_film = [scan for scan in judged_scans(fold) if scan.stimulus == film]
             for step, (name, order) in enumerate(sums):
                 part, order_T = parts[name], orders[order][film]
-                shown = Shown(encoder, [{**rows, part: rows[part][order_T]} for rows in whole])
+                shown = Shown(encoder, [_in_order(rows, part, order_T) for rows in whole])
                 for span in spans:
                     found = predicted_rows(shown, fold, span, of_film, _no_bold)
                     for scan, (tr_T, prediction_TV, _) in found.items():
@@ -119,6 +119,13 @@ def from_permuted(
         {subject: r2 for subject, (r2, _) in lost.items()},
         {subject: pearson for subject, (_, pearson) in lost.items()},
     )
+
+
+def _in_order(
+    rows: Mapping[str, NDArray], part: str, order_T: NDArray[np.int64]
+) -> Mapping[str, NDArray]:
+    """Return a film's rows, those of a part in another order; the same where it lacks the part."""
+    return {**rows, part: rows[part][order_T]} if part in rows else rows
 
 
 def _no_bold(span: Span, scan: ScanKey) -> NDArray[np.float32]:

@@ -32,6 +32,11 @@ class ModelSettings(Family):
     """batch: normalise by the batch; frozen: by the running statistics, for tiny batches."""
 
     @property
+    def films_may_lack_parts(self) -> bool:
+        """Whether it trains on films that lack parts which others have."""
+        return False
+
+    @property
     def head_per_subject(self) -> bool:
         """Whether each subject has a head, so that subjects whose units differ train together."""
         return False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
 from torch import Tensor
@@ -29,12 +29,15 @@ class Samples:
         (B, C + W) bool; False before the film and after it, and after a window's own end.
     bold_BWV : Tensor
         z-scored BOLD; 0 for units that do not count in the subject.
+    lacking : dict of str to Tensor
+        (B,) bool, windows whose film lacks a part, by the parts that some film lacks.
     """
 
     windows: Windows
     inputs: dict[str, Tensor]
     exists: Tensor
     bold_BWV: Tensor
+    lacking: dict[str, Tensor] = field(default_factory=dict)
 
 
 class TrainingTrs(Protocol):

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
@@ -56,6 +56,8 @@ class Shapes:
         Duration of a TR (s).
     units_are_shared : bool
         Whether a unit is the same one in all subjects.
+    lacking : dict of str to sequence of str
+        Stimuli that have no rows of a part, by the parts that some lack.
     """
 
     values: Mapping[str, ValueType]
@@ -63,6 +65,7 @@ class Shapes:
     units: Mapping[str, int]
     tr_seconds: float
     units_are_shared: bool = True
+    lacking: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @classmethod
     def of_record(cls, dataset: Any) -> Self:
@@ -73,6 +76,7 @@ class Shapes:
             dataset.subjects,
             dataset.tr_seconds,
             dataset.units_are_shared,
+            dataset.lacking,
         )
 
     @property
@@ -134,8 +138,8 @@ class Predictor(nn.Module, ABC):
         Parts of the data set that it reads.
     context_trs : int
         C, TRs of stimulus before a window that it sees.
-    does_without_parts : bool
-        Whether it predicts without some of its parts, as it did in training.
+    may_lack : frozenset of str
+        Parts that it predicts without, as it did in training.
     tells_subjects_apart : bool
         Whether its prediction depends on the subject.
     has_group_head : bool
@@ -155,7 +159,7 @@ class Predictor(nn.Module, ABC):
     """
 
     Settings: ClassVar[type[ModelSettings]] = ModelSettings
-    does_without_parts: bool = False
+    may_lack: frozenset[str] = frozenset()
     tells_subjects_apart: bool = False
     has_group_head: bool = False
     without_group_head: tuple[str, ...] = ()
@@ -201,18 +205,26 @@ class Predictor(nn.Module, ABC):
             If one is missing that it does not do without, or all are.
         """
         absent = [part for part in self.parts if part not in given]
-        if absent and (not self.does_without_parts or len(absent) == len(self.parts)):
+        needed = [part for part in absent if part not in self.may_lack]
+        if needed or (absent and len(absent) == len(self.parts)):
             accepted = "at least one of them is needed"
-            if not self.does_without_parts:
-                accepted = "only one with --model.modality_dropout predicts without one of them"
+            if needed:
+                accepted = (
+                    "only one with --model.modality_dropout, or that was trained on films without "
+                    "it, predicts without one of them"
+                )
             raise InputError(
-                f"{', '.join(absent)}: missing; the model reads {', '.join(self.parts)}, and "
-                f"{accepted}"
+                f"{', '.join(needed or absent)}: missing; the model reads {', '.join(self.parts)}, "
+                f"and {accepted}"
             )
 
     @abstractmethod
     def forward(
-        self, values: Mapping[str, Tensor], exists: Tensor, subject: Tensor
+        self,
+        values: Mapping[str, Tensor],
+        exists: Tensor,
+        subject: Tensor,
+        lacking: Mapping[str, Tensor] | None = None,
     ) -> dict[int, Tensor]:
         """Predict BOLD.
 
@@ -226,6 +238,9 @@ class Predictor(nn.Module, ABC):
             window that is shorter than others: their values mean nothing and must not count.
         subject : Tensor
             (B,) int64, each window's subject; on the CPU, so that nobody waits for a GPU.
+        lacking : mapping of str to Tensor, optional
+            (B,) bool, windows whose film lacks a part, by the parts that some film lacks; given to
+            models alone whose settings say ``films_may_lack_parts``.
 
         Returns
         -------

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from giblet_ray.dataset.windows import Windows
+from giblet_ray.errors import InputError
 from giblet_ray.models.fitted import TrainingTrs
 from giblet_ray.models.vectors import Numbers, Vectors
 
@@ -136,7 +137,7 @@ class TrainingRows:
     def raw(self, vectors: Mapping[str, Numbers], most: int) -> dict[str, Tensor]:
         """Return raw numbers (rows, D) of each part at training TRs of films, evenly chosen.
 
-        TRs after a film's end have none.
+        TRs after a film's end have none, nor have films that lack a part.
 
         Parameters
         ----------
@@ -144,25 +145,39 @@ class TrainingRows:
             By part.
         most : int
             Rows at the most.
+
+        Raises
+        ------
+        InputError
+            If no training TR has a part.
         """
         places, first = np.unique(self._place_R, return_index=True)
         n = min(most, len(places))
         chosen = np.linspace(0, len(places) - 1, n).round().astype(int)
         places, window = places[chosen], np.unique(self._window_R[first[chosen]])
         raw = {part: torch.zeros(n, len(each.mean_D)) for part, each in vectors.items()}
-        is_film = torch.zeros(n, dtype=torch.bool)
+        has = {part: torch.zeros(n, dtype=torch.bool) for part in vectors}
         for batch in self._training.read(self._training.windows[window]):
             trs, exists = batch.windows.bold_rows()
             exists &= batch.exists[:, self._context_trs :].cpu().numpy()
             place = self._film_S[batch.windows.scan][:, None] * self.n_trs + trs
             row = np.searchsorted(places, place).clip(max=n - 1)
             wanted = exists & (places[row] == place)
-            found = torch.from_numpy(row[wanted])
-            is_film[found] = True
             for part, each in vectors.items():
-                rows = batch.inputs[part][:, self._context_trs :][torch.from_numpy(wanted)]
+                there = torch.from_numpy(wanted)
+                if part in batch.lacking:
+                    there &= ~batch.lacking[part].cpu()[:, None]
+                rows = batch.inputs[part][:, self._context_trs :][there]
+                found = torch.from_numpy(row)[there]
+                has[part][found] = True
                 raw[part][found] = each.raw(rows).cpu()
-        return {part: rows[is_film] for part, rows in raw.items()}
+        for part, there in has.items():
+            if not there.any():
+                raise InputError(
+                    f"--data.modalities: no film that trains has {part}; leave it out, or train on "
+                    "a film that has it (data.split)"
+                )
+        return {part: rows[has[part]] for part, rows in raw.items()}
 
     def read(
         self, vectors: Mapping[str, Vectors], n_units: list[int]
@@ -194,7 +209,13 @@ class TrainingRows:
             new = exists & ~is_known[film, np.where(exists, trs, 0)]
             if new.any():
                 at = torch.from_numpy(new)
-                made = [each(batch.inputs[part][at]) for part, each in vectors.items()]
+                made = []
+                for part, each in vectors.items():
+                    vectors_ND = each(batch.inputs[part][at])
+                    if part in batch.lacking:
+                        lacks_BT = batch.lacking[part].cpu()[:, None].expand(new.shape)
+                        vectors_ND = vectors_ND.masked_fill(lacks_BT[at][:, None], 0)
+                    made.append(vectors_ND)
                 made_NF = torch.cat(made, dim=1)
                 if films is None:
                     films = made_NF.new_zeros(self.n_films, self.n_trs, made_NF.shape[1])

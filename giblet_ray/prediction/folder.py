@@ -87,6 +87,8 @@ class Predicted(Group):
     """TRs of the stimulus, rows and volumes."""
     first_bold_tr: int
     """TR of the first row: the lag."""
+    without: tuple[str, ...] = ()
+    """Parts that the model reads, and the film lacks."""
     files: dict[Format, tuple[WrittenFile, ...]] = Field(default_factory=dict)
 
 

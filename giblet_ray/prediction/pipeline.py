@@ -13,7 +13,8 @@ from __future__ import annotations
 import itertools
 import math
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import cast
 
 import numpy as np
@@ -92,8 +93,9 @@ def predicted_blocks(
         predicted = rows.map_batches(
             _Predicting,
             batch_format="pyarrow",
-            # A model with context is given whole blocks, of which it finds the spans.
-            batch_size=None if context else batch_trs,
+            # A model with context is given whole blocks, of which it finds the spans; so is one
+            # of films that lack parts.
+            batch_size=None if context or task.lacking else batch_trs,
             zero_copy_batch=True,
             compute=ActorPoolStrategy(size=n_actors),
             fn_constructor_kwargs={
@@ -104,6 +106,7 @@ def predicted_blocks(
                 "subject": task.subject,
                 "batch_trs": batch_trs,
                 "kinds": task.selection.value_types(task.dataset),
+                "lacking": task.lacking,
                 "device": "cuda" if "num_gpus" in resources else "cpu",
             },
             ray_remote_args_fn=never_restart,
@@ -137,6 +140,8 @@ class _Predicting:
         TRs that the model is given at a time.
     kinds : dict of str to ValueType
         The value columns of the rows.
+    lacking : mapping of str to sequence of str
+        Stimuli without rows of a part, by the parts that some lack.
     device : str
         Where the model goes.
     """
@@ -150,9 +155,10 @@ class _Predicting:
         subject: int | None,
         batch_trs: int,
         kinds: dict[str, ValueType],
+        lacking: Mapping[str, Sequence[str]],
         device: str,
     ) -> None:
-        self._subject, self._batch_trs, self._kinds = subject, batch_trs, kinds
+        self._how = kinds, subject, batch_trs, lacking
         with warnings.catch_warnings():
             # Weights that are only read may lie in memory that is read-only.
             warnings.filterwarnings("ignore", message=".*not writable")
@@ -161,7 +167,7 @@ class _Predicting:
 
     def __call__(self, rows: pa.Table) -> pa.Table:
         """See :func:`predict_rows`."""
-        return predict_rows(self._encoder, rows, self._kinds, self._subject, self._batch_trs)
+        return predict_rows(self._encoder, rows, *self._how)
 
 
 def predict_rows(
@@ -170,6 +176,7 @@ def predict_rows(
     kinds: dict[str, ValueType],
     subject: int | None,
     batch_trs: int,
+    lacking: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> pa.Table:
     """Return stimulus, TR and prediction of each row whose context is there.
 
@@ -185,14 +192,19 @@ def predict_rows(
         Whose response is predicted.
     batch_trs : int
         TRs that the model is given at a time.
+    lacking : mapping of str to sequence of str
+        Stimuli without rows of a part, by the parts that some lack.
     """
     whole = rows.combine_chunks()
     values = {part: as_arrays(whole[part].chunk(0), kind) for part, kind in kinds.items()}
     context = encoder.model.context_trs
     predicted, kept = [], []
-    for span in _consecutive(whole) if context else [slice(0, whole.num_rows)]:
+    for span in _consecutive(whole) if context or lacking else [slice(0, whole.num_rows)]:
         lead = min(context, whole["tr"][span.start].as_py()) if context else 0
-        of_span = {part: value[span] for part, value in values.items()}
+        film = whole["stimulus"][span.start].as_py()
+        of_span = {
+            part: value[span] for part, value in values.items() if film not in lacking.get(part, ())
+        }
         predicted.append(encoder.predict_trs(of_span, subject, batch_trs)[lead:])
         kept.append(whole.slice(span.start + lead, span.stop - span.start - lead))
     rows = pa.concat_tables(kept).combine_chunks()

@@ -50,10 +50,14 @@ class Summary:
         version = f" ({made.model.version})" if made.model.version else ""
         masked = f", {made.masked_voxels:,} of them NaN" if made.masked_voxels else ""
         size = sum(shard.bytes for shard in made.shards)
+        without = [
+            *made.without,
+            *(f"{part} of {s.name}" for s in made.stimuli for part in s.without),
+        ]
         rows = {
             "model": f"{made.model.asked}{version}",
             **({"subject": made.subject} if made.subject else {}),
-            **({"without": ", ".join(made.without)} if made.without else {}),
+            **({"without": ", ".join(without)} if without else {}),
             "data set": made.dataset.location,
             "predictions": self.out,
             "TRs": f"{n_trs:,} of {len(made.stimuli)} stimuli, BOLD from TR {made.lag_trs} on",

@@ -57,9 +57,18 @@ class Task:
     @property
     def spans(self) -> list[Span]:
         """Row groups of the chosen stimuli, in the order of the predictions."""
-        groups = [span for span in self.dataset.row_groups() if not span.phase]
-        names = [stimulus.name for stimulus in self.predictions.stimuli]
-        return [group for name in names for group in groups if group.stimulus == name]
+        step = self.dataset.manifest.row_group_trs
+        return [
+            Span(stimulus.name, start, min(start + step, stimulus.n_trs))
+            for stimulus in self.predictions.stimuli
+            for start in range(0, stimulus.n_trs, step)
+        ]
+
+    @property
+    def lacking(self) -> dict[str, tuple[str, ...]]:
+        """Chosen stimuli without rows of a part, by the parts that some lack."""
+        names = (stimulus.name for stimulus in self.predictions.stimuli)
+        return self.dataset.lacking(self.selection.parts, names)
 
 
 def plan_task(job: PredictJob) -> Task:
@@ -83,7 +92,7 @@ def plan_task(job: PredictJob) -> Task:
             parts = encoder.parts_without(job.without)
             subject = encoder.head_of(job.subject)
         encoder.check(dataset, parts)
-        _check_parts(dataset, stimuli, parts, encoder.model.does_without_parts)
+        _check_parts(dataset, stimuli, parts, encoder.model.may_lack)
         whose = encoder.name_of(subject)
         of_space = record.dataset.spaces[whose]
         with checkpoint.files(of_space.files.values()) as folder:
@@ -110,7 +119,12 @@ def plan_task(job: PredictJob) -> Task:
             files={name: sha256(file).hexdigest() for name, file in space.files().items()},
         ),
         stimuli=tuple(
-            Predicted(name=name, n_trs=dataset.stimuli[name].n_trs, first_bold_tr=record.lag_trs)
+            Predicted(
+                name=name,
+                n_trs=dataset.stimuli[name].n_trs,
+                first_bold_tr=record.lag_trs,
+                without=tuple(dataset.lacking(parts, [name])),
+            )
             for name in stimuli
         ),
     )
@@ -171,14 +185,15 @@ def _checked_stimuli(dataset: Dataset, chosen: Sequence[str]) -> tuple[str, ...]
 
 
 def _check_parts(
-    dataset: Dataset, stimuli: Sequence[str], parts: Sequence[str], does_without: bool
+    dataset: Dataset, stimuli: Sequence[str], parts: Sequence[str], may_lack: frozenset[str]
 ) -> None:
-    """Refuse a film that lacks a part which the model is to predict from."""
+    """Refuse a film that lacks a part which the model does not do without, or all."""
+    lacking = dataset.lacking(parts, stimuli)
     for name in stimuli:
-        for part in parts:
-            if part not in dataset.stimuli[name].shards:
-                offered = f", or predict without it (--without {part})" if does_without else ""
-                raise InputError(
-                    f"{dataset.storage.location}: stimulus {name} has no {part}/, which the model "
-                    f"reads; choose others (--stimuli){offered}"
-                )
+        lacks = [part for part in parts if name in lacking.get(part, ())]
+        needed = [part for part in lacks if part not in may_lack]
+        if needed or len(lacks) == len(parts):
+            raise InputError(
+                f"{dataset.storage.location}: stimulus {name} has no {(needed or lacks)[0]}/, "
+                "which the model reads; choose others (--stimuli)"
+            )

@@ -46,7 +46,7 @@ def plan_data(
         find_reading(encoders[part], part).check_leading(dataset.value_type(part), first, where)
     context_trs = job.model.context_trs(dataset.manifest.tr_seconds)
     data, batch_trs = job.as_its_model.data, job.train.batch_trs
-    how = context_trs, same, batch_trs, job.model.head_per_subject
+    how = context_trs, same, batch_trs, job.model.head_per_subject, job.model.films_may_lack_parts
     return view_data(dataset, data, tuple(encoders), leading, *how)
 
 

@@ -60,7 +60,8 @@ class TrainingWindows:
         """See :class:`giblet_ray.models.fitted.TrainingTrs`."""
         for batch in self._loader.batches(equal_length_batches(windows, self._batch_trs)):
             inputs, _, bold_BWV = self._scores.read(batch, slice(None))
-            yield Samples(batch.windows, inputs, batch.exists, bold_BWV)
+            lacking = self._scores.lacking(batch.windows.scan)
+            yield Samples(batch.windows, inputs, batch.exists, bold_BWV, lacking)
 
     def blob(self, part: str, name: str) -> bytes:
         """See :class:`giblet_ray.models.fitted.TrainingTrs`."""

@@ -183,6 +183,8 @@ def _describe_data(data: DataView, order: DataOrder, normalisation: Normalisatio
         )
     if lacking := data.n_lacking:
         yield f"{lacking:,} TRs of these scans are masked, or not in them: they are left out"
+    for part, films in data.lacking.items():
+        yield f"{', '.join(films)}: no {part}; trains without"
     if order.left_out:
         yield (
             f"the last {order.left_out} windows of each epoch's order are too few for a batch: "

@@ -112,6 +112,11 @@ class Scores:
         self._subjects = [scan.subject for scan in normalisation.scans]
         self._subject_S = torch.tensor([shapes.subjects.index(name) for name in self._subjects])
         self._shapes, self._job, self._device = shapes, job, device
+        films = [scan.stimulus for scan in normalisation.scans]
+        self._lacks = {
+            part: torch.tensor([film in lack for film in films])
+            for part, lack in shapes.lacking.items()
+        }
         self._bf16 = use_bf16(job.train.precision, device)
 
     def read(self, batch: Batch, part: slice) -> tuple[dict[str, Tensor], Tensor, Tensor]:
@@ -121,13 +126,20 @@ class Scores:
         target_BWV = self._z_score(values["bold"], scan.to(self._device))
         return self._shapes.inputs(values), self._subject_S[scan], target_BWV
 
+    def lacking(self, scan_B: np.ndarray) -> dict[str, Tensor]:
+        """Return which windows are of films without a part, (B,) bool, by the parts that some
+        lack."""
+        scan = torch.from_numpy(scan_B).long()
+        return {part: lacks_S[scan].to(self._device) for part, lacks_S in self._lacks.items()}
+
     def _predict(self, model: nn.Module, batch: Batch, part: slice) -> tuple[Tensor, ...]:
         """Return prediction, z-scored BOLD, and what is valid of it in the row's subject, (rows,
         voxels) each, and that subject, (rows,), of some of the windows."""
         inputs, subject, target_BWV = self.read(batch, part)
-        device = self._device.type
+        device, lacking = self._device.type, self.lacking(batch.windows.scan[part])
         with torch.autocast(device, torch.bfloat16) if self._bf16 else nullcontext():
-            predicted = model(inputs, batch.exists[part], subject)
+            given = inputs, batch.exists[part], subject
+            predicted = model(*given, lacking) if lacking else model(*given)
         prediction_BWV = in_batch_order(predicted, subject, tuple(self._shapes.units.values()))
         if prediction_BWV.shape != target_BWV.shape:
             raise InputError(

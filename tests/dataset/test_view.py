@@ -119,7 +119,10 @@ def lie_elsewhere(content: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("of_manifest", "message"),
     [
-        (lack_text, r"stimulus two has no text/, which the run needs; leave out that modality"),
+        (
+            lack_text,
+            r"stimulus two has no text/, and the model reads it of every film; leave out",
+        ),
         (lie_elsewhere, r"the units of subjects 02 and 01 are not the same"),
     ],
     ids=lambda value: getattr(value, "__name__", None),

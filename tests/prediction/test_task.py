@@ -55,18 +55,28 @@ def test_predictions_say_whose_response_they_are(job: Callable) -> None:
     assert anybody.difference(second) == "its subject is None, not 02"
 
 
-def test_a_film_that_lacks_a_part_is_refused_unless_it_is_left_out(
-    job: Callable, tmp_path: Path
+def test_a_film_that_lacks_a_part_is_predicted_without_if_the_model_does_without(
+    job: Callable, checkpoint: Path, tmp_path: Path
 ) -> None:
     films = str(shutil.copytree(job().dataset, tmp_path / "films"))
     content = Dataset.open(films).manifest.model_dump(mode="json")
     del content["stimuli"][1]["phases"][0]["shards"]["text"]
     write_manifest(Storage.at(films), Manifest.model_validate(content))
-    told = r"stimulus two has no text/, which the model reads; choose others \(--stimuli\), or pred"
+    plan = plan_task(job(dataset=films))
+    assert plan.lacking == {"text": ("two",)}
+    assert [stimulus.without for stimulus in plan.predictions.stimuli] == [(), ("text",)]
+    assert plan_task(job(dataset=films, without=("text",))).lacking == {}
+
+    def train_with_all(record: dict[str, Any]) -> None:
+        record["config"]["model"]["modality_dropout"] = 0.0
+
+    model = changed(checkpoint, tmp_path / "model", train_with_all)
+    told = r"stimulus two has no text/, which the model reads; choose others \(--stimuli\)$"
     with pytest.raises(InputError, match=told):
-        plan_task(job(dataset=films))
-    assert plan_task(job(dataset=films, stimuli=("one",))).selection.parts[-1] == "text"
-    assert len(plan_task(job(dataset=films, without=("text",))).predictions.stimuli) == 2
+        plan_task(job(dataset=films, model=model))
+    assert (
+        plan_task(job(dataset=films, model=model, stimuli=("one",))).selection.parts[-1] == "text"
+    )
 
 
 @pytest.mark.parametrize("name", ["audio", "codes"])

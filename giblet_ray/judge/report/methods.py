@@ -109,6 +109,7 @@ def _data(opened: OpenedRun) -> str:
         for name, part in manifest.parts.items()
         if name in data.selection.parts
     )  # fmt: skip
+    parts += "".join(f"; {_few(films)} without {part}" for part, films in data.lacking.items())
     return (
         f"{_count(len(subjects), 'subject')} ({_few(subjects)}) watched "
         f"{_count(len(films), 'film')} ({_few([film.name for film in films])}) of {trs:,} TRs of "

@@ -100,6 +100,11 @@ class MultimodalConfig(ModelSettings):
         return 0 if self.memory == "none" else max(1, round(self.context_seconds / tr_seconds))
 
     @property
+    def films_may_lack_parts(self) -> bool:
+        """See :attr:`ModelSettings.films_may_lack_parts`."""
+        return True
+
+    @property
     def lag_seconds(self) -> float:
         """See :attr:`ModelSettings.lag_seconds`: what has memory finds the lag itself."""
         return super().lag_seconds if self.memory == "none" else 0.0

@@ -68,7 +68,7 @@ class Multimodal(Predictor):
         super().__init__(settings, shapes)
         self._shapes = shapes
         self._modality_dropout = settings.modality_dropout
-        self.does_without_parts = settings.modality_dropout > 0
+        self.may_lack = frozenset(shapes.parts if settings.modality_dropout else shapes.lacking)
         self.tells_subjects_apart = settings.head_per_subject
         self.inputs = build_inputs(settings.inputs, shapes)
         self._slots = {
@@ -131,11 +131,15 @@ class Multimodal(Predictor):
                 audio.take_codebooks(read_codebooks(content, audio.input_codebooks, part))
 
     def forward(
-        self, values: Mapping[str, Tensor], exists: Tensor, subject: Tensor
+        self,
+        values: Mapping[str, Tensor],
+        exists: Tensor,
+        subject: Tensor,
+        lacking: Mapping[str, Tensor] | None = None,
     ) -> dict[int, Tensor]:
         """See :meth:`Predictor.forward`; rows that do not exist contribute nothing.
 
-        A model with modality dropout predicts without parts that `values` lack.
+        What the encoder of a part gives is 0 where the part is lacking.
         """
         # A single TR that trains has its row; to look would have the host wait for the device.
         all_there = exists.is_meta or (self.training and exists.shape[1] == 1)
@@ -144,7 +148,7 @@ class Multimodal(Predictor):
         there_BT, there_BW = (None, None) if all_there else (exists, self._answering(exists))
         if there_BW is not None and not there_BW.any():
             return self.head.nothing(there_BW, subject)
-        bottleneck_ND = self._bottleneck(values, exists.shape, there_BT)
+        bottleneck_ND = self._bottleneck(values, exists.shape, there_BT, lacking or {})
         features = spread(bottleneck_ND, exists.shape, there_BT)
         if self.memory is not None:
             features = self.memory(features, exists)
@@ -161,10 +165,14 @@ class Multimodal(Predictor):
         return reached(exists_BT[:, self.context_trs - reach :], reach)
 
     def _bottleneck(
-        self, values: Mapping[str, Tensor], shape: torch.Size, there_BT: Tensor | None
+        self,
+        values: Mapping[str, Tensor],
+        shape: torch.Size,
+        there_BT: Tensor | None,
+        of_films: Mapping[str, Tensor],
     ) -> Tensor:
         """Return the bottleneck (N, D) of the rows that there are of windows (B, T)."""
-        lacking = self._lacking(values, shape)
+        lacking = self._lacking(values, shape, of_films)
         read: dict[str, Tensor] = {}
         vectors: dict[str, Tensor] = {}
         lacks: dict[str, Tensor] = {}
@@ -184,8 +192,11 @@ class Multimodal(Predictor):
         bottleneck_ND: Tensor = self.encoder(*read_as, vectors=vectors, lacking=lacks)[0]
         return bottleneck_ND
 
-    def _lacking(self, values: Mapping[str, Tensor], shape: torch.Size) -> dict[str, Tensor]:
-        """Return which windows are to do without a part, (B,) bool, by part.
+    def _lacking(
+        self, values: Mapping[str, Tensor], shape: torch.Size, of_films: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Return which windows do without a part, (B,) bool, by part: their film lacks it, or it is
+        dropped in training, which leaves each window one at least.
 
         Raises
         ------
@@ -197,11 +208,18 @@ class Multimodal(Predictor):
         absent = [part for part in self.parts if part not in values]
         device = values[given[0]].device
         lacking = {part: torch.ones(shape[0], dtype=torch.bool, device=device) for part in absent}
+        lacking |= {part: of_films[part] for part in given if part in of_films}
         if self.training and self._modality_dropout and len(given) > 1:
             # On the CPU: the same numbers wherever the model is.
             drawn_PB = torch.rand(len(given), shape[0], device="cpu") < self._modality_dropout
-            drawn_PB &= ~drawn_PB.all(0)
-            lacking |= dict(zip(given, drawn_PB.to(device), strict=True))
+            drawn_PB = drawn_PB.to(device)
+            none = drawn_PB.new_zeros(shape[0])
+            without_PB = drawn_PB | torch.stack([lacking.get(part, none) for part in given])
+            drawn_PB &= ~without_PB.all(0)
+            lacking |= {
+                part: drawn_B | lacking.get(part, none)
+                for part, drawn_B in zip(given, drawn_PB, strict=True)
+            }
         return lacking
 
     def _nothing(self, part: str, shape: torch.Size, device: torch.device) -> Tensor:

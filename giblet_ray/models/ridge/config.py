@@ -67,6 +67,11 @@ class RidgeConfig(FittedSettings):
         return self
 
     @property
+    def films_may_lack_parts(self) -> bool:
+        """See :attr:`ModelSettings.films_may_lack_parts`."""
+        return True
+
+    @property
     def head_per_subject(self) -> bool:
         """See :attr:`FittedSettings.head_per_subject`."""
         return self.subjects == "each"

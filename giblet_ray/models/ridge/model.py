@@ -56,6 +56,7 @@ class Ridge(FittedPredictor):
     def __init__(self, settings: RidgeConfig, shapes: Shapes) -> None:
         super().__init__(settings, shapes)
         self._settings, self._subjects = settings, shapes.subjects
+        self.may_lack = frozenset(shapes.lacking)
         units = list(shapes.units.values())
         self._fits = list(range(len(units)))
         if settings.subjects == "shared":
@@ -79,20 +80,37 @@ class Ridge(FittedPredictor):
         return dict(self.vectors.items())  # type: ignore[arg-type]  # it holds no others
 
     def forward(
-        self, values: Mapping[str, Tensor], exists: Tensor, subject: Tensor
+        self,
+        values: Mapping[str, Tensor],
+        exists: Tensor,
+        subject: Tensor,
+        lacking: Mapping[str, Tensor] | None = None,
     ) -> dict[int, Tensor]:
-        """See :meth:`Predictor.forward`."""
+        """See :meth:`Predictor.forward`; a part that is lacking adds nothing, as at its mean."""
+        self.check_parts(values.keys())
         n_trs = exists.shape[1] - self.context_trs
         # Half precision would round what was solved for.
         with torch.autocast(exists.device.type, enabled=False):
-            vectors = [make(values[part]) for part, make in self._vectors.items()]
-            vectors_BTF = torch.cat(vectors, dim=-1) * exists[:, :, None]
+            vectors_BTF = self._vectors_of(values, exists, lacking or {})
             rows_BWK = delayed(vectors_BTF, self._delays, n_trs).flatten(2)
             return {
                 index: rows_BWK[(subject == index).nonzero().flatten()]
                 @ self.weights[self._fits[index]].flatten(1).T
                 for index in subject.unique().tolist()
             }
+
+    def _vectors_of(
+        self, values: Mapping[str, Tensor], exists_BT: Tensor, lacking: Mapping[str, Tensor]
+    ) -> Tensor:
+        """Return the vectors of all parts, (B, T, F); 0 where there is no row of one."""
+        made = []
+        for part, make in self._vectors.items():
+            there_BT = exists_BT & ~lacking[part][:, None] if part in lacking else exists_BT
+            if part in values:
+                made.append(make(values[part]) * there_BT[:, :, None])
+            else:
+                made.append(torch.zeros(*there_BT.shape, make.n_features, device=there_BT.device))
+        return torch.cat(made, dim=-1)
 
     @torch.no_grad()
     def keep_part(self, part: str) -> None:

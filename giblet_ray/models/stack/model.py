@@ -60,6 +60,10 @@ class Stack(FittedPredictor):
         self.weights = nn.ParameterList(
             nn.Parameter(torch.zeros(n, len(self._members)), requires_grad=False) for n in units
         )
+        members: Any = self.members
+        self.may_lack = frozenset(self.parts).difference(
+            *(set(each.parts) - each.may_lack for each in members)
+        )
         self.without_group_head = tuple(
             name
             for name, member in zip(self._names, self.members, strict=True)
@@ -82,14 +86,19 @@ class Stack(FittedPredictor):
                 raise InputError(f"member {name}: {error}") from error
 
     def forward(
-        self, values: Mapping[str, Tensor], exists: Tensor, subject: Tensor
+        self,
+        values: Mapping[str, Tensor],
+        exists: Tensor,
+        subject: Tensor,
+        lacking: Mapping[str, Tensor] | None = None,
     ) -> dict[int, Tensor]:
         """See :meth:`Predictor.forward`."""
+        given = values, exists, subject, lacking or {}
         if self._alone is not None:
-            return self._of_member(self._alone, values, exists, subject)
+            return self._of_member(self._alone, *given)
         stacked: dict[int, Tensor] = {}
         for index in range(len(self._members)):
-            for of, bold_BWV in self._of_member(index, values, exists, subject).items():
+            for of, bold_BWV in self._of_member(index, *given).items():
                 weighed_BWV = bold_BWV.float() * self.weights_of(of)[:, index]
                 stacked[of] = stacked[of] + weighed_BWV if of in stacked else weighed_BWV
         return stacked
@@ -101,7 +110,12 @@ class Stack(FittedPredictor):
         return self.weights[self._fits[subject]]
 
     def _of_member(
-        self, index: int, values: Mapping[str, Tensor], exists: Tensor, subject: Tensor
+        self,
+        index: int,
+        values: Mapping[str, Tensor],
+        exists: Tensor,
+        subject: Tensor,
+        lacking: Mapping[str, Tensor],
     ) -> dict[int, Tensor]:
         """Return what a member predicts of the TRs that it sees."""
         member: Member = self._members[index]
@@ -111,7 +125,10 @@ class Stack(FittedPredictor):
         for part, n in member.leading.items():
             if part in own:
                 own[part] = own[part].narrow(2, 0, n)
-        predicted: dict[int, Tensor] = self.members[index](own, exists[:, seen], subject)
+        lacks = {part: of for part, of in lacking.items() if part in member.encoders}
+        predicted: dict[int, Tensor] = self.members[index](
+            own, exists[:, seen], subject, **({"lacking": lacks} if lacks else {})
+        )
         return predicted
 
     def keep_member(self, index: int) -> None:
