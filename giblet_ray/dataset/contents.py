@@ -39,13 +39,14 @@ def _stimuli(dataset: Dataset) -> Table:
 
 
 def _scans(dataset: Dataset) -> Table:
-    numbers = ["repeat", "TRs", "masked", "units", "NaN units", "constant units"]
+    numbers = ["repeat", "TRs", "film TRs without", "units", "NaN units", "constant units"]
     table = _table(["subject", "stimulus"], numbers)
     for scan in dataset.manifest.scans:
+        usable = dataset.usable_trs(scan.key)
         counts = (
             scan.repeat,
-            len(usable := dataset.usable_trs(scan.key)),
-            len(usable) - int(usable.sum()),
+            int(usable.sum()),
+            int((~usable[: dataset.film_trs(scan.key)]).sum()),
             dataset.manifest.subjects[scan.subject].n_units,
             scan.nan_units,
             scan.constant_units,
