@@ -103,9 +103,9 @@ class DataConfig(Group):
     """Subjects to train on (default: all in the data set)."""
     voxels: Annotated[str | None, Mark.JUDGED, Mark.FREE] = None
     """What to predict (default: all units): an .npy file of a boolean mask (voxels,) or indices,
-    where subjects differ one of each: masks/{subject}.npy; or names of parcels, with * for
-    anything: V1,*_Aud_*. A run keeps the indices: the file may be moved, and is needed no more to
-    predict."""
+    where subjects differ one of each: masks/{subject}.npy; names of parcels, with * for anything:
+    V1,*_Aud_*; or regions of a label image: atlas:schaefer.nii.gz::*_Vis_*. A run keeps the
+    indices: the file may be moved, and is needed no more to predict."""
     lag_seconds: float | None = Field(None, ge=0)
     """Haemodynamic lag: BOLD at time t is paired with the stimulus at t - lag, to the nearest TR
     (default: 0 for models with memory or delays, which find it, 4.5 for others)."""

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +24,9 @@ from giblet_ray.errors import InputError, nearest, one_line
 from giblet_ray.parts.reading import find_reading
 from giblet_ray.parts.value import ValueType
 from giblet_ray.spaces.usable import unmasked
+
+if TYPE_CHECKING:
+    from giblet_ray.spaces.space import Space
 
 _ASKED_AT_A_TIME = 16
 """Files whose size is asked for at a time: an object store takes 10 to 100 ms to answer."""
@@ -247,6 +251,21 @@ class Dataset:
                 f"checksum {found[:12]}, the manifest says {said.sha256[:12]}; run precompute again"
             )
         return content
+
+    def space(self, subject: str) -> Space:
+        """Return what a subject's units are.
+
+        Raises
+        ------
+        InputError
+            If its files are not what was written.
+        """
+        # Here, so that data are planned without the libraries of images.
+        from giblet_ray.spaces.kinds import open_space
+
+        whose = self.manifest.subjects[subject]
+        files = {role: self.blob(path) for role, path in whose.space.blobs.items()}
+        return open_space(whose.space.kind, files, whose.n_units, self.storage.location)
 
     def unit_names(self, subject: str) -> list[str] | None:
         """Return what a subject's units are called, in their order; None if they have no names.

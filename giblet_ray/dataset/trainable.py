@@ -20,6 +20,9 @@ PER_SUBJECT = "{subject}"
 _UNITS_FILE = ".npy"
 """Ending of the files that choose units."""
 
+_ATLAS = "atlas:"
+"""What a label image begins with, regions of which choose units."""
+
 HEAD_PER_SUBJECT = "choose a model with a head for each (--model.heads subject)"
 
 
@@ -119,27 +122,60 @@ def chosen_units(dataset: Dataset, subject: str, voxels: str) -> np.ndarray:
     Raises
     ------
     InputError
-        If it names a file that does not choose units, or units that there are not.
+        If it names a file that does not choose units, or units or regions that there are not.
     """
     if voxels.endswith(_UNITS_FILE):
         n_units = dataset.manifest.subjects[subject].n_units
         return read_units(voxels.replace(PER_SUBJECT, subject), subject, n_units)
+    if voxels.startswith(_ATLAS):
+        return _units_in_regions(dataset, subject, voxels)
     if (names := dataset.unit_names(subject)) is None:
         raise InputError(
             f"--data.voxels {voxels}: the units of subject {subject} have no names, as parcels "
-            "have; an .npy file of a mask or of indices is accepted"
+            "have; an .npy file of a mask or of indices, or atlas:FILE::REGIONS, is accepted"
         )
+    accepted = "an .npy file of a mask or of indices, or names"
+    return np.flatnonzero(_named(names, voxels, f"no unit of subject {subject}", accepted))
+
+
+def _units_in_regions(dataset: Dataset, subject: str, voxels: str) -> np.ndarray:
+    """Return the indices of units in regions of a label image: ``atlas:FILE::REGIONS``."""
+    # Here, so that data are planned without the libraries of images.
+    from giblet_ray.spaces.kinds import labels_of
+    from giblet_ray.spaces.labels import find_label_table
+
+    file, _, regions = voxels.removeprefix(_ATLAS).partition("::")
+    image = Path(file.replace(PER_SUBJECT, subject)).expanduser()
+    labels = labels_of(dataset.space(subject), image, find_label_table(image))
+    names = list(labels.names.values())
+    chosen = _named(names, regions or "*", f"no region of {image}", "names")
+    units = np.flatnonzero(np.isin(labels.indices, np.flatnonzero(chosen)))
+    if not len(units):
+        raise InputError(
+            f"--data.voxels {voxels}: none of subject {subject}'s "
+            f"{dataset.manifest.subjects[subject].n_units:,} units lies in these regions"
+        )
+    return units
+
+
+def _named(names: Sequence[str], wanted: str, none: str, accepted: str) -> np.ndarray:
+    """Return which names are meant by those with commas between, bool (names,).
+
+    Raises
+    ------
+    InputError
+        If one means none; `none` says of what, and `accepted` what else there might be.
+    """
     chosen = np.zeros(len(names), bool)
-    for name in map(str.strip, voxels.split(",")):
+    for name in map(str.strip, wanted.split(",")):
         found = [called == name or fnmatch.fnmatchcase(called, name) for called in names]
         if not any(found):
             raise InputError(
-                f"--data.voxels: no unit of subject {subject} is named {name!r}"
-                f"{nearest(name, names)}; an .npy file of a mask or of indices, or names with "
+                f"--data.voxels: {none} is named {name!r}{nearest(name, names)}; {accepted} with "
                 "commas between and * for anything, are accepted"
             )
         chosen |= found
-    return np.flatnonzero(chosen)
+    return chosen
 
 
 def read_units(path: str, subject: str, n_units: int) -> np.ndarray:

@@ -8,10 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from made_dataset import AFFINE
 
 from giblet_ray.config import TrainJob
 from giblet_ray.dataset.config import DataConfig
@@ -211,6 +213,36 @@ def test_parcels_are_chosen_by_their_names(tmp_path: Path, dataset_writer: Calla
         change(folder, name_units)
         with pytest.raises(InputError, match=told):
             view(folder, subjects=("01",), voxels="LH_Vis_1")
+
+
+def test_units_are_chosen_by_the_regions_of_an_atlas(
+    tmp_path: Path, dataset_writer: Callable
+) -> None:
+    """Of each subject's own voxels, which a head for each predicts."""
+    inside = np.random.default_rng(0).random((2, 5, 4, 3)) < 0.5
+    masks = {"01": inside[0], "02": inside[1]}
+    n_voxels = {name: int(mask.sum()) for name, mask in masks.items()}
+
+    def cut(key: ScanKey, bold: np.ndarray) -> np.ndarray:
+        return bold[:, : n_voxels[key.subject]]
+
+    dataset_writer(tmp_path / "data", {"film": 117}, ("01", "02"), 60, mask=masks, change_bold=cut)
+    labels = np.arange(60).reshape(5, 4, 3) % 4
+    nibabel.save(nibabel.Nifti1Image(labels.astype(np.uint8), AFFINE), tmp_path / "atlas.nii.gz")
+    (tmp_path / "atlas.tsv").write_text("index\tname\n1\tV1\n2\tV2\n3\tA1\n")
+    atlas = f"atlas:{tmp_path}/atlas.nii.gz"
+    for regions, numbers in (("::V*", (1, 2)), ("::A1", (3,)), ("", (1, 2, 3))):
+        data = view(tmp_path / "data", head_per_subject=True, voxels=atlas + regions)
+        for name, mask in masks.items():
+            expected = np.flatnonzero(np.isin(labels[mask], numbers))
+            assert data.selection.units[name].tolist() == expected.tolist()
+    for voxels, told in (
+        (f"{atlas}::V3", r"no region of .*atlas.nii.gz is named 'V3'; names with"),
+        (f"atlas:{tmp_path}/none.nii.gz", "none.nii.gz: no such file"),
+    ):
+        with pytest.raises(InputError, match=told) as error:
+            view(tmp_path / "data", head_per_subject=True, voxels=voxels)
+        assert "\n" not in str(error.value)
 
 
 def test_context_that_reaches_into_held_out_trs_is_refused(
