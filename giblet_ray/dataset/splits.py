@@ -42,6 +42,9 @@ _GAPS_SHARE = 0.1
 """Blocks are added while their gaps take no more than this part of a stimulus."""
 _MOST_SHIFTS = 1000
 """Of BOLD, that a null is made of by default."""
+_WHOLE_SHARE = 0.25
+"""Of a film: an interval of no more is kept in one set whole, as a clip that ends every run; of
+more, as of another version of the film, only TR by TR: else all of it would be held out."""
 _MOST_BLOCKS = 4
 """Of each set in one stimulus: few and long, since a block's edges cost a gap each."""
 
@@ -115,7 +118,7 @@ class SameFilm:
     group : str
         What they show.
     spans : tuple of Span
-        Where, in TRs.
+        Where, in TRs; all begin with the same.
     """
 
     group: str
@@ -167,8 +170,8 @@ def draw_split(
         labels = {
             name: _label_blocks(settings, name, n, gap, response) for name, n in n_trs.items()
         }
-    for each in same:
-        _keep_together(labels, each)
+    while any(_keep_together(labels, each) for each in same):
+        pass  # until what shows the same as what was moved has moved, too
     for of_film in labels.values():
         _widen_gaps(of_film, gap)
     return _checked(labels, settings)
@@ -310,14 +313,28 @@ def _split_repeats(
     return Split(spans, spans, spans, {"train": train, "val": sets["val"], "test": sets["test"]})
 
 
-def _keep_together(labels: dict[str, NDArray[np.int8]], same: SameFilm) -> None:
-    """Move intervals that show the same into the strictest set that one of them is in."""
+def _keep_together(labels: dict[str, NDArray[np.int8]], same: SameFilm) -> bool:
+    """Move what shows the same into the strictest set that some of it is in; say if any moved.
+
+    Intervals move whole, or, where one is more than :data:`_WHOLE_SHARE` of its film, TR by TR,
+    counted from where each begins.
+    """
     there = [span for span in same.spans if span.stimulus in labels]
     parts = [labels[span.stimulus][span.start : span.stop] for span in there]
-    highest = max((int(part.max(initial=_TRAIN)) for part in parts), default=_TRAIN)
-    if highest > _TRAIN:
-        for part in parts:
-            part[:] = highest
+    if not parts:
+        return False
+    n = min(map(len, parts))
+    strictest = np.max([part[:n] for part in parts], axis=0)
+    if all(len(span) <= _WHOLE_SHARE * len(labels[span.stimulus]) for span in there):
+        strictest[:] = max(int(part.max()) for part in parts)
+        n = max(map(len, parts))
+    moved = False
+    for part in parts:
+        to = np.resize(strictest, len(part[:n]))
+        lower = (to > _TRAIN) & (part[:n] < to)
+        part[:n][lower] = to[lower]
+        moved |= bool(lower.any())
+    return moved
 
 
 def _widen_gaps(labels: NDArray[np.int8], gap: int) -> None:

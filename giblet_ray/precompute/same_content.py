@@ -15,6 +15,11 @@ from giblet_ray.parts.part import FilmFiles
 
 Row = dict[str, Any]
 """group, stimulus, start_seconds, stop_seconds."""
+Interval = tuple[str, float, float]
+"""Stimulus, start and stop (s)."""
+
+_ALIKE_SECONDS = 2.0
+"""Intervals of a film that begin and end no farther apart are one, found by other films."""
 
 
 def compare_films(films: Sequence[FilmFiles]) -> list[Row]:
@@ -37,16 +42,20 @@ def compare_films(films: Sequence[FilmFiles]) -> list[Row]:
 
 
 def grouped(found: Sequence[Equal]) -> list[Row]:
-    """Return groups of intervals, of which what shows the same as one of them is in its group."""
-    groups: list[list[tuple[str, float, float]]] = []
+    """Return groups of intervals that show the same, from where they begin on.
+
+    A pair is of a group if it has one of its intervals. One that lies within, as a clip does in
+    another version of its film, makes another group.
+    """
+    groups: list[list[Interval]] = []
     for each in found:
         pair = [
             (each.one, each.start, each.start + each.seconds),
             (each.other, each.other_start, each.other_start + each.seconds),
         ]
-        touched = [group for group in groups if any(_overlap(a, b) for a in group for b in pair)]
+        touched = [group for group in groups if any(_is_one(a, b) for a in group for b in pair)]
         groups = [group for group in groups if group not in touched]
-        groups.append(_merged([*(span for group in touched for span in group), *pair]))
+        groups.append(_merged([*(each for group in touched for each in group), *pair]))
     rows = []
     for number, group in enumerate(groups, 1):
         for stimulus, start, stop in group:
@@ -67,17 +76,18 @@ def same_in_words(rows: Sequence[Row]) -> list[str]:
     ]
 
 
-def _overlap(one: tuple[str, float, float], other: tuple[str, float, float]) -> bool:
-    return one[0] == other[0] and one[1] < other[2] and other[1] < one[2]
+def _is_one(one: Interval, other: Interval) -> bool:
+    apart = max(abs(one[1] - other[1]), abs(one[2] - other[2]))
+    return one[0] == other[0] and apart <= _ALIKE_SECONDS
 
 
-def _merged(spans: Sequence[tuple[str, float, float]]) -> list[tuple[str, float, float]]:
-    """Join spans of one film that overlap."""
-    merged: list[tuple[str, float, float]] = []
-    for span in sorted(spans):
-        if merged and _overlap(merged[-1], span):
+def _merged(intervals: Sequence[Interval]) -> list[Interval]:
+    """Join what is one."""
+    merged: list[Interval] = []
+    for each in sorted(intervals):
+        if merged and _is_one(merged[-1], each):
             stimulus, start, stop = merged[-1]
-            merged[-1] = (stimulus, start, max(stop, span[2]))
+            merged[-1] = (stimulus, start, max(stop, each[2]))
         else:
-            merged.append(span)
+            merged.append(each)
     return merged

@@ -147,6 +147,32 @@ def test_equal_intervals_are_kept_in_one_set() -> None:
     assert_apart(split, films, GAP)
 
 
+def test_two_versions_of_a_film_are_split_alike_and_share_their_clips_set() -> None:
+    """Version 2 of a film begins 10 TRs later, and both end as another film begins."""
+    films = {"one": 600, "one_v2": 610, "two": 600}
+    versions = SameFilm("film", (Span("one", 0, 600), Span("one_v2", 10, 610)))
+    clip = SameFilm("clip", (Span("one", 580, 600), Span("two", 0, 20)))
+    split = draw(films, same=(versions, clip))
+    sets = [
+        [{tr - begin for tr in of_film} for of_film in sets_of(split, film)]
+        for film, begin in (("one", 0), ("one_v2", 10))
+    ]
+    assert all(len(each) > 60 for each in sets[0])
+    for held in (1, 2):
+        assert sets[0][held] == {tr for tr in sets[1][held] if tr >= 0}
+    assert trs_of(split.test, "two") >= set(range(20))
+    assert_apart(split, films, GAP)
+
+
+def test_what_is_moved_moves_what_shows_the_same_as_it() -> None:
+    films = {"one": 600, "two": 600, "three": 600}
+    later = SameFilm("later", (Span("two", 30, 50), Span("three", 40, 60)))
+    sooner = SameFilm("sooner", (Span("one", 580, 600), Span("two", 40, 60)))
+    split = draw(films, same=(later, sooner))
+    assert trs_of(split.test, "two") >= set(range(30, 60))
+    assert trs_of(split.test, "three") >= set(range(40, 60))
+
+
 def test_gap_is_rounded_up_to_whole_trs() -> None:
     assert whole_trs(20, 1.5) == 14
     assert whole_trs(21, 1.5) == 14

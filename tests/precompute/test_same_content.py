@@ -30,3 +30,20 @@ def test_what_shows_the_same_as_one_of_a_group_is_in_it() -> None:
 
 def test_films_that_share_nothing_have_no_groups() -> None:
     assert (grouped([]), same_in_words([])) == ([], [])
+
+
+def test_a_clip_within_another_version_of_its_film_is_a_group_of_its_own() -> None:
+    rows = grouped(
+        [
+            Equal("one", 0.0, "one_v2", 10.0, 900.0),
+            Equal("one", 800.0, "two", 700.0, 84.0),
+            Equal("one_v2", 810.0, "two", 700.25, 83.5),
+        ]
+    )
+    assert [tuple(row.values()) for row in rows] == [
+        ("same-1", "one", 0.0, 900.0),
+        ("same-1", "one_v2", 10.0, 910.0),
+        ("same-2", "one", 800.0, 884.0),
+        ("same-2", "one_v2", 810.0, 893.5),
+        ("same-2", "two", 700.0, 784.0),
+    ]
