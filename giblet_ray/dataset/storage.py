@@ -40,6 +40,18 @@ def absolute(location: str) -> str:
     return location if is_uri(location) else str(Path(location).expanduser().resolve())
 
 
+def absolute_file(location: str) -> str:
+    """Return a source file's path made absolute; the file keeps its name where it is a link.
+
+    What git-annex and DataLad get are links to files that are named by their content: a link's name
+    tells what a scan is, and which files belong to it.
+    """
+    if is_uri(location):
+        return location
+    path = Path(location).expanduser()
+    return str(path.parent.resolve() / path.name)
+
+
 @dataclass(frozen=True)
 class Storage:
     """A root folder on some file system; every path below is relative to it.

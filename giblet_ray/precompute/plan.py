@@ -13,7 +13,7 @@ from importlib.metadata import version
 from typing import Any
 
 from giblet_ray.config import PrecomputeJob
-from giblet_ray.dataset.storage import absolute, sha256_of_file
+from giblet_ray.dataset.storage import absolute_file, sha256_of_file
 from giblet_ray.dataset.stored import Source
 from giblet_ray.errors import InputError
 from giblet_ray.features.media import Film, probe_film, tr_count
@@ -224,7 +224,7 @@ def _plan_films(job: PrecomputeJob) -> tuple[tuple[FilmFiles, ...], dict[str, Fi
             n_trs=tr_count(film, job.tr_seconds),
             tr_seconds=job.tr_seconds,
             seconds=film.duration_seconds,
-            files={role: absolute(file) for role, file in files.items()},
+            files={role: absolute_file(file) for role, file in files.items()},
             has=(PICTURES,) * film.has_video + (SOUND,) * film.has_audio,
         )
     return tuple(films.values()), measured

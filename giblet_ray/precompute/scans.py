@@ -11,7 +11,7 @@ from typing import Any
 from giblet_ray.config import PrecomputeJob
 from giblet_ray.dataset.layout import ScanKey
 from giblet_ray.dataset.splits import response_trs
-from giblet_ray.dataset.storage import absolute
+from giblet_ray.dataset.storage import absolute_file
 from giblet_ray.dataset.trainable import PER_SUBJECT
 from giblet_ray.errors import InputError, nearest
 from giblet_ray.features.media import Film, tr_count
@@ -239,13 +239,13 @@ def _found(job: PrecomputeJob, films: Films, rows: Sequence[ScanRow] | None) -> 
         for row in rows
         if row.file is not None
     ]
-    listed = {absolute(scan.path) for scan in of_table}
+    listed = {absolute_file(scan.path) for scan in of_table}
     found = [
         _named(path, job.scan.pattern, films)
         for given in whole_scans(job.bold)
-        if absolute(given) not in listed
+        if absolute_file(given) not in listed
         for path in _scans_of(given, job.scan.pattern, films)
-        if absolute(path) not in listed
+        if absolute_file(path) not in listed
     ]
     for row in rows:
         if row.file is None:
@@ -381,11 +381,11 @@ def _plan_scan(
         table = find_confounds(split_source(scan.path)[0], said.confounds_path)
         read_confounds(table, columns, n_trs)
         scrubbed += outlier_trs(table, said.scrub, n_trs) if said.scrub else []
-        confounds = absolute(str(table))
+        confounds = absolute_file(str(table))
     kept = sorted(set(scrubbed) & set(range(*taken.volumes)))
     if len(kept) == taken.n_trs:
         raise InputError(f"{scan.path}: every volume that is taken is scrubbed")
-    path = absolute(scan.path)
+    path = absolute_file(scan.path)
     said_of = (choosing, n_units, taken, tuple(kept), confounds)
     plan = ScanPlan(scan.subject, path, *said_of, columns=columns)
     return plan, volumes
@@ -398,7 +398,7 @@ def _choosing(job: PrecomputeJob, subject: str) -> dict[str, str]:
     if "atlas" in files and "atlas_names" not in files:
         table = find_label_table(Path(files["atlas"]))
         files |= {} if table is None else {"atlas_names": str(table)}
-    return {role: absolute(file) for role, file in files.items()}
+    return {role: absolute_file(file) for role, file in files.items()}
 
 
 def _volumes(row: ScanRow, path: str, n_trs: int) -> tuple[int, int]:
