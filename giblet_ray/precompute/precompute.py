@@ -255,8 +255,11 @@ def _notes(manifest: Manifest) -> list[str]:
     said = [note for of_shard in shards for note in of_shard["facts"].get("notes", ())]
     notes = [f"note: {note}" for note in dict.fromkeys(said)]
     notes += same_in_words(manifest.provenance["same"])
+    cut = manifest.provenance["bold"]["cut"] if manifest.scans else {}
     for scan in manifest.scans:
-        if n_masked := sum(stop - start for start, stop in scan.masked_trs):
+        # What was scrubbed on request is in the table of scans.
+        n_masked = sum(stop - start for start, stop in scan.masked_trs)
+        if n_masked > cut.get(str(scan.key), {}).get("scrubbed", 0):
             notes.append(
                 f"note: {scan.key}: {n_masked} of {scan.n_trs} TRs have no finite value; they "
                 "neither train nor judge"
