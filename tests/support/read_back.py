@@ -33,7 +33,7 @@ def part_of(dataset: Dataset, part: str, stimulus: str, phase: int = 0) -> np.nd
 def sets_of(*words: str) -> dict[str, np.ndarray]:
     """Return the set of each TR of each film, as train.py draws it: its name, or "" in a gap."""
     view = plan_data(parse_job(TrainJob, words))
-    sets = {name: np.full(film.n_trs, "", "<U5") for name, film in view.dataset.stimuli.items()}
+    sets = {name: np.full(n, "", "<U5") for name, n in view.dataset.bold_trs.items()}
     for name in SETS:
         for span in view.split.spans(name):
             sets[span.stimulus][span.start : span.stop] = name

@@ -25,26 +25,31 @@ def write_films(folder: Path, seconds: Mapping[str, float]) -> None:
         write_film(folder / f"{name}.mp4", pictures, _FPS, sound, "aac")
 
 
-def tone(hz_N: np.ndarray) -> np.ndarray:
+def tone(hz_N: np.ndarray, rate: int = SOUND_RATE) -> np.ndarray:
     """Return samples of a tone of amplitude 0.4 and of these frequencies."""
-    return np.asarray(0.4 * np.sin(2 * np.pi * np.cumsum(hz_N) / SOUND_RATE))
+    return np.asarray(0.4 * np.sin(2 * np.pi * np.cumsum(hz_N) / rate))
 
 
 def write_film(
-    path: Path, pictures_NHWC: np.ndarray, fps: int, sound_N: np.ndarray, audio_codec: str
+    path: Path,
+    pictures_NHWC: np.ndarray,
+    fps: int,
+    sound_N: np.ndarray,
+    audio_codec: str,
+    rate: int = SOUND_RATE,
 ) -> Path:
     """Write pictures of bytes and samples in [-1, 1]."""
     with av.open(str(path), "w") as container:
         video = container.add_stream("mpeg4", rate=fps)
         _, video.height, video.width, _ = pictures_NHWC.shape
         video.pix_fmt = "yuv420p"
-        audio = container.add_stream(audio_codec, rate=SOUND_RATE, layout="mono")
+        audio = container.add_stream(audio_codec, rate=rate, layout="mono")
         for picture_HWC in pictures_NHWC:
             image = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture_HWC))
             container.mux(video.encode(image))
         container.mux(video.encode())
         frame = av.AudioFrame.from_ndarray(sound_N[None].astype(np.float32), "fltp", "mono")
-        frame.sample_rate, frame.pts, frame.time_base = SOUND_RATE, 0, Fraction(1, SOUND_RATE)
+        frame.sample_rate, frame.pts, frame.time_base = rate, 0, Fraction(1, rate)
         container.mux(audio.encode(frame))
         container.mux(audio.encode())
     return path
