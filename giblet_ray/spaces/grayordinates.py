@@ -5,6 +5,7 @@ T is the number of TRs, V of grayordinates, N of vertices of a hemisphere.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +21,7 @@ from giblet_ray.spaces.space import SIDES, RowsFile, Space
 
 _MODELS = "grayordinates.dscalar.nii.gz"
 _SERIES = "NIFTI_INTENT_CONNECTIVITY_DENSE_SERIES"
-_CORTEX = {"left": "CIFTI_STRUCTURE_CORTEX_LEFT", "right": "CIFTI_STRUCTURE_CORTEX_RIGHT"}
+CORTEX = {"left": "CIFTI_STRUCTURE_CORTEX_LEFT", "right": "CIFTI_STRUCTURE_CORTEX_RIGHT"}
 _TR_TOLERANCE_SECONDS = 1e-3
 
 
@@ -175,12 +176,12 @@ class Grayordinates(Space):
         return Nifti1Image(values_XYZ, self.models.affine)
 
     def surface(self, values_V: NDArray[Any]) -> dict[str, NDArray[np.float32]] | None:
-        counts = {side: self.models.nvertices.get(name) for side, name in _CORTEX.items()}
+        counts = {side: self.models.nvertices.get(name) for side, name in CORTEX.items()}
         if not any(counts.values()):
             return None
         n_vertices = max(filter(None, counts.values()))
         values = {side: np.full(counts[side] or n_vertices, np.nan, np.float32) for side in SIDES}
-        for side, name in _CORTEX.items():
+        for side, name in CORTEX.items():
             of_side_V = self.models.name == name
             values[side][self.models.vertex[of_side_V]] = values_V[of_side_V]
         return values
@@ -204,7 +205,7 @@ def _series(file: Path) -> tuple[Any, Any, Any]:
     """Load a dense series: the image, and the axes of its TRs and of its grayordinates."""
     from nibabel.cifti2 import BrainModelAxis, SeriesAxis
 
-    image, (series, models) = _load(file)
+    image, (series, models) = load_image(file)
     if not (isinstance(series, SeriesAxis) and isinstance(models, BrainModelAxis)):
         found = " and ".join(type(axis).__name__ for axis in (series, models))
         raise InputError(
@@ -217,7 +218,7 @@ def _dense_labels(file: Path) -> tuple[NDArray[np.int64], dict[int, str], Any]:
     """Load a label image: the number of each grayordinate, their names, and the axis of them."""
     from nibabel.cifti2 import BrainModelAxis, LabelAxis
 
-    image, (maps, models) = _load(file)
+    image, (maps, models) = load_image(file)
     if not (isinstance(maps, LabelAxis) and isinstance(models, BrainModelAxis)):
         found = " and ".join(type(axis).__name__ for axis in (maps, models))
         raise InputError(
@@ -238,15 +239,35 @@ def _dense_labels(file: Path) -> tuple[NDArray[np.int64], dict[int, str], Any]:
     return numbers_V, {n: name for n, name in sorted(names.items()) if n > 0}, models
 
 
-def _load(file: Path) -> tuple[Any, tuple[Any, Any]]:
-    """Load a CIFTI file of two axes."""
+def load_image(file: Path) -> tuple[Any, tuple[Any, Any]]:
+    """Load a CIFTI file of two axes: the image, and its axes.
+
+    Raises
+    ------
+    InputError
+        If it is none.
+    """
     from nibabel.cifti2 import Cifti2Image
 
     try:
-        image = Cifti2Image.from_filename(file)
+        with _without_notes():
+            image = Cifti2Image.from_filename(file)
         axes = [image.header.get_axis(index) for index in range(image.ndim)]
     except Exception as error:  # image, XML and system errors, by where the file is broken
         raise InputError(f"{file}: is not a readable CIFTI-2 file: {one_line(error)}") from error
     if len(axes) != 2:
         raise InputError(f"{file}: a CIFTI file of 2 axes is accepted, this one has {len(axes)}")
     return image, (axes[0], axes[1])
+
+
+@contextmanager
+def _without_notes() -> Iterator[None]:
+    """Keep nibabel from saying that a header has no size of voxels, as Workbench writes them."""
+    from nibabel.imageglobals import logger
+
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

