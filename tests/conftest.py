@@ -36,6 +36,7 @@ os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (_SUPPORT, os.environ.ge
 LONGEST = (
     "tuning/test_sweep.py",
     "comparison/test_compare_job.py",
+    "test_tutorial.py",
     "parts/test_codes.py",
     "training/test_trainer.py",
     "precompute/test_precompute.py",
