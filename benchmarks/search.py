@@ -138,7 +138,10 @@ def run(
     CONSOLE.print(f"{name}: {options.trials} trials of {epochs} epochs")
     started = time.perf_counter()
     swept = sweep(job, lambda line: None)
-    return swept, time.perf_counter() - started
+    seconds = time.perf_counter() - started
+    rank = planted_rank(swept) or "-"
+    CONSOLE.print(f"{name}: best r {best_of(swept):.3f}, planted is number {rank}, {seconds:.0f} s")
+    return swept, seconds
 
 
 def planted_rank(swept: Swept) -> int | None:
