@@ -409,14 +409,23 @@ class PrecomputeJob(Job):
     film: Paths = ()
     """Films, or sound alone: any file that FFmpeg reads, seen by all machines. A film's file name
     without its ending is the stimulus's name. Of several sound tracks that which players play is
-    read; film.mkv::2 is the film with its second."""
-    film_pattern: str = "{stimulus}"
+    read; film.mkv::2 is the film with its second. Names may be patterns, here and of text and bold:
+    films/s[1-6]/*a.mkv."""
+    film_pattern: Annotated[Columns, Field(min_length=1), Spelling("PATTERN PATTERN ...")] = (
+        "{stimulus}",
+    )
     """Where the films' file names, without their ending, tell the {stimulus}, such as
-    friends_{stimulus} where scans are named after s01e02a alone."""
+    friends_{stimulus} where scans are named after s01e02a alone; of several patterns the first
+    that a name is like."""
+    film_lengths: Literal["exact", "trim"] = "exact"
+    """exact: the pictures and the sound of a film end within a TR of one another. trim: either may
+    end before; TRs that have both are taken, and what else there is is listed."""
     text: Paths = ()
     """One per film, in the same order, none for a film without: subtitles (.srt .vtt .ass), a table
     (.csv .tsv .xlsx) of utterances or of words (columns word, start_seconds, stop_seconds), or
-    aligned words (.TextGrid, gentle's .json). Without any, the data set has no text."""
+    aligned words (.TextGrid, gentle's .json). Or where they lie, {stimulus} being a film's name:
+    texts/*/{stimulus}.tsv, of several the first that is there, and none where there need be none.
+    Without any, the data set has no text."""
     array: dict[str, str] = {}
     """Arrays of your own, each a part of the data set, by the part's name: clip=clip.npy
     gaze=gaze.tsv (.npy .npz .h5 .tsv .csv .parquet). Of (TRs, numbers), or of (samples, numbers)

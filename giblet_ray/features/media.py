@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import av
 from av.container import InputContainer
@@ -270,7 +270,17 @@ def _duration(packet: av.Packet) -> Fraction:
     return 1 / rate if rate else Fraction(0)
 
 
-def tr_count(film: Film, tr_seconds: float, start_seconds: float = 0.0) -> int:
+def uneven_seconds(film: Film) -> float:
+    """Return by how much picture and sound differ in length (s)."""
+    return abs(film.duration_seconds - film.audio_duration_seconds) if film.has_audio else 0.0
+
+
+def tr_count(
+    film: Film,
+    tr_seconds: float,
+    start_seconds: float = 0.0,
+    lengths: Literal["exact", "trim"] = "exact",
+) -> int:
     """Number of whole TRs that a film covers with picture and, if it has any, sound.
 
     They are counted from a time of the film on (s).
@@ -282,16 +292,16 @@ def tr_count(film: Film, tr_seconds: float, start_seconds: float = 0.0) -> int:
     Raises
     ------
     InputError
-        Picture and sound differ in length by more than a TR, or the film is shorter than a TR.
+        Picture and sound differ in length by more than a TR, and lengths are to be exact; or the
+        film is shorter than a TR.
     """
     covered = film.duration_seconds
     if film.has_audio:
-        difference = abs(film.duration_seconds - film.audio_duration_seconds)
-        if difference > tr_seconds:
+        if lengths == "exact" and uneven_seconds(film) > tr_seconds:
             raise InputError(
                 f"{film.path}: its video ends at {film.duration_seconds:.2f} s and its audio at "
                 f"{film.audio_duration_seconds:.2f} s; they may differ by one TR ({tr_seconds} s), "
-                "so one of them is incomplete"
+                "so one of them is incomplete; --film_lengths trim takes what has both"
             )
         covered = min(covered, film.audio_duration_seconds)
     n_trs = math.floor((covered - start_seconds + END_TOLERANCE_SECONDS) / tr_seconds)

@@ -1,8 +1,10 @@
-"""A file that a user names, and where they mean a part of it, which part."""
+"""The files that a user names, and where they mean a part of one, which part."""
 
 from __future__ import annotations
 
+import glob
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,10 @@ def split_source(path: str | Path) -> tuple[Path, str | None]:
     _, separator, part = str(path)[len(name) :].partition("::")
     file = Path(name)
     if not file.exists():
+        if file.is_symlink():
+            raise InputError(
+                f"{name}: is a link to a file that is not here; of a DataLad data set: datalad get"
+            )
         raise InputError(f"{name}: no such file")
     if not file.is_file():
         raise InputError(f"{name}: is a folder, where a file is expected")
@@ -42,6 +48,47 @@ def split_source(path: str | Path) -> tuple[Path, str | None]:
     if separator and not part:
         raise InputError(f"{path}: nothing follows '::'; name the part, or leave '::' out")
     return file, part or None
+
+
+def matching_files(names: Iterable[str], where: str) -> tuple[str, ...]:
+    """Return the files that names and patterns stand for: ``films/s[1-6]/*a.mkv``.
+
+    ``*`` stands for anything within a name, ``?`` for a sign, ``[1-6]`` for one of some. A name
+    that is there is meant as it is, whatever signs it has.
+
+    Parameters
+    ----------
+    names : iterable of str
+        Files, ``file::part``, or patterns of either.
+    where : str
+        The setting that they are of, for messages.
+
+    Returns
+    -------
+    tuple of str
+        In the order of the names; what one pattern stands for in the order of its names.
+
+    Raises
+    ------
+    InputError
+        A pattern that no file's name is like.
+    """
+    found: list[str] = []
+    for name in names:
+        pattern, separator, part = name.partition("::")
+        if not re.search(r"[*?[]", pattern) or Path(pattern).exists():
+            found.append(name)
+            continue
+        files = files_like(pattern)
+        if not files:
+            raise InputError(f"{where} {name}: no file is named so")
+        found += [f"{file}{separator}{part}" for file in files]
+    return tuple(found)
+
+
+def files_like(pattern: str) -> list[str]:
+    """Return the files whose names are like a pattern's, in order."""
+    return sorted(glob.glob(pattern))  # noqa: PTH207  # Path's takes no absolute pattern
 
 
 def decode_text(file: Path) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from giblet_ray.config import PrecomputeJob
 from giblet_ray.errors import InputError
+from giblet_ray.features.source import matching_files
 from giblet_ray.features.tsv import read_tsv
 from giblet_ray.precompute.bids_scans import BidsScan
 from giblet_ray.precompute.scan_table import ScanRow
@@ -26,7 +27,7 @@ def find_films(job: PrecomputeJob) -> dict[str, list[Path]]:
         If there is none.
     """
     if job.film:
-        paths = [Path(path) for path in job.film]
+        paths = [Path(path) for path in matching_files(job.film, "--film")]
     else:
         folder = Path(str(job.stimuli))
         if not folder.is_dir():

@@ -171,7 +171,8 @@ def fingerprints(films: Sequence[FilmFiles]) -> dict[str, Fingerprint]:
     def of_film(film: FilmFiles) -> dict[str, Any]:
         def make() -> tuple[str, bytes]:
             senses = PICTURES in film.has, SOUND in film.has
-            found, payload = fingerprint(film.path, film.seconds, *senses), io.BytesIO()
+            seconds = min(film.seconds, film.stop_seconds)
+            found, payload = fingerprint(film.path, seconds, *senses), io.BytesIO()
             np.savez(payload, picture_MD=found.picture_MD, sound_MD=found.sound_MD)
             return "", payload.getvalue()
 

@@ -16,13 +16,18 @@ from giblet_ray.config import PrecomputeJob
 from giblet_ray.dataset.storage import absolute_file, sha256_of_file
 from giblet_ray.dataset.stored import Source
 from giblet_ray.errors import InputError
-from giblet_ray.features.media import Film, probe_film, tr_count
+from giblet_ray.features.media import Film, probe_film, tr_count, uneven_seconds
 from giblet_ray.features.source import split_source
 from giblet_ray.names import checked_name
 from giblet_ray.parts.part import FILM, PICTURES, SOUND, TEXT, FilmFiles, Part
 from giblet_ray.parts.value import ValueType
 from giblet_ray.precompute.bids import read_bids
 from giblet_ray.precompute.chosen import NO_TEXT, chosen_parts, films_of, parts_of_films
+from giblet_ray.precompute.named_files import (
+    array_of_film,
+    texts_of_films,
+    with_matching_files,
+)
 from giblet_ray.precompute.scan_name import film_name
 from giblet_ray.precompute.scans import Phases, ScanPlan, plan_scans, scan_settings
 from giblet_ray.precompute.units import BOLD, Unit
@@ -79,10 +84,11 @@ def make_plan(job: PrecomputeJob) -> Plan:
         For every fault that needs no decoding: see the module's functions.
     """
     bids = None if job.bids is None else read_bids(job)
-    job = job if bids is None else bids.job
+    job = with_matching_files(job if bids is None else bids.job)
     parts = chosen_parts(job)
     films, measured = _plan_films(job)
     parts, notes = parts_of_films(parts, films)
+    notes = (*_uneven(measured, job.tr_seconds), *notes)
     values = {name: _value(part, films_of(part, films)) for name, part in parts.items()}
     scans, phases = plan_scans(job, films, measured, None if bids is None else bids.rows)
     later = [film for of_film in phases.values() for film in of_film if film.start_seconds]
@@ -200,11 +206,7 @@ def _plan_films(job: PrecomputeJob) -> tuple[tuple[FilmFiles, ...], dict[str, Fi
     """Measure the films, each once, and find the files that belong to each."""
     if not job.film:
         raise InputError("--film is missing: at least one film is needed")
-    if job.text and len(job.text) != len(job.film):
-        raise InputError(
-            f"--text names {len(job.text)} and --film {len(job.film)} files; give one text per "
-            f"film, in the same order, {NO_TEXT!r} for a film without, or no --text at all"
-        )
+    text_of = texts_of_films(job)
     films: dict[str, FilmFiles] = {}
     measured: dict[str, Film] = {}
     for index, path in enumerate(job.film):
@@ -215,29 +217,31 @@ def _plan_films(job: PrecomputeJob) -> tuple[tuple[FilmFiles, ...], dict[str, Fi
                 f"{path} and {films[name].path} are both named {name}; a film's file name is its "
                 "stimulus's: rename one"
             )
-        text = job.text[index] if job.text else NO_TEXT
+        text = text_of(index, name)
         files = {FILM: path, **({} if text == NO_TEXT else {TEXT: text})}
-        files |= {array: _array_of(array, file, name, job) for array, file in job.array.items()}
+        files |= {array: array_of_film(array, file, name, job) for array, file in job.array.items()}
+        ends = (film.duration_seconds, film.audio_duration_seconds)
         measured[name] = film
         films[name] = FilmFiles(
             name=name,
-            n_trs=tr_count(film, job.tr_seconds),
+            n_trs=tr_count(film, job.tr_seconds, lengths=job.film_lengths),
             tr_seconds=job.tr_seconds,
-            seconds=film.duration_seconds,
+            # Words are said until the sound ends.
+            seconds=max(ends) if job.film_lengths == "trim" else ends[0],
             files={role: absolute_file(file) for role, file in files.items()},
             has=(PICTURES,) * film.has_video + (SOUND,) * film.has_audio,
         )
     return tuple(films.values()), measured
 
 
-def _array_of(array: str, file: str, stimulus: str, job: PrecomputeJob) -> str:
-    """Return the file of a film's array, whose name may hold ``{stimulus}``."""
-    if "{stimulus}" not in file and len(job.film) > 1:
-        raise InputError(
-            f"--array {array}={file}: names one file for {len(job.film)} films; {{stimulus}} in it "
-            f"stands for each film's name, as in {array}=features/{{stimulus}}.npy"
-        )
-    return file.replace("{stimulus}", stimulus)
+def _uneven(measured: Mapping[str, Film], tr_seconds: float) -> list[str]:
+    """Return a note of each film whose pictures and sound end more than a TR apart."""
+    return [
+        f"{name}: its pictures end at {film.duration_seconds:.2f} s and its sound at "
+        f"{film.audio_duration_seconds:.2f} s; TRs that have both are taken"
+        for name, film in measured.items()
+        if uneven_seconds(film) > tr_seconds
+    ]
 
 
 def _checksums(files: Iterable[str]) -> dict[str, Source]:

@@ -61,26 +61,35 @@ def scan_name(
     )
 
 
-def film_name(path: str, pattern: str) -> str:
-    """Read a stimulus's name from its film's, of which the rest is as the pattern has it.
+def film_name(path: str, patterns: Sequence[str]) -> str:
+    """Read a stimulus's name from its film's, of which the rest is as a pattern has it.
+
+    Parameters
+    ----------
+    path : str
+        The film.
+    patterns : sequence of str
+        Of which the first that the name is like tells.
 
     Examples
     --------
-    >>> film_name("s1/friends_s01e02a.mkv", "friends_{stimulus}")
+    >>> film_name("s1/friends_s01e02a.mkv", ["friends_{stimulus}", "{stimulus}"])
     's01e02a'
 
     Raises
     ------
     InputError
-        The pattern has no ``{stimulus}``, or the film is not named so.
+        A pattern has no ``{stimulus}``, or the film is named as none of them.
     """
-    before, placeholder, after = pattern.partition("{stimulus}")
-    if not placeholder:
-        raise InputError(f"--film_pattern {pattern!r}: has no {{stimulus}}, a film's own name")
     stem = Path(path.partition("::")[0]).stem
-    if not re.fullmatch(f"{re.escape(before)}.+{re.escape(after)}", stem):
-        raise InputError(f"{path}: {stem!r} is not named as --film_pattern {pattern!r} says")
-    return stem[len(before) : len(stem) - len(after)]
+    for pattern in patterns:
+        before, placeholder, after = pattern.partition("{stimulus}")
+        if not placeholder:
+            raise InputError(f"--film_pattern {pattern!r}: has no {{stimulus}}, a film's own name")
+        if re.fullmatch(f"{re.escape(before)}.+{re.escape(after)}", stem):
+            return stem[len(before) : len(stem) - len(after)]
+    accepted = ", ".join(map(repr, patterns))
+    raise InputError(f"{path}: {stem!r} is not named as --film_pattern {accepted} says")
 
 
 def keys_of_stimuli(

@@ -160,7 +160,7 @@ def plan_scans(
         film = by_name[stimulus]
         if not seconds:
             return film
-        n_trs = tr_count(measured[stimulus], film.tr_seconds, seconds)
+        n_trs = tr_count(measured[stimulus], film.tr_seconds, seconds, job.film_lengths)
         return film.model_copy(update={"start_seconds": seconds, "n_trs": n_trs})
 
     plans: dict[tuple[str, str], dict[str, ScanPlan]] = {}

@@ -260,6 +260,12 @@ def test_streams_of_other_lengths_are_refused():
         tr_count(film, 1.5)
 
 
+def test_streams_of_other_lengths_may_be_trimmed_to_what_has_both():
+    for video, audio in ((600.0, 590.0), (590.0, 600.0)):
+        film = dataclasses.replace(FILM, duration_seconds=video, audio_duration_seconds=audio)
+        assert tr_count(film, 1.5, lengths="trim") == 393
+
+
 def test_a_film_shorter_than_a_tr_is_refused():
     film = dataclasses.replace(FILM, duration_seconds=1.0, audio_duration_seconds=1.0)
     with pytest.raises(InputError, match=r"at least one TR"):

@@ -96,13 +96,14 @@ def test_what_follows_colons_is_looked_for_in_the_key(key, pattern, expected):
 
 
 def test_a_film_may_be_named_more_than_its_stimulus():
-    assert film_name("s1/friends_s01e02a.mkv", "friends_{stimulus}") == "s01e02a"
-    assert film_name("ood/task-wot1_video.mkv::2", "task-{stimulus}_video") == "wot1"
-    assert film_name("a/film.part-1.mp4", "{stimulus}") == "film.part-1"
-    with pytest.raises(InputError, match=r"'bourne01' is not named as --film_pattern"):
-        film_name("bourne01.mkv", "friends_{stimulus}")
+    patterns = ["friends_{stimulus}", "task-{stimulus}_video", "{stimulus}"]
+    assert film_name("s1/friends_s01e02a.mkv", patterns) == "s01e02a"
+    assert film_name("ood/task-wot1_video.mkv::2", patterns) == "wot1"
+    assert film_name("a/film.part-1.mp4", patterns) == "film.part-1"
+    with pytest.raises(InputError, match=r"'bourne01' is not named as --film_pattern 'friends_"):
+        film_name("bourne01.mkv", patterns[:2])
     with pytest.raises(InputError, match=r"--film_pattern 'friends': has no \{stimulus\}"):
-        film_name("bourne01.mkv", "friends")
+        film_name("bourne01.mkv", ["friends"])
 
 
 def test_keys_of_other_stimuli_are_none_of_a_files_scans():
