@@ -389,6 +389,13 @@ class PredictJob(Job):
     subject: Name | None = None
     """Subject whose response is predicted, by a model that tells them apart, or group: nobody in
     particular (default: the only one that it was trained on, or group where there is that head)."""
+    format: str | None = None
+    """Write one file in the form of others instead, of all subjects that samples names:
+    algonauts2025, a submission to that challenge (out is then its .zip), or the import path of a
+    form of your own, my_lab.formats:Mine (default: none)."""
+    samples: Paths = ()
+    """Files, or patterns of files, that say how many BOLD TRs of each stimulus a form has: of
+    algonauts2025 the challenge's own, sub-01_friends-s7_fmri_samples.npy of each subject."""
     without: Names = ()
     """Parts that are left out, as data.modalities calls them (audio); the model must have been
     trained with model.modality_dropout, and the data set need not have them (default: none)."""
@@ -399,6 +406,18 @@ class PredictJob(Job):
     overwrite: bool = False
     """Replace other predictions in the folder."""
     tracking: TrackingConfig = TrackingConfig()
+
+    @model_validator(mode="after")
+    def _format_has_its_samples(self) -> Self:
+        if (self.format is None) != (not self.samples):
+            raise ValueError("--format NAME and --samples FILE FILE ... are given together")
+        for name in ("subject", "stimuli"):
+            if self.format is not None and (given := getattr(self, name)):
+                found = given if isinstance(given, str) else ",".join(given)
+                raise ValueError(
+                    f"--{name} {found}: --samples says whose response to what --format asks for"
+                )
+        return self
 
 
 class PrecomputeJob(Job):

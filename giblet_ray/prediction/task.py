@@ -81,7 +81,7 @@ def plan_task(job: PredictJob) -> Task:
     """
     dataset = Dataset.open(job.dataset)
     stimuli = _checked_stimuli(dataset, job.stimuli)
-    with _found_model(job) as (checkpoint, version, run_id):
+    with found_model(job) as (checkpoint, version, run_id):
         # Here, so that a job which has no data set or no model has not waited for torch.
         from giblet_ray.checkpoint.files import load_space
         from giblet_ray.checkpoint.trained import Encoder
@@ -155,7 +155,7 @@ def _as_setting() -> Iterator[None]:
 
 
 @contextmanager
-def _found_model(job: PredictJob) -> Iterator[tuple[Checkpoint, str | None, str | None]]:
+def found_model(job: PredictJob) -> Iterator[tuple[Checkpoint, str | None, str | None]]:
     """Give the checkpoint while the block runs, and its version and run in the registry."""
     if job.model.startswith(_REGISTRY):
         check_store(job.tracking.uri)

@@ -8,6 +8,7 @@ from giblet_ray.cluster import connect
 from giblet_ray.config import PredictJob, TrainJob
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.prediction.folder import finished_predictions
+from giblet_ray.prediction.formatted import of_first_subject
 from giblet_ray.prediction.task import plan_task
 from giblet_ray.preflight.disk import disk_room
 from giblet_ray.preflight.need import LIBRARY_BYTES, Need, gigabytes
@@ -32,6 +33,8 @@ def preflight_prediction(job: PredictJob, show: Callable[[str], None]) -> None:
     InputError
         For a model, data or folder that cannot be used, and where room is missing.
     """
+    if job.format is not None:  # One subject after the other is predicted, as the first is.
+        job = of_first_subject(job)
     storage = Storage.at(job.out)
     with Progress(show) as progress:
         progress.doing = "checking model and data set"
