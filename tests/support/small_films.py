@@ -13,7 +13,7 @@ SOUND_RATE = 24_000
 _FPS = 8
 
 
-def write_films(folder: Path, seconds: Mapping[str, float]) -> None:
+def write_films(folder: Path, seconds: Mapping[str, float], ending: str = ".mp4") -> None:
     """Write a film of each name and length (s), 32 x 24, with a tone that changes."""
     folder.mkdir(parents=True, exist_ok=True)
     for seed, (name, length) in enumerate(seconds.items()):
@@ -22,7 +22,7 @@ def write_films(folder: Path, seconds: Mapping[str, float]) -> None:
         pictures = blocks.repeat(4, 1).repeat(4, 2)
         hz = random.uniform(100, 3000, int(length) + 2).repeat(SOUND_RATE)
         sound = tone(hz[: int(length * SOUND_RATE)])
-        write_film(folder / f"{name}.mp4", pictures, _FPS, sound, "aac")
+        write_film(folder / f"{name}{ending}", pictures, _FPS, sound, "aac")
 
 
 def tone(hz_N: np.ndarray, rate: int = SOUND_RATE) -> np.ndarray:
