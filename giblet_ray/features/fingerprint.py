@@ -159,17 +159,25 @@ def _equal(
 
 
 def _lags(one_MD: np.ndarray, other_MD: np.ndarray, within: bool) -> list[int]:
-    """Return distances in time at which several moments of two films are alike."""
-    counts: dict[int, int] = {}
+    """Return distances in time at which moments of two films are alike again and again.
+
+    Speech sounds like speech now and then at any distance: what counts is several moments of the
+    time that an interval lasts at least.
+    """
     least = int(LEAST_SECONDS * RATE)
+    needed = int(_SHARE * least // _EVERY)
     some = np.arange(0, len(one_MD), _EVERY)
+    alike = [np.zeros((2, 0), np.int64)]
     for chunk in np.array_split(some, max(1, len(some) // _CHUNK)):
         rows, columns = np.nonzero(one_MD[chunk] @ other_MD.T >= _ALIKE)
-        lags, numbers = np.unique(columns - chunk[rows], return_counts=True)
-        for lag, number in zip(lags.tolist(), numbers.tolist(), strict=True):
-            counts[lag] = counts.get(lag, 0) + number
-    needed = _SHARE * least // _EVERY
-    return [lag for lag, n in counts.items() if n >= needed and (not within or lag >= least)]
+        alike.append(np.stack([columns - chunk[rows], chunk[rows]]))
+    lags, moments = np.concatenate(alike, axis=1)
+    order = np.lexsort((moments, lags))
+    lags, moments = lags[order], moments[order]
+    first, last = slice(None, len(lags) - needed + 1), slice(needed - 1, None)
+    near = (lags[first] == lags[last]) & (moments[last] - moments[first] < least)
+    found: list[int] = np.unique(lags[first][near]).tolist()
+    return [lag for lag in found if not within or lag >= least]
 
 
 def _stretches(alike_M: np.ndarray) -> Iterator[tuple[int, int]]:

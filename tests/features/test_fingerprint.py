@@ -58,6 +58,20 @@ def test_what_two_films_share_is_found_where_it_is(
     assert abs(found.seconds * RATE - shared) <= 2
 
 
+def test_what_is_shared_is_found_among_sounds_that_are_alike_by_chance() -> None:
+    """As speech is: one moment in twelve sounds like one of the other film."""
+    shape_D = np.random.default_rng(5).normal(size=24)
+    shared_MD = np.random.default_rng(6).normal(size=(60, 24))
+    films = {}
+    for seed, before in enumerate((300, 412)):
+        sound_MD = shape_D + 0.4 * np.random.default_rng(seed).normal(size=(900, 24))
+        sound_MD[before : before + 60] = shared_MD
+        films["ab"[seed]] = prints(np.zeros((900, 144)), sound_MD)
+    one, other = (film.sound_MD for film in films.values())
+    assert 0.05 < (one @ other.T >= 0.9).mean() < 0.15
+    assert equal_intervals(films) == [Equal("a", 75.0, "b", 103.0, 15.0)]
+
+
 def test_a_part_that_comes_again_in_one_film_is_found_and_the_film_itself_is_not() -> None:
     common = walk(48, 144, 0), walk(48, 24, 1)
     parts = [walk(100, d, 2 + d) for d in (144, 24)], [walk(120, d, 3 + d) for d in (144, 24)]
