@@ -523,7 +523,8 @@ def test_a_data_set_has_what_its_films_have_and_says_what_was_repaired(folder, t
     }
     assert check_dataset(job.out).problems == ()
     assert {group.stimulus for group in dataset.row_groups()} == {"one", "two"}
-    assert {group.stimulus for group in dataset.row_groups(("sound", "text"))} == {"two"}
+    assert {group.stimulus for group in dataset.row_groups(("sound", "text"))} == {"one", "two"}
+    assert {group.stimulus for group in dataset.row_groups(("text",))} == {"two"}
     (stimuli, *_) = contents_tables(dataset)
     silent, lacks = (list(stimuli.columns[at].cells) for at in (3, 5))
     assert (silent[0], lacks[0]) == ("no text", "frames, text")
