@@ -14,6 +14,7 @@ import pytest
 from documentation import ROOT
 from read_back import bold_of, set_of, sets_of
 from scan_files import save_series
+from script import run_script
 from shaded_films import RATE, answer, shaded, sung, write_shaded
 from space_examples import MODELS
 
@@ -30,6 +31,25 @@ FILMS = {
 SAW_2 = ("100610", "102311")
 SAW_1 = ("104416", "105923")
 """Saw version 1, and have the scans of two films."""
+
+
+def test_scans_that_are_there_are_listed_with_the_film_they_saw_and_its_rests(data: Path) -> None:
+    folder = data / "hcp7t"
+    for subject, run in (("100610", "tfMRI_MOVIE4_7T_AP"), ("104416", "tfMRI_MOVIE2_7T_PA")):
+        place = folder / subject / "MNINonLinear/Results" / run
+        place.mkdir(parents=True)
+        (place / f"{run}_Atlas_1.6mm_MSMAll_hp2000_clean.dtseries.nii").write_bytes(b"1")
+    (folder / "version_1.txt").write_text("104416\n")
+    words = ("recipes/hcp7t/prepare.py", folder, "--version_1", folder / "version_1.txt")
+    with pytest.raises(SystemExit, match="holds no ID/MNINonLinear"):
+        run_script(*words)
+    run_script(*words, "--resolution", "1.6mm")
+    with (folder / "scans.tsv").open(newline="") as stream:
+        found = {row.pop("subject"): row for row in csv.DictReader(stream, delimiter="\t")}
+    films = {subject: row["stimulus"] for subject, row in found.items()}
+    assert films == {"100610": "7T_MOVIE4_HO2_v2", "104416": "7T_MOVIE2_HO1"}
+    assert found["104416"]["scrub"] == "0-19,247-266,525-544,795-814,898-917"
+    assert all((folder / row["file"]).is_file() for row in found.values())
 
 
 def clips(movie: str) -> list[dict[str, str]]:

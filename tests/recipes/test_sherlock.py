@@ -22,6 +22,7 @@ from giblet_ray.config import PrecomputeJob
 from giblet_ray.dataset.reader import Dataset
 from giblet_ray.features.embedder import load_embedder
 from giblet_ray.precompute.plan import make_plan
+from giblet_ray.precompute.scan_table import read_scan_table
 
 TR, FPS, SHIFT = 1.5, 2, 3
 VOLUMES = {"stimuli_Sherlock": (0, 946), "stimuli_Sherlock_2": (946, 1976)}
@@ -82,6 +83,32 @@ def write_annotations(path: Path) -> None:
             row = [number, start, stop, *trs, "1. Cartoon" if number == 1 else None, detail]
             book.active.append(row + [None] * (len(HEADER) - len(row)))
     book.save(path)
+
+
+def test_the_mask_is_voted_for_and_volumes_that_repeat_one_are_scrubbed(data: Path) -> None:
+    """The scan of s10 loses its last volumes of part 1."""
+    random = np.random.default_rng(0)
+    (data / "sherlock_nii").mkdir()
+    for number in (2, 10, 11):
+        values = random.normal(size=(2, 2, 2, 1976)).astype(np.float32)
+        values[0, 0, 0] = 3  # outside
+        values[1, 1, 1] *= number > 2  # 2 of 3 have it
+        if number == 10:
+            values[..., 944:946] = values[..., 943, None]
+        save(data / f"sherlock_nii/sherlock_movie_s{number}.nii", values, tr_seconds=TR)
+    run_script("recipes/sherlock/prepare.py", data / "sherlock_nii")
+    inside = np.ones((2, 2, 2))
+    inside[0, 0, 0] = 0
+    mask = nibabel.load(data / "sherlock_nii/mask.nii.gz")
+    np.testing.assert_array_equal(mask.get_fdata(), inside)
+    np.testing.assert_array_equal(mask.affine, AFFINE)
+    rows = read_scan_table(str(data / "sherlock_nii/scans.tsv"))
+    assert [row.subject for row in rows] == ["s2", "s2", "s10", "s10", "s11", "s11"]
+    assert {row.scrub for row in rows} == {(), ((944, 945), (945, 946))}
+    assert rows[2].scrub
+    save(data / "sherlock_nii/sherlock_movie_s3.nii", values[..., :946], tr_seconds=TR)
+    with pytest.raises(SystemExit, match=r"s3\.nii: has 946 volumes; both parts have 1976"):
+        run_script("recipes/sherlock/prepare.py", data / "sherlock_nii")
 
 
 @pytest.mark.slow
