@@ -85,7 +85,9 @@ def _fs_lr() -> Cortex:
     folder = _fs_lr_folder()
     assert folder is not None
     inflated = {side: folder / _FS_LR_FILES[side] for side in SIDES}
-    return Cortex("fs_LR 32k", inflated, _fs_lr_folds(folder / _FS_LR_FILES["folds"]))
+    return Cortex(
+        "fs_LR 32k, mean of the HCP's S1200", inflated, _fs_lr_folds(folder / _FS_LR_FILES["folds"])
+    )
 
 
 def _fs_lr_folds(file: Path) -> dict[str, NDArray[np.float32]]:
