@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +15,8 @@ import numpy as np
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
 from giblet_ray.parts.part import Made, Part, PartInPieces, Prepared
-from giblet_ray.precompute.units import Record, Unit, finish
+from giblet_ray.precompute.repeats import mean_over_repeats
+from giblet_ray.precompute.units import Record, Repeat, Unit, finish
 from giblet_ray.spaces.usable import count_bad_units, empty_trs, unmasked
 
 if TYPE_CHECKING:
@@ -70,18 +72,29 @@ def write_made(part: Part, made: Made, unit: Unit, storage: Storage) -> Record:
 
 def make_bold(unit: Unit, storage: Storage) -> Record:
     """Write bold_TV; note the TRs and count the units that cannot be used."""
-    from giblet_ray.spaces.scan import read_bold
-
-    files = unit.files
-    names_confounds = unit.settings["confounds"]
-    options = scan_options(unit.settings, files.get("confounds") if names_confounds else None)
-    options = replace(options, volumes=unit.volumes, scrubbed=unit.scrubbed)
-    bold_TV = read_bold(files["scan"], **unit.choosing, tr_seconds=unit.tr_seconds, options=options)
+    if unit.repeats:
+        bold_TV = mean_over_repeats(unit, partial(_read_scan, unit))
+    else:
+        roles = {role: role for role in ("scan", "confounds") if role in unit.files}
+        confounds = tuple(unit.settings["confounds"])
+        how = {"volumes": unit.volumes, "scrubbed": unit.scrubbed, "confounds": confounds}
+        bold_TV = _read_scan(unit, Repeat(files=roles, row=0, **how))
     stored_TV = _as_stored(bold_TV, unit)
     masked_trs = empty_trs(stored_TV)
     bad = count_bad_units([stored_TV[unmasked(len(stored_TV), masked_trs)]])
     facts = {"masked_trs": masked_trs, "nan_units": bad.nan, "constant_units": bad.constant}
     return finish(storage, unit, stored_TV, {}, facts)
+
+
+def _read_scan(unit: Unit, of: Repeat) -> np.ndarray:
+    """Read one scan of a unit, (TRs, V) float32."""
+    from giblet_ray.spaces.scan import read_bold
+
+    settings = {**unit.settings, "confounds": of.confounds}
+    table = unit.files[of.files["confounds"]] if of.confounds else None
+    options = replace(scan_options(settings, table), volumes=of.volumes, scrubbed=of.scrubbed)
+    scan = unit.files[of.files["scan"]]
+    return read_bold(scan, **unit.choosing, tr_seconds=unit.tr_seconds, options=options)
 
 
 def scan_options(settings: dict[str, Any], confounds_path: str | None) -> ScanOptions:

@@ -28,10 +28,11 @@ from giblet_ray.precompute.named_files import (
     texts_of_films,
     with_matching_files,
 )
+from giblet_ray.precompute.repeats import as_one, as_repeats, by_shard, role_of
 from giblet_ray.precompute.scan_name import film_name
 from giblet_ray.precompute.scans import Phases, ScanPlan, plan_scans, scan_settings
 from giblet_ray.precompute.units import BOLD, Unit
-from giblet_ray.spaces.kinds import files_of_labels, files_of_scan
+from giblet_ray.spaces.kinds import CHOOSING, files_of_labels, files_of_scan
 
 _READERS = 8
 """Files that are read at a time for their checksums."""
@@ -96,8 +97,7 @@ def make_plan(job: PrecomputeJob) -> Plan:
         if of_later := films_of(part, later):
             _value(part, [films_of(part, films)[0], *of_later])
     files = [file for film in films for file in film.files.values()]
-    of_scans = [_files_of(scan) for scan in scans]
-    files += [file for of_scan in of_scans for file in of_scan.values()]
+    files += [file for scan in scans for file in _files_of(scan).values()]
     sources = _checksums(files)
     phases = {
         name: tuple(
@@ -136,11 +136,13 @@ def make_plan(job: PrecomputeJob) -> Plan:
             for of_film in phases.values()
             for phase, film in enumerate(films_of(part, of_film))
         ]
-    for scan, of_scan in zip(scans, of_scans, strict=True):
+    for of_shard in by_shard(scans, job.scan.repeats == "average"):
+        scan, repeats = as_one(of_shard), as_repeats(of_shard) if len(of_shard) > 1 else ()
         units.append(
             unit(
                 scan.film,
-                of_scan,
+                _files_of_shard(of_shard),
+                repeats=repeats,
                 part=BOLD,
                 subject=scan.subject,
                 repeat=scan.repeat,
@@ -157,6 +159,15 @@ def make_plan(job: PrecomputeJob) -> Plan:
         )
     said = () if bids is None else tuple(bids.said)
     return Plan(job, said, films, scans, phases, parts, tuple(units), sources, notes)
+
+
+def _files_of_shard(scans: Sequence[ScanPlan]) -> dict[str, str]:
+    """Return all files that a shard of BOLD is made from, by role."""
+    return {
+        role if role in CHOOSING else role_of(role, number): file
+        for number, scan in enumerate(scans, 1)
+        for role, file in _files_of(scan).items()
+    }
 
 
 def _files_of(scan: ScanPlan) -> dict[str, str]:

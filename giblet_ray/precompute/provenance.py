@@ -7,6 +7,7 @@ from importlib.metadata import version
 from typing import Any
 
 from giblet_ray.config import PrecomputeJob
+from giblet_ray.dataset.layout import ScanKey
 from giblet_ray.dataset.schema import Manifest
 from giblet_ray.dataset.stored import Phase, Scan, Stimulus, StoredPart, Subject
 from giblet_ray.errors import InputError
@@ -137,6 +138,7 @@ def _bold_provenance(job: PrecomputeJob, plan: Plan, unit: Unit) -> dict[str, An
     fitted = {
         "high-pass": job.scan.high_pass_seconds,
         "confounds": job.scan.confounds or job.scan.strategy,
+        "mean over repeats": any(each.repeats for each in plan.units),
     }
     chosen = {
         role: dict.fromkeys(scan.choosing[role] for scan in plan.scans if role in scan.choosing)
@@ -149,6 +151,14 @@ def _bold_provenance(job: PrecomputeJob, plan: Plan, unit: Unit) -> dict[str, An
         **{
             role: [plan.sources[file].model_dump() for file in files]
             for role, files in chosen.items()
+        },
+        "averaged": {
+            str(ScanKey(each.subject, each.stimulus, each.repeat)): [
+                plan.sources[each.files[repeat.files["scan"]]].model_dump()
+                for repeat in each.repeats
+            ]
+            for each in plan.units
+            if each.repeats
         },
         # What of each scan and its film is not used: numbers of TRs.
         "cut": {str(scan.key): cut for scan in plan.scans if (cut := cut_in_words(scan))},

@@ -40,6 +40,7 @@ _NOT_OF_VALUES = (
     "pattern",
     "table",
     "lengths",
+    "repeats",
     "confounds_path",
     "strategy",
     "scrub",

@@ -38,6 +38,21 @@ WORK = "_work"
 """Folder, below the data set's, of what only an unfinished data set has."""
 
 
+class Repeat(Group):
+    """One of the scans that a shard of BOLD is the mean of."""
+
+    files: dict[str, str]
+    """Roles in the unit's files of what is read, by what it is: scan, confounds."""
+    volumes: tuple[int, int]
+    """Volumes of its file, first and the one after the last."""
+    scrubbed: tuple[int, ...]
+    """Those that are not used."""
+    confounds: tuple[str, ...]
+    """Columns that are regressed out."""
+    row: int
+    """Row of the shard that the first of its volumes is."""
+
+
 class Unit(Group):
     """One shard to make. Travels to workers as JSON."""
 
@@ -58,6 +73,9 @@ class Unit(Group):
     """When the film begins, after the first of these volumes (s)."""
     scrubbed: tuple[int, ...] = ()
     """Volumes of the file that neither train nor judge."""
+    repeats: tuple[Repeat, ...] = ()
+    """Scans of one subject and stimulus that it is the mean of (part bold); none: it is one scan's
+    own."""
     n_read: int = 0
     """Numbers of a TR that are held to make its units, as of all voxels of parcels."""
     n_trs: int = Field(ge=1)
@@ -84,7 +102,8 @@ class Unit(Group):
     @property
     def held_bytes(self) -> int:
         """Bytes that a worker holds in memory at a time: the values, or what they are made of."""
-        return max(self.nbytes, _FLOAT_BYTES * self.n_trs * self.n_read)
+        at_once = max(self.nbytes, _FLOAT_BYTES * self.n_trs * self.n_read)
+        return 3 * at_once if self.repeats else at_once
 
     @property
     def fingerprint(self) -> str:

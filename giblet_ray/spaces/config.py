@@ -39,10 +39,13 @@ class ScanConfig(Group):
     volume (negative: before), and film_offset_seconds, how far into it; crop_start_trs,
     crop_stop_trs; scrub, volumes that neither train nor judge (3,17-19, from 0); file, with
     first_volume and last_volume where it holds several scans. Columns may lack, cells be empty."""
+    repeats: Literal["separate", "average"] = "separate"
+    """average: what somebody saw several times becomes one scan, the mean of all, each z-scored as
+    a whole."""
     lengths: Literal["exact", "trim"] = "exact"
     """exact: a scan ends with its film, or, where the table says when that begins, not before it.
     trim: either may end before the other; what is cut is listed. Of what follows the film, 20 s
-    are kept, the response to its end, on which nothing trains yet."""
+    are kept, the response to its end; they train or judge as its last TR does."""
     scrub: Columns = ()
     """Columns of the confounds tables, or their beginnings, that mark volumes which neither train
     nor judge, such as motion_outlier."""
