@@ -49,7 +49,7 @@ def follow(
             program, *words = command.words
             if program != "python":
                 continue
-            script, *words = (each for word in words for each in as_a_shell_does(word))
+            script, *words = words
             name = Path(script).name
             words += [*SMALLER.get(name, ()), *more.get(name, ())]
             if name in ("train.py", "evaluate.py"):
@@ -61,9 +61,3 @@ def follow(
         return said
 
     return run
-
-
-def as_a_shell_does(word: str) -> list[str]:
-    """Return the files that a word of a command line stands for, or the word."""
-    is_pattern = "*" in word or "?" in word
-    return sorted(map(str, Path().glob(word))) if is_pattern else [word]
