@@ -199,6 +199,9 @@ def _plain_arguments(arguments: Sequence[str], fields: dict[str, FieldInfo]) -> 
         kind = field.annotation if field is not None else None
         if get_origin(kind) is tuple and len(values) > 1:
             values = [json.dumps(values)]
+        elif get_origin(kind) is tuple and values and values[0].startswith("{"):
+            # A pattern such as {stimulus}_video, which the parser takes for JSON.
+            values = [json.dumps(values[0].split(","))]
         elif _is_mapping(kind) and not any(value.startswith("{") for value in values):
             pairs = [value.partition("=") for value in values]
             values = [json.dumps({name: text for name, _, text in pairs})]

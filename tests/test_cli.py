@@ -132,6 +132,12 @@ def test_defaults_in_the_help_can_be_typed_as_they_stand(job: type[Job]) -> None
         assert getattr(made, name) == getattr(default, name)
 
 
+@pytest.mark.parametrize("typed", ["{stimulus}_video", "{stimulus}_video,task-{stimulus}"])
+def test_a_pattern_may_begin_with_a_brace(typed: str) -> None:
+    job = parse_job(PrecomputeJob, ["--out", "x", "--film_pattern", typed])
+    assert job.film_pattern == tuple(typed.split(","))
+
+
 def test_debug_shows_the_traceback() -> None:
     quiet, loud = (run_job("--optimizer.lr", "x", *more) for more in ([], ["--debug"]))
     assert quiet.returncode == 2
