@@ -40,6 +40,7 @@ class ArrayFilm:
     ) -> None:
         self.parts, self.bold, self.context_trs = parts, bold, context_trs
         self.scans: Sequence[ScanKey] = [ScanKey(subject, FILM) for subject in bold]
+        self.lacking: Mapping[str, Sequence[str]] = {}
         cut = []
         for index, subject in enumerate(bold):
             span = train if isinstance(train, slice) else train[subject]

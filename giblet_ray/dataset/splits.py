@@ -323,16 +323,16 @@ def _keep_together(labels: dict[str, NDArray[np.int8]], same: SameFilm) -> bool:
     parts = [labels[span.stimulus][span.start : span.stop] for span in there]
     if not parts:
         return False
-    n = min(map(len, parts))
-    strictest = np.max([part[:n] for part in parts], axis=0)
+    strictest = np.full(max(map(len, parts)), _GAP, np.int8)
+    for part in parts:
+        np.maximum(strictest[: len(part)], part, out=strictest[: len(part)])
     if all(len(span) <= _WHOLE_SHARE * len(labels[span.stimulus]) for span in there):
-        strictest[:] = max(int(part.max()) for part in parts)
-        n = max(map(len, parts))
+        strictest[:] = strictest.max(initial=_GAP)
     moved = False
     for part in parts:
-        to = np.resize(strictest, len(part[:n]))
-        lower = (to > _TRAIN) & (part[:n] < to)
-        part[:n][lower] = to[lower]
+        to = strictest[: len(part)]
+        lower = (to > _TRAIN) & (part < to)
+        part[lower] = to[lower]
         moved |= bool(lower.any())
     return moved
 

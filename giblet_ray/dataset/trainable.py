@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -39,16 +39,21 @@ def check_films_have(
                 "film; leave out that modality (--data.modalities), or precompute without this "
                 "stimulus"
             )
-        if films.issubset(without):
-            raise InputError(
-                f"{where}: no stimulus of these scans has {part}/; leave out that modality "
-                "(--data.modalities)"
-            )
     for film in films:
         if all(film in lacking.get(part, ()) for part in parts):
             raise InputError(
                 f"{where}: stimulus {film} has none of {', '.join(parts)}; add a modality that it "
                 "has (--data.modalities), or precompute without this stimulus"
+            )
+
+
+def check_parts_train(dataset: Dataset, parts: Sequence[str], films: Collection[str]) -> None:
+    """Refuse a part that no film which trains has: nothing would be learned of it."""
+    for part, without in dataset.lacking(parts, films).items():
+        if len(without) == len(films):
+            raise InputError(
+                f"{dataset.storage.location}: no stimulus that trains has {part}/; leave out that "
+                "modality (--data.modalities), or train on one that has it (--data.split)"
             )
 
 

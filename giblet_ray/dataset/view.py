@@ -28,6 +28,7 @@ from giblet_ray.dataset.trainable import (
     check_context,
     check_films,
     check_films_have,
+    check_parts_train,
     check_units,
     chosen_units,
 )
@@ -286,7 +287,9 @@ def view_data(
     lag_trs = settings.lag_trs(tr_seconds)
     usable = {name: _usable(name, split, dataset, scans, (lag_trs, context_trs)) for name in SETS}
     films = [dataset.scans[s].phase for s in scans], [dataset.film_trs(s) for s in scans]
-    longest = max(n for _, _, n in unbroken(split.train, scans, usable["train"]))
+    trained = unbroken(split.train, scans, usable["train"])
+    check_parts_train(dataset, parts, {scans[index].stimulus for index, _, _ in trained})
+    longest = max(n for _, _, n in trained)
     window = settings.window or window_trs(context_trs, batch_trs, longest)
     return DataView(
         dataset,

@@ -75,6 +75,12 @@ def plan_partition(how: str, folds: Folds) -> str:
             f"--partition retrained: run {name} is a stack of finished runs, which is not trained "
             "anew; product, subsets or permuted is accepted"
         )
+    if how in ("subsets", "retrained") and (lacking := folds[0].data.lacking):
+        part, films = next(iter(lacking.items()))
+        raise InputError(
+            f"--partition {how}: stimulus {films[0]} has no {part}/, so that no model of {part} "
+            "alone predicts it; product or permuted is accepted"
+        )
     if how == "product":
         return "from the banded ridge of all parts"
     if how == "permuted":

@@ -88,8 +88,8 @@ def from_permuted(
         for done, film in enumerate(films):
             stimulus = dataset.stimuli[film]
             whole = [
-                encoder.read_stimulus(dataset, Span(film, 0, stimulus.n_trs, phase))
-                for phase in range(len(stimulus.phases))
+                encoder.read_stimulus(dataset, Span(film, 0, seen.n_trs, phase))
+                for phase, seen in enumerate(stimulus.phases)
             ]
             spans = fold.at_row_groups(s for s in fold.data.split.test if s.stimulus == film)
             of_film = [scan for scan in judged_scans(fold) if scan.stimulus == film]
@@ -124,8 +124,13 @@ def from_permuted(
 def _in_order(
     rows: Mapping[str, NDArray], part: str, order_T: NDArray[np.int64]
 ) -> Mapping[str, NDArray]:
-    """Return a film's rows, those of a part in another order; the same where it lacks the part."""
-    return {**rows, part: rows[part][order_T]} if part in rows else rows
+    """Return a film's rows, those of a part in another order; the same where it lacks the part.
+
+    A phase that is a TR shorter than the first, whose order it is, has the others in that order.
+    """
+    if part not in rows:
+        return rows
+    return {**rows, part: rows[part][order_T[order_T < len(rows[part])]]}
 
 
 def _no_bold(span: Span, scan: ScanKey) -> NDArray[np.float32]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
@@ -49,10 +49,13 @@ class TrainingTrs(Protocol):
         What a window's scan index means.
     windows : Windows
         The training TRs.
+    lacking : mapping of str to sequence of str
+        Stimuli without rows of a part, by the parts that some lack.
     """
 
     scans: Sequence[ScanKey]
     windows: Windows
+    lacking: Mapping[str, Sequence[str]]
 
     def read(self, windows: Windows) -> Iterator[Samples]:
         """Read some of the windows, a batch at a time; their tensors last until the next."""

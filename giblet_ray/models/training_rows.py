@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from giblet_ray.dataset.windows import Windows
-from giblet_ray.errors import InputError
 from giblet_ray.models.fitted import TrainingTrs
 from giblet_ray.models.vectors import Numbers, Vectors
 
@@ -137,47 +136,49 @@ class TrainingRows:
     def raw(self, vectors: Mapping[str, Numbers], most: int) -> dict[str, Tensor]:
         """Return raw numbers (rows, D) of each part at training TRs of films, evenly chosen.
 
-        TRs after a film's end have none, nor have films that lack a part.
+        Those of a part are of films that have it; TRs after a film's end have none.
 
         Parameters
         ----------
         vectors : mapping of str to Numbers
             By part.
         most : int
-            Rows at the most.
-
-        Raises
-        ------
-        InputError
-            If no training TR has a part.
+            Rows of a part at the most.
         """
-        places, first = np.unique(self._place_R, return_index=True)
+        lacking = self._training.lacking
+        together: dict[tuple[str, ...], dict[str, Numbers]] = {}
+        for part, each in vectors.items():
+            together.setdefault(tuple(lacking.get(part, ())), {})[part] = each
+        raw: dict[str, Tensor] = {}
+        for without, parts in together.items():
+            raw |= self._raw(parts, most, without)
+        return raw
+
+    def _raw(
+        self, vectors: Mapping[str, Numbers], most: int, without: Sequence[str]
+    ) -> dict[str, Tensor]:
+        """Return raw numbers of parts that some films lack."""
+        windows = self._training.windows
+        has_S = np.array([scan.stimulus not in without for scan in self._training.scans])
+        rows_R = np.flatnonzero(has_S[windows.scan[self._window_R]])
+        places, first = np.unique(self._place_R[rows_R], return_index=True)
         n = min(most, len(places))
         chosen = np.linspace(0, len(places) - 1, n).round().astype(int)
-        places, window = places[chosen], np.unique(self._window_R[first[chosen]])
+        places, window = places[chosen], np.unique(self._window_R[rows_R[first[chosen]]])
         raw = {part: torch.zeros(n, len(each.mean_D)) for part, each in vectors.items()}
-        has = {part: torch.zeros(n, dtype=torch.bool) for part in vectors}
-        for batch in self._training.read(self._training.windows[window]):
+        is_film = torch.zeros(n, dtype=torch.bool)
+        for batch in self._training.read(windows[window]):
             trs, exists = batch.windows.bold_rows()
             exists &= batch.exists[:, self._context_trs :].cpu().numpy()
             place = self._film_S[batch.windows.scan][:, None] * self.n_trs + trs
             row = np.searchsorted(places, place).clip(max=n - 1)
             wanted = exists & (places[row] == place)
+            found = torch.from_numpy(row[wanted])
+            is_film[found] = True
             for part, each in vectors.items():
-                there = torch.from_numpy(wanted)
-                if part in batch.lacking:
-                    there &= ~batch.lacking[part].cpu()[:, None]
-                rows = batch.inputs[part][:, self._context_trs :][there]
-                found = torch.from_numpy(row)[there]
-                has[part][found] = True
+                rows = batch.inputs[part][:, self._context_trs :][torch.from_numpy(wanted)]
                 raw[part][found] = each.raw(rows).cpu()
-        for part, there in has.items():
-            if not there.any():
-                raise InputError(
-                    f"--data.modalities: no film that trains has {part}; leave it out, or train on "
-                    "a film that has it (data.split)"
-                )
-        return {part: rows[has[part]] for part, rows in raw.items()}
+        return {part: rows[is_film] for part, rows in raw.items()}
 
     def read(
         self, vectors: Mapping[str, Vectors], n_units: list[int]
@@ -213,8 +214,9 @@ class TrainingRows:
                 for part, each in vectors.items():
                     vectors_ND = each(batch.inputs[part][at])
                     if part in batch.lacking:
-                        lacks_BT = batch.lacking[part].cpu()[:, None].expand(new.shape)
-                        vectors_ND = vectors_ND.masked_fill(lacks_BT[at][:, None], 0)
+                        lacks_N = batch.lacking[part].cpu()[:, None].expand(new.shape)[at]
+                        lacks_N1 = lacks_N[:, None].to(vectors_ND.device)
+                        vectors_ND = vectors_ND.masked_fill(lacks_N1, 0)
                     made.append(vectors_ND)
                 made_NF = torch.cat(made, dim=1)
                 if films is None:

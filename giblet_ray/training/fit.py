@@ -54,6 +54,7 @@ class TrainingWindows:
         dataset: str,
     ) -> None:
         self.windows, self.scans, self._dataset = windows, scans, dataset
+        self.lacking = scores.shapes.lacking
         self._loader, self._scores, self._batch_trs = loader, scores, batch_trs
 
     def read(self, windows: Windows) -> Iterator[Samples]:

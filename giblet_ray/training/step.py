@@ -111,7 +111,7 @@ class Scores:
         self._metrics = load_metrics(job.train.metrics, job.packages)
         self._subjects = [scan.subject for scan in normalisation.scans]
         self._subject_S = torch.tensor([shapes.subjects.index(name) for name in self._subjects])
-        self._shapes, self._job, self._device = shapes, job, device
+        self.shapes, self._job, self._device = shapes, job, device
         films = [scan.stimulus for scan in normalisation.scans]
         self._lacks = {
             part: torch.tensor([film in lack for film in films])
@@ -124,7 +124,7 @@ class Scores:
         values = {name: value[part] for name, value in batch.values.items()}
         scan = torch.from_numpy(batch.windows.scan[part]).long()
         target_BWV = self._z_score(values["bold"], scan.to(self._device))
-        return self._shapes.inputs(values), self._subject_S[scan], target_BWV
+        return self.shapes.inputs(values), self._subject_S[scan], target_BWV
 
     def lacking(self, scan_B: np.ndarray) -> dict[str, Tensor]:
         """Return which windows are of films without a part, (B,) bool, by the parts that some
@@ -140,7 +140,7 @@ class Scores:
         with torch.autocast(device, torch.bfloat16) if self._bf16 else nullcontext():
             given = inputs, batch.exists[part], subject
             predicted = model(*given, lacking) if lacking else model(*given)
-        prediction_BWV = in_batch_order(predicted, subject, tuple(self._shapes.units.values()))
+        prediction_BWV = in_batch_order(predicted, subject, tuple(self.shapes.units.values()))
         if prediction_BWV.shape != target_BWV.shape:
             raise InputError(
                 f"--model.kind {self._job.model.kind}: predicted a shape of "
@@ -237,7 +237,7 @@ class Scores:
         ranks.eval_mode()
         mine = rank_part(val, rank, ranks.world_size)
         size = max(1, self._job.train.batch_trs // ranks.world_size)
-        units, is_shared = self._shapes.units, self._shapes.units_are_shared
+        units, is_shared = self.shapes.units, self.shapes.units_are_shared
         n_units = [units[name] for name in self._subjects]
         sums = ScanSums(self._subjects, n_units, self._device, is_shared)
         rows = HeldOutRows(self._subjects, max(n_units), self._device, is_shared)

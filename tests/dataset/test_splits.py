@@ -164,6 +164,19 @@ def test_two_versions_of_a_film_are_split_alike_and_share_their_clips_set() -> N
     assert_apart(split, films, GAP)
 
 
+def test_a_version_that_ends_early_leaves_the_others_alike_to_their_end() -> None:
+    films = {"one": 600, "one_v2": 600, "trailer": 400}
+    versions = SameFilm("film", tuple(Span(name, 0, n) for name, n in films.items()))
+    split = draw(films, same=(versions,))
+    first, second, short = (sets_of(split, film) for film in films)
+    assert first == second
+    assert any(tr >= 400 for tr in first[2])
+    for trains, *held in (first, second, short):
+        for other in (first, second, short):
+            assert not trains & (other[1] | other[2])
+        assert not held[0] & held[1]
+
+
 def test_what_is_moved_moves_what_shows_the_same_as_it() -> None:
     films = {"one": 600, "two": 600, "three": 600}
     later = SameFilm("later", (Span("two", 30, 50), Span("three", 40, 60)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -44,6 +44,7 @@ class ArrayTrs:
     windows: Windows
     context_trs: int
     scans: tuple[ScanKey, ...] = SCANS
+    lacking: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def read(self, windows: Windows) -> Iterator[Samples]:
         """Give three windows at a time, as loaders do: zeros where there is nothing."""

@@ -18,9 +18,11 @@ from giblet_ray.dataset.schema import Manifest
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.dataset.writer import write_manifest
 from giblet_ray.errors import InputError
+from giblet_ray.judge.opened import open_run
+from giblet_ray.judge.partition import plan_partition
 from giblet_ray.training.data import plan_data
 
-N_TRS = {"spoken": 117, "silent": 90}
+N_TRS = {"spoken": 117, "silent": 90, "other": 60}
 
 
 def take(folder: Path, films: tuple[str, ...], *parts: str) -> None:
@@ -34,10 +36,10 @@ def take(folder: Path, films: tuple[str, ...], *parts: str) -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, dataset_writer: Callable) -> Path:
-    """A data set of two films, one without text."""
+    """A data set of three films, one of them with text."""
     folder = tmp_path_factory.mktemp("lacking")
     dataset_writer(folder, N_TRS, ("01", "02"))
-    take(folder, ("silent",), "text")
+    take(folder, ("silent", "other"), "text")
     return folder
 
 
@@ -71,7 +73,13 @@ def test_a_film_without_text_trains_and_is_predicted_without(
     encoder = Encoder.load(str(tmp_path / "run"))
     assert "text" in encoder.model.may_lack
     dataset = Dataset.open(str(folder))
-    assert plan_data(job, dataset).lacking == {"text": ("silent",)}
+    assert plan_data(job, dataset).lacking == {"text": ("silent", "other")}
+    opened = open_run(str(tmp_path / "run"))
+    with pytest.raises(
+        InputError, match=r"subsets: stimulus silent has no text/.*; product or perm"
+    ):
+        plan_partition("subsets", [opened])
+    assert "no fit" in plan_partition("permuted", [opened])
     head = encoder.subject_index("01")
     found = encoder.predict_bold(dataset, Span("silent", 10, 60), head)
     assert np.isfinite(found).all()
@@ -100,9 +108,8 @@ def test_what_is_fitted_of_a_part_is_fitted_on_films_that_have_it(
     folder: Path, dataset_writer: Callable, tmp_path: Path, kind: str
 ) -> None:
     """As if the film that lacks it were not there: its mean and its components."""
-    dataset_writer(
-        tmp_path / "one", N_TRS, ("01", "02"), unseen=(("01", "silent"), ("02", "silent"))
-    )
+    unseen = tuple((who, film) for who in ("01", "02") for film in ("silent", "other"))
+    dataset_writer(tmp_path / "one", N_TRS, ("01", "02"), unseen=unseen)
     runs = {}
     for name, where in (("both", folder), ("one", tmp_path / "one")):
         LocalTraining(job_of(where, MODELS[kind])).train(tmp_path / name)
@@ -117,9 +124,18 @@ def test_what_is_fitted_of_a_part_is_fitted_on_films_that_have_it(
 def test_films_without_anything_and_parts_that_no_film_has_are_one_line(
     folder: Path, dataset_writer: Callable, tmp_path: Path
 ) -> None:
-    with pytest.raises(InputError, match=r"stimulus silent has none of text; add a modality"):
+    with pytest.raises(InputError, match=r"stimulus .* has none of text; add a modality"):
         plan_data(job_of(folder, MODELS["components"], "text"))
     dataset_writer(tmp_path, N_TRS, ("01",))
     take(tmp_path, tuple(N_TRS), "text")
-    with pytest.raises(InputError, match=r"no stimulus of these scans has text/; leave out"):
+    with pytest.raises(InputError, match=r"no stimulus that trains has text/; leave out"):
         plan_data(job_of(tmp_path, MODELS["components"]))
+
+
+def test_a_part_of_held_out_films_alone_is_refused(folder: Path) -> None:
+    """Of which nothing would be learned, and which would then be read."""
+    films = {"val_stimuli": ("other",), "test_stimuli": ("spoken",)}
+    data = {"modalities": ("audio", "text"), "split": {"kind": "stimuli", **films}}
+    settings = {"dataset": str(folder), "data": data, "model": MODELS["components"]}
+    with pytest.raises(InputError, match=r"no stimulus that trains has text/; .*\(--data.split\)"):
+        plan_data(TrainJob.model_validate(settings))
