@@ -172,7 +172,7 @@ def score_run(
         scans = [scan for scan in common.scans if scan.stimulus == stimulus]
         rows: dict[ScanKey, list[Rows]] = {scan: [] for scan in scans}
         spans = (span for span in common.spans if span.stimulus == stimulus)
-        for span in trained.at_row_groups(spans):
+        for span in trained.data.dataset.at_row_groups(spans):
             for scan, of_scan in predicted_rows(encoder, trained, span, scans, read).items():
                 rows[scan].append(of_scan)
             n_done += len(span)

@@ -63,7 +63,8 @@ class Loader(Protocol):
 
 
 class _Exists:
-    """Says which rows of a batch exist; that all do, once for all batches of a shape."""
+    """Says which rows of a batch exist; that all do, once for all batches of a shape: a copy to the
+    device less in each step."""
 
     def __init__(self, lag_trs: int, context_trs: int, device: torch.device) -> None:
         self._lag_trs, self._context_trs, self._device = lag_trs, context_trs, device
@@ -72,14 +73,22 @@ class _Exists:
     def __call__(self, windows: Windows) -> Tensor:
         """Return (windows, C + W) bool, on the device."""
         n, longest = windows.shape
-        shape = (n, self._context_trs + longest)
         first = windows.start - self._lag_trs
         is_film = (first >= self._context_trs) & (first + longest <= windows.film_trs)
         if is_film.all() and (windows.length == longest).all():
-            if shape not in self._all:
-                self._all[shape] = torch.ones(shape, dtype=torch.bool, device=self._device)
-            return self._all[shape]
+            return self._ones((n, self._context_trs + longest))
         return torch.from_numpy(windows.rows(self._lag_trs, self._context_trs)[1]).to(self._device)
+
+    def bold(self, windows: Windows) -> Tensor:
+        """Return which BOLD TRs the windows have, (windows, W) bool, on the device."""
+        if (windows.length == windows.shape[1]).all():
+            return self._ones(windows.shape)
+        return torch.from_numpy(windows.bold_rows()[1]).to(self._device)
+
+    def _ones(self, shape: tuple[int, int]) -> Tensor:
+        if shape not in self._all:
+            self._all[shape] = torch.ones(shape, dtype=torch.bool, device=self._device)
+        return self._all[shape]
 
 
 @dataclass
@@ -324,7 +333,7 @@ class DeviceLoader:
             phase = torch.from_numpy(windows.phase).to(self._device)
             stimulus_rows = self._stimulus_row[scan, phase][:, None] + trs - self._lag_trs
             bold_rows = (self._bold_row[scan][:, None] + trs)[:, self._context_trs :]
-            has_bold = torch.from_numpy(windows.bold_rows()[1]).to(self._device)
+            has_bold = self._exists.bold(windows)
             values = {}
             for name, value in self._values.items():
                 is_bold = name == "bold"

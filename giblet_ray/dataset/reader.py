@@ -7,7 +7,7 @@ import itertools
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -329,14 +329,20 @@ class Dataset:
         All phases of a stimulus have the same TRs, which reach as far as the longest scan's BOLD.
         Stimuli that lack all of `parts` are left out.
         """
-        step = self.manifest.row_group_trs
-        return [
-            Span(stimulus.name, start, min(start + step, n_trs), phase)
+        return self.at_row_groups(
+            Span(stimulus.name, 0, self.bold_trs[stimulus.name], phase)
             for stimulus in self.manifest.stimuli
             if not parts or stimulus.shards.keys() & set(parts)
-            for n_trs in [self.bold_trs[stimulus.name]]
             for phase in range(len(stimulus.phases))
-            for start in range(0, n_trs, step)
+        )
+
+    def at_row_groups(self, spans: Iterable[Span]) -> list[Span]:
+        """Return spans cut at the edges of row groups: what is cheapest to read at a time."""
+        step = self.manifest.row_group_trs
+        return [
+            replace(span, start=max(span.start, edge), stop=min(span.stop, edge + step))
+            for span in spans
+            for edge in range(span.start // step * step, span.stop, step)
         ]
 
     def read(self, span: Span, selection: Selection) -> pa.Table:

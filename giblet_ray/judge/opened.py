@@ -57,15 +57,6 @@ class OpenedRun:
     valid_SV: NDArray[np.bool_]
     packages: tuple[str, ...]
 
-    def at_row_groups(self, spans: Iterable[Span]) -> list[Span]:
-        """Return spans cut at the edges of row groups: what is read at a time."""
-        step = self.data.dataset.manifest.row_group_trs
-        return [
-            Span(span.stimulus, max(span.start, edge), min(span.stop, edge + step))
-            for span in spans
-            for edge in range(span.start // step * step, span.stop, step)
-        ]
-
     def load(self) -> Encoder:
         """Load the model, onto a GPU where there is one."""
         device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -91,7 +91,7 @@ def from_permuted(
                 encoder.read_stimulus(dataset, Span(film, 0, seen.n_trs, phase))
                 for phase, seen in enumerate(stimulus.phases)
             ]
-            spans = fold.at_row_groups(s for s in fold.data.split.test if s.stimulus == film)
+            spans = dataset.at_row_groups(s for s in fold.data.split.test if s.stimulus == film)
             of_film = [scan for scan in judged_scans(fold) if scan.stimulus == film]
             for step, (name, order) in enumerate(sums):
                 part, order_T = parts[name], orders[order][film]

@@ -103,7 +103,7 @@ def pieces_of_test(
         If weights or data cannot be read.
     """
     encoder, scans = encoder or opened.load(), judged_scans(opened)
-    spans = opened.at_row_groups(opened.data.split.test)
+    spans = opened.data.dataset.at_row_groups(opened.data.split.test)
 
     def z_scored(span: Span, scan: ScanKey) -> NDArray[np.float32]:
         return opened.z_scored(span, scan).astype(np.float32)

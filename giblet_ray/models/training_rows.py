@@ -157,7 +157,7 @@ class TrainingRows:
     def _raw(
         self, vectors: Mapping[str, Numbers], most: int, without: Sequence[str]
     ) -> dict[str, Tensor]:
-        """Return raw numbers of parts that some films lack."""
+        """Return raw numbers of parts that the same films lack."""
         windows = self._training.windows
         has_S = np.array([scan.stimulus not in without for scan in self._training.scans])
         rows_R = np.flatnonzero(has_S[windows.scan[self._window_R]])

@@ -57,12 +57,8 @@ class Task:
     @property
     def spans(self) -> list[Span]:
         """Row groups of the chosen stimuli, in the order of the predictions."""
-        step = self.dataset.manifest.row_group_trs
-        return [
-            Span(stimulus.name, start, min(start + step, stimulus.n_trs))
-            for stimulus in self.predictions.stimuli
-            for start in range(0, stimulus.n_trs, step)
-        ]
+        films = (Span(film.name, 0, film.n_trs) for film in self.predictions.stimuli)
+        return self.dataset.at_row_groups(films)
 
     @property
     def lacking(self) -> dict[str, tuple[str, ...]]:

@@ -140,7 +140,7 @@ def predict_validation(
         name: _empty(first, tuple(mine), spans, len(members), folder / f"{index}")
         for index, (name, mine) in enumerate(of.items())
     }
-    pieces = first.at_row_groups(spans)
+    pieces = first.data.dataset.at_row_groups(spans)
     for index, opened in enumerate(members):
         encoder = opened.load()
 
