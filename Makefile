@@ -52,9 +52,8 @@ check: setup  ## Run the linters (imports' too), the format check and the type c
 	@$(BIN)/lint-imports --no-logo
 
 .PHONY: bench
-bench: setup  ## Measure the data's way and a sweep's cost, beside the alternatives
-	@$(BIN)/python benchmarks/ingest.py
-	@$(BIN)/python benchmarks/sweep.py
+bench: setup  ## Measure every part of the work beside its best alternative; one table of targets
+	@$(BIN)/python benchmarks/performance.py
 
 .PHONY: cluster-up
 cluster-up: setup  ## Start a Ray cluster on this machine, with S3 storage and an MLflow server

@@ -1,0 +1,206 @@
+"""Every part of the work beside its best alternative, and what it must reach: one table.
+
+    python benchmarks/performance.py
+    python benchmarks/performance.py --rows 7 9 --write docs/performance.md
+
+Runs the benchmarks below one after another, each in a process of its own, and prints what they
+measured in one table. One that fails is said to have failed, and the others are run. With --write
+the table is written to a page, with machine, date and commit; what stands there from "What is
+missed" on is kept. What gpu_check.py has measured on another machine is shown with --elsewhere:
+the file of its targets, and that machine's name.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from machine import CONSOLE, ROOT, cpu_model
+from rich.table import Table
+from target import HEADER, read_targets
+
+Line = tuple[str, ...]
+"""Cells of a row, as HEADER names them."""
+
+KEPT = "## What is missed"
+"""Where the part of the page begins that is written by hand."""
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A script that measures rows of the table.
+
+    Attributes
+    ----------
+    row : str
+        Which, as the table says it.
+    script : str
+        Its path below the repository.
+    arguments : tuple of str
+        What it is given, beside where to write its targets.
+    needs_gpu : bool
+        Whether it is left out where there is no GPU.
+    """
+
+    row: str
+    script: str
+    arguments: tuple[str, ...] = ()
+    needs_gpu: bool = False
+
+
+BENCHMARKS = (
+    Benchmark("1", "benchmarks/step.py"),
+    Benchmark("2", "benchmarks/sharded_head.py"),
+    Benchmark("3", "benchmarks/under_ray.py"),
+    Benchmark("4", "benchmarks/ingest.py"),
+    Benchmark("5", "benchmarks/audio_branch.py"),
+    Benchmark("6", "benchmarks/precompute.py"),
+    Benchmark("7", "benchmarks/sweep.py"),
+    Benchmark("7", "benchmarks/many_trials.py"),
+    Benchmark("8", "benchmarks/node_memory.py"),
+    Benchmark("9", "benchmarks/scaling_model.py"),
+    Benchmark("1, 4, 5", "benchmarks/gpu_check.py", needs_gpu=True),
+)
+
+BY_HAND: tuple[Line, ...] = (
+    ("10", "make test, two cores (minutes)", "", "", "<= 9", "time make test"),
+    ("10", "make demo after installing, two cores (minutes)", "", "", "<= 4", "time make demo"),
+)
+"""Rows that are no benchmark's, and what measures them."""
+
+
+def main() -> None:
+    """Run the benchmarks, print the table, and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--rows", nargs="+", help="rows that are measured (default: all)")
+    parser.add_argument("--write", type=Path, metavar="PAGE", help="Markdown page that is written")
+    parser.add_argument(
+        "--elsewhere",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("FILE", "MACHINE"),
+        help="targets of another machine",
+    )
+    options = parser.parse_args()
+    chosen = [each for each in BENCHMARKS if not options.rows or each.row in options.rows]
+    lines = measure(chosen, has_gpu())
+    lines += [line for line in BY_HAND if not options.rows or line[0] in options.rows]
+    tables = [(machine(), lines)]
+    for file, name in options.elsewhere:
+        tables.append((name, [target.cells for target in read_targets(Path(file))]))
+    for title, of_machine in tables:
+        table = Table(*HEADER, title=title)
+        for line in of_machine:
+            table.add_row(*line)
+        CONSOLE.print(table)
+    if options.write is not None:
+        before = options.write.read_text() if options.write.exists() else ""
+        command = shlex.join(["python", "benchmarks/performance.py", *sys.argv[1:]])
+        options.write.write_text(page(tables, command, before))
+        CONSOLE.print(f"written: {options.write}")
+
+
+def measure(benchmarks: Sequence[Benchmark], with_gpu: bool) -> list[Line]:
+    """Run benchmarks one after another; return the lines of the table."""
+    lines: list[Line] = []
+    logs = Path(tempfile.mkdtemp(prefix="giblet_ray-performance-"))
+    for number, benchmark in enumerate(benchmarks, 1):
+        words = [benchmark.script, *benchmark.arguments]
+        shown = shlex.join(words)
+        of = f"{number} of {len(benchmarks)}: row {benchmark.row}, {shown}"
+        if benchmark.needs_gpu and not with_gpu:
+            CONSOLE.print(f"{of}: not measured, there is no GPU here")
+            lines.append((benchmark.row, shown, "", "", "", "not measured: no GPU"))
+            continue
+        log, file = logs / f"{number}.txt", logs / f"{number}.json"
+        CONSOLE.print(f"{of}; what it says: {log}")
+        started = time.perf_counter()
+        with log.open("w") as stream:
+            done = subprocess.run(
+                [sys.executable, *words, "--targets", str(file)],
+                cwd=ROOT,
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                check=False,
+            )
+        seconds = time.perf_counter() - started
+        if done.returncode == 0 and file.exists():
+            found = [target.cells for target in read_targets(file)]
+            CONSOLE.print(f"  {len(found)} targets, {seconds:,.0f} s")
+            lines += found
+        else:
+            last = (log.read_text().strip().splitlines() or ["it said nothing"])[-1]
+            CONSOLE.print(f"  failed after {seconds:,.0f} s: {last}")
+            lines.append((benchmark.row, shown, "", "", "", "failed"))
+    return lines
+
+
+def has_gpu() -> bool:
+    """Whether this machine has a GPU that torch can use."""
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def machine() -> str:
+    """Return what this machine is, in a line."""
+    import torch
+
+    memory = psutil.virtual_memory().total / 2**30
+    gpu = torch.cuda.get_device_name() if has_gpu() else "no GPU"
+    return f"{cpu_model()}, {psutil.cpu_count()} cores, {memory:.0f} GiB, {gpu}"
+
+
+def page(tables: Iterable[tuple[str, Sequence[Line]]], command: str, before: str) -> str:
+    """Return the page.
+
+    Parameters
+    ----------
+    tables : iterable of (str, sequence of tuple)
+        Of each machine, what it is and its lines.
+    command : str
+        What has measured them.
+    before : str
+        The page as it was: its last part is kept.
+    """
+    today = datetime.datetime.now(datetime.UTC).date()
+    text = [
+        "# Performance",
+        "",
+        "Every part of the work beside its best alternative, in one run on one machine, and what "
+        "it must reach.",
+        f"`{command}` wrote this page, at commit {commit()}, on {today}.",
+        "",
+    ]
+    for title, lines in tables:
+        text += [f"## {title}", "", _row(HEADER), _row(["---"] * len(HEADER))]
+        text += [*map(_row, lines), ""]
+    kept = before[before.find(KEPT) :] if KEPT in before else f"{KEPT}\n"
+    return "\n".join(text) + f"\n{kept}"
+
+
+def commit() -> str:
+    """Return the commit of the checkout, marked if files differ from it."""
+    words = ["git", "describe", "--always", "--dirty"]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"
+
+
+def _row(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+if __name__ == "__main__":
+    main()
