@@ -8,7 +8,7 @@ D features.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal, get_args
 
 import torch
@@ -23,6 +23,7 @@ from giblet_ray.models._checks import (
     require_sizes,
 )
 from giblet_ray.models._layers import Norm, hidden_layer, normalised_channels, require_norm
+from giblet_ray.models.code_tables import CodeRows, convolve_codes, tables_pay
 from giblet_ray.models.codebooks import CODE_NUMBERS
 
 CodeEmbedding = Literal["shared", "per_codebook", "codec"]
@@ -168,8 +169,11 @@ class AudioEncoder(nn.Module):
             For another shape. On the CPU also for a code outside [0, vocab_size); elsewhere codes
             are not looked at, since that would wait for the device.
         """
-        frames_BCT = self.embed_codes(audio) if self.use_encodec else self._mel_frames(audio)
-        maxima_BF = [self.pool(branch(frames_BCT)).squeeze(-1) for branch in self.branches]
+        maxima_BF = []
+        for branch, values_BFT in zip(self.branches, self._convolved(audio), strict=True):
+            for layer in list(branch.children())[1:]:
+                values_BFT = layer(values_BFT)
+            maxima_BF.append(self.pool(values_BFT).squeeze(-1))
         features_BD: Tensor = self.projection(torch.cat(maxima_BF, dim=1))
         return features_BD
 
@@ -192,11 +196,7 @@ class AudioEncoder(nn.Module):
         InputError
             As `forward`.
         """
-        require_shape("audio", codes_BKT, ("B", self.input_codebooks, "T"))
-        _require_frames(codes_BKT)
-        codes_BKT = codes_BKT.long()
-        if codes_BKT.device.type == "cpu":
-            self._require_known_codes(codes_BKT)
+        codes_BKT = self._known_codes(codes_BKT)
         if self._embedding_kind != "shared":
             first_K = torch.arange(self.input_codebooks, device=codes_BKT.device) * self.vocab_size
             codes_BKT = codes_BKT + first_K[:, None]
@@ -212,12 +212,45 @@ class AudioEncoder(nn.Module):
         """Read codes as EnCodec does, by its vectors (K * 1024, 128), codebook by codebook."""
         self.code_embedding.weight.copy_(vectors)
 
+    def _convolved(self, audio: Tensor) -> Iterator[Tensor]:
+        """Yield what each branch's convolution makes of the sound, (B, F, T)."""
+        if self.use_encodec and self._looks_codes_up(audio):
+            rows = CodeRows(self._known_codes(audio), self.vocab_size)
+            embedding = self.code_embedding.weight.unflatten(0, (-1, self.vocab_size))
+            embedding_KVE = embedding.expand(self.input_codebooks, -1, -1)
+            for branch in self.branches:
+                kernel = branch.get_parameter("0.weight"), branch.get_parameter("0.bias")
+                yield convolve_codes(rows, embedding_KVE, *kernel)
+        else:
+            frames_BCT = self.embed_codes(audio) if self.use_encodec else self._mel_frames(audio)
+            for branch in self.branches:
+                yield next(branch.children())(frames_BCT)
+
+    def _looks_codes_up(self, codes_BKT: Tensor) -> bool:
+        """Whether codes are convolved by tables: in float32 on a CPU, where that pays. Elsewhere a
+        product costs less than what is read for it; and EnCodec's own vectors, summed, have fewer
+        channels to multiply than there are codebooks to look up."""
+        if codes_BKT.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
+            return False
+        n_frames = codes_BKT.numel() // self.input_codebooks
+        pays = tables_pay(n_frames, self.vocab_size, self.embed_dim)
+        return pays and self._embedding_kind != "codec"
+
+    def _known_codes(self, codes_BKT: Tensor) -> Tensor:
+        """Return codes as int64; refuse other shapes, and on the CPU codes that there are not."""
+        require_shape("audio", codes_BKT, ("B", self.input_codebooks, "T"))
+        _require_frames(codes_BKT)
+        codes_BKT = codes_BKT.long()
+        if codes_BKT.device.type == "cpu":
+            self._require_known_codes(codes_BKT)
+        return codes_BKT
+
     def _mel_frames(self, mels: Tensor) -> Tensor:
         if mels.dim() == 2:
             warnings.warn(
                 f"audio: a mel input of shape {tuple(mels.shape)} has no time axis and is taken as "
                 "one frame per TR",
-                stacklevel=5,  # the line that calls the encoder, past torch's two frames
+                stacklevel=6,  # the line that calls the encoder, past torch's two frames
             )
             mels = mels.unsqueeze(-1)
         require_shape("audio", mels, ("B", self.input_mels, "T"))
