@@ -55,10 +55,9 @@ class _KeepingLink(BareLink):
         super().__init__(torch.device("cpu"))
         self._place = storage, run
 
-    def report(self, metrics: dict[str, float], checkpoint: Path | None, name: str) -> None:
+    def keep(self, folder: Path, name: str) -> None:
         """Keep it if it is the best."""
-        if checkpoint is not None:
-            keep_checkpoint(*self._place, checkpoint, name)
+        keep_checkpoint(*self._place, folder, name)
 
 
 def load_here(data: DataView) -> MemoryLoader:

@@ -143,7 +143,7 @@ class ScoreLink(BareLink):
         super().__init__(torch.device("cpu"))
         self.scores: list[float] = []
 
-    def report(self, metrics: dict[str, float], checkpoint: Path | None, name: str) -> None:
+    def report(self, metrics: dict[str, float]) -> None:
         """Keep an epoch's score."""
         self.scores.append(metrics[VAL_PEARSON])
 

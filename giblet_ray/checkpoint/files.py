@@ -1,20 +1,21 @@
 """The files of one checkpoint: written, checked, and read::
 
 model.safetensors           weights and BatchNorm statistics; the record says where each tensor
-                            lies, which may be in several files, by ranges of units
+head-1-of-4.safetensors     lies: those of a head that workers share out in several files, each
+                            written by one of them, by ranges of units
+optimizer-model.safetensors, optimizer-head-1-of-4.safetensors
+                            AdamW's numbers for them, exp_avg/NAME, exp_avg_sq/NAME and step/NAME,
+                            to train on; of a model that is fitted at once, none
 normalisation.safetensors   how BOLD was z-scored: mean_SV, std_SV, valid_SV
 space-NAME                  what the spaces of its units are made of, such as a mask
 voxels.safetensors          validation scores per unit: pearson_V, r2_V, or those of each subject
                             where their units differ: pearson_V/01, ...  (after an epoch)
-state.pt                    optimizer and schedule, to train on (loaded with weights_only); of a
-                            model that is fitted at once, none
 record.json                 what was trained on what, where in the training it was saved, and the
                             checksums of the other files; written last
 """
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -26,7 +27,6 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 
 from giblet_ray.checkpoint.damage import file_checksum
 from giblet_ray.checkpoint.record import (
@@ -43,21 +43,91 @@ from giblet_ray.dataset.normalise import Normalisation
 from giblet_ray.errors import InputError
 from giblet_ray.evaluation.unit_scores import HeldOutScores
 from giblet_ray.models.predictor import Predictor
+from giblet_ray.models.shards import UnitShards
 from giblet_ray.spaces.kinds import open_space
 from giblet_ray.spaces.space import Space
 
 WEIGHTS = "model.safetensors"
 NORMALISATION = "normalisation.safetensors"
 VOXELS = "voxels.safetensors"
-STATE = "state.pt"
-"""What only training needs."""
+_OF_OPTIMIZER = "optimizer-"
+"""What begins the names of files that only training needs."""
+_MOMENTS = ("exp_avg", "exp_avg_sq")
+"""What AdamW keeps for each number of a parameter."""
+_STEP = "step"
+"""How many steps it has taken, a scalar."""
+
+Files = dict[str, dict[str, Tensor]]
+"""Tensors by their name, by the name of their file."""
+
+
+def is_of_optimizer(name: str) -> bool:
+    """Whether only training needs a checkpoint's file."""
+    return name.startswith(_OF_OPTIMIZER)
+
+
+def state_files(
+    model: Predictor, optimizer: Optimizer | None, shards: UnitShards | None = None
+) -> Files:
+    """Return what a rank has of a training's weights and optimizer, by file; nothing is copied.
+
+    Without shards it is all there is, as every rank has it.
+    """
+    pieces = weight_pieces(model, shards)
+    rank = 0 if shards is None else shards.rank
+    mine = {
+        name: of[rank].file if len(of) > 1 else of[0].file
+        for name, of in pieces.items()
+        if len(of) > 1 or rank == 0
+    }
+    files: Files = {}
+    for name, tensor in model.state_dict().items():
+        if name in mine:
+            files.setdefault(mine[name], {})[name] = tensor
+    for name, parameter in model.named_parameters():
+        state = {} if optimizer is None else optimizer.state.get(parameter, {})
+        if name in mine and state:
+            of_file = files.setdefault(f"{_OF_OPTIMIZER}{mine[name]}", {})
+            of_file |= {_key(name, what): state[what] for what in (*_MOMENTS, _STEP)}
+    return files
+
+
+def weight_pieces(model: Predictor, shards: UnitShards | None) -> dict[str, tuple[Piece, ...]]:
+    """Return in which files each tensor of a model lies, by its name."""
+    pieces: dict[str, tuple[Piece, ...]] = {
+        name: (Piece(file=WEIGHTS),) for name in model.state_dict()
+    }
+    if shards is None:
+        return pieces
+    for name, n_units in model.head_units.items():
+        pieces[name] = tuple(
+            Piece(
+                file=f"head-{rank + 1}-of-{shards.world_size}.safetensors",
+                units=shards.bounds(n_units, rank),
+            )
+            for rank in range(shards.world_size)
+        )
+    return pieces
+
+
+def save_state(folder: Path, files: Files) -> dict[str, str]:
+    """Write a rank's files of weights and optimizer; return their checksums by name.
+
+    Raises
+    ------
+    InputError
+        If there is no room for them.
+    """
+    with writing(folder, "a checkpoint"):
+        for name, tensors in files.items():
+            save_file({key: of.contiguous() for key, of in tensors.items()}, folder / name)
+        return {name: file_checksum(folder / name) for name in files}
 
 
 def save_checkpoint(
     folder: Path,
-    model: Predictor,
-    optimizer: Optimizer | None,
-    schedule: LRScheduler | None,
+    pieces: Mapping[str, tuple[Piece, ...]],
+    checksums: Mapping[str, str],
     position: Position,
     normalisation: Normalisation,
     space: Mapping[str, bytes],
@@ -65,14 +135,17 @@ def save_checkpoint(
     held_out: HeldOutScores | None,
     unsent: Sequence[Any],
 ) -> None:
-    """Write a checkpoint into an empty folder.
+    """Write what a checkpoint has beside weights and optimizer, its record last.
 
     Parameters
     ----------
     folder : Path
         Where to.
-    model, optimizer, schedule, position, normalisation
-        The state of the training; of a model that is fitted at once, no optimizer nor schedule.
+    pieces, checksums
+        Of the files of weights and optimizer, those of all ranks: :func:`weight_pieces`, and what
+        :func:`save_state` has returned.
+    position, normalisation
+        The state of the training.
     space : mapping of str to bytes
         What the spaces of the units are made of: content by the checkpoint's file.
     run : RunRecord
@@ -87,10 +160,20 @@ def save_checkpoint(
     InputError
         If there is no room for it.
     """
+    files = {
+        NORMALISATION: {
+            "mean_SV": torch.from_numpy(normalisation.mean_SV),
+            "std_SV": torch.from_numpy(normalisation.std_SV),
+            "valid_SV": torch.from_numpy(normalisation.valid_SV),
+        }
+    }
+    if held_out is not None:
+        files[VOXELS] = {name: torch.from_numpy(of) for name, of in held_out.arrays().items()}
+    known = {**checksums, **save_state(folder, files)}
     with writing(folder, "a checkpoint"):
-        _write_state(folder, model, optimizer, schedule, normalisation, held_out)
         for name, content in space.items():
             (folder / name).write_bytes(content)
+            known[name] = file_checksum(folder / name)
     # Last: a folder without it is no checkpoint.
     write_record(
         folder,
@@ -100,8 +183,8 @@ def save_checkpoint(
             position=position,
             score=None if held_out is None else position.history[-1][run.chosen_by.name],
             unsent=list(unsent),
-            weights={name: (Piece(file=WEIGHTS),) for name in model.state_dict()},
-            checksums={path.name: file_checksum(path) for path in sorted(folder.iterdir())},
+            weights=dict(pieces),
+            checksums=dict(sorted(known.items())),
         ),
     )
 
@@ -119,41 +202,17 @@ def writing(folder: Path, what: str) -> Iterator[None]:
         ) from error
 
 
-def _write_state(
-    folder: Path,
-    model: Predictor,
-    optimizer: Optimizer | None,
-    schedule: LRScheduler | None,
-    normalisation: Normalisation,
-    held_out: HeldOutScores | None,
-) -> None:
-    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, folder / WEIGHTS)
-    save_file(
-        {
-            "mean_SV": torch.from_numpy(normalisation.mean_SV),
-            "std_SV": torch.from_numpy(normalisation.std_SV),
-            "valid_SV": torch.from_numpy(normalisation.valid_SV),
-        },
-        folder / NORMALISATION,
-    )
-    if held_out is not None:
-        scores = held_out.arrays()
-        save_file({k: torch.from_numpy(v) for k, v in scores.items()}, folder / VOXELS)
-    if optimizer is not None and schedule is not None:
-        state = {"optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()}
-        torch.save(state, folder / STATE)
-
-
 def restore_checkpoint(
     folder: Path,
     run: RunRecord,
     model: Predictor,
     optimizer: Optimizer,
-    schedule: LRScheduler,
+    shards: UnitShards | None = None,
 ) -> Position:
-    """Load weights, optimizer and schedule, and return where the training stood.
+    """Load weights and optimizer in their place, and return where the training stood.
 
-    Files are mapped, not read into memory first: several ranks of a node share their pages.
+    Files are mapped, and read tensor by tensor: several ranks of a node share their pages, and a
+    rank reads the units that it has, of however many files.
 
     Raises
     ------
@@ -162,25 +221,35 @@ def restore_checkpoint(
     """
     record = read_record(folder)
     check_same_run(record, run)
-    device = next(model.parameters()).device
+    units = model.head_units if shards is not None else {}
+    own = {name: shards.bounds(n) for name, n in units.items()} if shards is not None else {}
     try:
-        model.load_state_dict(load_weights(folder, record, str(device)))
-        state = torch.load(folder / STATE, map_location="cpu", weights_only=True, mmap=True)
-        optimizer.load_state_dict(state["optimizer"])
-        schedule.load_state_dict(state["schedule"])
-    except (
-        OSError,
-        RuntimeError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        SafetensorError,
-        pickle.UnpicklingError,
-    ) as error:
+        with opened_pieces(folder, record) as weights:
+            state = model.state_dict()
+            if state.keys() != record.weights.keys():
+                raise KeyError(*(state.keys() ^ record.weights.keys()))
+            for name, tensor in state.items():
+                _fill(tensor, weights.read(name, own.get(name)), name)
+        with opened_pieces(folder, record, _OF_OPTIMIZER) as moments:
+            for name, parameter in model.named_parameters():
+                if (step := moments.step(name)) is None:
+                    continue
+                of_optimizer = {what: torch.empty_like(parameter) for what in _MOMENTS}
+                for what, tensor in of_optimizer.items():
+                    _fill(tensor, moments.read(name, own.get(name), what), name)
+                optimizer.state[parameter] = {**of_optimizer, _STEP: step.to(parameter.device)}
+    except (OSError, RuntimeError, KeyError, SafetensorError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{folder}: not a complete checkpoint of this run: {reason}") from error
     return record.position
+
+
+@torch.no_grad()
+def _fill(tensor: Tensor, content: Tensor, name: str) -> None:
+    if tensor.shape != content.shape:
+        found, wanted = tuple(content.shape), tuple(tensor.shape)
+        raise RuntimeError(f"{name} has shape {found}, {wanted} is expected")
+    tensor.copy_(content)
 
 
 def load_weights(folder: Path, record: Record, device: str = "cpu") -> dict[str, Tensor]:
@@ -193,19 +262,72 @@ def load_weights(folder: Path, record: Record, device: str = "cpu") -> dict[str,
     OSError, SafetensorError, RuntimeError
         If a file is missing or damaged, or a piece is not of the units that the record says.
     """
+    with opened_pieces(folder, record, device=device) as pieces:
+        return {name: pieces.read(name) for name in record.weights}
+
+
+def _key(name: str, what: str) -> str:
+    return f"{what}/{name}" if what else name
+
+
+class Pieces:
+    """Tensors of a local checkpoint, each read from the pieces that it lies in.
+
+    Parameters
+    ----------
+    record : Record
+        Of the checkpoint.
+    files : mapping of str to safe_open
+        The files that are there, by the name that the record has for those of weights.
+    """
+
+    def __init__(self, record: Record, files: Mapping[str, Any]) -> None:
+        self._record, self._files = record, files
+        self._keys = {name: frozenset(file.keys()) for name, file in files.items()}
+
+    def step(self, name: str) -> Tensor | None:
+        """Return how many steps a parameter has taken, a scalar; None: it was never used."""
+        first, key = self._record.weights[name][0].file, _key(name, _STEP)
+        return self._files[first].get_tensor(key) if key in self._keys.get(first, ()) else None
+
+    def read(self, name: str, units: tuple[int, int] | None = None, what: str = "") -> Tensor:
+        """Return a tensor, or what the optimizer has for it, or those of its units [start, stop).
+
+        Raises
+        ------
+        RuntimeError, SafetensorError
+            If it is not there, or a piece is not of the units that the record says.
+        """
+        parts = []
+        for piece in self._record.weights[name]:
+            file = self._files[piece.file]
+            if piece.units is None and units is None:
+                whole: Tensor = file.get_tensor(_key(name, what))
+                return whole
+            part = file.get_slice(_key(name, what))
+            n_units = part.get_shape()[0]
+            first, stop = piece.units or (0, n_units)
+            if n_units != stop - first:
+                raise RuntimeError(f"{piece.file}: {name} has {n_units} units: {piece.units}")
+            wanted = units or (first, stop)
+            start, stop = max(first, wanted[0]), min(stop, wanted[1])
+            parts.append(part[start - first : max(start, stop) - first])
+        return torch.cat(parts)
+
+
+@contextmanager
+def opened_pieces(
+    folder: Path, record: Record, prefix: str = "", device: str = "cpu"
+) -> Iterator[Pieces]:
+    """Open a local checkpoint's files of weights, or those beside them whose names begin so."""
     with ExitStack() as stack:
         files = {
-            name: stack.enter_context(safe_open(folder / name, framework="pt", device=device))
+            name: stack.enter_context(safe_open(folder / found, framework="pt", device=device))
             for name in record.weight_files
+            for found in [f"{prefix}{name}"]
+            if found in record.checksums
         }
-        weights = {}
-        for name, pieces in record.weights.items():
-            parts = [files[piece.file].get_tensor(name) for piece in pieces]
-            for piece, part in zip(pieces, parts, strict=True):
-                if piece.units is not None and len(part) != piece.units[1] - piece.units[0]:
-                    raise RuntimeError(f"{piece.file}: {name} has {len(part)} units: {piece.units}")
-            weights[name] = parts[0] if len(parts) == 1 else torch.cat(parts)
-    return weights
+        yield Pieces(record, files)
 
 
 def load_space(folder: Path, record: SpaceRecord, where: str) -> Space:

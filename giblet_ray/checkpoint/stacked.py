@@ -16,7 +16,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from giblet_ray.checkpoint.damage import file_checksum
-from giblet_ray.checkpoint.files import STATE, VOXELS, WEIGHTS, load_weights, writing
+from giblet_ray.checkpoint.files import (
+    VOXELS,
+    WEIGHTS,
+    is_of_optimizer,
+    load_weights,
+    writing,
+)
 from giblet_ray.checkpoint.record import (
     RECORD,
     Piece,
@@ -73,7 +79,7 @@ def save_stack(
                 save_file(own, folder / file)
                 shutil.copy(local / RECORD, folder / f"member-{index}.json")
             lies_in |= {name: (Piece(file=file),) for name in own}
-        own_files = {*first.weight_files, VOXELS, STATE}
+        own_files = {*first.weight_files, VOXELS, *filter(is_of_optimizer, first.checksums)}
         common = [name for name in first.checksums if name not in own_files]
         with members[0].files(common) as local:
             for name in common:

@@ -24,8 +24,13 @@ _NAME = re.compile(r"epoch-(?P<epoch>[0-9]{4,})-step-(?P<step>[0-9]{7,})")
 
 def keep_checkpoint(storage: Storage, run: str, folder: Path, name: str) -> None:
     """Store a checkpoint below a run's folder; keep it, the one before it and the best."""
-    storage.store(folder, f"{run}/{name}", last=RECORD)
+    store_files(storage, run, folder, name)
     drop_checkpoints(storage, run, keep=_KEPT)
+
+
+def store_files(storage: Storage, run: str, folder: Path, name: str) -> None:
+    """Store the files that one worker has of a checkpoint, its record last."""
+    storage.store(folder, f"{run}/{name}", last=RECORD)
 
 
 def drop_checkpoints(storage: Storage, run: str, keep: int = 0) -> None:

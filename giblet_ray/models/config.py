@@ -41,6 +41,11 @@ class ModelSettings(Family):
         """Whether each subject has a head, so that subjects whose units differ train together."""
         return False
 
+    @property
+    def sharding(self) -> str:
+        """Whether its head is shared out over the workers: auto, on or off."""
+        return "off"
+
     def context_trs(self, tr_seconds: float) -> int:
         """Return how many TRs of stimulus before the predicted one the model sees.
 

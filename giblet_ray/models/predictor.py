@@ -28,6 +28,7 @@ from giblet_ray.plugins import load_object, package_of
 
 if TYPE_CHECKING:
     from giblet_ray.models.fitted import TrainingTrs
+    from giblet_ray.models.shards import UnitShards
 
 _BUILT_IN = {
     "multimodal": "giblet_ray.models.multimodal.model:Multimodal",
@@ -178,6 +179,28 @@ class Predictor(nn.Module, ABC):
     def is_of_heads(self, name: str) -> bool:
         """Whether a parameter or buffer of this name is of :attr:`head_modules`."""
         return any(f"{name}.".startswith(f"{head}.") for head in self.head_modules)
+
+    @property
+    def head_units(self) -> dict[str, int]:
+        """Units that the first axis of a parameter is of, by its name: of those whose rows need
+        nobody else's, which the workers can share out; by default none."""
+        return {}
+
+    def share_out_units(self, shards: UnitShards) -> None:
+        """Keep this rank's units of :attr:`head_units`, in place of all.
+
+        From then on all ranks predict together: while training, a prediction is of the windows of
+        all ranks, those of rank 0 first, and of this rank's units; else as before.
+
+        Parameters
+        ----------
+        shards : UnitShards
+            Which units are whose.
+        """
+        raise InputError(f"{type(self).__name__}: its head cannot be shared out over the workers")
+
+    def take_part(self) -> None:
+        """Do what other ranks need of this one to predict, without a window of its own."""
 
     def prepare(self, training: TrainingTrs) -> None:
         """Take what is found before a run's first step from its training TRs, and stays.

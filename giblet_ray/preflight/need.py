@@ -73,7 +73,9 @@ def host_need(size: StepSize, ranks: int, use_gpu: bool, streamed: int = 0) -> N
         Bytes of rows that wait in the worker for their batch.
     """
     held = {"weights": size.weights}
-    estimates = {}
+    # Of what all workers have alike, rank 0 writes; of a head that they share out, each its units.
+    writers = 1 if size.elsewhere else ranks
+    estimates = {"a checkpoint's copy": (size.weights + size.optimizer) // writers}
     if use_gpu:
         estimates["CUDA (assumed)"] = _CUDA_BYTES
     else:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,10 @@ from giblet_ray.preflight.sample import Sample, SampleLoader
 from giblet_ray.training.identity import new_order, run_record
 from giblet_ray.training.loop import BareLink, train
 
+HELD_OF_EACH = 4
+"""Numbers that are held for each that trains: itself, its gradient, and AdamW's two."""
 _STEPS = 3
+_WHOLE = {"shard_head": "off"}
 _EPOCHS = 2
 """The second is timed: by then the optimizer has its moments and the memory has been touched."""
 
@@ -57,7 +60,8 @@ class Rehearsal:
         The most that it held while training; and as many streamed rows as a training holds, which
         are more than a sample has.
     step_seconds, evaluation_seconds, checkpoint_seconds : float
-        Of one optimizer step, one batch of validation windows, one checkpoint.
+        Of one optimizer step, one batch of validation windows, and what one checkpoint keeps the
+        loop waiting.
     checkpoint_bytes : int
         Size of a checkpoint.
     overfit : Overfit
@@ -79,6 +83,7 @@ def rehearse(
     tables: list[pa.Table],
     ranks: int,
     memory: int,
+    elsewhere: int = 0,
 ) -> Rehearsal:
     """Rehearse a training in a process that reserves memory and the CPUs of a worker, and no GPU.
 
@@ -95,6 +100,9 @@ def rehearse(
         Workers that share a batch.
     memory : int
         Bytes that it is expected to take; a machine that has them is chosen.
+    elsewhere : int
+        Bytes of weights that other workers have, who share out the head: it is rehearsed whole,
+        and what it then holds for them is taken off.
 
     Raises
     ------
@@ -107,7 +115,8 @@ def rehearse(
     )
     worker: Any = actor.remote()
     try:
-        return ray.get(worker.run.remote(job, data, sample, blocks, ranks))
+        found: Rehearsal = ray.get(worker.run.remote(job, data, sample, blocks, ranks))
+        return replace(found, peak_bytes=found.peak_bytes - HELD_OF_EACH * elsewhere)
     except ActorDiedError as error:
         raise InputError(
             "the process that rehearsed the training was lost, most likely for want of memory: "
@@ -159,9 +168,12 @@ class _Rehearsing:
 
 
 def _shortened(job: TrainJob) -> TrainJob:
-    """Return the job with so few epochs, all of them, and no checkpoint within one."""
+    """Return the job with so few epochs, all of them, no checkpoint within one, and the head whole:
+    there is nobody to share it out with."""
     course = {"epochs": _EPOCHS, "patience": 0, "checkpoint_every_steps": 0}
-    return job.model_copy(update={"train": job.train.model_copy(update=course)})
+    model = job.model if job.model.sharding == "off" else job.model.model_copy(update=_WHOLE)
+    train = job.train.model_copy(update=course)
+    return job.model_copy(update={"train": train, "model": model})
 
 
 def _repeated(windows: Windows, n: int) -> Windows:
@@ -180,10 +192,12 @@ class RehearsalLink(BareLink):
         self.checkpoint_bytes = 0
         self._reported = self._logged = 0.0
 
-    def report(self, metrics: dict[str, float], checkpoint: Path | None, name: str) -> None:
+    def keep(self, folder: Path, name: str) -> None:
         """Measure the checkpoint."""
-        if checkpoint is not None:
-            self.checkpoint_bytes = sum(path.stat().st_size for path in checkpoint.iterdir())
+        self.checkpoint_bytes = sum(path.stat().st_size for path in folder.iterdir())
+
+    def report(self, metrics: dict[str, float]) -> None:
+        """Note how long the checkpoint has kept the loop."""
         self.metrics = metrics
         self._reported = time.perf_counter()
         self.checkpoint_seconds = self._reported - self._logged

@@ -24,9 +24,12 @@ from giblet_ray.dataset.normalise import Normalisation
 from giblet_ray.dataset.windows import Windows, batch_windows
 from giblet_ray.models.predictor import Predictor, Shapes, build_predictor
 from giblet_ray.training.initial import freeze_trunk
+from giblet_ray.training.shard_head import is_shared_out
 from giblet_ray.training.step import LossTotals, Ranks, Scores
 
 FLOAT_BYTES = 4
+_MOMENTS = 2
+"""Numbers that AdamW keeps for each of a parameter."""
 _SHAPES = torch.device("meta")
 
 
@@ -51,6 +54,8 @@ class StepSize:
         Bytes of that share, context included, as it lies on disk.
     normalisation : int
         Mean and standard deviation per scan and voxel.
+    elsewhere : int
+        Weights that other workers have, who share out the head with this one.
     activations : int
         What the forward pass and the loss keep for the backward pass of one part; 0 where it was
         not measured.
@@ -65,12 +70,14 @@ class StepSize:
     parts: int
     share: int
     normalisation: int
+    elsewhere: int = 0
     activations: int = 0
 
     @property
     def checkpoint(self) -> int:
-        """Bytes of a checkpoint: weights, optimizer and normalisation."""
-        return self.weights + self.optimizer + self.normalisation
+        """Bytes of a checkpoint: weights, optimizer and normalisation, of all workers."""
+        of_others = (1 + _MOMENTS) * self.elsewhere
+        return self.weights + self.optimizer + of_others + self.normalisation
 
 
 def step_size(job: TrainJob, shapes: Shapes, n_scans: int, ranks: int, window: int) -> StepSize:
@@ -90,20 +97,24 @@ def step_size(job: TrainJob, shapes: Shapes, n_scans: int, ranks: int, window: i
         BOLD TRs of a window.
     """
     model = _shapes_of_model(job, shapes)
-    parameters = list(model.parameters())
-    sizes = [parameter.nbytes for parameter in parameters if parameter.requires_grad]
+    parameters = dict(model.named_parameters())
+    held = {name: parameter.nbytes for name, parameter in parameters.items()}
+    if is_shared_out(model, job, shapes, ranks):
+        held |= {name: math.ceil(held[name] / ranks) for name in model.head_units}
+    sizes = [held[name] for name, each in parameters.items() if each.requires_grad]
     windows = math.ceil(batch_windows(job.train.batch_trs, window) / ranks)
     trs = _rows_of_window(job, shapes, window)
     return StepSize(
-        parameters=sum(parameter.numel() for parameter in parameters),
-        weights=sum(tensor.nbytes for tensor in [*parameters, *model.buffers()]),
+        parameters=sum(parameter.numel() for parameter in parameters.values()),
+        weights=sum(held.values()) + sum(buffer.nbytes for buffer in model.buffers()),
         gradients=sum(sizes),
-        optimizer=2 * sum(sizes),
+        optimizer=_MOMENTS * sum(sizes),
         largest=max(sizes, default=0),
         windows=windows,
         parts=job.train.accumulation,
         share=windows * sum(trs[name] * kind.nbytes for name, kind in shapes.values.items()),
         normalisation=2 * FLOAT_BYTES * n_scans * max(shapes.units.values()),
+        elsewhere=sum(each.nbytes for each in parameters.values()) - sum(held.values()),
     )
 
 

@@ -24,7 +24,7 @@ from giblet_ray.preflight.disk import disk_room
 from giblet_ray.preflight.facts import describe_parts, describe_split
 from giblet_ray.preflight.need import Need, gigabytes
 from giblet_ray.preflight.placement import Cluster, look_at_cluster
-from giblet_ray.preflight.rehearsal import Rehearsal, rehearse
+from giblet_ray.preflight.rehearsal import HELD_OF_EACH, Rehearsal, rehearse
 from giblet_ray.preflight.report import Report
 from giblet_ray.preflight.sample import choose_sample
 from giblet_ray.preflight.schedule import describe_schedule
@@ -108,7 +108,8 @@ def examine(
         machine.reservable for machine in cluster.machines
     ):
         progress.doing = f"rehearsing a few steps, as soon as {cpus:g} CPU is free"
-        rehearsal = rehearse(job, data, sample, tables, ranks, on_cpu.total)
+        expected = on_cpu.total + HELD_OF_EACH * step.elsewhere
+        rehearsal = rehearse(job, data, sample, tables, ranks, expected, step.elsewhere)
     report.add("memory", _memory(job, data, use_gpu, cluster, report, step, rehearsal))
     storage = Storage.at(job.storage.path)
     checkpoint = rehearsal.checkpoint_bytes if rehearsal else step.checkpoint

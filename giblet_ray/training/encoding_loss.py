@@ -73,6 +73,10 @@ class EncodingLoss(nn.Module):
         At 0, correlations are neither computed nor communicated.
     n_subjects : int
         S; 1 where subjects share their voxels.
+    units_apart : bool
+        Whether a rank has all rows of the batch, and some of the voxels, instead of some rows, and
+        all voxels. Gradients are then added up by who shares out the voxels, and nothing but a few
+        numbers is sent.
 
     Raises
     ------
@@ -92,13 +96,16 @@ class EncodingLoss(nn.Module):
     sums of squares in float32 would cancel where a prediction is far from 0.
     """
 
-    def __init__(self, correlation_weight: float = 0.0, n_subjects: int = 1) -> None:
+    def __init__(
+        self, correlation_weight: float = 0.0, n_subjects: int = 1, units_apart: bool = False
+    ) -> None:
         super().__init__()
         if not (math.isfinite(correlation_weight) and correlation_weight >= 0):
             raise InputError(
                 f"correlation_weight: found {correlation_weight}, must be finite and at least 0"
             )
         self.correlation_weight, self._n_subjects = correlation_weight, n_subjects
+        self._units_apart = units_apart
 
     def forward(
         self,
@@ -107,6 +114,7 @@ class EncodingLoss(nn.Module):
         valid_BV: Tensor,
         global_rows: int,
         subject_B: Tensor | None = None,
+        n_valid_B: Tensor | None = None,
     ) -> LossTerms:
         """Compute the loss of this rank's rows and of the global batch that they are part of.
 
@@ -121,6 +129,8 @@ class EncodingLoss(nn.Module):
         subject_B : Tensor, optional
             (B,) int64, whose each row is, on the CPU; of one subject, or of all who share their
             voxels, it is not needed.
+        n_valid_B : Tensor, optional
+            (B,) voxels of all ranks that count in each row, where those are shared out.
 
         Returns
         -------
@@ -147,9 +157,10 @@ class EncodingLoss(nn.Module):
         prediction_BV = torch.where(valid_BV, prediction_BV.float(), 0.0)
         target_BV = torch.where(valid_BV, target_BV.float(), 0.0)
         squares_B = (prediction_BV - target_BV).square().sum(dim=1)
-        squared_error = (squares_B / valid_BV.sum(dim=1)).sum() / global_rows
-        # Ranks' gradients will be averaged, where these have to be added.
-        objective = world_size() * squared_error
+        n_valid_B = valid_BV.sum(dim=1) if n_valid_B is None else n_valid_B
+        squared_error = (squares_B / n_valid_B).sum() / global_rows
+        # Ranks' gradients of what they share will be averaged, where these have to be added.
+        objective = squared_error if self._units_apart else world_size() * squared_error
         if self.correlation_weight == 0:
             mse = sum_over_ranks(squared_error.detach())
             return LossTerms(objective, mse, mse, None)
@@ -159,11 +170,14 @@ class EncodingLoss(nn.Module):
         )
         counts_SV = rows_SV > 0
         n_S = counts_SV.sum(dim=1)
+        n_S = sum_over_ranks(n_S) if self._units_apart else n_S
         of_each_S = torch.where(counts_SV, 1 - pearson_SV, 0.0).sum(dim=1) / n_S.clamp(min=1)
         dissimilarity = of_each_S.sum() / (n_S > 0).sum()
         correlation_loss = dissimilarity * (batch_rows / global_rows)
         objective = objective + self.correlation_weight * correlation_loss
         correlation_loss = correlation_loss.detach()
+        if self._units_apart:
+            mse, correlation_loss = sum_over_ranks(torch.stack([mse, correlation_loss])).unbind()
         loss = mse + self.correlation_weight * correlation_loss
         return LossTerms(objective, loss, mse, correlation_loss)
 
@@ -202,7 +216,8 @@ class EncodingLoss(nn.Module):
         with torch.no_grad():
             rows_SV = summed(valid_BV.to(prediction_BV.dtype))
             sums = [rows_SV, summed(prediction_BV), summed(target_BV)]
-            every = sum_over_ranks(torch.cat([*sums, rows_SV.new_full((1,), len(valid_BV))]))
+            every = torch.cat([*sums, rows_SV.new_full((1,), len(valid_BV))])
+            every = every if self._units_apart else sum_over_ranks(every)
             *of_means, batch_rows = every.split([n, n, n, 1])
             rows_SV, prediction_sum_SV, target_sum_SV = (each.view(shape) for each in of_means)
             prediction_mean_SV = prediction_sum_SV / rows_SV.clamp(min=1)
@@ -219,7 +234,8 @@ class EncodingLoss(nn.Module):
                 squared_error.reshape(1),
             ]
         )
-        *of_squares, total_squared_error = _SumOverRanks.apply(products).split([n, n, n, 1])
+        products = products if self._units_apart else _SumOverRanks.apply(products)
+        *of_squares, total_squared_error = products.split([n, n, n, 1])
         covariance_SV, prediction_square_SV, target_square_SV = (
             each.view(shape) for each in of_squares
         )

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from giblet_ray.checkpoint.files import save_checkpoint
 from giblet_ray.checkpoint.record import Position, RunRecord, check_same_run, read_record
 from giblet_ray.config import TrainJob
 from giblet_ray.dataset.layout import ScanKey
@@ -19,6 +16,7 @@ from giblet_ray.dataset.reader import Dataset
 from giblet_ray.dataset.windows import Windows, equal_length_batches
 from giblet_ray.models.fitted import FittedPredictor, Samples
 from giblet_ray.models.predictor import Shapes
+from giblet_ray.training.checkpoint_writer import CheckpointWriter
 from giblet_ray.training.memory import MemoryPeak
 from giblet_ray.training.pace import epoch_line
 from giblet_ray.training.step import Ranks, Scores
@@ -131,7 +129,6 @@ def fit_at_once(
     position = Position(epoch=1, step=1, history=[{"epoch": 1, **metrics}])
     link.log(metrics, 1)
     link.show(epoch_line(position, job.train, "0 s left"))
-    with tempfile.TemporaryDirectory() as name:
-        state = (model, None, None, position, normalisation)
-        save_checkpoint(Path(name), *state, space, run, voxels, link.unsent())
-        link.report({"epoch": 1, **metrics}, Path(name), position.name)
+    with CheckpointWriter(model, None, normalisation, space, run, link) as writer:
+        writer.save(position, voxels)
+    link.report({"epoch": 1, **metrics})

@@ -19,7 +19,7 @@ from giblet_ray.settings import flat_settings
 if TYPE_CHECKING:
     from giblet_ray.models.predictor import Predictor
 
-_OF_THE_HEADS = ("head", "subject_dropout", "dropout", "batch_norm")
+_OF_THE_HEADS = ("head", "shard_head", "subject_dropout", "dropout", "batch_norm")
 """Settings of a model that its trunk does not depend on: those whose names begin so."""
 
 

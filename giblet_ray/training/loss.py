@@ -30,11 +30,12 @@ class RankLoss(Protocol):
         valid_NV: Tensor,
         global_rows: int,
         subject_N: Tensor | None = None,
+        n_valid_N: Tensor | None = None,
     ) -> LossTerms:
         """Compute the loss of this rank's rows and of the global batch that they are part of.
 
         What is valid is that of each row's subject, (N, V) bool; whose it is, (N,) int64, matters
-        where each has a head.
+        where each has a head; how many units count in each row, (N,), where ranks share them out.
         """
 
     def of_rows(self, prediction_NV: Tensor, target_NV: Tensor, valid_NV: Tensor) -> Tensor:
@@ -99,6 +100,7 @@ class OwnLoss(nn.Module):
         valid_NV: Tensor,
         global_rows: int,
         subject_N: Tensor | None = None,
+        n_valid_N: Tensor | None = None,
     ) -> LossTerms:
         """See :class:`RankLoss`."""
         share = self.of_rows(prediction_NV, target_NV, valid_NV) / global_rows
@@ -126,7 +128,9 @@ class OwnLoss(nn.Module):
         return mean_of_rows
 
 
-def build_loss(settings: LossSettings, packages: Iterable[str], n_subjects: int = 1) -> Any:
+def build_loss(
+    settings: LossSettings, packages: Iterable[str], n_subjects: int = 1, units_apart: bool = False
+) -> Any:
     """Return the :class:`RankLoss` that settings describe.
 
     Parameters
@@ -137,6 +141,8 @@ def build_loss(settings: LossSettings, packages: Iterable[str], n_subjects: int 
         Packages that may be imported.
     n_subjects : int
         Subjects whose units are not the same ones; 1 where they share a head.
+    units_apart : bool
+        Whether workers share out the units; a loss of a user's own needs all of a row's.
 
     Raises
     ------
@@ -144,7 +150,7 @@ def build_loss(settings: LossSettings, packages: Iterable[str], n_subjects: int 
         If there is no such loss, or its package may not be or cannot be imported.
     """
     if isinstance(settings, LossConfig):
-        return EncodingLoss(settings.correlation_weight, n_subjects)
+        return EncodingLoss(settings.correlation_weight, n_subjects, units_apart)
     loss = load_object(settings.kind, packages, "--loss.kind")
     if not (isinstance(loss, type) and issubclass(loss, Loss)):
         raise InputError(f"--loss.kind {settings.kind}: is no loss; a subclass of Loss is accepted")

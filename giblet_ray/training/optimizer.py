@@ -105,7 +105,11 @@ def warmup_cosine(step: int, total_steps: int, warmup_steps: int, min_factor: fl
 
 
 def build_schedule(
-    optimizer: Optimizer, total_steps: int, warmup_steps: int, min_factor: float = 0.0
+    optimizer: Optimizer,
+    total_steps: int,
+    warmup_steps: int,
+    min_factor: float = 0.0,
+    done: int = 0,
 ) -> LambdaLR:
     """Make the schedule of `warmup_cosine`, to be stepped once after every optimizer step.
 
@@ -115,11 +119,8 @@ def build_schedule(
         Its groups' learning rates are the peaks.
     total_steps, warmup_steps, min_factor
         As `warmup_cosine` takes them.
-
-    Returns
-    -------
-    LambdaLR
-        Its `state_dict()` holds numbers only, and restores the place in the schedule.
+    done : int
+        Steps that the optimizer has taken already.
 
     Raises
     ------
@@ -136,4 +137,6 @@ def build_schedule(
     factor = partial(
         warmup_cosine, total_steps=total_steps, warmup_steps=warmup_steps, min_factor=min_factor
     )
-    return LambdaLR(optimizer, factor)
+    for group in optimizer.param_groups:
+        group.setdefault("initial_lr", group["lr"])
+    return LambdaLR(optimizer, factor, last_epoch=done - 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from giblet_ray.checkpoint.files import STATE, VOXELS, load_voxel_pearson
+from giblet_ray.checkpoint.files import VOXELS, is_of_optimizer, load_voxel_pearson
 from giblet_ray.checkpoint.judged import Judged
 from giblet_ray.checkpoint.record import RECORD
 from giblet_ray.checkpoint.served import PARAMETERS
@@ -84,7 +84,7 @@ def log_checkpoint(
     inputs = {name: (kind.dtype, kind.shape) for name, kind in kinds.items() if name != "bold"}
     units = set(checkpoint.record.dataset.subjects.values())
     outputs = {"bold": ("float32", (units.pop() if len(units) == 1 else -1,))}
-    served = [name for name in checkpoint.record.checksums if name != STATE]
+    served = [name for name in checkpoint.record.checksums if not is_of_optimizer(name)]
     with checkpoint.files(served) as folder:
         Encoder.load(folder, packages=packages)
         files = [folder / name for name in (RECORD, *served)]

@@ -25,9 +25,11 @@ from giblet_ray.evaluation.own_metrics import HeldOutRows, load_metrics
 from giblet_ray.evaluation.scan_sums import ScanSums
 from giblet_ray.evaluation.unit_scores import HeldOutScores
 from giblet_ray.models.predictor import Predictor, Shapes, in_batch_order
+from giblet_ray.models.shards import UnitShards
 from giblet_ray.training.batch_norm import layers_that_adapt, retake, retaking_steps
-from giblet_ray.training.encoding_loss import LossTerms
+from giblet_ray.training.encoding_loss import LossTerms, sum_over_ranks
 from giblet_ray.training.loss import build_loss
+from giblet_ray.training.targets import Targets
 
 
 class Ranks:
@@ -45,30 +47,42 @@ class Ranks:
         Normalise by the running statistics, and leave them as they are.
     frozen_trunk : bool
         Leave all but the heads of a predictor as it is when it predicts.
+    shards : UnitShards, optional
+        Which units are whose, where the ranks share out the head: its parameters differ.
     """
 
     def __init__(
         self,
-        model: nn.Module,
+        model: Predictor,
         world_size: int,
         device: torch.device,
         frozen_batch_norm: bool,
         frozen_trunk: bool = False,
+        shards: UnitShards | None = None,
     ) -> None:
         self.model, self.world_size, self.device = model, world_size, device
         self._frozen, self._frozen_trunk = frozen_batch_norm, frozen_trunk
         self.parallel: nn.Module = model
-        if world_size > 1:
+        own = set(model.head_units) if shards is not None else set()
+        self._own = [each for name, each in model.named_parameters() if name in own]
+        self._common = [each for name, each in model.named_parameters() if name not in own]
+        if world_size > 1 and any(each.requires_grad for each in self._common):
             trained: nn.Module = model
             if device.type == "cuda" and not frozen_batch_norm:
                 trained = nn.SyncBatchNorm.convert_sync_batchnorm(model)
             # Without device_ids: everything is where it is to be, the subjects on the CPU.
             # A head has no gradient on a rank that has no row of its subject; one that no rank
             # used has none anywhere, and so takes no step, as with one rank.
+            DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(trained, [*own])
             self.parallel = DistributedDataParallel(
                 trained,
                 gradient_as_bucket_view=True,
-                find_unused_parameters=getattr(model, "tells_subjects_apart", False),
+                find_unused_parameters=getattr(model, "tells_subjects_apart", False)
+                and any(
+                    model.is_of_heads(name)
+                    for name, _ in model.named_parameters()
+                    if name not in own
+                ),
             )
 
     def train_mode(self) -> None:
@@ -95,23 +109,57 @@ class Ranks:
             return self.parallel.no_sync()
         return nullcontext()
 
+    def clip_gradients(self, limit: float) -> Tensor:
+        """Scale gradients so that the norm of all is at most so much; return what it was."""
+        if not self._own:
+            return torch.nn.utils.clip_grad_norm_(self._common, limit)
+        own, common = (
+            torch.nn.utils.get_total_norm([each.grad for each in of if each.grad is not None])
+            for of in (self._own, self._common)
+        )
+        squares = sum_over_ranks(own.square().to(self.device)) + common.square().to(self.device)
+        norm: Tensor = squares.sqrt()
+        torch.nn.utils.clip_grads_with_norm_([*self._common, *self._own], limit, norm)
+        return norm
+
 
 class Scores:
-    """From batches to losses and metrics."""
+    """From batches to losses and metrics.
+
+    Parameters
+    ----------
+    normalisation : Normalisation
+        How BOLD is z-scored.
+    shapes : Shapes
+        What the model is built for.
+    job : TrainJob
+        Settings of the run.
+    device : torch.device
+        The rank's own.
+    shards : UnitShards, optional
+        Which units are whose, where the workers share out the head.
+    """
 
     def __init__(
-        self, normalisation: Normalisation, shapes: Shapes, job: TrainJob, device: torch.device
+        self,
+        normalisation: Normalisation,
+        shapes: Shapes,
+        job: TrainJob,
+        device: torch.device,
+        shards: UnitShards | None = None,
     ) -> None:
-        self._mean_SV = torch.tensor(normalisation.mean_SV, device=device)
-        self._std_SV = torch.tensor(normalisation.std_SV, device=device)
-        self._valid_SV = torch.tensor(normalisation.valid_SV, device=device)
-        self._same_units = bool((normalisation.valid_SV == normalisation.valid_SV[0]).all())
+        self._targets = Targets.of(normalisation, device)
+        self._valid_SV = self._targets.valid_SV
+        self._n_valid_S = self._valid_SV.sum(dim=1)
         apart = len(shapes.subjects) if job.model.head_per_subject else 1
-        self._loss = build_loss(job.loss, job.packages, apart)
+        self._loss = build_loss(job.loss, job.packages, apart, shards is not None)
         self._metrics = load_metrics(job.train.metrics, job.packages)
         self._subjects = [scan.subject for scan in normalisation.scans]
         self._subject_S = torch.tensor([shapes.subjects.index(name) for name in self._subjects])
         self.shapes, self._job, self._device = shapes, job, device
+        self._shards, self._own_targets = shards, self._targets
+        if shards is not None:
+            self._own_targets = self._targets.of_units(shards, self._subject_S)
         films = [scan.stimulus for scan in normalisation.scans]
         self._lacks = {
             part: torch.tensor([film in lack for film in films])
@@ -121,10 +169,14 @@ class Scores:
 
     def read(self, batch: Batch, part: slice) -> tuple[dict[str, Tensor], Tensor, Tensor]:
         """Return inputs, subject (B,) and z-scored BOLD (B, W, V) of some of the windows."""
+        inputs, scan_B, bold_BWV = self._read(batch, part)
+        return inputs, self._subject_S[scan_B], self._targets.z_scored(bold_BWV, scan_B)
+
+    def _read(self, batch: Batch, part: slice) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+        """Return inputs, scan (B,) and BOLD (B, W, V) of some of the windows, as it is stored."""
         values = {name: value[part] for name, value in batch.values.items()}
-        scan = torch.from_numpy(batch.windows.scan[part]).long()
-        target_BWV = self._z_score(values["bold"], scan.to(self._device))
-        return self.shapes.inputs(values), self._subject_S[scan], target_BWV
+        scan_B = torch.from_numpy(batch.windows.scan[part]).long()
+        return self.shapes.inputs(values), scan_B, values["bold"]
 
     def lacking(self, scan_B: np.ndarray) -> dict[str, Tensor]:
         """Return which windows are of films without a part, (B,) bool, by the parts that some
@@ -132,42 +184,54 @@ class Scores:
         scan = torch.from_numpy(scan_B).long()
         return {part: lacks_S[scan].to(self._device) for part, lacks_S in self._lacks.items()}
 
-    def _predict(self, model: nn.Module, batch: Batch, part: slice) -> tuple[Tensor, ...]:
-        """Return prediction, z-scored BOLD, and what is valid of it in the row's subject, (rows,
-        voxels) each, and that subject, (rows,), of some of the windows."""
-        inputs, subject, target_BWV = self.read(batch, part)
-        device, lacking = self._device.type, self.lacking(batch.windows.scan[part])
-        with torch.autocast(device, torch.bfloat16) if self._bf16 else nullcontext():
+    def _predict(
+        self, model: nn.Module, batch: Batch, part: slice, shards: UnitShards | None = None
+    ) -> tuple[Tensor, ...]:
+        """Return what is predicted of some of the windows, or with shards of all ranks', of whose
+        units this rank has some.
+
+        Returns
+        -------
+        prediction_NV, target_NV, valid_NV : Tensor
+            z-scored BOLD, and what is valid of it in the row's subject: (rows, units) each.
+        subject_N, n_valid_N : Tensor
+            That subject, and how many units of it are valid: (rows,) each.
+        """
+        inputs, scan_B, bold_BWV = self._read(batch, part)
+        subject, lacking = self._subject_S[scan_B], self.lacking(batch.windows.scan[part])
+        length_B = torch.from_numpy(batch.windows.length[part]).long()
+        targets, units = self._targets, tuple(self.shapes.units.values())
+        arrive = None
+        if shards is not None:  # on its way while the model predicts
+            sizes = shards.sizes(bold_BWV.shape)
+            told_N2 = shards.told(torch.stack([scan_B, length_B], dim=1), sizes)
+            arrive = shards.to_units(bold_BWV, subject, sizes)
+        with torch.autocast(self._device.type, torch.bfloat16) if self._bf16 else nullcontext():
             given = inputs, batch.exists[part], subject
             predicted = model(*given, lacking) if lacking else model(*given)
-        prediction_BWV = in_batch_order(predicted, subject, tuple(self.shapes.units.values()))
-        if prediction_BWV.shape != target_BWV.shape:
+        if shards is not None and arrive is not None:
+            (scan_B, length_B), bold_BWV = told_N2.unbind(1), arrive()
+            targets, units, subject = self._own_targets, shards.own(), self._subject_S[scan_B]
+        prediction_BWV = in_batch_order(predicted, subject, units)
+        if prediction_BWV.shape != bold_BWV.shape:
             raise InputError(
                 f"--model.kind {self._job.model.kind}: predicted a shape of "
                 f"{tuple(prediction_BWV.shape)}, where (windows, TRs, units) "
-                f"{tuple(target_BWV.shape)} is expected"
+                f"{tuple(bold_BWV.shape)} is expected"
             )
-        valid_NV = self._valid(batch.windows.scan[part], target_BWV)
-        rows = prediction_BWV.flatten(0, 1).float(), target_BWV.flatten(0, 1), valid_NV
-        subject_N = subject.repeat_interleave(target_BWV.shape[1])
-        if len(np.unique(batch.windows.length)) > 1:  # rows that only the longest have do not count
-            is_row_N = torch.from_numpy(batch.windows.bold_rows()[1][part].flatten())
-            rows_N = is_row_N.to(self._device)
-            return (*(each[rows_N] for each in rows), subject_N[is_row_N])
-        return (*rows, subject_N)
-
-    def _valid(self, scan_B: np.ndarray, target_BWV: Tensor) -> Tensor:
-        """Return what is valid of each row of some windows, (rows, voxels) bool."""
-        if self._same_units:  # takes no memory
-            return self._valid_SV[0].expand(target_BWV.shape[:2].numel(), -1)
-        valid_BV = self._valid_SV[torch.from_numpy(scan_B).long().to(self._device)]
-        return valid_BV[:, None].expand_as(target_BWV).flatten(0, 1)
-
-    def _z_score(self, bold_BWV: Tensor, scan_B: Tensor) -> Tensor:
-        """Z-score BOLD, scan by scan; units that are not valid become 0."""
-        mean_BV, std_BV = self._mean_SV[scan_B], self._std_SV[scan_B]
-        scored_BWV = (bold_BWV.float() - mean_BV[:, None]) / std_BV[:, None]
-        return torch.where(self._valid_SV[scan_B][:, None], scored_BWV, 0.0)
+        n_trs = bold_BWV.shape[1]
+        of_rows = (
+            prediction_BWV.flatten(0, 1).float(),
+            targets.z_scored(bold_BWV, scan_B).flatten(0, 1),
+            targets.valid(scan_B, n_trs),
+        )
+        n_valid_N = self._n_valid_S[scan_B.to(self._device)].repeat_interleave(n_trs)
+        subject_N = subject.repeat_interleave(n_trs)
+        is_row_N = (torch.arange(n_trs) < length_B[:, None]).flatten()
+        if is_row_N.all():
+            return (*of_rows, subject_N, n_valid_N)
+        rows_N = is_row_N.to(self._device)  # rows that only the longest windows have do not count
+        return (*(each[rows_N] for each in of_rows), subject_N[is_row_N], n_valid_N[rows_N])
 
     def backward(self, ranks: Ranks, batch: Batch, n_trs: int, totals: LossTotals) -> Tensor:
         """Compute and clip the gradients of a global batch; return their norm before clipping.
@@ -189,12 +253,13 @@ class Scores:
         for index, part in enumerate(parts):
             last = index == len(parts) - 1
             with nullcontext() if last else ranks.unsynchronised():
-                *rows, subject_N = self._predict(ranks.parallel, batch, part)
-                terms = self._loss(*rows, n_trs, subject_N)
+                *rows, subject_N, n_valid_N = self._predict(
+                    ranks.parallel, batch, part, self._shards
+                )
+                terms = self._loss(*rows, n_trs, subject_N, n_valid_N)
                 terms.objective.backward()
             totals.add(terms)
-        limit = self._job.optimizer.max_grad_norm
-        return torch.nn.utils.clip_grad_norm_(ranks.model.parameters(), limit)
+        return ranks.clip_gradients(self._job.optimizer.max_grad_norm)
 
     def _parts(self, batch: Batch) -> list[slice]:
         """Return the parts that a rank's share of a batch is computed in."""
@@ -235,15 +300,16 @@ class Scores:
     ) -> tuple[HeldOutScores, dict[str, float]]:
         """Score the model on all held-out rows, scan by scan, from sums over batches and ranks."""
         ranks.eval_mode()
-        mine = rank_part(val, rank, ranks.world_size)
         size = max(1, self._job.train.batch_trs // ranks.world_size)
+        parts = [rank_part(val, each, ranks.world_size) for each in range(ranks.world_size)]
+        of_ranks = [equal_length_batches(part, size) for part in parts]
         units, is_shared = self.shapes.units, self.shapes.units_are_shared
         n_units = [units[name] for name in self._subjects]
         sums = ScanSums(self._subjects, n_units, self._device, is_shared)
         rows = HeldOutRows(self._subjects, max(n_units), self._device, is_shared)
         loss = torch.zeros((), dtype=torch.float64, device=self._device)
-        for batch in loader.batches(equal_length_batches(mine, size)):
-            prediction, target, valid, _ = self._predict(ranks.model, batch, slice(None))
+        for batch in loader.batches(of_ranks[rank]):
+            prediction, target, valid, *_ = self._predict(ranks.model, batch, slice(None))
             scan_N, tr_N = _places(batch.windows)
             for scan in scan_N.unique().tolist():
                 of_scan = torch.nonzero(scan_N == scan)[:, 0].to(self._device)
@@ -252,6 +318,8 @@ class Scores:
             loss += self._loss.of_rows(prediction, target, valid)
             if self._metrics:
                 rows.add(scan_N, tr_N, prediction, target)
+        for _ in range(max(map(len, of_ranks)) - len(of_ranks[rank])):
+            ranks.model.take_part()
         sums.reduce()
         if ranks.world_size > 1:
             dist.all_reduce(loss)

@@ -15,7 +15,7 @@ import ray.train.torch
 from ray.train.collective import broadcast_from_rank_zero
 
 from giblet_ray.checkpoint.record import RunRecord, read_record
-from giblet_ray.checkpoint.store import keep_checkpoint, open_latest
+from giblet_ray.checkpoint.store import keep_checkpoint, open_latest, store_files
 from giblet_ray.config import TrainJob
 from giblet_ray.dataset.loader import DeviceLoader
 from giblet_ray.dataset.residence import open_loader
@@ -83,6 +83,8 @@ class _Aloud(logging.Handler):
 class TrainLink:
     """A worker's :class:`giblet_ray.training.loop.Link` to Ray Train and MLflow."""
 
+    awaits_checkpoints = False
+
     def __init__(self, monitor: Any, job: TrainJob, mlflow: RunAddress | None) -> None:
         context = ray.train.get_context()
         self.rank, self.world_size = context.get_world_rank(), context.get_world_size()
@@ -134,11 +136,16 @@ class TrainLink:
             of = f" of at most {most}" if self._job.scaling.is_elastic else ""
             self.show(f"training with {self.world_size}{of} worker{'s' if most > 1 else ''}")
 
-    def report(self, metrics: dict[str, Any], checkpoint: Path | None, name: str) -> None:
-        """Keep the checkpoint, and hand the metrics to Ray Train; waits for all ranks."""
-        if checkpoint is not None:
-            keep_checkpoint(self._storage, self._job.name, checkpoint, name)
-            self._monitor.progressed.remote()
+    def keep(self, folder: Path, name: str) -> None:
+        """Store the files; rank 0's are the last."""
+        if self.rank > 0:
+            store_files(self._storage, self._job.name, folder, name)
+            return
+        keep_checkpoint(self._storage, self._job.name, folder, name)
+        self._monitor.progressed.remote()
+
+    def report(self, metrics: dict[str, Any]) -> None:
+        """Hand the metrics to Ray Train; waits for all ranks."""
         if self._points:
             metrics["points"], self._points = self._points, []
         ray.train.report(metrics)

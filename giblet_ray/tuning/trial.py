@@ -171,6 +171,7 @@ class TrialLink:
     """The :class:`giblet_ray.training.loop.Link` of a trial that trains in its own process."""
 
     rank, world_size = 0, 1
+    awaits_checkpoints = True
 
     def __init__(self, job: TrainJob, device: torch.device) -> None:
         self.device = device
@@ -190,10 +191,12 @@ class TrialLink:
                 self._points = [(step, metrics) for step, metrics in unsent]
                 yield Path(folder)
 
-    def report(self, metrics: dict[str, float], checkpoint: Path | None, name: str) -> None:
-        """Keep the checkpoint; report an epoch to Ray Tune, which may end the trial here."""
-        if checkpoint is not None:
-            keep_checkpoint(self._storage, self._run, checkpoint, name)
+    def keep(self, folder: Path, name: str) -> None:
+        """Store the checkpoint."""
+        keep_checkpoint(self._storage, self._run, folder, name)
+
+    def report(self, metrics: dict[str, float]) -> None:
+        """Report an epoch to Ray Tune, which may end the trial here."""
         if "epoch" in metrics:
             points, self._points = self._points, []
             tune.report({**metrics, "points": points})

@@ -31,6 +31,8 @@ TRAINING: dict[str, Any] = {
     "train": {"epochs": EPOCHS, "batch_trs": 16, "checkpoint_every_steps": 5},
 }
 
+OPTIMIZER = "optimizer-model.safetensors"
+
 
 def saved(run: Path) -> list[Path]:
     """Return a run's checkpoints, the latest last."""
@@ -113,8 +115,8 @@ def flip(path: Path) -> None:
     [
         ("model.safetensors", truncate),
         ("model.safetensors", flip),
-        ("state.pt", flip),
-        ("state.pt", Path.unlink),
+        (OPTIMIZER, flip),
+        (OPTIMIZER, Path.unlink),
         ("normalisation.safetensors", flip),
         ("record.json", truncate),
     ],
@@ -162,7 +164,7 @@ class Harm:
         return Path.touch, (self.path,)
 
 
-@pytest.mark.parametrize("name", ["state.pt", "model.safetensors", "normalisation.safetensors"])
+@pytest.mark.parametrize("name", [OPTIMIZER, "model.safetensors", "normalisation.safetensors"])
 def test_planted_pickle_is_refused_and_does_nothing(
     run: Path, local_training: Callable, tmp_path: Path, name: str
 ) -> None:
@@ -202,7 +204,7 @@ def remote(finished: Path, tmp_path: Path) -> str:
     storage = Storage.at(f"memory://{tmp_path.name}")
     for folder in saved(finished):
         storage.store(folder, folder.name, last="record.json")
-        storage.delete(f"{folder.name}/state.pt")
+        storage.delete(f"{folder.name}/{OPTIMIZER}")
     return storage.location
 
 
@@ -218,8 +220,8 @@ def test_remote_checkpoint_is_copied_as_far_as_needed_and_leaves_nothing(
     found, expected = (Encoder.load(run).model.state_dict() for run in (remote, finished))
     assert all(torch.equal(found[name], value) for name, value in expected.items())
     with (
-        pytest.raises(InputError, match=f"{checkpoint.location}/state.pt: no such file"),
-        checkpoint.files(("state.pt",)),
+        pytest.raises(InputError, match=f"{checkpoint.location}/{OPTIMIZER}: no such file"),
+        checkpoint.files((OPTIMIZER,)),
     ):
         pass
     assert not list((tmp_path / "temporary").iterdir())

@@ -136,7 +136,7 @@ def test_of_a_frozen_trunk_there_are_weights_alone(tiny_model: dict[str, Any]) -
 def test_the_seeds_model_is_told_without_being_made() -> None:
     seed = Path(__file__).parents[2] / "jobs/seed.yaml"
     given = ["--config", str(seed), "--dataset", "", "--scaling.num_workers", "2"]
-    job = parse_job(TrainJob, given)
+    job = parse_job(TrainJob, [*given, "--model.shard_head", "off"])
     assert job.model.context_trs(1.5) == 0
     assert job.as_its_model.data.lag_seconds == 4.5
     size = step_size(job, shapes_of(VALUES), n_scans=3, ranks=2, window=1)
@@ -151,6 +151,13 @@ def test_the_seeds_model_is_told_without_being_made() -> None:
     gpu = gpu_need(size, 2, bf16=True, resident_bytes=0)
     assert gpu.sure == pytest.approx(host.sure, rel=0.05)
     assert "CUDA (assumed) 1.00 GB" in str(gpu)
+    # By default its workers share out the last layer: each has half of it.
+    shared = step_size(parse_job(TrainJob, given), shapes_of(VALUES), n_scans=3, ranks=2, window=1)
+    last = (16384 + 1) * 85810
+    assert shared.parameters == size.parameters
+    assert shared.gradients == size.gradients - 4 * last // 2
+    assert shared.weights == size.weights - 4 * last // 2
+    assert shared.checkpoint == size.checkpoint
 
 
 def test_accumulation_shares_out_the_activations(tiny_model: dict[str, Any]) -> None:

@@ -47,9 +47,10 @@ class LocalLink(BareLink):
         with open_latest(self._storage, self._run, opened, self.show) as name:
             yield None if name is None else Path(self._storage.path(name))
 
-    def report(self, metrics: dict[str, float], checkpoint: Path | None, name: str) -> None:
-        assert checkpoint is not None
-        keep_checkpoint(self._storage, self._run, checkpoint, name)
+    def keep(self, folder: Path, name: str) -> None:
+        keep_checkpoint(self._storage, self._run, folder, name)
+
+    def report(self, metrics: dict[str, float]) -> None:
         self.reports.append(metrics)
         if self._die_at(metrics):
             raise DeathError("killed here")

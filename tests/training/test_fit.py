@@ -126,7 +126,7 @@ def test_a_checkpoint_holds_what_new_films_are_predicted_from(
     folder, _, _ = run
     best = best_checkpoint(Storage.at(str(folder.parent)), folder.name)
     assert best is not None
-    assert "state.pt" not in best.record.checksums
+    assert "optimizer-model.safetensors" not in best.record.checksums
     weights = Encoder.load(folder).model.state_dict()
     assert weights["weights.1"].shape == (24, 9, 103)
     assert weights["vectors.codes.basis_DF"].shape == (4 * 1024, 40)

@@ -10,9 +10,10 @@ import pytest
 import torch
 from local_training import DeathError, LocalLink, LocalTraining
 from ranks import run_ranks
+from safetensors.torch import load_file
 from three_people import PACKAGES, UNITS, people_job
 
-from giblet_ray.checkpoint.files import STATE, load_weights
+from giblet_ray.checkpoint.files import WEIGHTS, load_weights
 from giblet_ray.checkpoint.record import read_record
 from giblet_ray.checkpoint.trained import Encoder
 from giblet_ray.config import TrainJob
@@ -169,12 +170,12 @@ class RankLink(BareLink):
     def log(self, metrics: dict[str, float], step: int) -> None:
         self.found["points"].append((step, metrics))
 
-    def report(self, metrics: dict[str, float], checkpoint: Path | None, name: str) -> None:
-        if checkpoint is not None:
-            weights = load_weights(checkpoint, read_record(checkpoint))
-            self.found["weights"] = {name: weight.clone() for name, weight in weights.items()}
-            state = torch.load(checkpoint / STATE, weights_only=True)["optimizer"]["state"]
-            self.found["steps"] = {index: int(of["step"]) for index, of in state.items()}
+    def keep(self, folder: Path, name: str) -> None:
+        weights = load_weights(folder, read_record(folder))
+        self.found["weights"] = {name: weight.clone() for name, weight in weights.items()}
+        state = load_file(folder / f"optimizer-{WEIGHTS}")
+        steps = {name: int(of) for name, of in state.items() if name.startswith("step/")}
+        self.found["steps"] = steps
 
 
 def _trained_by_a_rank(rank: int, jobs: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:

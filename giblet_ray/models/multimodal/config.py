@@ -87,6 +87,10 @@ class MultimodalConfig(ModelSettings):
     heads: Literal["shared", "subject"] = "subject"
     """shared: one head for all subjects; subject: one for each, that of the group and what the
     subject's units deviate by, or, where subjects differ in units, a whole one."""
+    shard_head: Annotated[Literal["auto", "on", "off"], Mark.FREE] = "auto"
+    """Whether workers share out the head, each with some of the units: it, its optimizer and its
+    checkpoints are divided by their number, and its gradients are never sent. auto: where that
+    sends less; off: every worker has all units."""
     subject_dropout: float = Field(0.0, ge=0, lt=1)
     """Share of the training windows that train the group's head alone (heads subject)."""
     modality_dropout: float = Field(0.0, ge=0, lt=1)
@@ -118,6 +122,11 @@ class MultimodalConfig(ModelSettings):
     def head_per_subject(self) -> bool:
         """See :attr:`ModelSettings.head_per_subject`."""
         return self.heads == "subject"
+
+    @property
+    def sharding(self) -> str:
+        """See :attr:`ModelSettings.sharding`."""
+        return self.shard_head
 
     def unused(self, encoders: Mapping[str, str]) -> dict[str, str]:
         """See :meth:`ModelSettings.unused`."""

@@ -13,6 +13,9 @@ V units.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -20,7 +23,8 @@ from giblet_ray.errors import InputError
 from giblet_ray.models._layers import hidden_layer
 from giblet_ray.models.multimodal.config import MultimodalConfig
 from giblet_ray.models.multimodal.ragged import existing, spread
-from giblet_ray.models.predictor import GROUP, Shapes, by_subject
+from giblet_ray.models.predictor import GROUP, Shapes, by_subject, in_batch_order
+from giblet_ray.models.shards import UnitShards
 
 FULL_DROPOUT = 0.3
 
@@ -60,6 +64,8 @@ class Heads(nn.Module):
     own : nn.ModuleList
         Of each subject: what its units deviate by, linear in what the group's last layer is given
         and 0 at first; or its head. Empty where all subjects share one, or there is one subject.
+    shards : UnitShards or None
+        Which units this rank has, where they are shared out over the workers.
 
     Raises
     ------
@@ -70,6 +76,7 @@ class Heads(nn.Module):
     def __init__(self, settings: MultimodalConfig, n_features: int, shapes: Shapes) -> None:
         super().__init__()
         self._subjects, self._units = shapes.subjects, list(shapes.units.values())
+        self.shards: UnitShards | None = None
         self._subject_dropout = settings.subject_dropout
         per_subject = settings.heads == "subject"
         self.group: nn.Sequential | None = None
@@ -84,6 +91,41 @@ class Heads(nn.Module):
             else:
                 width = self.group[-1].get_parameter("weight").shape[1]
                 self.own.append(_nothing(width, n_units))
+
+    @property
+    def units(self) -> dict[str, int]:
+        """Units of all ranks that each parameter of the last layers is of, by its name."""
+        return {
+            f"{name}.{parameter}": n_units
+            for name, (_, n_units) in self._last_layers().items()
+            for parameter in ("weight", "bias")
+        }
+
+    def share_out(self, shards: UnitShards) -> None:
+        """Keep this rank's units alone: from now on all ranks predict together."""
+        self.shards = shards
+        for layer, n_units in self._last_layers().values():
+            start, stop = shards.bounds(n_units)
+            layer.out_features = stop - start
+            for name, parameter in [*layer.named_parameters()]:
+                own = parameter.detach()[start:stop].clone()
+                setattr(layer, name, nn.Parameter(own, parameter.requires_grad))
+
+    def _last_layers(self) -> dict[str, tuple[nn.Linear, int]]:
+        """Return the layers that give units, and how many all ranks have of them, by name."""
+        heads: dict[str, tuple[Any, int]] = {}
+        if self.group is not None:
+            heads["group"] = self.group, self._units[0]
+        for index, own in enumerate(self.own):
+            heads[f"own.{index}"] = own, self._units[index]
+        layers: dict[str, tuple[nn.Linear, int]] = {}
+        for name, (head, n_units) in heads.items():
+            if isinstance(head, nn.Sequential):
+                last: Any = head[-1]
+                layers[f"{name}.{len(head) - 1}"] = last, n_units
+            else:
+                layers[name] = head, n_units
+        return layers
 
     def forward(
         self, features_BWF: Tensor, there_BW: Tensor | None, subject: Tensor
@@ -104,31 +146,82 @@ class Heads(nn.Module):
         InputError
             For nobody in particular, where units differ.
         """
-        shape = features_BWF.shape[:2]
+        if self.group is None and bool((subject == GROUP).any()):
+            raise InputError(
+                f"subject: the model has heads of {', '.join(self._subjects)}, whose units "
+                "differ, and none for nobody in particular"
+            )
+        hidden_BWH, kept_B = self._hidden(features_BWF, there_BW, subject), self._kept(subject)
+        if self.shards is None:
+            return self._read_out(hidden_BWH, there_BW, subject, kept_B)
+        return self._read_out_together(self.shards, hidden_BWH, there_BW, subject, kept_B)
+
+    def _hidden(self, features_BWF: Tensor, there_BW: Tensor | None, subject: Tensor) -> Tensor:
+        """Return what last layers are given, (B, W, H); 0 where there is no row."""
         if self.group is not None:
             hidden_NH = self.group[:-1](existing(features_BWF, there_BW))
-            group = by_subject(spread(self.group[-1](hidden_NH), shape, there_BW), subject)
-            if not self.own:
-                return group
-            features_BWF = spread(hidden_NH, shape, there_BW)
-            kept_B = self._kept(subject)
-        predicted = {}
-        for index in subject.unique().tolist():
-            windows = (subject == index).nonzero().flatten()
-            rows, there = features_BWF[windows], None if there_BW is None else there_BW[windows]
-            if index == GROUP and self.group is None:
-                raise InputError(
-                    f"subject: the model has heads of {', '.join(self._subjects)}, whose units "
-                    "differ, and none for nobody in particular"
-                )
+            return spread(hidden_NH, features_BWF.shape[:2], there_BW)
+        hidden: dict[int, Tensor] = {}
+        for index, windows, there in _windows_of(subject, there_BW):
+            head: Any = self.own[index]
+            rows, before = features_BWF[windows], head[:-1]
+            hidden[index] = spread(before(existing(rows, there)), rows.shape[:2], there)
+        if not hidden:
+            (layer, _), *_ = self._last_layers().values()
+            return features_BWF.new_zeros(*features_BWF.shape[:2], layer.in_features)
+        return in_batch_order(hidden, subject)
+
+    def _read_out(
+        self, hidden_BWH: Tensor, there_BW: Tensor | None, subject: Tensor, kept_B: Tensor
+    ) -> dict[int, Tensor]:
+        """Return what last layers make of (B, W, H); of subjects that are kept, their own adds."""
+        shape, predicted = hidden_BWH.shape[:2], {}
+        if self.group is not None:
+            group_NV = self.group[-1](existing(hidden_BWH, there_BW))
+            predicted = by_subject(spread(group_NV, shape, there_BW), subject)
+        for index, windows, there in _windows_of(subject, there_BW) if self.own else ():
             if index == GROUP:
-                predicted[index] = group[index]
                 continue
-            own = spread(self.own[index](existing(rows, there)), rows.shape[:2], there)
+            rows = hidden_BWH[windows]
+            head: Any = self.own[index]
+            last = head[-1] if self.group is None else head
+            own = spread(last(existing(rows, there)), rows.shape[:2], there)
             if self.group is not None:
-                own = group[index] + own * kept_B[windows, None, None].to(own.device)
+                kept = kept_B[windows, None, None].to(own.device)
+                own = predicted[index] + own * kept
             predicted[index] = own
         return predicted
+
+    def _read_out_together(
+        self,
+        shards: UnitShards,
+        hidden_BWH: Tensor,
+        there_BW: Tensor | None,
+        subject: Tensor,
+        kept_B: Tensor,
+    ) -> dict[int, Tensor]:
+        """Return what last layers make of all ranks' windows: while training, of all of them this
+        rank's units, else of this rank's all units."""
+        sizes = shards.sizes(hidden_BWH.shape, there_BW is None)
+        told_N2 = shards.told(torch.stack([subject, kept_B.long()], dim=1), sizes)
+        subject_N, kept_N = told_N2[:, 0], told_N2[:, 1].float()
+        there_NW = None
+        if not sizes.all_there:
+            there = torch.ones(hidden_BWH.shape[:2]) if there_BW is None else there_BW.float()
+            there_NW = shards.gather(there.to(hidden_BWH)[..., None], sizes)[..., 0] > 0
+        device = hidden_BWH.device.type
+        if torch.is_autocast_enabled(device):  # what the last layers would do: half is sent
+            hidden_BWH = hidden_BWH.to(torch.get_autocast_dtype(device))
+        hidden_NWH = shards.gather(hidden_BWH, sizes)
+        own = self._read_out(hidden_NWH, there_NW, subject_N, kept_N)
+        if self.training:
+            return own
+        own_NWV = in_batch_order(own, subject_N, shards.own())
+        bold_BWV = shards.to_rows(own_NWV, subject, sizes)[:, : hidden_BWH.shape[1]]
+        return {
+            index: bold_BWV[windows, :, : self._units[index]]
+            for index, windows, _ in _windows_of(subject, None)
+        }
 
     def nothing(self, window_BW: Tensor, subject: Tensor) -> dict[int, Tensor]:
         """Return zeros, of windows none of whose rows exist."""
@@ -144,6 +237,15 @@ class Heads(nn.Module):
         if not (self.training and self._subject_dropout):
             return torch.ones(len(subject))
         return (torch.rand(len(subject), device="cpu") >= self._subject_dropout).float()
+
+
+def _windows_of(
+    subject: Tensor, there_BW: Tensor | None
+) -> Iterator[tuple[int, Tensor, Tensor | None]]:
+    """Yield each subject, its windows, and which of their rows exist."""
+    for index in subject.unique().tolist():
+        windows = (subject == index).nonzero().flatten()
+        yield index, windows, None if there_BW is None else there_BW[windows]
 
 
 def _nothing(n_inputs: int, n_units: int) -> nn.Linear:

@@ -32,6 +32,7 @@ from giblet_ray.models.multimodal.inputs import build_inputs, fit_inputs
 from giblet_ray.models.multimodal.memory import build_memory
 from giblet_ray.models.multimodal.ragged import existing, reached, spread
 from giblet_ray.models.predictor import Predictor, Shapes
+from giblet_ray.models.shards import UnitShards
 from giblet_ray.parts.reading import RGB, find_reading
 
 _SLOTS = {"image": "video", "codes": "audio", "mel": "audio"}
@@ -94,8 +95,10 @@ class Multimodal(Predictor):
         )
         self._by_codebooks = settings.code_embedding == "codec"
         self.memory = build_memory(settings, self.context_trs, shapes.tr_seconds)
-        n_features = settings.bottleneck_dim if self.memory is None else self.memory.n_features
-        self.head = Heads(settings, n_features, shapes)
+        self._n_features = (
+            settings.bottleneck_dim if self.memory is None else self.memory.n_features
+        )
+        self.head = Heads(settings, self._n_features, shapes)
         self._head_takes_batches = any(isinstance(m, nn.BatchNorm1d) for m in self.head.modules())
         self.has_group_head = settings.head_per_subject and self.head.group is not None
 
@@ -147,6 +150,7 @@ class Multimodal(Predictor):
             all_there = bool(exists.all())
         there_BT, there_BW = (None, None) if all_there else (exists, self._answering(exists))
         if there_BW is not None and not there_BW.any():
+            self.take_part()
             return self.head.nothing(there_BW, subject)
         bottleneck_ND = self._bottleneck(values, exists.shape, there_BT, lacking or {})
         features = spread(bottleneck_ND, exists.shape, there_BT)
@@ -154,6 +158,21 @@ class Multimodal(Predictor):
             features = self.memory(features, exists)
         predicted: dict[int, Tensor] = self.head(features, there_BW, subject)
         return predicted
+
+    @property
+    def head_units(self) -> dict[str, int]:
+        """See :attr:`Predictor.head_units`."""
+        return {f"head.{name}": n_units for name, n_units in self.head.units.items()}
+
+    def share_out_units(self, shards: UnitShards) -> None:
+        """See :meth:`Predictor.share_out_units`."""
+        self.head.share_out(shards)
+
+    def take_part(self) -> None:
+        """See :meth:`Predictor.take_part`."""
+        if self.head.shards is not None:
+            nothing = next(self.parameters()).new_zeros(0, 1, self._n_features)
+            self.head(nothing, None, torch.zeros(0, dtype=torch.int64))
 
     def _answering(self, exists_BT: Tensor) -> Tensor:
         """Return which TRs of windows answer to a row that exists, (B, W): also after a film's end.
