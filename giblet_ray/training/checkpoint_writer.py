@@ -116,7 +116,7 @@ class CheckpointWriter:
                 held_out=held_out,
                 unsent=[*self._link.unsent()],
             )
-        copied = _Copy(self._state())
+        copied = Copy(self._state())
         self._under_way.append(self._thread.submit(self._write, copied, rest, position.name))
         if self._link.awaits_checkpoints:
             self._wait_until(0)
@@ -126,7 +126,7 @@ class CheckpointWriter:
         while len(self._under_way) > n:
             self._under_way.pop(0).result()
 
-    def _write(self, copied: _Copy, rest: Callable[..., None] | None, name: str) -> None:
+    def _write(self, copied: Copy, rest: Callable[..., None] | None, name: str) -> None:
         with tempfile.TemporaryDirectory() as folder:
             checksums = self._write_state(Path(folder), copied, name)
             problem = None
@@ -141,7 +141,7 @@ class CheckpointWriter:
         if problem is not None:
             raise InputError(problem)
 
-    def _write_state(self, folder: Path, copied: _Copy, name: str) -> dict[str, str]:
+    def _write_state(self, folder: Path, copied: Copy, name: str) -> dict[str, str]:
         """Write this rank's files; return the checksums of all ranks'."""
         if self._shards is None:
             return save_state(folder, copied.files())
@@ -159,7 +159,7 @@ class CheckpointWriter:
         return {file: checksum for _, of_rank in told for file, checksum in of_rank.items()}
 
 
-class _Copy:
+class Copy:
     """A copy of tensors, in the host's memory: those of a device arrive while it computes on."""
 
     def __init__(self, files: Files) -> None:

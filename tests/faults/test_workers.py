@@ -32,6 +32,16 @@ def in_writing(job: Training, chance: random.Random) -> None:
     time.sleep(chance.uniform(0, 0.02))
 
 
+def in_writing_of_shards(job: Training, chance: random.Random) -> None:
+    def other_worker_s_alone() -> bool:
+        return any(
+            (path / "head-2-of-2.safetensors").exists() and not (path / "record.json").exists()
+            for path in job.run.glob("epoch-*")
+        )
+
+    job.wait_for(other_worker_s_alone, "a checkpoint that one worker has written its units of")
+
+
 def told(lines: list[str]) -> list[str]:
     """Return what a job has said of lost workers: Ray may look at the one that is left first."""
     said = re.compile(
@@ -59,3 +69,26 @@ def test_worker_killed_ten_times_ends_with_the_weights_of_an_undisturbed_run(
         job.wait_for(lambda n=number: len(told(job.lines)) >= n, "the loss told")
     assert len(told(job.end().splitlines())) == KILLS
     assert_same_weights(undisturbed, job.run)
+
+
+@pytest.mark.timeout(600)
+def test_workers_that_share_out_the_head_go_on_from_the_units_of_each(
+    raylets: Cluster, start: Callable[..., Training]
+) -> None:
+    raylets.have(2)
+    chance = random.Random(0)
+    shared = ["--model.shard_head", "on", "--scaling.max_failures", "3"]
+    undisturbed = start(*shared, "--name", "undisturbed")
+    undisturbed.end()
+    job = start(*shared)
+    for number, moment in enumerate((in_compute, in_reporting, in_writing_of_shards), 1):
+        job.wait_for(
+            lambda n=number: sum("training with" in line for line in job.lines) >= n,
+            f"start {number}",
+        )
+        moment(job, chance)
+        chance.choice(raylets.workers()).kill()
+        job.wait_for(lambda n=number: len(told(job.lines)) >= n, "the loss told")
+    job.end()
+    assert (saved(job.run)[-1] / "head-1-of-2.safetensors").exists()
+    assert_same_weights(undisturbed.run.parent / "undisturbed", job.run)

@@ -16,7 +16,9 @@ import torch
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from processes import PATIENCE_SECONDS, JobProcess
-from safetensors.torch import load_file
+
+from giblet_ray.checkpoint.files import load_weights
+from giblet_ray.checkpoint.record import read_record
 
 EPOCHS, STEPS_PER_EPOCH = 12, 12
 
@@ -138,8 +140,9 @@ def position(folder: Path) -> dict[str, Any]:
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
-    """Return the weights at the end of a run."""
-    return load_file(saved(run)[-1] / "model.safetensors")
+    """Return the weights at the end of a run, whichever workers wrote them."""
+    folder = saved(run)[-1]
+    return load_weights(folder, read_record(folder))
 
 
 def only_run(uri: str) -> Run:
