@@ -194,34 +194,37 @@ def _shared_layer(
 
 def whole_step(rank: int, workers: int, size: Size) -> list[Measured]:
     """The training's step of a trunk and the layer, and their checkpoint."""
-    contenders, saved = [], []
-    for sharding in ("off", "on"):
-        job, shapes = _job(sharding, size), _shapes(size)
-        torch.manual_seed(0)
-        model = build_predictor(job.model, shapes)
-        shards = share_out_head(model, job, shapes, rank, workers)
-        optimizer = build_optimizer(model, job.as_its_model.optimizer.lr)
-        scan = np.ones((1, size.units), np.float32)
-        normalisation = Normalisation((ScanKey("01", "film"),), 0 * scan, scan, scan.astype(bool))
-        scores = Scores(normalisation, shapes, job, CPU, shards)
-        ranks = Ranks(model, workers, CPU, frozen_batch_norm=False, shards=shards)
-        batch, totals = _batch(rank, workers, size), LossTotals({}, CPU)
-
-        def step(n: int, model: Any = (scores, ranks, batch, totals, optimizer)) -> float:
-            scores, ranks, batch, totals, optimizer = model
-            scores.backward(ranks, batch, size.rows, totals)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            return float(totals.latest()["step/loss"])
-
-        head = [each for name, each in model.named_parameters() if name in model.head_units]
-        contenders.append((step, _held(head)))
-        saved.append((model, optimizer, shards))
-    measured = _in_turn(contenders, workers, size.steps)
+    contenders = [_training_step(rank, workers, size, sharding) for sharding in ("off", "on")]
+    measured = _in_turn([(step, held) for step, held, _ in contenders], workers, size.steps)
     return [
         Measured(of.seconds, of.sent, of.held, of.losses, _checkpoint(rank, *state))
-        for of, state in zip(measured, saved, strict=True)
+        for of, (_, _, state) in zip(measured, contenders, strict=True)
     ]
+
+
+def _training_step(
+    rank: int, workers: int, size: Size, sharding: str
+) -> tuple[Step, int, tuple[Any, ...]]:
+    """Return a step, the bytes that it holds of the head, and what a checkpoint is of."""
+    job, shapes = _job(sharding, size), _shapes(size)
+    torch.manual_seed(0)
+    model = build_predictor(job.model, shapes)
+    shards = share_out_head(model, job, shapes, rank, workers)
+    optimizer = build_optimizer(model, job.as_its_model.optimizer.lr)
+    scan = np.ones((1, size.units), np.float32)
+    normalisation = Normalisation((ScanKey("01", "film"),), 0 * scan, scan, scan.astype(bool))
+    scores = Scores(normalisation, shapes, job, CPU, shards)
+    ranks = Ranks(model, workers, CPU, frozen_batch_norm=False, shards=shards)
+    batch, totals = _batch(rank, workers, size), LossTotals({}, CPU)
+
+    def step(n: int) -> float:
+        scores.backward(ranks, batch, size.rows, totals)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        return float(totals.latest()["step/loss"])
+
+    head = [each for name, each in model.named_parameters() if name in model.head_units]
+    return step, _held(head), (model, optimizer, shards)
 
 
 def _checkpoint(
