@@ -39,6 +39,7 @@ def test_what_decides_a_run_s_numbers_is_said_on_the_field() -> None:
     assert outside - free == {"config", "debug", "packages"}, "not saved with a run"
     assert free - outside == {
         "data.residence",
+        "model.shard_head",
         "data.voxels",  # a run keeps the indices
         "data.split.same",  # and the intervals
         "train.checkpoint_every_steps",
