@@ -26,10 +26,11 @@ from giblet_ray.dataset.windows import Windows
 from giblet_ray.models.predictor import Shapes, build_predictor
 from giblet_ray.models.shards import UnitShards
 from giblet_ray.parts.value import ValueType
-from giblet_ray.training.checkpoint_writer import Copy
+from giblet_ray.training.checkpoint_writer import copy_to_host
+from giblet_ray.training.loss_totals import LossTotals
 from giblet_ray.training.optimizer import build_optimizer
 from giblet_ray.training.shard_head import share_out_head
-from giblet_ray.training.step import LossTotals, Ranks, Scores
+from giblet_ray.training.step import Ranks, Scores
 
 CPU = torch.device("cpu")
 NUMBERS = 90
@@ -235,10 +236,10 @@ def _checkpoint(
     started = time.perf_counter()
     copied = waited = 0.0
     if rank == 0 or shards is not None:
-        copy = Copy(state_files(model, optimizer, shards))
+        copied_files = copy_to_host(state_files(model, optimizer, shards))
         copied = time.perf_counter() - started
         with tempfile.TemporaryDirectory() as folder:
-            save_state(Path(folder), copy.files())
+            save_state(Path(folder), copied_files)
     dist.barrier()
     waited = time.perf_counter() - started
     return waited, copied

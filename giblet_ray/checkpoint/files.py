@@ -224,32 +224,28 @@ def restore_checkpoint(
     units = model.head_units if shards is not None else {}
     own = {name: shards.bounds(n) for name, n in units.items()} if shards is not None else {}
     try:
+        if not any(map(is_of_optimizer, record.checksums)):
+            raise RuntimeError("it has nothing of the optimizer")
         with opened_pieces(folder, record) as weights:
             state = model.state_dict()
-            if state.keys() != record.weights.keys():
-                raise KeyError(*(state.keys() ^ record.weights.keys()))
+            if differ := sorted(state.keys() ^ record.weights.keys()):
+                raise RuntimeError(f"{', '.join(differ)}: in the model or in its files alone")
             for name, tensor in state.items():
-                _fill(tensor, weights.read(name, own.get(name)), name)
+                weights.fill(tensor, name, own.get(name))
         with opened_pieces(folder, record, _OF_OPTIMIZER) as moments:
             for name, parameter in model.named_parameters():
                 if (step := moments.step(name)) is None:
                     continue
                 of_optimizer = {what: torch.empty_like(parameter) for what in _MOMENTS}
                 for what, tensor in of_optimizer.items():
-                    _fill(tensor, moments.read(name, own.get(name), what), name)
-                optimizer.state[parameter] = {**of_optimizer, _STEP: step.to(parameter.device)}
+                    moments.fill(tensor.detach(), name, own.get(name), what)
+                # A copy: no mapped file is held on to.
+                of_optimizer[_STEP] = step.clone().to(parameter.device)
+                optimizer.state[parameter] = of_optimizer
     except (OSError, RuntimeError, KeyError, SafetensorError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{folder}: not a complete checkpoint of this run: {reason}") from error
     return record.position
-
-
-@torch.no_grad()
-def _fill(tensor: Tensor, content: Tensor, name: str) -> None:
-    if tensor.shape != content.shape:
-        found, wanted = tuple(content.shape), tuple(tensor.shape)
-        raise RuntimeError(f"{name} has shape {found}, {wanted} is expected")
-    tensor.copy_(content)
 
 
 def load_weights(folder: Path, record: Record, device: str = "cpu") -> dict[str, Tensor]:
@@ -290,29 +286,67 @@ class Pieces:
         first, key = self._record.weights[name][0].file, _key(name, _STEP)
         return self._files[first].get_tensor(key) if key in self._keys.get(first, ()) else None
 
-    def read(self, name: str, units: tuple[int, int] | None = None, what: str = "") -> Tensor:
-        """Return a tensor, or what the optimizer has for it, or those of its units [start, stop).
+    def read(self, name: str) -> Tensor:
+        """Return a tensor; one that lies in one piece stays mapped.
 
         Raises
         ------
         RuntimeError, SafetensorError
             If it is not there, or a piece is not of the units that the record says.
         """
-        parts = []
+        parts = [*self._parts(name, None, "")]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    @torch.no_grad()
+    def fill(
+        self, tensor: Tensor, name: str, units: tuple[int, int] | None = None, what: str = ""
+    ) -> None:
+        """Read a tensor, or what the optimizer has for it, in its place.
+
+        Parameters
+        ----------
+        tensor : Tensor
+            What is filled.
+        name : str
+            Of the tensor, in the model.
+        units : (int, int), optional
+            The units [start, stop) that are read, along its first axis (default: all).
+        what : str
+            What of the optimizer's is read, such as ``exp_avg``.
+
+        Raises
+        ------
+        RuntimeError, SafetensorError
+            As :meth:`read`; also for another shape.
+        """
+        done = 0
+        for part in self._parts(name, units, what):
+            into = tensor[done : done + len(part)] if tensor.dim() and part.dim() else tensor
+            if into.shape != part.shape:
+                found, wanted = tuple(part.shape), tuple(into.shape)
+                raise RuntimeError(f"{name} has shape {found}, {wanted} is expected")
+            into.copy_(part)
+            done += len(part) if part.dim() else 0
+        if tensor.dim() and done != len(tensor):
+            raise RuntimeError(f"{name} has {done} units, {len(tensor)} are expected")
+
+    def _parts(self, name: str, units: tuple[int, int] | None, what: str) -> Iterator[Tensor]:
+        """Yield what the pieces of a tensor have, or of some of its units, in their order."""
+        key = _key(name, what)
         for piece in self._record.weights[name]:
             file = self._files[piece.file]
             if piece.units is None and units is None:
-                whole: Tensor = file.get_tensor(_key(name, what))
-                return whole
-            part = file.get_slice(_key(name, what))
+                yield file.get_tensor(key)
+                continue
+            part = file.get_slice(key)
             n_units = part.get_shape()[0]
             first, stop = piece.units or (0, n_units)
             if n_units != stop - first:
                 raise RuntimeError(f"{piece.file}: {name} has {n_units} units: {piece.units}")
-            wanted = units or (first, stop)
-            start, stop = max(first, wanted[0]), min(stop, wanted[1])
-            parts.append(part[start - first : max(start, stop) - first])
-        return torch.cat(parts)
+            start, end = units or (first, stop)
+            start, end = max(first, start), min(stop, end)
+            if start < end:
+                yield part[start - first : end - first]
 
 
 @contextmanager

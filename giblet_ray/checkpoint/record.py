@@ -37,7 +37,7 @@ from giblet_ray.parts.value import ValueType
 from giblet_ray.settings import Group, Mark, flat_settings, marked_settings
 
 RECORD = "record.json"
-VERSION: Literal[1] = 1
+VERSION: Literal[2] = 2
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _SHORT = 12
 
@@ -266,7 +266,7 @@ class Piece(Group):
 class Record(RunRecord):
     """What a checkpoint's folder holds: a run, how far it has come, and the folder's files."""
 
-    version: Literal[1] = VERSION
+    version: Literal[2] = VERSION
     """Of this record's form."""
     scans: tuple[ScanKey, ...]
     """Rows of the normalisation."""

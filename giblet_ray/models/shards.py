@@ -17,6 +17,7 @@ ranks together.
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,9 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+_PATIENCE = datetime.timedelta(hours=12)
+"""For the slowest rank to store its files; one that is gone is noticed at once."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,7 @@ class UnitShards:
         backend = dist.get_backend()
         self._sizes = dist.group.WORLD if backend == "gloo" else dist.new_group(backend="gloo")
         """For numbers that the host waits for; a device need not."""
-        self._writers = dist.new_group(backend="gloo")
+        self._writers = dist.new_group(backend="gloo", timeout=_PATIENCE)
         """For the threads that write checkpoints, which wait for one another."""
 
     def bounds(self, n_units: int, rank: int | None = None) -> tuple[int, int]:
@@ -176,6 +180,7 @@ class UnitShards:
         callable
             Waits for those that others send: (N, W, own units), as :meth:`cut` orders them.
         """
+        values_BWV = values_BWV if values_BWV.is_floating_point() else values_BWV.float()
         padded = sizes.padded(values_BWV)[: len(values_BWV)]
         sent = [self.cut(padded, subject_B, rank) for rank in range(self.world_size)]
         width = max(self.own())
@@ -226,15 +231,11 @@ class UnitShards:
 
         return arrived
 
-    def of_all(self, told: Any) -> list[Any]:
+    def of_writers(self, told: Any) -> list[Any]:
         """Return what the ranks' writing threads tell one another, of each."""
         of_ranks: list[Any] = [None] * self.world_size
         dist.all_gather_object(of_ranks, told, group=self._writers)
         return of_ranks
-
-    def from_first(self, told: Any) -> Any:
-        """Return what rank 0's writing thread tells those of others."""
-        return self.of_all(told)[0]
 
 
 class _Gather(torch.autograd.Function):
@@ -251,5 +252,9 @@ class _Gather(torch.autograd.Function):
         n = sizes.windows[shards.rank]
         shapes = [(n, *gradient_NWH.shape[1:])] * shards.world_size
         of_units = shards._exchange(sizes.apart(gradient_NWH), shapes)()
-        summed = torch.stack(of_units).sum(0)[:, : ctx.shape[1]]
-        return summed * shards.world_size, None, None
+        # In float32, as where a product of matrices sums over units.
+        summed = torch.zeros_like(of_units[0], dtype=torch.float32)
+        for each in of_units:
+            summed += each
+        scaled = (summed[:, : ctx.shape[1]] * shards.world_size).to(gradient_NWH.dtype)
+        return scaled, None, None

@@ -14,6 +14,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from giblet_ray.training.config import CHECKPOINTS_UNDER_WAY
+
 if TYPE_CHECKING:
     from giblet_ray.preflight.size import StepSize
 
@@ -75,7 +77,8 @@ def host_need(size: StepSize, ranks: int, use_gpu: bool, streamed: int = 0) -> N
     held = {"weights": size.weights}
     # Of what all workers have alike, rank 0 writes; of a head that they share out, each its units.
     writers = 1 if size.elsewhere else ranks
-    estimates = {"a checkpoint's copy": (size.weights + size.optimizer) // writers}
+    copies = CHECKPOINTS_UNDER_WAY * (size.weights + size.optimizer)
+    estimates = {"checkpoints under way": copies // writers}
     if use_gpu:
         estimates["CUDA (assumed)"] = _CUDA_BYTES
     else:

@@ -16,8 +16,9 @@ from giblet_ray.dataset.windows import Windows, batch_windows
 from giblet_ray.models.predictor import build_predictor
 from giblet_ray.training.data import model_shapes
 from giblet_ray.training.fit import TrainingWindows
+from giblet_ray.training.loss_totals import LossTotals
 from giblet_ray.training.optimizer import build_optimizer
-from giblet_ray.training.step import LossTotals, Ranks, Scores
+from giblet_ray.training.step import Ranks, Scores
 
 _STEPS = 100
 _SECONDS = 15.0

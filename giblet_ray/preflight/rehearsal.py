@@ -33,8 +33,9 @@ from giblet_ray.preflight.sample import Sample, SampleLoader
 from giblet_ray.training.identity import new_order, run_record
 from giblet_ray.training.loop import BareLink, train
 
-HELD_OF_EACH = 4
-"""Numbers that are held for each that trains: itself, its gradient, and AdamW's two."""
+HELD_OF_EACH = 4 + 3
+"""Numbers that are held for each that trains: itself, its gradient and AdamW's two; and of a
+checkpoint that is being written itself and the last two."""
 _STEPS = 3
 _WHOLE = {"shard_head": "off"}
 _EPOCHS = 2
@@ -60,8 +61,7 @@ class Rehearsal:
         The most that it held while training; and as many streamed rows as a training holds, which
         are more than a sample has.
     step_seconds, evaluation_seconds, checkpoint_seconds : float
-        Of one optimizer step, one batch of validation windows, and what one checkpoint keeps the
-        loop waiting.
+        Of one optimizer step, one batch of validation windows, one checkpoint until it is written.
     checkpoint_bytes : int
         Size of a checkpoint.
     overfit : Overfit
@@ -184,6 +184,8 @@ def _repeated(windows: Windows, n: int) -> Windows:
 class RehearsalLink(BareLink):
     """The link of a rehearsal, which keeps times and sizes."""
 
+    awaits_checkpoints = True
+
     def __init__(self, world_size: int) -> None:
         super().__init__(torch.device("cpu"))
         self.world_size = world_size
@@ -197,7 +199,7 @@ class RehearsalLink(BareLink):
         self.checkpoint_bytes = sum(path.stat().st_size for path in folder.iterdir())
 
     def report(self, metrics: dict[str, float]) -> None:
-        """Note how long the checkpoint has kept the loop."""
+        """Note how long the checkpoint has taken."""
         self.metrics = metrics
         self._reported = time.perf_counter()
         self.checkpoint_seconds = self._reported - self._logged

@@ -24,8 +24,9 @@ from giblet_ray.dataset.normalise import Normalisation
 from giblet_ray.dataset.windows import Windows, batch_windows
 from giblet_ray.models.predictor import Predictor, Shapes, build_predictor
 from giblet_ray.training.initial import freeze_trunk
+from giblet_ray.training.loss_totals import LossTotals
 from giblet_ray.training.shard_head import is_shared_out
-from giblet_ray.training.step import LossTotals, Ranks, Scores
+from giblet_ray.training.step import Ranks, Scores
 
 FLOAT_BYTES = 4
 _MOMENTS = 2

@@ -7,7 +7,8 @@
 
 A copy of weights and optimizer is taken between two steps; a thread writes it. Where workers share
 out the head, each writes its own units, and rank 0 the record, last, once it knows of all files: a
-kill at any moment leaves the checkpoint before. Torch alone.
+kill at any moment leaves the checkpoint before. Metrics are logged when the copy is taken: a
+training that is killed before it is written logs them once more. Torch alone.
 """
 
 from __future__ import annotations
@@ -19,8 +20,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
 from torch.optim import Optimizer
 
 from giblet_ray.checkpoint.files import (
@@ -32,16 +31,14 @@ from giblet_ray.checkpoint.files import (
 )
 from giblet_ray.checkpoint.record import Position, RunRecord
 from giblet_ray.dataset.normalise import Normalisation
-from giblet_ray.errors import InputError
+from giblet_ray.errors import InputError, one_line
 from giblet_ray.evaluation.unit_scores import HeldOutScores
 from giblet_ray.models.predictor import Predictor
 from giblet_ray.models.shards import UnitShards
+from giblet_ray.training.config import CHECKPOINTS_UNDER_WAY
 
 if TYPE_CHECKING:
     from giblet_ray.training.loop import Link
-
-_UNDER_WAY = 2
-"""Checkpoints that may be under way; with a third, training waits. Each is a copy in memory."""
 
 
 class CheckpointWriter:
@@ -107,7 +104,9 @@ class CheckpointWriter:
         """
         if self._link.rank > 0 and self._shards is None:
             return
-        self._wait_until(_UNDER_WAY - 1)
+        self._wait_until(CHECKPOINTS_UNDER_WAY - 1)
+        while self._shards is None and self._under_way and self._under_way[0].done():
+            self._under_way.pop(0).result()  # what went wrong is told as soon as it is known
         rest = None
         if self._link.rank == 0:
             rest = partial(
@@ -116,7 +115,7 @@ class CheckpointWriter:
                 held_out=held_out,
                 unsent=[*self._link.unsent()],
             )
-        copied = Copy(self._state())
+        copied = copy_to_host(self._state())
         self._under_way.append(self._thread.submit(self._write, copied, rest, position.name))
         if self._link.awaits_checkpoints:
             self._wait_until(0)
@@ -126,60 +125,55 @@ class CheckpointWriter:
         while len(self._under_way) > n:
             self._under_way.pop(0).result()
 
-    def _write(self, copied: Copy, rest: Callable[..., None] | None, name: str) -> None:
-        with tempfile.TemporaryDirectory() as folder:
-            checksums = self._write_state(Path(folder), copied, name)
-            problem = None
-            if rest is not None:
-                try:
-                    rest(Path(folder), self._pieces, checksums)
-                    self._link.keep(Path(folder), name)
-                except InputError as error:
-                    problem = str(error)
-            if self._shards is not None:
-                problem = self._shards.from_first(problem)
-        if problem is not None:
-            raise InputError(problem)
+    def _write(self, copied: Files, rest: Callable[..., None] | None, name: str) -> None:
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary)
+            of_ranks = self._together(lambda: self._write_state(folder, copied, name))
+            checksums = {file: told for of_rank in of_ranks for file, told in of_rank.items()}
+            self._together(lambda: self._write_rest(folder, rest, checksums, name))
 
-    def _write_state(self, folder: Path, copied: Copy, name: str) -> dict[str, str]:
-        """Write this rank's files; return the checksums of all ranks'."""
+    def _write_state(self, folder: Path, copied: Files, name: str) -> dict[str, str]:
+        """Write this rank's files; return their checksums."""
+        checksums = save_state(folder, copied)
+        if self._link.rank > 0:
+            self._link.keep(folder, name)
+        return checksums
+
+    def _write_rest(
+        self,
+        folder: Path,
+        rest: Callable[..., None] | None,
+        checksums: Mapping[str, str],
+        name: str,
+    ) -> dict[str, str]:
+        """Write what rank 0 alone writes, and the record."""
+        if rest is not None:
+            rest(folder, self._pieces, checksums)
+            self._link.keep(folder, name)
+        return {}
+
+    def _together(self, work: Callable[[], dict[str, str]]) -> list[dict[str, str]]:
+        """Do a rank's part of what all do, and return what they found; all fail if one does."""
         if self._shards is None:
-            return save_state(folder, copied.files())
-        problem, checksums = None, {}
+            return [work()]
+        failure, found = None, {}
         try:
-            checksums = save_state(folder, copied.files())
-            if self._link.rank > 0:
-                self._link.keep(folder, name)
-        except InputError as error:
-            problem = str(error)
-        told = self._shards.of_all((problem, checksums))
-        for problem, _ in told:
+            found = work()
+        except Exception as error:  # noqa: BLE001 - raised below, once the others know of it
+            failure = error
+        is_input, words = isinstance(failure, InputError), failure and one_line(failure)
+        told = self._shards.of_writers((is_input, words, found))
+        if failure is not None:
+            raise failure
+        for of_input, problem, _ in told:
             if problem is not None:
-                raise InputError(problem)
-        return {file: checksum for _, of_rank in told for file, checksum in of_rank.items()}
+                raise (InputError if of_input else RuntimeError)(problem)
+        return [each for _, _, each in told]
 
 
-class Copy:
-    """A copy of tensors, in the host's memory: those of a device arrive while it computes on."""
-
-    def __init__(self, files: Files) -> None:
-        self._files = {name: self._copied(tensors) for name, tensors in files.items()}
-        self._arrived = None
-        if torch.cuda.is_available() and torch.cuda.is_initialized():
-            self._arrived = torch.cuda.Event()
-            self._arrived.record()
-
-    def files(self) -> Files:
-        """Return it, once it is whole."""
-        if self._arrived is not None:
-            self._arrived.synchronize()
-        return self._files
-
-    @staticmethod
-    def _copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        copied = {}
-        for name, tensor in tensors.items():
-            on_device = tensor.device.type == "cuda"
-            host = torch.empty_like(tensor, device="cpu", pin_memory=on_device)
-            copied[name] = host.copy_(tensor.detach(), non_blocking=on_device)
-        return copied
+def copy_to_host(files: Files) -> Files:
+    """Return a copy of tensors in the host's memory."""
+    return {
+        file: {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
+        for file, tensors in files.items()
+    }

@@ -17,6 +17,10 @@ STEPS, LEAST_EPOCHS = 120, 5
 SEED = "train.seed"
 """What trainings of the same settings differ in: chance."""
 
+CHECKPOINTS_UNDER_WAY = 2
+"""Checkpoints that may be written while training goes on; with one more, it waits. Each is a copy
+of weights and optimizer in memory."""
+
 
 class LossSettings(Family):
     """A loss."""

@@ -30,7 +30,7 @@ class LossTerms(NamedTuple):
     ----------
     objective : Tensor
         This rank's share, to call `backward()` on. Gradients averaged over the ranks, as
-        DistributedDataParallel does, are those of `loss`.
+        DistributedDataParallel does, are those of `loss`; with `units_apart`, they are added up.
     loss : Tensor
         mse + weight * correlation_loss; this and the following are the same on every rank and
         carry no gradient.
@@ -130,7 +130,7 @@ class EncodingLoss(nn.Module):
             (B,) int64, whose each row is, on the CPU; of one subject, or of all who share their
             voxels, it is not needed.
         n_valid_B : Tensor, optional
-            (B,) voxels of all ranks that count in each row, where those are shared out.
+            (B,) voxels that count in each row, of all ranks (default: those of `valid_BV`).
 
         Returns
         -------

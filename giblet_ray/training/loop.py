@@ -27,11 +27,12 @@ from giblet_ray.training.checkpoint_writer import CheckpointWriter
 from giblet_ray.training.config import TrainConfig
 from giblet_ray.training.fit import fit_at_once, training_trs
 from giblet_ray.training.initial import freeze_trunk, take_trunk
+from giblet_ray.training.loss_totals import LossTotals
 from giblet_ray.training.memory import MemoryPeak
 from giblet_ray.training.optimizer import build_optimizer, build_schedule
 from giblet_ray.training.pace import Rate, epoch_line
 from giblet_ray.training.shard_head import share_out_head
-from giblet_ray.training.step import LossTotals, Ranks, Scores, seed_dropout
+from giblet_ray.training.step import Ranks, Scores, seed_dropout
 
 
 class Link(Protocol):

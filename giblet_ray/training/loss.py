@@ -35,7 +35,7 @@ class RankLoss(Protocol):
         """Compute the loss of this rank's rows and of the global batch that they are part of.
 
         What is valid is that of each row's subject, (N, V) bool; whose it is, (N,) int64, matters
-        where each has a head; how many units count in each row, (N,), where ranks share them out.
+        where each has a head; how many units of all ranks count in each row, (N,).
         """
 
     def of_rows(self, prediction_NV: Tensor, target_NV: Tensor, valid_NV: Tensor) -> Tensor:

@@ -5,9 +5,9 @@ Shapes: rows are TRs (windows times TRs per window), V voxels, S scans, B window
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,8 +27,9 @@ from giblet_ray.evaluation.unit_scores import HeldOutScores
 from giblet_ray.models.predictor import Predictor, Shapes, in_batch_order
 from giblet_ray.models.shards import UnitShards
 from giblet_ray.training.batch_norm import layers_that_adapt, retake, retaking_steps
-from giblet_ray.training.encoding_loss import LossTerms, sum_over_ranks
+from giblet_ray.training.encoding_loss import sum_over_ranks
 from giblet_ray.training.loss import build_loss
+from giblet_ray.training.loss_totals import LossTotals
 from giblet_ray.training.targets import Targets
 
 
@@ -64,31 +65,35 @@ class Ranks:
         self._frozen, self._frozen_trunk = frozen_batch_norm, frozen_trunk
         self.parallel: nn.Module = model
         own = set(model.head_units) if shards is not None else set()
-        self._own = [each for name, each in model.named_parameters() if name in own]
-        self._common = [each for name, each in model.named_parameters() if name not in own]
-        if world_size > 1 and any(each.requires_grad for each in self._common):
-            trained: nn.Module = model
-            if device.type == "cuda" and not frozen_batch_norm:
-                trained = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-            # Without device_ids: everything is where it is to be, the subjects on the CPU.
-            # A head has no gradient on a rank that has no row of its subject; one that no rank
-            # used has none anywhere, and so takes no step, as with one rank.
+        names = dict(model.named_parameters())
+        self._own = [each for name, each in names.items() if name in own]
+        self._common = [each for name, each in names.items() if name not in own]
+        if world_size == 1:
+            return
+        if not any(each.requires_grad for each in self._common):
+            with torch.no_grad():  # what DistributedDataParallel does first
+                for tensor in (*self._common, *model.buffers()):
+                    dist.broadcast(tensor, src=0)
+            return
+        trained: nn.Module = model
+        if device.type == "cuda" and not frozen_batch_norm:
+            trained = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        if own:
             DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(trained, [*own])
-            self.parallel = DistributedDataParallel(
-                trained,
-                gradient_as_bucket_view=True,
-                find_unused_parameters=getattr(model, "tells_subjects_apart", False)
-                and any(
-                    model.is_of_heads(name)
-                    for name, _ in model.named_parameters()
-                    if name not in own
-                ),
-            )
+        # A head has no gradient on a rank that has no row of its subject; one that no rank used
+        # has none anywhere, and so takes no step, as with one rank.
+        unused = model.tells_subjects_apart
+        if own:
+            unused &= any(model.is_of_heads(name) for name in names if name not in own)
+        # Without device_ids: everything is where it is to be, the subjects on the CPU.
+        self.parallel = DistributedDataParallel(
+            trained, gradient_as_bucket_view=True, find_unused_parameters=unused
+        )
 
     def train_mode(self) -> None:
         """Prepare for a training step."""
         self.parallel.train()
-        if self._frozen_trunk and isinstance(self.model, Predictor):
+        if self._frozen_trunk:
             for name, module in self.model.named_modules():
                 module.training = self.model.is_of_heads(name)
         if self._frozen:
@@ -184,6 +189,10 @@ class Scores:
         scan = torch.from_numpy(scan_B).long()
         return {part: lacks_S[scan].to(self._device) for part, lacks_S in self._lacks.items()}
 
+    def _precision(self) -> AbstractContextManager[Any]:
+        """Return what predictions are computed in."""
+        return torch.autocast(self._device.type, torch.bfloat16) if self._bf16 else nullcontext()
+
     def _predict(
         self, model: nn.Module, batch: Batch, part: slice, shards: UnitShards | None = None
     ) -> tuple[Tensor, ...]:
@@ -206,7 +215,7 @@ class Scores:
             sizes = shards.sizes(bold_BWV.shape)
             told_N2 = shards.told(torch.stack([scan_B, length_B], dim=1), sizes)
             arrive = shards.to_units(bold_BWV, subject, sizes)
-        with torch.autocast(self._device.type, torch.bfloat16) if self._bf16 else nullcontext():
+        with self._precision():
             given = inputs, batch.exists[part], subject
             predicted = model(*given, lacking) if lacking else model(*given)
         if shards is not None and arrive is not None:
@@ -319,7 +328,8 @@ class Scores:
             if self._metrics:
                 rows.add(scan_N, tr_N, prediction, target)
         for _ in range(max(map(len, of_ranks)) - len(of_ranks[rank])):
-            ranks.model.take_part()
+            with self._precision():
+                ranks.model.take_part()
         sums.reduce()
         if ranks.world_size > 1:
             dist.all_reduce(loss)
@@ -331,60 +341,6 @@ class Scores:
                 metrics[f"val/{name}/pearson_mean"] = of_subject.summary()["pearson_mean"]
         metrics["val/loss"] = self._loss.held_out(scores, float(loss) / scores.n_trs)
         return scores, metrics | rows.compute(self._metrics, self._valid_SV)
-
-
-class LossTotals:
-    """Losses of an epoch, added up on the device so that no step waits for the host.
-
-    Parameters
-    ----------
-    sums : dict of str to float
-        Of the epoch so far, as :meth:`sums` gives them; empty at its start.
-    device : torch.device
-        Where they are kept.
-    """
-
-    def __init__(self, sums: dict[str, float], device: torch.device) -> None:
-        self._trs = sums.get("trs", 0)
-        self._sums = {
-            name: torch.tensor(value, dtype=torch.float64, device=device)
-            for name, value in sums.items()
-            if name != "trs"
-        }
-        self._step: dict[str, Tensor] = {}
-
-    def begin(self, n_trs: int) -> None:
-        """Begin a step of so many BOLD TRs."""
-        self._step = {}
-        self._n_trs = n_trs
-        self._trs += n_trs
-
-    def add(self, terms: LossTerms) -> None:
-        """Add the losses of a part of the step's batch; the parts add up to the batch's."""
-        for name, term in terms.logged.items():
-            value = term.double()
-            self._step[name] = self._step.get(name, 0) + value
-            self._sums[name] = self._sums.get(name, 0) + value * self._n_trs
-
-    def latest(self) -> dict[str, float]:
-        """Return the losses of the last step."""
-        return {f"step/{name}": float(value) for name, value in self._step.items()}
-
-    def means(self, epoch: int) -> dict[str, float]:
-        """Return the mean losses over the epoch's TRs so far."""
-        sums = self.sums(epoch)
-        n_trs = sums.pop("trs")
-        return {f"train/{name}": value / n_trs for name, value in sums.items()}
-
-    def sums(self, epoch: int) -> dict[str, float]:
-        """Return what a new object continues from."""
-        sums = {name: float(value) for name, value in self._sums.items()}
-        if not all(map(math.isfinite, sums.values())):
-            raise InputError(
-                f"the loss became {sums['loss']} in epoch {epoch + 1}: training diverged; use a "
-                "lower --optimizer.lr or --optimizer.max_grad_norm"
-            )
-        return {**sums, "trs": self._trs}
 
 
 def _places(windows: Windows) -> tuple[Tensor, Tensor]:

@@ -83,12 +83,11 @@ class _Aloud(logging.Handler):
 class TrainLink:
     """A worker's :class:`giblet_ray.training.loop.Link` to Ray Train and MLflow."""
 
-    awaits_checkpoints = False
-
     def __init__(self, monitor: Any, job: TrainJob, mlflow: RunAddress | None) -> None:
         context = ray.train.get_context()
         self.rank, self.world_size = context.get_world_rank(), context.get_world_size()
         self.device = ray.train.torch.get_device()
+        self.awaits_checkpoints = mlflow is None  # Ray Tune may end a trial in a report
         self._monitor, self._job = monitor, job
         self._storage = Storage.at(job.storage.path)
         self._aloud = _Aloud(self.show)

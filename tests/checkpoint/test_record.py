@@ -59,8 +59,8 @@ def change(checkpoint: Path, how: Callable[[dict[str, Any]], object]) -> None:
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        (lambda r: r.update(version=7), r"no checkpoint's record of version 1, .* it has 7"),
-        (lambda r: r.pop("version"), r"no checkpoint's record of version 1, .* it has None"),
+        (lambda r: r.update(version=7), r"no checkpoint's record of version 2, .* it has 7"),
+        (lambda r: r.pop("version"), r"no checkpoint's record of version 2, .* it has None"),
         (lambda r: r.update(mood="good"), r"damaged: mood: Extra inputs"),
         (lambda r: r["order"].update(mood="good"), r"damaged: order.mood: Extra inputs"),
         (lambda r: r["position"].update(step="far"), r"damaged: position.step: "),

@@ -135,6 +135,63 @@ def test_two_workers_training_is_continued_by_three_and_then_by_one(
     assert_same_curves(whole, found)
 
 
+def test_heads_on_a_frozen_trunk_all_see_the_trunk_that_was_taken(
+    people: Path, tmp_path: Path
+) -> None:
+    model = {"heads": "subject", "head": "linear", "shard_head": "off"}
+    run_ranks(1, _trained_by_a_rank, job_of(people, model), tmp_path / "first")
+    frozen = {"train": {**TRAIN, "freeze": "trunk"}, "init_from": str(tmp_path / "first")}
+    wanted = run_ranks(1, _trained_by_a_rank, job_of(people, model) | frozen, tmp_path / "1")[0]
+    shared = job_of(people, {**model, "shard_head": "on"}) | frozen
+    found = run_ranks(2, _trained_by_a_rank, shared, tmp_path / "2")[0]
+    assert_same_curves(wanted["points"], found["points"])
+
+
+def test_in_bf16_ranks_with_fewer_batches_of_validation_windows_take_part(
+    people: Path, tmp_path: Path
+) -> None:
+    train = {"train": {**TRAIN, "precision": "bf16", "batch_trs": 12}}
+    settings = job_of(people, {"heads": "subject", "head": "full"}) | train
+    one, three = (
+        run_ranks(n, _trained_by_a_rank, settings, tmp_path / str(n))[0]["points"] for n in (1, 3)
+    )
+    for (step, wanted), (_, found) in zip(one, three, strict=True):
+        for name in ("val/loss", "val/mse"):
+            if name in wanted:
+                assert found[name] == pytest.approx(wanted[name], rel=0.05), (name, step)
+
+
+class FailingLink(RankLink):
+    """Rank 1 cannot keep its files."""
+
+    def keep(self, folder: Path, name: str) -> None:
+        if self.rank == 1:
+            raise OSError("the disk of rank 1 is gone")
+        super().keep(folder, name)
+
+
+def _failing_by_a_rank(rank: int, settings: dict[str, Any], folder: Path) -> str:
+    training = LocalTraining(TrainJob.model_validate(settings))
+    link = FailingLink(rank, folder, lambda metrics: False)
+    run = run_record(training.job, training.data, None)
+    how = training.loader(CPU), training.normalisation, training.data.space_files(), link
+    try:
+        train(training.job, run, training.data.ordered(run.order), *how)
+    except Exception as error:  # noqa: BLE001 - whatever each rank says
+        return f"{type(error).__name__}: {error}"
+    return "nothing"
+
+
+def test_files_that_one_worker_cannot_keep_end_the_training_of_all(
+    people: Path, tmp_path: Path
+) -> None:
+    settings = job_of(people, {"heads": "subject", "head": "linear"})
+    first, second = run_ranks(2, _failing_by_a_rank, settings, tmp_path / "run")
+    assert first == "RuntimeError: the disk of rank 1 is gone"
+    assert second == "OSError: the disk of rank 1 is gone"
+    assert not list((tmp_path / "run").glob("*/record.json"))
+
+
 def _restored_by_a_rank(rank: int, settings: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Return what a rank would save of a checkpoint that it has loaded."""
     job, record = TrainJob.model_validate(settings), read_record(folder)

@@ -18,7 +18,8 @@ from giblet_ray.dataset.windows import Windows, rank_part
 from giblet_ray.models.config import ModelSettings
 from giblet_ray.models.predictor import Predictor, Shapes, by_subject
 from giblet_ray.parts.value import ValueType
-from giblet_ray.training.step import LossTotals, Ranks, Scores
+from giblet_ray.training.loss_totals import LossTotals
+from giblet_ray.training.step import Ranks, Scores
 
 CPU = torch.device("cpu")
 N_NUMBERS, N_UNITS, CONTEXT = 3, 4, 2

@@ -203,6 +203,8 @@ class Heads(nn.Module):
         """Return what last layers make of all ranks' windows: while training, of all of them this
         rank's units, else of this rank's all units."""
         sizes = shards.sizes(hidden_BWH.shape, there_BW is None)
+        if not sum(sizes.windows):
+            return {}
         told_N2 = shards.told(torch.stack([subject, kept_B.long()], dim=1), sizes)
         subject_N, kept_N = told_N2[:, 0], told_N2[:, 1].float()
         there_NW = None

@@ -150,8 +150,14 @@ class Multimodal(Predictor):
             all_there = bool(exists.all())
         there_BT, there_BW = (None, None) if all_there else (exists, self._answering(exists))
         if there_BW is not None and not there_BW.any():
-            self.take_part()
-            return self.head.nothing(there_BW, subject)
+            if self.head.shards is None:
+                return self.head.nothing(there_BW, subject)
+            # Others may have rows: this rank's units of them are due, and their gradient.
+            nothing = torch.zeros(*there_BW.shape, self._n_features, device=there_BW.device)
+            together: dict[int, Tensor] = self.head(
+                nothing.requires_grad_(self.training), there_BW, subject
+            )
+            return together
         bottleneck_ND = self._bottleneck(values, exists.shape, there_BT, lacking or {})
         features = spread(bottleneck_ND, exists.shape, there_BT)
         if self.memory is not None:
