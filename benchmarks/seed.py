@@ -8,4 +8,5 @@ from typing import Any
 import yaml
 from machine import ROOT
 
-SEED: Mapping[str, Any] = yaml.safe_load((ROOT / "jobs/seed.yaml").read_text())["model"]
+SEED_JOB: Mapping[str, Any] = yaml.safe_load((ROOT / "jobs/seed.yaml").read_text())
+SEED: Mapping[str, Any] = SEED_JOB["model"]

@@ -1,0 +1,354 @@
+"""One training step of the model alone, beside plain PyTorch, and beside what the machine can do.
+
+    python benchmarks/step.py --models contract1 default --batches 32 256 --units 1000
+
+Random rows lie in memory. A step is forward, loss, gradients, clipping and AdamW:
+
+giblet_ray
+    as a run takes it: training/step.py and training/optimizer.py, in the run's precision.
+plain
+    the same architecture, loss and settings in float32: every frame of codes is embedded and
+    multiplied, and torch.optim.AdamW and clip_grad_norm_ are as they come.
+
+Both step the same weights in turn; that they find the same loss and gradients of the same batch is
+checked first. The floor is the larger of two times: the step's multiplications at the rate of one
+large matrix product, and the least memory traffic of its weights at the rate of one large copy:
+read forward and backward, a gradient written, then AdamW (weight, gradient and two moments read,
+three written), 4 bytes each. Activations count as nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import psutil
+import torch
+from machine import CONSOLE, cpu_model
+from rates import compare, spread
+from rich.table import Table
+from seed import SEED_JOB
+from target import Target, tell
+from torch import Tensor, nn
+from torch.nn.functional import cosine_similarity, mse_loss
+from torch.optim import AdamW
+from torch.utils.flop_counter import FlopCounterMode
+
+from giblet_ray.config import TrainJob
+from giblet_ray.dataset.layout import ScanKey
+from giblet_ray.dataset.loader import Batch
+from giblet_ray.dataset.normalise import Normalisation
+from giblet_ray.dataset.windows import Windows, batch_windows, window_trs
+from giblet_ray.models import audio
+from giblet_ray.models.multimodal.inputs import Components
+from giblet_ray.models.predictor import Predictor, Shapes, build_predictor
+from giblet_ray.parts.value import ValueType
+from giblet_ray.training.optimizer import build_optimizer
+from giblet_ray.training.step import LossTotals, Ranks, Scores, seed_dropout, use_bf16
+
+MODELS: Mapping[str, Mapping[str, Any]] = {"contract1": SEED_JOB, "default": {}}
+FASTER = {"cpu": 2.0, "cuda": 5.0}
+"""Least times faster than plain that a step must be, by the kind of device."""
+OF_FLOOR = 0.6
+"""Least share of a GPU's step that the floor must be."""
+WEIGHT_BYTES = 4 * (1 + 1 + 1 + 4 + 3)
+STATE_BYTES = 4 * (1 + 1 + 2 + 2)
+"""Of each parameter: itself, its gradient, and the moments of both optimizers."""
+_FILM_TRS, _TR_SECONDS = 1000, 1.5
+_DIFFERENCE, _STD = 1e-3, 0.02
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the device does at most.
+
+    Attributes
+    ----------
+    device : torch.device
+        It.
+    flops, bandwidth : float
+        Floating-point operations per second of a large matrix product in the run's precision, and
+        bytes per second that a large copy reads and writes.
+    """
+
+    device: torch.device
+    flops: float
+    bandwidth: float
+
+    @classmethod
+    def measure(cls, device: torch.device) -> Machine:
+        """Time a product and a copy, each at its best of several."""
+        is_gpu = device.type == "cuda"
+        n, size = (8192, 2**30) if is_gpu else (1024, 2**26)
+        dtype = torch.bfloat16 if use_bf16("auto", device) else torch.float32
+        one, other = torch.randn(2, n, n, device=device).to(dtype)
+        source = torch.ones(size // 4, device=device)
+        copied = torch.empty_like(source)
+        multiply = _best_seconds(lambda: torch.mm(one, other), device)
+        copy = _best_seconds(lambda: copied.copy_(source), device)
+        return cls(device, 2 * n**3 / multiply, 2 * size / copy)
+
+    @property
+    def free_bytes(self) -> int:
+        """Memory that is free."""
+        if self.device.type == "cuda":
+            return torch.cuda.mem_get_info(self.device)[0]
+        return psutil.virtual_memory().available
+
+
+def _best_seconds(run: Callable[[], object], device: torch.device) -> float:
+    seconds = []
+    for _ in range(6):
+        begun = time.perf_counter()
+        run()
+        wait(device)
+        seconds.append(time.perf_counter() - begun)
+    return min(seconds[1:])
+
+
+def wait(device: torch.device) -> None:
+    """Wait for what the device has been given to do."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def shapes_of(n_units: int) -> Shapes:
+    """Return the shapes of the demo's parts and one subject of so many units."""
+    rows = {"frames": ("uint8", (3, 90, 160)), "codes": ("int16", (8, 112))}
+    rows |= {"text": ("float32", (1024,)), "bold": ("float32", (n_units,))}
+    values = {part: ValueType(dtype=dtype, shape=shape) for part, (dtype, shape) in rows.items()}
+    encoders = {"frames": "image", "codes": "codes", "text": "vector"}
+    return Shapes(values, encoders, {"01": n_units}, _TR_SECONDS)
+
+
+class Training:
+    """A model with a batch, and both ways to step it.
+
+    Parameters
+    ----------
+    job : TrainJob
+        What is trained.
+    n_units : int
+        Units of its one subject.
+    device : torch.device
+        Where it trains.
+    """
+
+    def __init__(self, job: TrainJob, n_units: int, device: torch.device) -> None:
+        torch.manual_seed(0)
+        self.job, self.device, self.shapes = job, device, shapes_of(n_units)
+        self.model: Predictor = build_predictor(job.model, self.shapes).to(device)
+        for weight in self.model.parameters():
+            if weight.dim() > 1 and not weight.any():  # what is constant correlates with nothing
+                nn.init.normal_(weight, std=_STD)
+        self.batch = self._batch(job.train.batch_trs, n_units)
+        inputs = self.shapes.inputs(self.batch.values)
+        for part, vectors in self.model.get_submodule("inputs").named_children():
+            if isinstance(vectors, Components):
+                vectors.fit(vectors.raw(inputs[part].flatten(0, 1)))
+        self.ranks = Ranks(self.model, 1, device, frozen_batch_norm=False)
+        ones = np.ones((1, n_units), np.float32)
+        normalisation = Normalisation((ScanKey("01", "film"),), 0 * ones, ones, ones > 0)
+        self.scores = Scores(normalisation, self.shapes, job, device)
+        self.totals = LossTotals({}, device)
+        how = job.as_its_model.optimizer
+        decays = how.weight_decay, how.head_weight_decay
+        self.optimizer = build_optimizer(self.model, how.lr, *decays, how.betas)
+        groups = [
+            {name: group[name] for name in ("params", "weight_decay")}
+            for group in self.optimizer.param_groups
+        ]
+        self.plain_optimizer = AdamW(groups, lr=how.lr, betas=how.betas)
+
+    def _batch(self, batch_trs: int, n_units: int) -> Batch:
+        context = self.model.context_trs
+        length = window_trs(context, batch_trs, _FILM_TRS)
+        n = batch_windows(batch_trs, length)
+        trs = n, context + length
+        values = {
+            "frames": torch.randint(0, 256, (*trs, 3, 90, 160), dtype=torch.uint8),
+            "codes": torch.randint(0, 1024, (*trs, 8, 112), dtype=torch.int16),
+            "text": torch.randn(*trs, 1024),
+            "bold": torch.randn(n, length, n_units),
+        }
+        exists = torch.ones(trs, dtype=torch.bool, device=self.device)
+        scan, start, lengths = (np.full(n, each, np.int32) for each in (0, context, length))
+        moved = {part: value.to(self.device) for part, value in values.items()}
+        return Batch(moved, exists, Windows(scan, start, lengths))
+
+    @property
+    def n_trs(self) -> int:
+        """BOLD TRs of the batch."""
+        return self.batch.windows.n_trs
+
+    def gradients(self) -> Tensor:
+        """Find and clip gradients as a run does; return the loss."""
+        self.scores.backward(self.ranks, self.batch, self.n_trs, self.totals)
+        return torch.tensor(self.totals.latest()["step/loss"])
+
+    def plain_loss(self) -> Tensor:
+        """Return the loss, found plainly."""
+        batch = self.batch
+        self.model.train()
+        subject = torch.zeros(len(batch.windows), dtype=torch.long)
+        inputs = self.shapes.inputs(batch.values)
+        with mock.patch.object(audio, "tables_pay", return_value=False):
+            predicted = self.model(inputs, batch.exists, subject)[0].flatten(0, 1)
+        target = batch.values["bold"].flatten(0, 1)
+        pearson = cosine_similarity(predicted - predicted.mean(0), target - target.mean(0), dim=0)
+        weight = getattr(self.job.loss, "correlation_weight", 0.0)
+        return mse_loss(predicted, target) + weight * (1 - pearson).mean()
+
+    def plain_gradients(self) -> Tensor:
+        """Find and clip gradients plainly; return the loss."""
+        loss = self.plain_loss()
+        loss.backward()
+        limit = self.job.optimizer.max_grad_norm
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+        return loss.detach()
+
+    def step(self, number: int) -> int:
+        """Take a step as a run does; return the TRs."""
+        seed_dropout(0, number, 0)
+        self.scores.backward(self.ranks, self.batch, self.n_trs, self.totals)
+        return self._finish(self.optimizer)
+
+    def plain_step(self, number: int) -> int:
+        """Take a plain step; return the TRs."""
+        seed_dropout(0, number, 0)
+        self.plain_gradients()
+        return self._finish(self.plain_optimizer)
+
+    def _finish(self, optimizer: AdamW) -> int:
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        wait(self.device)
+        return self.n_trs
+
+    def check(self) -> tuple[float, float]:
+        """Return by how much the two ways differ: in loss, and in gradients, as a part of the
+        largest.
+
+        Raises
+        ------
+        RuntimeError
+            If float32 and float32 differ by more than rounding.
+        """
+        found = []
+        for way in (self.gradients, self.plain_gradients):
+            seed_dropout(0, 0, 0)
+            loss = float(way())
+            found.append((loss, [p.grad for p in self.model.parameters() if p.grad is not None]))
+            self.model.zero_grad(set_to_none=True)
+        (loss, gradients), (plain_loss, plain_gradients) = found
+        largest = max(float(each.abs().max()) for each in plain_gradients)
+        pairs = zip(gradients, plain_gradients, strict=True)
+        of_gradients = max(float((one - other).abs().max()) for one, other in pairs) / largest
+        of_loss = abs(loss - plain_loss) / plain_loss
+        is_half = use_bf16(self.job.train.precision, self.device)
+        if max(of_loss, of_gradients) > _DIFFERENCE and not is_half:
+            raise RuntimeError(f"losses differ by {of_loss:.1e}, gradients by {of_gradients:.1e}")
+        return of_loss, of_gradients
+
+    def floor_seconds(self, machine: Machine) -> float:
+        """Return the least time that the machine needs for a step."""
+        with FlopCounterMode(display=False) as counted:
+            self.gradients()
+        self.model.zero_grad(set_to_none=True)
+        n = sum(each.numel() for each in self.model.parameters())
+        return max(counted.get_total_flops() / machine.flops, n * WEIGHT_BYTES / machine.bandwidth)
+
+
+def measure(
+    name: str, batch_trs: int, n_units: int, machine: Machine, repeats: int
+) -> tuple[list[str], list[Target]]:
+    """Time both ways of a model.
+
+    Returns
+    -------
+    cells : list of str
+        A row of the table; empty where there is no memory for it.
+    targets : list of Target
+        What was promised, measured or not.
+    """
+    settings, device = MODELS[name], machine.device
+    train = {**settings.get("train", {}), "batch_trs": batch_trs}
+    job = TrainJob.model_validate({**settings, "dataset": "-", "train": train})
+    what = f"step of {name}, {batch_trs} TRs, {n_units:,} units"
+    with torch.device("meta"):
+        n = sum(p.numel() for p in build_predictor(job.model, shapes_of(n_units)).parameters())
+    if n * STATE_BYTES > machine.free_bytes:
+        free = f"{machine.free_bytes / 1e9:.0f} GB are free"
+        CONSOLE.print(f"{what}: left out, needs {n * STATE_BYTES / 1e9:,.0f} GB, {free}")
+        return [], _targets(what, machine, [], [])
+    training = Training(job, n_units, device)
+    of_loss, of_gradients = training.check()
+    floor = training.floor_seconds(machine)
+    rates = compare({"giblet_ray": training.step, "plain": training.plain_step}, repeats)
+    ours, plain = rates["giblet_ray"], rates["plain"]
+    faster = ours.over(plain)
+    shares = [floor * rate / training.n_trs for rate in ours.per_round]
+    seconds = (training.n_trs / ours.median, training.n_trs / plain.median, floor)
+    times = (f"{1e3 * each:,.1f}" for each in seconds)
+    cells = [name, f"{batch_trs}", f"{n_units:,}", *times, spread(faster)]
+    cells += [f"{statistics.median(shares):.2f}", f"{of_loss:.0e}, {of_gradients:.0e}"]
+    return cells, _targets(what, machine, faster, shares)
+
+
+def _targets(what: str, machine: Machine, faster: list[float], shares: list[float]) -> list[Target]:
+    """Return what was promised, for both kinds of devices, of which this machine has one."""
+    here = machine.device.type
+    return [
+        *(
+            _target(f"{what}, {kind}: times faster than plain", faster * (kind == here), bound)
+            for kind, bound in FASTER.items()
+        ),
+        _target(f"{what}, cuda: floor / step", shares * (here == "cuda"), OF_FLOOR),
+    ]
+
+
+def _target(what: str, found: list[float], bound: float) -> Target:
+    if not found:
+        return Target(1, what, None, bound, True, None)
+    return Target(1, what, statistics.median(found), bound, True, (min(found), max(found)))
+
+
+def main() -> None:
+    """Parse, measure, and tell."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
+    parser.add_argument("--batches", type=int, nargs="+", default=[32, 256], help="BOLD TRs")
+    parser.add_argument("--units", type=int, nargs="+", default=[1000])
+    parser.add_argument("--repeats", type=int, default=5, help="rounds, after one to warm up")
+    parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
+    parser.add_argument("--targets", type=Path, help="file for what was found, as JSON")
+    given = parser.parse_args()
+    machine = Machine.measure(given.device)
+    CONSOLE.print(
+        f"{cpu_model()}, {torch.get_num_threads()} threads; {given.device}: "
+        f"{machine.flops / 1e9:,.0f} GFLOP/s, {machine.bandwidth / 1e9:,.1f} GB/s"
+    )
+    table = Table(
+        *("model", "TRs", "units", "step, ms", "plain, ms", "floor, ms"),
+        *("times faster", "floor / step", "loss, gradients differ by"),
+    )
+    targets: list[Target] = []
+    for name, n_units, batch_trs in product(given.models, given.units, given.batches):
+        cells, found = measure(name, batch_trs, n_units, machine, given.repeats)
+        if cells:
+            table.add_row(*cells)
+        targets += found
+    CONSOLE.print(table)
+    tell(targets, given.targets)
+
+
+if __name__ == "__main__":
+    main()
