@@ -5,7 +5,7 @@ All three deliver the same batches for the same windows; they differ in where th
     shards --Ray Data--> object store blocks --views--> gather --> pinned buffer --> GPU   memory
                              |  once, to each GPU
                              +-------------------> resident tensors --index--> batch       device
-    shards --Ray Data--> the next few spans  --views--> gather --> pinned buffer --> GPU   stream
+    shards --threads---> the next few spans  --views--> gather --> pinned buffer --> GPU   stream
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Rows that are held lie in a node's object store, in blocks that every process of the node maps: a
 worker has views of them, and the only copy is that of a batch's rows into its own buffer.
-Rows that are streamed pass through the object store, and wait in the worker's own memory.
+Rows that are streamed wait in the worker's own memory.
 """
 
 from __future__ import annotations
@@ -30,16 +30,6 @@ Views = dict[str, np.ndarray]
 def block_views(batch: pa.RecordBatch, kinds: Mapping[str, ValueType]) -> Views:
     """View every value column of a block as an array, without a copy."""
     return {name: as_arrays(batch.column(name), kind) for name, kind in kinds.items()}
-
-
-def copied_rows(block: pa.Table, kinds: Mapping[str, ValueType]) -> Views:
-    """Copy every value column of a block, once, so that its memory can be let go of.
-
-    A view would keep the block in the object store for as long as a row of it waits for its batch,
-    and a full store spills to disk what is read next.
-    """
-    chunks = [block_views(batch, kinds) for batch in block.to_batches()]
-    return {name: np.concatenate([views[name] for views in chunks]) for name in kinds}
 
 
 class HeldRows:

@@ -1,41 +1,34 @@
 """Batches of a data set that is larger than the object store: read again in every epoch.
 
-Row groups are read by Ray Data in the order in which the batches need them, a few ahead, and let
-go of when no batch of the near future needs them.
+Each worker reads the row groups that its own batches need, in their order, a few ahead, by threads
+of its process, and lets go of them when no batch of the near future needs them. Nobody else needs
+them meanwhile, so that they do not pass through the object store.
 """
 
 from __future__ import annotations
 
-import logging
+from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import islice
 
 import numpy as np
-import pyarrow as pa
-import ray
-import ray.data
 import torch
-from ray.data import DataContext, ExecutionResources, TaskPoolStrategy
 
-from giblet_ray.cluster import smallest_object_store
 from giblet_ray.dataset.layout import ScanKey
 from giblet_ray.dataset.loader import Batch, Gathered, Prefetching
 from giblet_ray.dataset.reader import Dataset, Selection, Span
-from giblet_ray.dataset.rows import StreamedRows, Views, copied_rows
-from giblet_ray.dataset.source import STORE_PART, ShardSource, plain_errors
+from giblet_ray.dataset.rows import StreamedRows, Views, block_views
 from giblet_ray.dataset.windows import Windows
 from giblet_ray.parts.value import ValueType
 
-_READ_TASKS = 2
-"""Read tasks that run at the same time for one worker."""
+_READERS = 4
+"""Threads that read for one worker: most of the time they wait, for a disk or a network."""
 
-_TASK_BYTES = 32 * 2**20
-"""A read task takes about so much, since starting one costs Ray Data 15 ms; a span at least, and
-no more than a part of a small object store, which would spill what waits in it to disk."""
-
-_AHEAD_TASKS = 4
-"""What so many read tasks give may lie in the object store unused."""
+_AHEAD_BYTES = 64 * 2**20
+"""So much may be read before it is needed; a span for each reader at least."""
 
 HORIZON_BATCHES = 64
 """A span that no batch needs for so long is read again rather than held."""
@@ -75,7 +68,7 @@ def plan_visits(needs: Sequence[Sequence[Span]], horizon: int = HORIZON_BATCHES)
 
 
 class StreamLoader(Prefetching):
-    """Batches gathered from spans that Ray Data reads just before they are needed.
+    """Batches gathered from spans that are read just before they are needed.
 
     Parameters
     ----------
@@ -154,46 +147,28 @@ class StreamLoader(Prefetching):
             spans.append(Span(stimulus, max(0, first - before), last, phase))
         return spans
 
-    def _read(self, spans: list[Span]) -> Generator[Views]:
-        """Yield copies of the rows of each span, read a few spans ahead."""
+    def _read(self, spans: Sequence[Span]) -> Generator[Views]:
+        """Yield the rows of each span, read a few spans ahead."""
         if not spans:
             return
-        kinds = self._selection.value_types(self._dataset)
-        with closing(iter(self._blocks(spans))) as blocks:
-            # Ray Data joins and cuts blocks as it likes: only the order of the rows is certain.
-            pending: list[pa.Table] = []
-            for span in spans:
-                while sum(map(len, pending)) < len(span):
-                    with plain_errors():
-                        pending.append(next(blocks))
-                joined = pa.concat_tables(pending)
-                yield copied_rows(joined.slice(0, len(span)), kinds)
-                pending = [joined.slice(len(span))]
-
-    def _blocks(self, spans: list[Span]) -> Generator[pa.Table]:
-        """Start reading; the blocks of the spans, in order."""
-        task_bytes = min(_TASK_BYTES, smallest_object_store() // STORE_PART)
-        source = ShardSource(self._dataset, self._selection, spans, task_bytes)
-        n_tasks = source.n_tasks(task_bytes)
         span_bytes = max(map(len, spans)) * self._selection.row_bytes(self._dataset)
-        context = DataContext.get_current().copy()
-        context.enable_progress_bars = False
-        context.execution_options.preserve_order = True
-        context.execution_options.resource_limits = ExecutionResources.for_limits(
-            object_store_memory=_AHEAD_TASKS * max(task_bytes, span_bytes)
-        )
-        # Ray Data tells of every execution, here one for each epoch of each worker, and of errors
-        # that are raised as well.
-        logging.getLogger("ray.data").setLevel(logging.CRITICAL)
-        here = ray.get_runtime_context().get_node_id()
-        with DataContext.current(context):
-            stream = ray.data.read_datasource(
-                source,
-                override_num_blocks=n_tasks,
-                compute=TaskPoolStrategy(size=min(_READ_TASKS, n_tasks)),
-                # Training workers may hold every CPU of the cluster: reads ask for none, and run
-                # on the node that needs the rows.
-                num_cpus=0,
-                label_selector={"ray.io/node-id": here},
-            )
-            return iter(stream.iter_batches(batch_size=None, batch_format="pyarrow"))
+        todo = iter(spans)
+        readers = ThreadPoolExecutor(_READERS, "stream")
+        try:
+            ahead = islice(todo, max(_READERS, _AHEAD_BYTES // span_bytes))
+            reading = deque(readers.submit(self.rows, span) for span in ahead)
+            while reading:
+                yield reading.popleft().result()
+                reading.extend(readers.submit(self.rows, span) for span in islice(todo, 1))
+        finally:
+            readers.shutdown(cancel_futures=True)
+
+    def rows(self, span: Span) -> Views:
+        """Read the rows of a span; of row groups that it cuts, its own rows are copied, so that
+        the others can be let go of."""
+        (table,) = self._dataset.read(span, self._selection).to_batches()
+        views = block_views(table, self._selection.value_types(self._dataset))
+        for name, view in views.items():
+            if table.column(name).buffers()[1].size > view.nbytes:
+                views[name] = view.copy()
+        return views

@@ -16,7 +16,7 @@ from giblet_ray.dataset.layout import ScanKey, bold_column, bold_shard
 from giblet_ray.dataset.loader import Batch, DeviceLoader, Loader, MemoryLoader
 from giblet_ray.dataset.order import epoch_order
 from giblet_ray.dataset.reader import Dataset, Selection, Span
-from giblet_ray.dataset.rows import HeldRows, StreamedRows, copied_rows
+from giblet_ray.dataset.rows import HeldRows, StreamedRows
 from giblet_ray.dataset.stream import StreamLoader, plan_visits
 from giblet_ray.dataset.windows import Windows, cut_windows
 
@@ -97,7 +97,6 @@ class Pieces:
 @pytest.mark.parametrize(("window", "lag", "context"), [(1, 3, 0), (4, 3, 0), (5, 0, 7)])
 @pytest.mark.parametrize("residence", ["memory", "device", "stream"])
 def test_batches_hold_the_rows_of_their_windows(
-    request: pytest.FixtureRequest,
     arrays_and_dataset: tuple[dict[str, np.ndarray], Dataset],
     residence: str,
     window: int,
@@ -105,8 +104,6 @@ def test_batches_hold_the_rows_of_their_windows(
     context: int,
     device: str,
 ) -> None:
-    if residence == "stream":
-        request.getfixturevalue("cluster")
     arrays, dataset = arrays_and_dataset
     pieces = Pieces(dataset, lag, window, context, device)
     batches = pieces.loader(residence).batches(pieces.order)
@@ -150,13 +147,13 @@ def test_any_windows_of_any_scans_are_those_of_an_obvious_loop(
     if residence != "stream":
         (batch,) = pieces.loader(residence).batches([windows])
     else:
-        # As the stream does, but for Ray Data, which reads the spans.
+        # As the stream does, all spans at once.
         of = (dataset, pieces.selection, pieces.kinds, pieces.scans, 6, lag)
         loader = StreamLoader(*of, pieces.device, context)
         spans = loader.spans(windows)
         rows = StreamedRows(pieces.selection.parts, pieces.scans, lag, context)
         for span in set(spans):
-            rows.add(span, copied_rows(dataset.read(span, pieces.selection), pieces.columns))
+            rows.add(span, loader.rows(span))
         values = {
             name: np.ones((len(windows), n, *kind.shape), kind.numpy)
             for name, kind in pieces.kinds.items()

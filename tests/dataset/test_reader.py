@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import fsspec
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import HealthCheck, given, settings
@@ -167,6 +168,21 @@ def test_damaged_data_set_is_refused_in_one_line(copy: Path, how: str, message: 
     with pytest.raises(InputError, match=message) as error:
         read_all(copy)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("how", [{"compression": "zstd"}, {"data_page_size": 100}])
+def test_shards_that_another_writer_wrote_anew_give_the_same_rows(copy: Path, how: dict) -> None:
+    """Their values lie elsewhere than those of the shards that were read before."""
+    span, selection = Span("one", 13, 70), Selection(("frames", "codes"), ("01",))
+    expected = Dataset.open(str(copy)).read(span, selection)
+    for path in copy.rglob("*.parquet"):
+        table = pq.read_table(path)
+        pq.write_table(table, path, row_group_size=16, write_batch_size=1, **how)
+        assert pq.read_metadata(path).row_group(0).column(1).total_compressed_size != (
+            16 * table.schema.field("value").type.byte_width
+        )
+    anew = Dataset.described(str(copy)).read(span, selection)
+    assert anew.equals(expected)
 
 
 def test_code_outside_the_codebook_is_refused(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from giblet_ray.dataset.layout import ScanKey
 from giblet_ray.dataset.reader import Dataset, Selection, Span
-from giblet_ray.dataset.rows import HeldRows, StreamedRows, copied_rows
+from giblet_ray.dataset.rows import HeldRows
 from giblet_ray.dataset.windows import Windows
 from giblet_ray.errors import InputError
 
@@ -98,20 +98,3 @@ def test_subject_who_saw_one_stimulus_only(tmp_path: Path, dataset_writer: objec
         windows_of(scans.index(ScanKey("02", "two")), [7, 3], 1), 3, 0, out
     )
     np.testing.assert_array_equal(out["bold"][:, 0], arrays["bold/02/two.parquet"][[7, 3]])
-
-
-def test_streamed_rows_are_kept_when_their_block_is_not(arrays_and_dataset: tuple) -> None:
-    """A view would keep a block in the object store for as long as a batch waits for its rows."""
-    arrays, dataset = arrays_and_dataset
-    kinds = {column: SELECTION.value_type(dataset, column) for column in SELECTION.columns}
-    span = Span("one", 16, 48)
-    rows = StreamedRows(SELECTION.parts, [ScanKey("01", "one")], 0, 0)
-    before = pa.total_allocated_bytes()
-    block = dataset.read(span, SELECTION)
-    rows.add(span, copied_rows(block, kinds))
-    assert pa.total_allocated_bytes() > before
-    del block
-    assert pa.total_allocated_bytes() == before
-    out = buffers(dataset, 1, 2)
-    rows.gather(windows_of(0, [20], 2), [span], out)
-    np.testing.assert_array_equal(out["bold"][0], arrays["bold/01/one.parquet"][20:22])
