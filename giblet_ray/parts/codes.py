@@ -1,8 +1,9 @@
 """Codes: what was heard, as EnCodec's codes, made by several workers at a time.
 
 Encoding is by far the longest part of making a data set, so that a film is cut into pieces, which
-are encoded anywhere and joined by the driver. Pieces end where the codec's own chunks end
-(:meth:`Codec.encode`), so that their codes are those of encoding the film in one go::
+are encoded anywhere, once for all its phases, and joined by the driver. Pieces end where the
+codec's own chunks end (:meth:`Codec.encode`), so that their codes are those of encoding the film in
+one go::
 
     chunks of the film    |w|  c  |  c  |  c  |  c  |  c  |  c |      w warm-up, c chunk
     piece 0               |-------------|
@@ -78,6 +79,7 @@ class Codes(PartInPieces):
     from_any_second = True
     libraries = ("av", "encodec", "torch")
     blobs = ("codebooks",)
+    pieces_serve_all_phases = True
     Config = CodesConfig
 
     @property

@@ -276,7 +276,16 @@ class Part(ABC):
 
 
 class PartInPieces(Part):
-    """A part of which several workers make one film's rows at a time."""
+    """A part of which several workers make one film's rows at a time.
+
+    Attributes
+    ----------
+    pieces_serve_all_phases : bool
+        Whether the pieces of a film do not depend on when its first TR begins: those of the phase
+        that ends last are then made once, and all phases joined of them.
+    """
+
+    pieces_serve_all_phases: ClassVar[bool] = False
 
     def make(self, film: FilmFiles) -> Made:
         """Make all pieces of a film here, and join them."""

@@ -50,7 +50,7 @@ class Work(Group):
 
     unit: Unit
     others: tuple[Unit, ...] = ()
-    """Of other parts of the same network."""
+    """Of other parts of the same network, or of other phases that are joined of the same pieces."""
     piece: Piece | None = None
 
 
@@ -105,15 +105,21 @@ def cut_work(units: Sequence[Unit], parts: Mapping[str, Part]) -> dict[str, list
     """Return what is to be done for units, by network or part: as a whole, or in pieces."""
     work: dict[str, list[Work]] = {}
     together: dict[tuple[str, str, int], list[Unit]] = {}
+    in_pieces: dict[tuple[str, str, int], list[Unit]] = {}
     for unit in units:
         part = parts.get(unit.part)
         if isinstance(part, PartInPieces):
-            pieces = part.pieces(unit.film)
-            work.setdefault(part.network, []).extend(Work(unit=unit, piece=p) for p in pieces)
+            phase = 0 if part.pieces_serve_all_phases else unit.phase
+            in_pieces.setdefault((unit.part, unit.stimulus, phase), []).append(unit)
         elif part is not None and part.has_network:
             together.setdefault((part.network, unit.stimulus, unit.phase), []).append(unit)
         else:
             work.setdefault(unit.part, []).append(Work(unit=unit))
+    for (name, *_), of_film in in_pieces.items():
+        last, *others = sorted(of_film, key=lambda unit: unit.film.stop_seconds, reverse=True)
+        part = cast(PartInPieces, parts[name])
+        pieces = [Work(unit=last, others=tuple(others), piece=p) for p in part.pieces(last.film)]
+        work.setdefault(part.network, []).extend(pieces)
     for (network, *_), (first, *others) in together.items():
         work.setdefault(network, []).append(Work(unit=first, others=tuple(others)))
     return work

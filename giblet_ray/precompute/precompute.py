@@ -220,7 +220,8 @@ def _run_once(
             pieces.append((cast(Piece, each.piece), values))
             if len(pieces) == wanted[unit.path]:
                 part = cast(PartInPieces, plan.parts[unit.part])
-                records[unit.path] = join_shard(part, pieces, prepared[unit.part], unit, storage)
+                for of in (unit, *each.others):
+                    records[of.path] = join_shard(part, pieces, prepared[of.part], of, storage)
                 del wanted[unit.path], arrived[unit.path]
         tell()
 

@@ -1,6 +1,9 @@
 import pytest
 
+from giblet_ray.parts.codes import Codes, CodesConfig
+from giblet_ray.parts.part import FilmFiles
 from giblet_ray.precompute import pipeline
+from giblet_ray.precompute.units import Unit
 
 
 @pytest.mark.parametrize("n_cpus", [1, 2, 3, 5, 7, 8, 16, 64])
@@ -27,3 +30,47 @@ def test_the_part_with_most_work_gets_what_the_others_leave():
 def test_no_more_actors_than_work():
     slots = pipeline.share_cluster(64, 0, {"codes": 3})
     assert slots.pools["codes"].size == 3
+
+
+def unit_of(part, phase, start_seconds, n_trs, stimulus="film"):
+    return Unit(
+        part=part.name,
+        stimulus=stimulus,
+        phase=phase,
+        start_seconds=start_seconds,
+        n_trs=n_trs,
+        tr_seconds=1.5,
+        film_seconds=900,
+        row_group_trs=64,
+        files={"film": "film.mp4"},
+        sha256={},
+        settings={},
+        libraries={},
+        value=part.value(FILM),
+    )
+
+
+FILM = FilmFiles(name="film", n_trs=1, tr_seconds=1.5, seconds=900, files={"film": "film.mp4"})
+
+
+def test_phases_of_a_film_are_joined_of_the_pieces_of_the_one_that_ends_last():
+    part = Codes("codes", CodesConfig())
+    units = [unit_of(part, 0, 0, 599), unit_of(part, 1, 0.9, 599), unit_of(part, 2, 0.4, 598)]
+    other = unit_of(part, 0, 0, 100, "other")
+    work = pipeline.cut_work([*units, other], {"codes": part})["codes"]
+    of_film = [each for each in work if each.unit.stimulus == "film"]
+    assert [each.piece for each in of_film] == part.pieces(units[1].film)
+    for each in of_film:
+        assert each.unit == units[1]
+        assert sorted(of.phase for of in each.others) == [0, 2]
+    assert [each.piece for each in work if each not in of_film] == part.pieces(other.film)
+
+
+def test_a_part_whose_pieces_depend_on_the_phase_has_some_for_each(monkeypatch):
+    monkeypatch.setattr(Codes, "pieces_serve_all_phases", False)
+    part = Codes("codes", CodesConfig())
+    units = [unit_of(part, 0, 0, 599), unit_of(part, 1, 0.9, 599)]
+    work = pipeline.cut_work(units, {"codes": part})["codes"]
+    pieces = [(each.unit, each.piece) for each in work]
+    assert pieces == [(unit, piece) for unit in units for piece in part.pieces(unit.film)]
+    assert not any(each.others for each in work)
