@@ -27,8 +27,10 @@ SAMPLE_RATE = 24_000
 """Samples per second that the codec hears."""
 HOP_SAMPLES = SAMPLE_RATE // FRAME_RATE
 """Samples per code frame."""
-AGREEMENT_SECONDS = 60
+AGREEMENT_SECONDS = 30
 """Longest stretch of audio on which chunked and whole encoding are compared (s)."""
+SEED_SECONDS = 60
+"""Audio of all films together that an untrained codec is made from, at most (s)."""
 _SEED_PIECES = 10
 _SEED_PIECE_SECONDS = 3
 

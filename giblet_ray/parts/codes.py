@@ -46,7 +46,7 @@ _MOST_PIECES = 16
 the decoding of the whole, which is a few seconds for an hour of film."""
 
 _AGREEMENT = {"measures": "agreement"}
-"""The piece that is encoded twice, in chunks and whole: the film's first minute."""
+"""The piece that is encoded twice, in chunks and whole: the film's beginning."""
 
 
 class CodesConfig(Group):
@@ -254,9 +254,9 @@ def _seeded_codec(films: Sequence[FilmFiles]) -> Codec:
     import torch
 
     from giblet_ray.features.audio import read_audio
-    from giblet_ray.features.codec import AGREEMENT_SECONDS, SAMPLE_RATE, seed_untrained_codec
+    from giblet_ray.features.codec import SAMPLE_RATE, SEED_SECONDS, seed_untrained_codec
 
-    each = AGREEMENT_SECONDS * SAMPLE_RATE // len(films)
+    each = SEED_SECONDS * SAMPLE_RATE // len(films)
     blocks = (
         block
         for film in films
