@@ -14,7 +14,9 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from importlib.util import find_spec
+from importlib import import_module
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec, module_from_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -132,16 +134,19 @@ def _import_streaming() -> ModuleType | None:
     """
     if find_spec("streaming") is None:
         return None
+    stand_ins: dict[str, dict[str, Any]] = {}
     if find_spec("torchvision") is None:
-        for name, content in {
+        stand_ins = {
             "torchvision": {},
             "torchvision.datasets": {"VisionDataset": object},
             "torchvision.transforms": {},
             "torchvision.transforms.functional": {"to_tensor": None},
-        }.items():
-            module = ModuleType(name)
-            vars(module).update(content)
-            sys.modules.setdefault(name, module)
-    import streaming
-
-    return streaming
+        }
+    for name, content in stand_ins.items():
+        sys.modules[name] = module_from_spec(ModuleSpec(name, loader=None))
+        vars(sys.modules[name]).update(content)
+    try:
+        return import_module("streaming")
+    finally:
+        for name in stand_ins:
+            del sys.modules[name]

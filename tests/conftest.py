@@ -31,7 +31,10 @@ os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112  # Ray spells it so
 
 # Where a lab's own package lies, for jobs and Ray's workers too.
 _SUPPORT = str(Path(__file__).parent / "support")
-os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (_SUPPORT, os.environ.get("PYTHONPATH"))))
+_BENCHMARKS = str(Path(__file__).parents[1] / "benchmarks")
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    filter(None, (_SUPPORT, _BENCHMARKS, os.environ.get("PYTHONPATH")))
+)
 
 LONGEST = (
     "tuning/test_sweep.py",

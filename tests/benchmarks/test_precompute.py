@@ -1,0 +1,25 @@
+"""The benchmark of making a data set."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from target import read_targets
+
+
+@pytest.mark.slow
+def test_both_ways_make_the_same_rows_and_every_stage_is_timed(run_benchmark, tmp_path: Path):
+    file = tmp_path / "targets.json"
+    words = ("--minutes", 0.3, "--repeats", 1, "--targets", file)
+    said = run_benchmark("precompute.py", *words)
+
+    # Rows that differ raise before the tables are printed.
+    for way in ("in one process, 1 threads", "by the job"):
+        assert re.search(rf"│ {way} +│ [0-9.]+ +│", said), way
+    spent = r"[0-9.]+, [0-9]+%"
+    for stage in ("decode frames", "decode sound", "codec", "text", "write"):
+        assert re.search(rf"│ {stage} +│ {spent} +│ (.* │ )?{spent} +│", said), stage
+    (target,) = read_targets(file)
+    assert (target.row, target.bound, target.found > 0) == (6, 1.6, True)
