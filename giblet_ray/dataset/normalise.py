@@ -199,6 +199,9 @@ class UsedRows:
     ) -> None:
         self._where = dataset.storage.location
         self._scans, self._uses = tuple(scans), uses
+        self._of_film: dict[str, list[int]] = {}
+        for index, scan in enumerate(scans):
+            self._of_film.setdefault(scan.stimulus, []).append(index)
         # What z-scores a scan: its training TRs, or all that it has if none trains.
         self._by = [use.max(initial=Use.NONE) for use in uses]
         self._kinds = {
@@ -214,7 +217,8 @@ class UsedRows:
             # BOLD is the same beside the other phases.
             names[batch.column("phase").to_numpy() > 0] = ""
             trs = batch.column("tr").to_numpy()
-            for index, scan in enumerate(self._scans):
+            for index in (i for name in np.unique(names) for i in self._of_film.get(name, ())):
+                scan = self._scans[index]
                 rows = np.flatnonzero(names == scan.stimulus)
                 use = self._uses[index][trs[rows]]
                 rows, use = rows[use > Use.NONE], use[use > Use.NONE]

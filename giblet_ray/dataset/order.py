@@ -153,8 +153,8 @@ def streamed_epoch_order(group: np.ndarray, mix: int, seed: int, epoch: int) -> 
         What the permutation is drawn from.
     """
     random = np.random.default_rng([seed, epoch])
-    groups, group_index = np.unique(group, return_inverse=True)
-    place = random.permutation(len(groups))[group_index]
+    there = np.bincount(group) > 0
+    place = random.permutation(int(there.sum()))[(np.cumsum(there) - 1)[group]]
     return np.argsort(place + mix * random.random(len(group)))
 
 
@@ -188,16 +188,13 @@ def interleaved(order: np.ndarray, batch_size: int, smallest: int, lanes: int) -
     lanes : int
         Stretches.
     """
-    batches = epoch_batches(order, batch_size, smallest)
-    sizes_LS = np.array(
-        [[len(part_of(batch, lane, lanes)) for batch in batches] for lane in range(lanes)],
-        dtype=np.int64,
-    )
-    ends_LS = np.cumsum(sizes_LS).reshape(sizes_LS.shape)
-    starts_LS = ends_LS - sizes_LS
-    pieces = [
-        order[starts_LS[lane, step] : ends_LS[lane, step]]
-        for step in range(sizes_LS.shape[1])
-        for lane in range(lanes)
-    ]
-    return np.concatenate([*pieces, order[int(sizes_LS.sum()) :]])
+    n_S = np.array([len(batch) for batch in epoch_batches(order, batch_size, smallest)], np.int64)
+    edges = n_S * np.arange(lanes + 1)[:, None] // lanes
+    sizes_LS = np.diff(edges, axis=0)
+    starts_LS = np.cumsum(sizes_LS).reshape(sizes_LS.shape) - sizes_LS
+    # From the place of each window in the new order to that in the old: a shift for each piece.
+    sizes = sizes_LS.T.ravel()
+    shifts = starts_LS.T.ravel() - (np.cumsum(sizes) - sizes)
+    places = np.arange(len(order))
+    places[: int(n_S.sum())] += np.repeat(shifts, sizes)
+    return order[places]

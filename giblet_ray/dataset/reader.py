@@ -6,8 +6,7 @@ import hashlib
 import itertools
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -28,9 +27,6 @@ from giblet_ray.spaces.usable import unmasked
 if TYPE_CHECKING:
     from giblet_ray.spaces.space import Space
 
-_ASKED_AT_A_TIME = 16
-"""Files whose size is asked for at a time: an object store takes 10 to 100 ms to answer."""
-
 
 @dataclass(frozen=True)
 class Span:
@@ -43,6 +39,14 @@ class Span:
 
     def __len__(self) -> int:
         return self.stop - self.start
+
+
+def spans_by_stimulus(spans: Iterable[Span]) -> dict[str, list[Span]]:
+    """Return the spans of each stimulus, in their order."""
+    found: dict[str, list[Span]] = {}
+    for span in spans:
+        found.setdefault(span.stimulus, []).append(span)
+    return found
 
 
 @dataclass(frozen=True)
@@ -126,15 +130,14 @@ class Dataset:
         """
         dataset = cls.described(location)
         storage, files = dataset.storage, dataset.files
-        with ThreadPoolExecutor(_ASKED_AT_A_TIME) as threads:
-            sizes = threads.map(lambda file: storage.size(file.path), files)
-            for file, size in zip(files, sizes, strict=True):
-                if size != file.bytes:
-                    found = "no such file" if size is None else f"{size:,} bytes"
-                    raise InputError(
-                        f"{storage.describe(file.path)}: {found}; the manifest says "
-                        f"{file.bytes:,} bytes: run precompute again"
-                    )
+        sizes = storage.sizes()
+        for file in files:
+            if (size := sizes.get(file.path)) != file.bytes:
+                found = "no such file" if size is None else f"{size:,} bytes"
+                raise InputError(
+                    f"{storage.describe(file.path)}: {found}; the manifest says "
+                    f"{file.bytes:,} bytes: run precompute again"
+                )
         return dataset
 
     @classmethod
@@ -165,6 +168,25 @@ class Dataset:
     def scans(self) -> dict[ScanKey, Scan]:
         """Every scan by what it is."""
         return {scan.key: scan for scan in self.manifest.scans}
+
+    def only(self, stimuli: Iterable[str]) -> Dataset:
+        """Return what this one has of some stimuli: to read them, all that another process needs.
+
+        Its checksum is another.
+        """
+        names = dict.fromkeys(stimuli)
+        of_them = {
+            "stimuli": tuple(self.stimuli[name] for name in names),
+            "scans": tuple(scan for name in names for scan in self._scans_of.get(name, ())),
+        }
+        return Dataset(self.storage, self.manifest.model_copy(update=of_them))
+
+    @cached_property
+    def _scans_of(self) -> dict[str, list[Scan]]:
+        found: dict[str, list[Scan]] = {}
+        for scan in self.manifest.scans:
+            found.setdefault(scan.stimulus, []).append(scan)
+        return found
 
     @property
     def shards(self) -> list[Shard]:
@@ -340,7 +362,7 @@ class Dataset:
         """Return spans cut at the edges of row groups: what is cheapest to read at a time."""
         step = self.manifest.row_group_trs
         return [
-            replace(span, start=max(span.start, edge), stop=min(span.stop, edge + step))
+            Span(span.stimulus, max(span.start, edge), min(span.stop, edge + step), span.phase)
             for span in spans
             for edge in range(span.start // step * step, span.stop, step)
         ]

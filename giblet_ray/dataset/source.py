@@ -97,9 +97,11 @@ class ShardSource(Datasource):
             for span in join_adjacent(spans, self._read_bytes // selection.row_bytes(dataset))
         ]
         n_rows = sum(map(len, joined))
+        # What a task carries: not the manifest of all films with each of thousands of tasks.
+        read_from = dataset.only(span.stimulus for span in joined)
 
         def read() -> Iterable[pa.Table]:
-            return (dataset.read(span, selection) for span in joined)
+            return (read_from.read(span, selection) for span in joined)
 
         metadata = BlockMetadata(
             num_rows=n_rows,

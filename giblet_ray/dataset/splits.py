@@ -19,6 +19,7 @@ for one has been seen by none.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -339,23 +340,20 @@ def _keep_together(labels: dict[str, NDArray[np.int8]], same: SameFilm) -> bool:
 
 def _widen_gaps(labels: NDArray[np.int8], gap: int) -> None:
     """Take from training what lies within a gap of a held-out TR, from validation, of a test TR."""
-    for loser, winners in ((_VAL, (_TEST,)), (_TRAIN, (_VAL, _TEST))):
-        held = np.isin(labels, winners)
-        if held.any():
-            near = np.convolve(held, np.ones(2 * gap + 1, np.int8))[gap : gap + len(labels)] > 0
-            labels[near & (labels == loser)] = _GAP
+    for loser in (_VAL, _TRAIN):  # which of the labels above it hold out
+        for start, stop in stretches(labels > loser):
+            near = labels[max(0, start - gap) : stop + gap]
+            near[near == loser] = _GAP
 
 
 def _checked(labels: Mapping[str, NDArray[np.int8]], settings: SplitConfig) -> Split:
-    sets: dict[SetName, tuple[Span, ...]] = {
-        name: tuple(
-            Span(stimulus, start, stop)
-            for stimulus, of in labels.items()
-            for start, stop in stretches(of == label)
-        )
-        for name, label in zip(SETS, (_TRAIN, _VAL, _TEST), strict=True)
-    }
-    for name, spans in sets.items():
+    sets: dict[int, list[Span]] = {label: [] for label in (_GAP, _TRAIN, _VAL, _TEST)}
+    for stimulus, of in labels.items():
+        edges = [0, *(np.flatnonzero(of[1:] != of[:-1]) + 1).tolist(), len(of)]
+        for start, stop in itertools.pairwise(edges):
+            sets[int(of[start])].append(Span(stimulus, start, stop))
+    for name, label in zip(SETS, (_TRAIN, _VAL, _TEST), strict=True):
+        spans = sets[label]
         if not spans:
             n_trs = sum(map(len, labels.values()))
             raise InputError(
@@ -363,5 +361,5 @@ def _checked(labels: Mapping[str, NDArray[np.int8]], settings: SplitConfig) -> S
                 f"{settings.kind} and gaps of {settings.gap_seconds:g} s; use fewer blocks, or "
                 "other fractions or stimuli"
             )
-    lost = sum(int((of == _GAP).sum()) for of in labels.values())
-    return Split(sets["train"], sets["val"], sets["test"], n_lost=lost)
+    train, val, test = (tuple(sets[label]) for label in (_TRAIN, _VAL, _TEST))
+    return Split(train, val, test, n_lost=sum(map(len, sets[_GAP])))

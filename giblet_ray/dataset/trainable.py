@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import itertools
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from giblet_ray.dataset.config import DataConfig, SplitConfig
 from giblet_ray.dataset.layout import ScanKey
-from giblet_ray.dataset.reader import Dataset, Span
+from giblet_ray.dataset.reader import Dataset, Span, spans_by_stimulus
 from giblet_ray.dataset.splits import SameFilm, Split, whole_trs
 from giblet_ray.errors import InputError, nearest
 
@@ -219,23 +220,24 @@ def read_units(path: str, subject: str, n_units: int) -> np.ndarray:
 
 def check_films(dataset: Dataset, split: Split, names: Iterable[str]) -> None:
     """Refuse one film under two names where some TR of it trains and is held out."""
-    trained = {name: _trs(split.train, name) for name in names}
-    held_out = {name: _trs((*split.val, *split.test), name) for name in names}
     if split.repeats is not None:
         return
-    for one in names:
-        film = dataset.stimuli[one].sources.get("film")
-        for other in names:
-            again = dataset.stimuli[other].sources.get("film")
-            if one == other or not film or not again or film.sha256 != again.sha256:
-                continue
-            if both := trained[one] & held_out[other]:
+    of_film: dict[str, list[str]] = {}
+    for name in names:
+        if film := dataset.stimuli[name].sources.get("film"):
+            of_film.setdefault(film.sha256, []).append(name)
+    trained = spans_by_stimulus(split.train)
+    held_out = spans_by_stimulus((*split.val, *split.test))
+    for checksum, same in of_film.items():
+        for one, other in itertools.permutations(same, 2):
+            both = _trs(trained.get(one, ())) & _trs(held_out.get(other, ()))
+            if both:
                 raise InputError(
                     f"{dataset.storage.location}: stimuli {one} and {other} are the same film "
-                    f"(checksum {film.sha256[:12]}); TR {min(both)} trains in one and is held out "
+                    f"(checksum {checksum[:12]}); TR {min(both)} trains in one and is held out "
                     "in the other: precompute it under one name, as repeats of a scan"
                 )
 
 
-def _trs(spans: Iterable[Span], stimulus: str) -> set[int]:
-    return {tr for s in spans if s.stimulus == stimulus for tr in range(s.start, s.stop)}
+def _trs(spans: Iterable[Span]) -> set[int]:
+    return {tr for span in spans for tr in range(span.start, span.stop)}

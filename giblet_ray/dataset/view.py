@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,7 +11,7 @@ import numpy as np
 from giblet_ray.dataset.config import DataConfig, SplitConfig
 from giblet_ray.dataset.layout import ScanKey, bold_column
 from giblet_ray.dataset.order import DataOrder, OrderedWindows
-from giblet_ray.dataset.reader import Dataset, Selection
+from giblet_ray.dataset.reader import Dataset, Selection, spans_by_stimulus
 from giblet_ray.dataset.same_film import read_same, same_films
 from giblet_ray.dataset.splits import (
     IN_WORDS,
@@ -32,7 +32,7 @@ from giblet_ray.dataset.trainable import (
     check_units,
     chosen_units,
 )
-from giblet_ray.dataset.windows import Windows, cut_windows, unbroken, window_trs
+from giblet_ray.dataset.windows import Windows, cut_stretches, unbroken, window_trs
 from giblet_ray.errors import InputError
 from giblet_ray.parts.value import ValueType
 
@@ -139,33 +139,34 @@ class DataView:
     def uses(self) -> list[np.ndarray]:
         """What each scan's BOLD TRs are for, (TRs of its stimulus,) int8 each: see :class:`Use`."""
         return [
-            np.where(self.dataset.usable_trs(scan), self._wanted(scan), Use.NONE)
-            for scan in self.scans
+            np.where(self.dataset.usable_trs(scan), wanted, Use.NONE)
+            for scan, wanted in zip(self.scans, self._wanted(), strict=True)
         ]
 
     @property
     def n_lacking(self) -> int:
         """TRs of films, over all scans, that are in a set, and not in the scan or masked there."""
-        lacking = (
-            (self._wanted(scan) > Use.NONE) & ~self.dataset.usable_trs(scan) for scan in self.scans
-        )
-        films = map(self.dataset.film_trs, self.scans)
-        return sum(int(trs[:n_trs].sum()) for trs, n_trs in zip(lacking, films, strict=True))
+        n_lacking = 0
+        for scan, wanted in zip(self.scans, self._wanted(), strict=True):
+            lacking = (wanted > Use.NONE) & ~self.dataset.usable_trs(scan)
+            n_lacking += int(lacking[: self.dataset.film_trs(scan)].sum())
+        return n_lacking
 
     @property
     def lacking(self) -> dict[str, tuple[str, ...]]:
         """Stimuli without rows of a part, by the parts that some lack."""
         return self.dataset.lacking(self.selection.parts, (scan.stimulus for scan in self.scans))
 
-    def _wanted(self, scan: ScanKey) -> np.ndarray:
-        """Return what the split has a scan's TRs for, whether it has them or not."""
-        use = np.zeros(self.dataset.bold_trs[scan.stimulus], np.int8)
-        for name in SETS:
-            if self.split.has(name, scan.repeat):
-                for span in self.split.spans(name):
-                    if span.stimulus == scan.stimulus:
+    def _wanted(self) -> Iterator[np.ndarray]:
+        """Yield what the split has each scan's TRs for, whether it has them or not."""
+        spans = {name: spans_by_stimulus(self.split.spans(name)) for name in SETS}
+        for scan in self.scans:
+            use = np.zeros(self.dataset.bold_trs[scan.stimulus], np.int8)
+            for name in SETS:
+                if self.split.has(name, scan.repeat):
+                    for span in spans[name].get(scan.stimulus, ()):
                         use[span.start : span.stop] = Use.TRAINS if name == "train" else Use.JUDGES
-        return use
+            yield use
 
     def describe(self) -> dict[str, Any]:
         """Return what a checkpoint records of the data set."""
@@ -220,7 +221,7 @@ class DataView:
         step = self.dataset.manifest.row_group_trs
         groups = [-(-n_trs // step) for n_trs in self.dataset.bold_trs.values()]
         first = dict(zip(self.dataset.bold_trs, np.cumsum([0, *groups]).tolist(), strict=False))
-        first_group = np.array([first[scan.stimulus] for scan in self.scans])
+        first_group = np.array([first[scan.stimulus] for scan in self.scans], np.int32)
         row_group = first_group[self.train.scan] + self.train.start // step
         row_group += self.train.phase * sum(groups)
         return OrderedWindows(self.train, self.val, row_group, order)
@@ -274,9 +275,10 @@ def view_data(
         cannot be trained on yet.
     """
     selection = _select(dataset, settings, tuple(parts), leading or {}, head_per_subject)
-    series = [(name, *each) for each in selection.series for name in dataset.stimuli]
-    found = (ScanKey(subject, stimulus, repeat) for stimulus, subject, repeat in series)
-    scans = tuple(scan for scan in found if scan in dataset.scans)
+    series = {each: index for index, each in enumerate(selection.series)}
+    film = {name: index for index, name in enumerate(dataset.stimuli)}
+    chosen = (scan for scan in dataset.scans if (scan.subject, scan.repeat) in series)
+    scans = tuple(sorted(chosen, key=lambda of: (series[of.subject, of.repeat], film[of.stimulus])))
     check_films_have(dataset, parts, scans, may_lack)
     tr_seconds = dataset.manifest.tr_seconds
     if same is None:
@@ -285,21 +287,17 @@ def view_data(
         check_context(dataset, settings.split, scans, same, context_trs)
     split = _split(settings, dataset, scans, same)
     lag_trs = settings.lag_trs(tr_seconds)
-    usable = {name: _usable(name, split, dataset, scans, (lag_trs, context_trs)) for name in SETS}
+    stretches = _stretches(split, dataset, scans, lag_trs, context_trs)
     films = [dataset.scans[s].phase for s in scans], [dataset.film_trs(s) for s in scans]
-    trained = unbroken(split.train, scans, usable["train"])
-    check_parts_train(dataset, parts, {scans[index].stimulus for index, _, _ in trained})
-    longest = max(n for _, _, n in trained)
-    window = settings.window or window_trs(context_trs, batch_trs, longest)
+    trained = stretches["train"]
+    check_parts_train(dataset, parts, {scans[index].stimulus for index in trained[:, 0].tolist()})
+    window = settings.window or window_trs(context_trs, batch_trs, int(trained[:, 2].max()))
     return DataView(
         dataset,
         selection,
         scans,
         split,
-        {
-            name: cut_windows(split.spans(name), scans, window, usable[name], *films)
-            for name in SETS
-        },
+        {name: cut_stretches(stretches[name], window, *films) for name in SETS},
         lag_trs,
         window,
         context_trs,
@@ -307,31 +305,30 @@ def view_data(
     )
 
 
-def _usable(
-    name: SetName,
-    split: Split,
-    dataset: Dataset,
-    scans: Sequence[ScanKey],
-    seen_trs: tuple[int, int],
-) -> list[np.ndarray]:
-    """Return the TRs of each scan that a set can have, (TRs with BOLD,) bool each.
+def _stretches(
+    split: Split, dataset: Dataset, scans: Sequence[ScanKey], lag_trs: int, context_trs: int
+) -> dict[SetName, np.ndarray]:
+    """Return the stretches of scans that each set has, as :func:`unbroken` does.
 
     A TR that trains answers to what the model sees: the film, lag TRs before it, and context.
     """
-    lag_trs, context_trs = seen_trs
-    usable = []
+    of_sets: dict[SetName, list[np.ndarray]] = {name: [] for name in SETS}
     for scan in scans:
-        trs = dataset.usable_trs(scan) & split.has(name, scan.repeat)
-        if name == "train":
-            trs[:lag_trs] = False
-            trs[dataset.film_trs(scan) + lag_trs + context_trs :] = False
-        usable.append(trs)
-    if not unbroken(split.spans(name), scans, usable):
-        raise InputError(
-            f"--data.split: every {IN_WORDS[name]} TR is masked, or lies before the lag has "
-            "passed, or is one that no scan has BOLD of"
-        )
-    return usable
+        there = dataset.usable_trs(scan)
+        for name, usable in of_sets.items():
+            trs = there & split.has(name, scan.repeat)
+            if name == "train":
+                trs[:lag_trs] = False
+                trs[dataset.film_trs(scan) + lag_trs + context_trs :] = False
+            usable.append(trs)
+    found = {name: unbroken(split.spans(name), scans, of_sets[name]) for name in SETS}
+    for name, stretches in found.items():
+        if not len(stretches):
+            raise InputError(
+                f"--data.split: every {IN_WORDS[name]} TR is masked, or lies before the lag has "
+                "passed, or is one that no scan has BOLD of"
+            )
+    return found
 
 
 def _select(
@@ -350,10 +347,10 @@ def _select(
     if not dataset.scans:
         raise InputError(f"{where}: has no scans (bold/): it serves for predicting, not training")
     subjects = dataset.checked_subjects(settings.subjects)
-    repeats = {
-        subject: max(scan.repeat for scan in dataset.scans if scan.subject == subject)
-        for subject in subjects
-    }
+    repeats = dict.fromkeys(subjects, 1)
+    for scan in dataset.scans:
+        if scan.subject in repeats:
+            repeats[scan.subject] = max(scan.repeat, repeats[scan.subject])
     check_units(dataset, subjects, settings, head_per_subject)
     units: dict[str, np.ndarray] = {}
     if settings.voxels is not None:

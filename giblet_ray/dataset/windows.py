@@ -12,8 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from giblet_ray.dataset.layout import ScanKey
-from giblet_ray.dataset.reader import Span
-from giblet_ray.spaces.usable import stretches
+from giblet_ray.dataset.reader import Span, spans_by_stimulus
 
 _CONTEXT_SHARE = 4
 """Context is at most one in so many of the stimulus rows that a long film's windows have: what is
@@ -140,44 +139,79 @@ def cut_windows(
     film_trs : sequence of int, optional
         TRs of each scan's film (default: no film ends).
     """
-    rows = [
-        (index, start + n * piece // pieces, n * (piece + 1) // pieces - n * piece // pieces)
-        for index, start, n in unbroken(spans, scans, usable)
-        for pieces in [-(-n // length)]
-        for piece in range(pieces)
-    ]
-    table = np.array(rows, dtype=np.int32).reshape(-1, 3)
-    of_scans = (None if of is None else np.array(of, np.int32) for of in (phases, film_trs))
-    of_windows = (None if of is None else of[table[:, 0]] for of in of_scans)
-    return Windows(*table.T, *of_windows)
+    return cut_stretches(unbroken(spans, scans, usable), length, phases, film_trs)
+
+
+def cut_stretches(
+    stretches_N3: np.ndarray,
+    length: int,
+    phases: Sequence[int] | None = None,
+    film_trs: Sequence[int] | None = None,
+) -> Windows:
+    """Cut stretches, as :func:`unbroken` returns them, into windows; see :func:`cut_windows`."""
+    scan_N, first_N, n_N = stretches_N3.T
+    of_length = {n: _pieces(n, length) for n in np.unique(n_N).tolist()}
+    pieces = [of_length[n] for n in n_N.tolist()]
+    n_pieces_N = np.array([piece.shape[1] for piece in pieces], np.int64)
+    start, lengths = np.concatenate([np.zeros((2, 0), np.int32), *pieces], axis=1)
+    start += np.repeat(first_N, n_pieces_N)
+    scan = np.repeat(scan_N, n_pieces_N)
+    of_scans = {"phase": phases, "film_trs": film_trs}
+    of_windows = {
+        name: np.array(of, np.int32)[scan] for name, of in of_scans.items() if of is not None
+    }
+    return Windows(scan, start, lengths, **of_windows)
+
+
+def _pieces(n: int, length: int) -> np.ndarray:
+    """Return where the windows of a stretch of n TRs begin, and how long they are, (2, windows)."""
+    n_pieces = -(-n // length)
+    edges = n * np.arange(n_pieces + 1) // n_pieces
+    return np.stack([edges[:-1], np.diff(edges)]).astype(np.int32)
 
 
 def unbroken(
     spans: Iterable[Span],
     scans: Sequence[ScanKey],
     usable: Sequence[np.ndarray] | None = None,
-) -> list[tuple[int, int, int]]:
-    """Return the stretches of spans that scans have whole: scan's index, first TR and length.
+) -> np.ndarray:
+    """Return the stretches of spans that scans have whole.
+
+    All masks are looked through at once, with a TR that is lacking between two::
+
+        span 0        span 1
+        ||||||..||| . |||||.|
+        +     - + -   +    -+-         where a stretch begins and ends
 
     Parameters
     ----------
     spans, scans, usable
         As :func:`cut_windows` takes them.
+
+    Returns
+    -------
+    ndarray of int32, shape (N, 3)
+        Scan's index, first TR and length of each.
     """
-    spans = list(spans)
-
-    def inside(span: Span, index: int) -> np.ndarray:
-        if usable is None:
-            return np.ones(len(span), bool)
-        return usable[index][span.start : span.stop]
-
-    return [
-        (index, span.start + first, stop - first)
+    of_stimulus = spans_by_stimulus(spans)
+    there = [
+        (index, span)
         for index, scan in enumerate(scans)
-        for span in spans
-        if span.stimulus == scan.stimulus
-        for first, stop in stretches(inside(span, index))
+        for span in of_stimulus.get(scan.stimulus, ())
     ]
+    masks = [
+        np.ones(len(span), bool) if usable is None else usable[index][span.start : span.stop]
+        for index, span in there
+    ]
+    lacking = np.zeros(1, bool)
+    joined = np.concatenate([lacking, *(each for mask in masks for each in (mask, lacking))])
+    # Where each mask begins in what is joined, and so where its first TR lies.
+    begins = np.cumsum([0, *(len(mask) + 1 for mask in masks)])[:-1]
+    edges = np.flatnonzero(joined[1:] != joined[:-1]).reshape(-1, 2)
+    which = np.searchsorted(begins, edges[:, 0], side="right") - 1
+    scan = np.array([index for index, _ in there], np.int32)[which]
+    first = np.array([span.start for _, span in there], np.int64)[which] - begins[which]
+    return np.stack([scan, first + edges[:, 0], edges[:, 1] - edges[:, 0]], axis=1).astype(np.int32)
 
 
 def window_trs(context_trs: int, batch_trs: int, longest: int) -> int:

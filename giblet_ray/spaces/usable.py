@@ -30,8 +30,10 @@ def empty_trs(bold_TV: NDArray[np.floating[Any]]) -> Ranges:
 
 def stretches(mask_T: NDArray[np.bool_]) -> Ranges:
     """Return where a mask of TRs is true."""
-    edges = np.flatnonzero(np.diff(mask_T, prepend=False, append=False))
-    return tuple((int(start), int(stop)) for start, stop in edges.reshape(-1, 2))
+    outside = np.zeros(1, bool)
+    within = np.concatenate([outside, mask_T, outside])
+    edges = np.flatnonzero(within[1:] != within[:-1]).tolist()
+    return tuple(zip(edges[::2], edges[1::2], strict=True))
 
 
 def unmasked(n_trs: int, masked_trs: Ranges) -> NDArray[np.bool_]:

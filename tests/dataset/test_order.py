@@ -140,3 +140,37 @@ def test_epochs_have_orders_of_their_own() -> None:
     assert len(set(orders)) == 4
     assert tuple(epoch_order(50, 0, 2)) == orders[2]
     assert tuple(epoch_order(50, 1, 2)) != orders[2]
+
+
+@given(
+    n=st.integers(1, 300),
+    batch=st.integers(1, 64),
+    smallest=st.integers(1, 8),
+    lanes=st.integers(1, 7),
+)
+def test_lanes_are_interleaved_as_a_slow_loop_does(
+    n: int, batch: int, smallest: int, lanes: int
+) -> None:
+    order = epoch_order(n, 0, 0)
+    batches = epoch_batches(order, batch, smallest)
+    pieces: list[list[np.ndarray]] = []
+    at = 0
+    for lane in range(lanes):
+        pieces.append([])
+        for of_batch in batches:
+            stop = at + len(part_of(of_batch, lane, lanes))
+            pieces[lane].append(order[at:stop])
+            at = stop
+    slow = [piece.tolist() for of_step in zip(*pieces, strict=True) for piece in of_step]
+    expected = [window for piece in slow for window in piece] + order[at:].tolist()
+    assert interleaved(order, batch, smallest, lanes).tolist() == expected
+
+
+def test_row_groups_are_permuted_by_their_rank_whatever_they_are_called() -> None:
+    """A run that was begun by another release goes on in the order that it began with."""
+    called = np.random.default_rng(3).permutation(90)[:40]
+    group = np.repeat(np.sort(called), 16)
+    random = np.random.default_rng([5, 2])
+    place = random.permutation(40)[np.unique(group, return_inverse=True)[1]]
+    expected = np.argsort(place + 4 * random.random(len(group)))
+    np.testing.assert_array_equal(streamed_epoch_order(group, 4, 5, 2), expected)

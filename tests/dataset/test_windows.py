@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 from hypothesis import given
@@ -70,6 +71,40 @@ def test_every_usable_tr_is_in_one_window_that_crosses_no_edge(
     for of_stretch in lengths.values():  # as few as can be, of one length but for a TR
         assert len(of_stretch) == -(-sum(of_stretch) // length)
         assert max(of_stretch) - min(of_stretch) <= 1
+
+
+@given(
+    length=st.integers(1, 9),
+    n_trs=st.lists(st.integers(0, 120), min_size=3, max_size=3),
+    seed=st.integers(0, 1000),
+)
+def test_windows_are_those_of_a_slow_loop_in_its_order(
+    length: int, n_trs: list[int], seed: int
+) -> None:
+    """Scans may end within a span, or before it."""
+    masks = [np.random.default_rng([seed, n]).random(n) < 0.8 for n in n_trs]
+    expected = []
+    for index, scan in enumerate(SCANS):
+        for span in (each for each in SPANS if each.stimulus == scan.stimulus):
+            inside = range(span.start, min(span.stop, n_trs[index]))
+            runs: list[list[int]] = []
+            for tr in (tr for tr in inside if masks[index][tr]):
+                if runs and runs[-1][-1] == tr - 1:
+                    runs[-1].append(tr)
+                else:
+                    runs.append([tr])
+            for run in runs:
+                pieces = -(-len(run) // length)
+                edges = [len(run) * piece // pieces for piece in range(pieces + 1)]
+                expected += [(index, run[a], b - a) for a, b in pairwise(edges)]
+    windows = cut_windows(SPANS, SCANS, length, masks, [0, 1, 2], [50, 31, 60])
+    found = zip(windows.scan.tolist(), windows.start.tolist(), windows.length.tolist(), strict=True)
+    assert list(found) == expected
+    assert windows.phase.tolist() == windows.scan.tolist()
+    np.testing.assert_array_equal(windows.film_trs, np.array([50, 31, 60])[windows.scan])
+    assert {each.dtype for each in (windows.scan, windows.start, windows.length)} == {
+        np.dtype("i4")
+    }
 
 
 def test_windows_of_one_length_are_batched_together() -> None:
