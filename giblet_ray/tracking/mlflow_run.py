@@ -23,6 +23,8 @@ from mlflow.entities import (
     Metric,
     Param,
     Run,
+    RunData,
+    RunTag,
 )
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS
@@ -178,7 +180,8 @@ class MlflowRun:
 
         Told again, it does what is missing.
         """
-        recorded = self._client.get_run(self.id).data
+        # Each question takes a server milliseconds: a run that was just begun has nothing yet.
+        recorded = RunData() if self.is_new else self._client.get_run(self.id).data
         new = {k: str(v) for k, v in settings.items() if k not in recorded.params}
         params = [Param(key, value) for key, value in new.items()]
         for start in range(0, len(params), _MAX_PARAMS_PER_BATCH):
@@ -190,8 +193,6 @@ class MlflowRun:
         rows = [[key, str(value)] for key, value in settings.items()]
         table = {"columns": ["setting", "value"], "data": rows}
         self._client.log_dict(self.id, table, _TABLE)
-        shown = json.dumps([{"path": _TABLE, "type": "table"}])
-        self._client.set_tag(self.id, MLFLOW_LOGGED_ARTIFACTS, shown)
         source = Dataset(
             name=Path(dataset).name, digest=checksum[:32], source_type="local", source=dataset
         )
@@ -202,7 +203,9 @@ class MlflowRun:
         except MlflowException:
             # Another run on the same data may have recorded them meanwhile: they are there now.
             self._client.log_inputs(self.id, inputs)
-        self._client.set_tag(self.id, DATASET_TAG, checksum)  # last: all of it is there
+        shown = json.dumps([{"path": _TABLE, "type": "table"}])
+        said = {MLFLOW_LOGGED_ARTIFACTS: shown, DATASET_TAG: checksum}  # last: all of it is there
+        self._client.log_batch(self.id, tags=[RunTag(key, value) for key, value in said.items()])
 
     def tag(self, key: str, value: str) -> None:
         """Tag the run."""

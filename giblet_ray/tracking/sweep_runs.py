@@ -230,7 +230,7 @@ class _SweepLog(MetricLog):
     def __init__(
         self, parent: MlflowRun, name: str, location: str, show: Callable[[str], None]
     ) -> None:
-        self._ids: dict[str, str] = {}
+        self._children: dict[str, MlflowRun] = {}
         self._parent, self._name, self._location = parent, name, location
         super().__init__(parent.uri, show)
 
@@ -252,7 +252,7 @@ class _SweepLog(MetricLog):
         tags = {PARENT_TAG: self._parent.id, **(tags or {})}
         name = f"{self._name}/{folder}"
         run = self._parent.sibling(name, self._folder(folder), tags, began)
-        self._ids[folder] = run.id
+        self._children[folder] = run
         return run
 
     def has(self, folder: str) -> bool:
@@ -272,15 +272,20 @@ class _SweepLog(MetricLog):
         folder = first["run"]
         if first.get("do") == "begin":
             run = self.child(folder, {TRIAL_TAG: str(first["trial"])}, first["at"])
-            run.reopen()
+            if not run.is_new:
+                run.reopen()
             run.describe(first["settings"], first["dataset"], first["checksum"])
         elif first.get("do") == "end":
-            self._end(self.child(folder), first)
+            self._end(self._known(folder), first)
         elif folder == self._parent.id:
             super()._send(together)
         else:
-            run_id = self._ids.get(folder) or self.child(folder).id
+            run_id = self._known(folder).id
             super()._send([{**point, "run": run_id} for point in together])
+
+    def _known(self, folder: str) -> MlflowRun:
+        """Return the run of a trial; MLflow is asked for one of an earlier session alone."""
+        return self._children.get(folder) or self.child(folder)
 
     def _end(self, run: MlflowRun, became: Point) -> None:
         run.best(became["best"])
