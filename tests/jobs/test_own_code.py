@@ -42,7 +42,7 @@ def test_own_code_goes_through_every_job(
     made = make_demo(tmp_path / "source", DemoSettings(n_trs=N_TRS, n_voxels=30))
     words = ["--film", made.film, "--bold", *made.scans, "--mask", made.mask, "--out", "data"]
     words += ["--part", "my_lab.motion:Motion", "--part_settings", "motion.bands=3"]
-    say("precompute.py", *words, "--codes.weights", "untrained")
+    say("precompute.py", *words, "--codes.make", "false")
     dataset = Dataset.open("data")
     assert dataset.manifest.parts["motion"].value.shape == (3,)
 
