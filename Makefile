@@ -37,7 +37,7 @@ test: setup  ## Run the tests, two files at a time, without those of make slow a
 	@$(PYTEST) -m "not slow"
 
 .PHONY: faults
-faults: setup  ## Run the whole demo, jobs that are killed, and clusters that lose parts (about 50 minutes)
+faults: setup  ## Run the whole demo and tutorial, jobs that are killed, and clusters that lose parts (an hour)
 	@$(BIN)/pytest $(FAULTS)
 
 .PHONY: slow

@@ -1,96 +1,40 @@
-"""The tutorial: what the notebook holds as it is committed, and what executing it gives."""
+"""The tutorial: what the notebook holds as it is committed, and that all of it runs.
+
+tests/faults/test_tutorial.py runs it as long as it is, and has its numbers.
+"""
 
 from __future__ import annotations
 
-import base64
-import io
-import re
 from pathlib import Path
 
-import matplotlib.image
 import nbformat
 import nibabel
 import numpy as np
 import pytest
-from documentation import ROOT
-from nbclient import NotebookClient
-from nbformat import NotebookNode
+from tutorial import NOTEBOOK, check_cells, check_numbers, run_notebook
 
-NOTEBOOK = ROOT / "docs/tutorial.ipynb"
-N_FIGURES = 5
 MOST_BYTES = 600_000
-CEILING = 0.65
-"""Which the made-up scans have, the mean over voxels."""
-NUMBERS = {
-    "r": r"test r, mean +(\S+) \[",
-    "chance": r"by chance +a mean of (\S+) or less",
-    "ridge": r"ridge, banded +(\S+),",
-    "over ridge": r"minus ridge +(\S+) \[",
-    "codes": r"test r: codes (\S+),",
-    "mel": r"test r: codes \S+, mel (\S+),",
-    "codes - mel": r"(?m)^codes - mel: ([+-][0-9.]+) \[",
+SHORTER = {
+    "n_trs=240": "n_trs=160",
+    "jobs/train.py": "jobs/train.py --train.epochs 2",
+    "jobs/evaluate.py": "jobs/evaluate.py --permutations 99 --resamples 100",
 }
-
-
-def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
-    return [cell for cell in notebook.cells if cell.cell_type == "code"]
-
-
-def figures(notebook: NotebookNode) -> list[np.ndarray]:
-    """Return every picture that cells gave, (height, width, colours) each."""
-    outputs = [output for cell in code_cells(notebook) for output in cell.outputs]
-    pngs = [output.data["image/png"] for output in outputs if "image/png" in output.get("data", {})]
-    return [matplotlib.image.imread(io.BytesIO(base64.b64decode(png))) for png in pngs]
-
-
-def numbers(notebook: NotebookNode) -> dict[str, float]:
-    """Return what cells printed of :data:`NUMBERS`."""
-    outputs = [output for cell in code_cells(notebook) for output in cell.outputs]
-    printed = "".join(output.text for output in outputs if output.output_type == "stream")
-    found = {name: re.search(pattern, printed) for name, pattern in NUMBERS.items()}
-    return {name: float(match[1]) for name, match in found.items() if match}
-
-
-def check(notebook: NotebookNode) -> None:
-    """Check that all cells ran, in order, and gave pictures and numbers that can be."""
-    cells = code_cells(notebook)
-    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
-    assert not [o for cell in cells for o in cell.outputs if o.output_type == "error"]
-    drawn = figures(notebook)
-    assert len(drawn) == N_FIGURES
-    for picture in drawn:
-        assert min(picture.shape[:2]) > 100
-        assert np.ptp(picture[..., :3]) > 0.5
-    found = numbers(notebook)
-    assert found.keys() == NUMBERS.keys()
-    assert found["chance"] < found["ridge"] < CEILING
-    assert found["chance"] < found["r"] < CEILING
-    assert found["over ridge"] == pytest.approx(found["r"] - found["ridge"], abs=2e-4)
-    assert found["codes - mel"] == pytest.approx(found["codes"] - found["mel"], abs=2e-4)
 
 
 def test_the_committed_notebook_holds_what_it_gave() -> None:
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     nbformat.validate(notebook)
-    check(notebook)
+    check_cells(notebook)
+    check_numbers(notebook)
     assert NOTEBOOK.stat().st_size < MOST_BYTES
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3000)
 def test_it_runs_from_film_to_brain_map(tmp_path: Path) -> None:
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
-    committed = numbers(notebook)
-    for cell in code_cells(notebook):
-        cell.outputs, cell.execution_count = [], None
-    where = {"metadata": {"path": str(tmp_path)}}
-    NotebookClient(notebook, timeout=None, kernel_name="python3", resources=where).execute()
-    check(notebook)
-    for name, value in numbers(notebook).items():
-        assert value == pytest.approx(committed[name], abs=0.05), name
+    check_cells(run_notebook(tmp_path, SHORTER))
     mask = nibabel.load(tmp_path / "tutorial/film/mask.nii.gz").get_fdata() > 0
     for subject in ("01", "02"):
         r = nibabel.load(tmp_path / f"tutorial/evaluation/first/r-{subject}.nii.gz").get_fdata()
         assert r.shape[:3] == mask.shape
-        assert np.nanmean(r[mask]) > 0.2
+        assert np.isfinite(r[mask]).all()
         assert not np.nan_to_num(r[~mask]).any()
