@@ -72,7 +72,7 @@ def torch_workers(
             batch_size=batch_size,
             shuffle=True,
             num_workers=N_WORKERS,
-            collate_fn=_as_tensors,
+            collate_fn=_as_tensors,  # type: ignore[arg-type]  # ArrayRows gives whole batches
             generator=torch.Generator().manual_seed(epoch),
         )
         yield from _as_batches(loader)

@@ -25,7 +25,8 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from ingest import Bench
+from ingest_memory import watch_epochs
+from ingest_ways import Ways
 from machine import CONSOLE, MiB, cpu_model
 from memory import print_memory, shared_bytes
 from random_dataset import write_random_dataset
@@ -87,10 +88,10 @@ def main() -> None:
 def of_workers(workers: list[int], rows: int) -> Target:
     """Measure the memory for data with so many workers each, beside that with the fewest."""
     with tempfile.TemporaryDirectory() as folder:
-        arrays = write_random_dataset(folder, rows, 4096)
-        bench = Bench(Dataset.open(folder), arrays, 64)
-        measured = [bench.memory(n_workers) for n_workers in workers]
-        print_memory(measured, bench.n_bytes)
+        arrays, before = write_random_dataset(folder, rows, 4096), shared_bytes()
+        ways = Ways(Dataset.open(folder), arrays, 64)
+        measured = [watch_epochs(ways.plan, ways.refs, before, n) for n in workers]
+        print_memory(measured, ways.n_bytes)
     ratios = [each.for_data / measured[0].for_data for each in measured]
     what = f"memory for data with up to {max(workers)} workers, beside {workers[0]}"
     return Target(ROW, what, max(ratios), MOST, False, (min(ratios), max(ratios)))

@@ -64,7 +64,7 @@ BENCHMARKS = (
     Benchmark("3", "benchmarks/under_ray.py"),
     Benchmark("4", "benchmarks/ingest.py"),
     Benchmark("5", "benchmarks/audio_branch.py"),
-    Benchmark("6", "benchmarks/precompute.py"),
+    Benchmark("6", "benchmarks/film_to_dataset.py"),
     Benchmark("7", "benchmarks/sweep.py"),
     Benchmark("7", "benchmarks/many_trials.py"),
     Benchmark("8", "benchmarks/node_memory.py"),

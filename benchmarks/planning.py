@@ -15,7 +15,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import cloudpickle
+import ray.cloudpickle as cloudpickle
 
 from giblet_ray.dataset.config import DataConfig
 from giblet_ray.dataset.order import DataOrder, StreamedOrder

@@ -45,6 +45,8 @@ NETWORK = Assumed(40e9, "a GPU's network, each way (B/s)", "80 % of a 400 Gb/s a
 STORAGE = Assumed(2e9, "a node's storage (B/s)", "assumed")
 OBJECT_STORE = Assumed(0.7 * 600e9, "room for rows in a node's object store (B)", "assumed")
 LISTING = Assumed(0.1, "1,000 files listed by S3 (s)", "assumed")
+_LAST = "bottleneck_to_voxels.4."
+"""Contract 1's layer to the voxels: its weight, then its bias."""
 ROW_BYTES = sum(kind.nbytes for kind in VALUES.values()) + 4 * N_UNITS
 
 
@@ -103,10 +105,11 @@ def plans() -> list[Plan]:
     """Return the plan of contract 1 on 1, 8 and 64 GPUs."""
     with torch.device("meta"):
         model = create_encoder(use_encodec=True)
-    last = model.bottleneck_to_voxels[-1]
-    head = sum(weight.numel() for weight in last.parameters())
-    trunk = sum(weight.numel() for weight in model.parameters()) - head
-    return [Plan(gpus, trunk, head, last.in_features) for gpus in (1, 8, 64)]
+    weights = dict(model.named_parameters())
+    last = [of for name, of in weights.items() if name.startswith(_LAST)]
+    head = sum(weight.numel() for weight in last)
+    trunk = sum(weight.numel() for weight in weights.values()) - head
+    return [Plan(gpus, trunk, head, last[0].shape[1]) for gpus in (1, 8, 64)]
 
 
 def page(planned: Mapping[int, Sequence[Planned]], rates: Mapping[str, Sequence[float]]) -> str:

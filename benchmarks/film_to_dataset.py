@@ -1,6 +1,6 @@
 """How fast a film becomes a data set, beside the same libraries in one process.
 
-    python benchmarks/precompute.py --minutes 6
+    python benchmarks/film_to_dataset.py --minutes 6
 
 Makes a film with sound and subtitles, as the demo does, and turns it into a data set of frames,
 codes and text, without scans:

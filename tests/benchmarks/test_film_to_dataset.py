@@ -13,7 +13,7 @@ from target import read_targets
 def test_both_ways_make_the_same_rows_and_every_stage_is_timed(run_benchmark, tmp_path: Path):
     file = tmp_path / "targets.json"
     words = ("--minutes", 0.3, "--repeats", 1, "--targets", file)
-    said = run_benchmark("precompute.py", *words)
+    said = run_benchmark("film_to_dataset.py", *words)
 
     # Rows that differ raise before the tables are printed.
     for way in ("in one process, 1 threads", "by the job"):
