@@ -31,7 +31,7 @@ def require_norm(norm: str) -> None:
 def normalised(features: int, norm: Norm) -> list[nn.Module]:
     """Return what follows a linear layer: normalisation and activation of (B, features)."""
     if norm == "batch":
-        return [nn.BatchNorm1d(features), nn.ReLU(inplace=True)]
+        return [nn.BatchNorm1d(features), nn.ReLU()]
     return [*([nn.LayerNorm(features)] if norm == "layer" else []), nn.GELU()]
 
 
@@ -39,7 +39,7 @@ def normalised_channels(channels: int, norm: Norm, axes: Literal[1, 2]) -> list[
     """Return what follows a convolution over one axis or two: of (B, channels, *axes)."""
     if norm == "batch":
         batch_norm = nn.BatchNorm1d if axes == 1 else nn.BatchNorm2d
-        return [batch_norm(channels), nn.ReLU(inplace=True)]
+        return [batch_norm(channels), nn.ReLU()]
     return [*([nn.GroupNorm(1, channels)] if norm == "layer" else []), nn.GELU()]
 
 

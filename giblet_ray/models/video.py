@@ -6,7 +6,6 @@ width in pixels, D features.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from giblet_ray.models._checks import require_floats, require_rate, require_shape, require_sizes
@@ -82,7 +81,7 @@ class VideoEncoder(nn.Module):
         self.projection = nn.Sequential(
             nn.Linear(channels * height * width, output_features),
             nn.Dropout(dropout),
-            nn.ReLU(inplace=True),
+            nn.ReLU(),
         )
 
     def forward(self, frames_BCHW: Tensor) -> Tensor:
@@ -107,7 +106,5 @@ class VideoEncoder(nn.Module):
         channels = self.frames_per_tr * RGB
         require_shape("video", frames_BCHW, ("B", channels, self.input_height, self.input_width))
         require_floats("video", frames_BCHW)
-        # Channels beside one another: convolutions then need no copies into that order and back.
-        frames_BCHW = frames_BCHW.contiguous(memory_format=torch.channels_last)
         features_BD: Tensor = self.projection(self.convolutions(frames_BCHW).flatten(1))
         return features_BD
