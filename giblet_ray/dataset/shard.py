@@ -8,7 +8,7 @@ piece at the end of its page::
 
 They are read from there into the memory that they stay in, and compared with their checksum. What
 is not found there, in a file of another writer or a damaged one, Parquet's reader looks for, which
-takes ten times as long and says what is wrong.
+takes longer and says what is wrong.
 """
 
 from __future__ import annotations
