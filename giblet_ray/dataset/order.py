@@ -23,6 +23,10 @@ from giblet_ray.settings import Group
 
 STREAM_MIX_ROW_GROUPS = 16
 """Row groups whose windows are shuffled together where the data is streamed."""
+STREAM_READERS = 4
+"""Threads that read for one worker: most of the time they wait, for a disk or a network."""
+STREAM_AHEAD_BYTES = 64 * 2**20
+"""So much may be read before it is needed; a span for each reader at least."""
 
 
 class StreamedOrder(Group):

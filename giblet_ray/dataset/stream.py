@@ -19,16 +19,11 @@ import torch
 
 from giblet_ray.dataset.layout import ScanKey
 from giblet_ray.dataset.loader import Batch, Gathered, Prefetching
+from giblet_ray.dataset.order import STREAM_AHEAD_BYTES, STREAM_READERS
 from giblet_ray.dataset.reader import Dataset, Selection, Span
 from giblet_ray.dataset.rows import StreamedRows, Views, block_views
 from giblet_ray.dataset.windows import Windows
 from giblet_ray.parts.value import ValueType
-
-_READERS = 4
-"""Threads that read for one worker: most of the time they wait, for a disk or a network."""
-
-_AHEAD_BYTES = 64 * 2**20
-"""So much may be read before it is needed; a span for each reader at least."""
 
 HORIZON_BATCHES = 64
 """A span that no batch needs for so long is read again rather than held."""
@@ -153,9 +148,9 @@ class StreamLoader(Prefetching):
             return
         span_bytes = max(map(len, spans)) * self._selection.row_bytes(self._dataset)
         todo = iter(spans)
-        readers = ThreadPoolExecutor(_READERS, "stream")
+        readers = ThreadPoolExecutor(STREAM_READERS, "stream")
         try:
-            ahead = islice(todo, max(_READERS, _AHEAD_BYTES // span_bytes))
+            ahead = islice(todo, max(STREAM_READERS, STREAM_AHEAD_BYTES // span_bytes))
             reading = deque(readers.submit(self.rows, span) for span in ahead)
             while reading:
                 yield reading.popleft().result()

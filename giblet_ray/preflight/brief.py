@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from giblet_ray.config import TrainJob
-from giblet_ray.dataset.order import STREAM_MIX_ROW_GROUPS
+from giblet_ray.dataset.order import STREAM_AHEAD_BYTES, STREAM_MIX_ROW_GROUPS, STREAM_READERS
 from giblet_ray.dataset.splits import IN_WORDS, SETS, smallest_p_line
 from giblet_ray.dataset.view import DataView
 from giblet_ray.preflight.need import Need, gigabytes, gpu_need, host_need
@@ -124,8 +124,9 @@ def streamed_bytes(job: TrainJob, data: DataView) -> int:
     lanes = math.ceil(job.scaling.max_workers / job.scaling.min_workers)
     around = data.lag_trs + data.context_trs + data.window - 1
     span_trs = data.dataset.manifest.row_group_trs + around
-    row_bytes = data.selection.row_bytes(data.dataset)
-    return min(lanes * STREAM_MIX_ROW_GROUPS * span_trs * row_bytes, data.n_bytes)
+    span_bytes = span_trs * data.selection.row_bytes(data.dataset)
+    ahead = max(STREAM_READERS * span_bytes, STREAM_AHEAD_BYTES)
+    return min(lanes * STREAM_MIX_ROW_GROUPS * span_bytes + ahead, data.n_bytes)
 
 
 def need_of_host(job: TrainJob, data: DataView, size: StepSize, use_gpu: bool) -> Need:
