@@ -1,6 +1,6 @@
 """Whether a GPU trains right, how fast, and in how much memory: in under eight minutes.
 
-    python benchmarks/gpu_check.py --targets gpu.json
+    python benchmarks/gpu_check.py --targets found/gpu.json
     python benchmarks/gpu_check.py --ranks 4
     python benchmarks/gpu_check.py --device cpu
 

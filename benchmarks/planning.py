@@ -63,7 +63,7 @@ class Planned:
 def main() -> None:
     """Open and plan a data set with windows of one TR, and print what it took."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("folder", help="data set")
+    parser.add_argument("folder", metavar="FOLDER", help="data set")
     folder = parser.parse_args().folder
     started = time.perf_counter()
     dataset = Dataset.open(folder)

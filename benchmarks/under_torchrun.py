@@ -1,6 +1,6 @@
 """One rank of a training without Ray: rows as tensors in its memory, gloo between the ranks.
 
-    python -m torch.distributed.run --nproc-per-node 2 benchmarks/under_torchrun.py TIMES WORDS
+    torchrun --nproc-per-node 2 benchmarks/under_torchrun.py TIMES WORDS
 
 Takes the words that jobs/train.py takes. Rank 0 writes what it logged, and when.
 """

@@ -95,7 +95,7 @@ class _OtherContentError(Exception):
 _MOST_OVERHEAD = 64
 """Bytes of a page besides its values, at most; of several pages there are more."""
 
-_PLACES: dict[tuple[str, int, int, int], list[int]] = {}
+_PLACES: dict[tuple[str, str, int, int, int], list[int]] = {}
 """First byte of the values of each row group, of files that were read before, by what the manifest
 says of them. A place that is not, or no longer, right gives bytes of another checksum."""
 
@@ -105,7 +105,7 @@ def _read_in_place(
 ) -> pa.FixedSizeBinaryArray | None:
     """Read the bytes of some row groups from where they lie; None if other bytes lie there."""
     row_bytes = content.kind.nbytes
-    key = (shard.sha256, row_bytes, content.n_trs, content.row_group_trs)
+    key = (shard.path, shard.sha256, row_bytes, content.n_trs, content.row_group_trs)
     with storage.open(shard.path) as stream:
         if key not in _PLACES:
             try:

@@ -89,7 +89,7 @@ def test_holds_no_more_of_row_groups_than_a_span_has(film: tuple) -> None:
 @pytest.fixture
 def little_room(monkeypatch: pytest.MonkeyPatch) -> None:
     """No more row groups ahead than there are readers."""
-    monkeypatch.setattr(stream, "_AHEAD_BYTES", 1)
+    monkeypatch.setattr(stream, "STREAM_AHEAD_BYTES", 1)
 
 
 def test_each_row_group_is_read_once(film: tuple, tmp_path: Path) -> None:

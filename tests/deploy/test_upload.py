@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import zipfile
 from pathlib import Path
@@ -50,7 +51,11 @@ def test_an_upload_is_the_code_and_nothing_that_work_leaves_behind(tmp_path: Pat
     )
     with zipfile.ZipFile(package) as content:
         sent = {name for name in content.namelist() if not name.endswith("/")}
-    stays = ("tests/", ".ci/", "benchmarks/", "docs/", "deploy/", "CHANGELOG.md")
-    assert sent == {name for name in files if not name.startswith(stays)}
+    stays = ("tests/", ".ci/", "benchmarks/", "docs/", "deploy/", "CHANGELOG.md", ".importlinter")
+    stays += ("CITATION.cff", "CONTRIBUTING.md", "Makefile", "README.md")
+    of_recipes = re.compile(r"recipes/.*\.(md|py)")
+    assert sent == {
+        name for name in files if not name.startswith(stays) and not of_recipes.fullmatch(name)
+    }
     assert {"jobs/train.py", "giblet_ray/cli.py", "pyproject.toml"} <= sent
     assert package.stat().st_size < 2 * 2**20

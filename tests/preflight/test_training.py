@@ -130,14 +130,16 @@ def test_folds_that_train_side_by_side_are_counted_together(
 ) -> None:
     """Three of a worker each, on a machine with room for eight: one fits its memory alone."""
     (machine,) = look_at_cluster(look_at_gpus=False).machines
-    half_of_it = (machine.memory or 0) // 2 // (16 * (9 + 2 + 24))
+    # Of each weight a fold surely holds four numbers, and at most six more of two checkpoints under
+    # way: one fold fits with all of that, and three not even without.
+    largest = (machine.memory or 0) // (4 * 11 * (9 + 2 + 24))
     fold = {"split": {"folds": 3, "fold": 1}}
     every = {"split": {"folds": 3, "fold": "all"}}
-    assert "; 1 on one machine" in brief_lines(make_job(data=fold, head_dim=half_of_it))[1]
+    assert "; 1 on one machine" in brief_lines(make_job(data=fold, head_dim=largest))[1]
     assert "; 3 on one machine" in brief_lines(make_job(data=every))[1]
     said = rf"; 3 on one machine, .*: use --scaling.cpus_per_worker {machine.cpus:g}, so that 1 sh"
     with pytest.raises(InputError, match=said):
-        brief_lines(make_job(data=every, head_dim=half_of_it))
+        brief_lines(make_job(data=every, head_dim=largest))
 
 
 def test_a_model_that_is_fitted_at_once_has_no_steps_to_rehearse(
