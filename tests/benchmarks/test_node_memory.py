@@ -17,7 +17,7 @@ def test_memory_is_told_by_workers_trials_and_of_a_run_that_goes_on(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    sizes = ["--workers", "1", "2", "--trials", "1", "2", "--rows", "256", "--voxels", "500"]
+    sizes = ["--workers", "1", "2", "--trials", "1", "2", "--rows", "2048", "--voxels", "500"]
     more = ["--hidden", "64", "--repeats", "1", "--targets", str(tmp_path / "targets")]
     monkeypatch.setattr(sys, "argv", ["node_memory.py", *sizes, *more])
     node_memory.main()
