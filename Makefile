@@ -28,7 +28,8 @@ demo: setup  ## Make a film and scans, train on them, and show where everything 
 	@$(BIN)/python jobs/demo.py
 
 # Tests that start clusters of several nodes, kill jobs and their parts, or take minutes.
-FAULTS := tests/faults tests/deploy/test_local_cluster.py
+FAULTS := tests/faults tests/deploy/test_local_cluster.py \
+	tests/benchmarks/test_gpu_check.py tests/benchmarks/test_node_memory.py tests/benchmarks/test_under_ray.py
 
 PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(FAULTS:%=--ignore=%)
 
