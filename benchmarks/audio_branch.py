@@ -13,13 +13,12 @@ import argparse
 import statistics
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import torch
 from machine import CONSOLE, cpu_model
 from rates import Rates, compare, spread
 from rich.table import Table
-from target import Target, tell
+from target import Target, add_targets, tell
 from torch import Tensor
 
 from giblet_ray.models.audio import AudioEncoder
@@ -137,7 +136,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=64, help="TRs in a batch")
     parser.add_argument("--repeats", type=int, default=7, help="rounds, after one to warm up")
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
-    parser.add_argument("--targets", type=Path, help="file for what was found, as JSON")
+    add_targets(parser)
     given = parser.parse_args()
     CONSOLE.print(f"{cpu_model()}, {torch.get_num_threads()} threads; {given.device}")
     tell(measure(given.rows, given.device, given.repeats), given.targets)

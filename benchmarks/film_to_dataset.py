@@ -39,7 +39,7 @@ from machine import CONSOLE, cpu_model
 from rates import Rates, compare, spread
 from rich.table import Table
 from stages import STAGES, StageTimers
-from target import Target, tell
+from target import Target, add_targets, tell
 
 from giblet_ray.cli import parse_job
 from giblet_ray.cluster import connect
@@ -65,7 +65,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--minutes", type=float, default=6, help="length of the film")
     parser.add_argument("--repeats", type=int, default=3, help="rounds, after one to warm up")
-    parser.add_argument("--targets", type=Path, help="file that the targets are written to")
+    add_targets(parser)
     options = parser.parse_args()
 
     connect()

@@ -41,7 +41,7 @@ from gpu_ranks import check_ranks
 from gpu_sizes import Checked
 from gpu_speed import check_audio_branch
 from machine import CONSOLE, cpu_model
-from target import Target, tell
+from target import Target, add_targets, tell
 
 CHECKS = (
     check_rows,
@@ -59,7 +59,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--ranks", type=int, default=1, help="GPUs, or processes on the CPU")
-    parser.add_argument("--targets", type=Path, help="file that the targets are written to")
+    add_targets(parser)
     options = parser.parse_args()
     if options.device == "cuda" and torch.cuda.device_count() < options.ranks:
         raise SystemExit(

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from random_dataset import PARTS, SUBJECT, Arrays, stored_part, write_arrays
-from seed import SEED
+from seed import SEED, TINY
 
 from giblet_ray.config import TrainJob
 
@@ -44,19 +44,9 @@ class Size:
     encoder: Mapping[str, Any]
 
 
-_SMALL_ENCODER = {
-    "embed_dim": 4,
-    "audio_codebooks": 2,
-    "video_features": 8,
-    "audio_features": 8,
-    "text_features": 8,
-    "trunk_dims": (16, 16),
-    "bottleneck_dim": 8,
-    "head_dim": 16,
-}
 SIZES = {
     "cuda": Size(4096, 4000, (90, 160), 64, 4, {"head_dim": 2048}),
-    "cpu": Size(300, 24, (18, 32), 64, 2, _SMALL_ENCODER),
+    "cpu": Size(300, 24, (18, 32), 64, 2, {**TINY, "audio_codebooks": 2}),
 }
 
 

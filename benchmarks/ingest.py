@@ -49,7 +49,7 @@ from machine import CONSOLE, MiB, cpu_model
 from memory import print_memory, shared_bytes
 from random_dataset import ROW_GROUP_TRS, write_random_dataset
 from rates import Rates, compare, print_rates
-from target import Target, tell
+from target import Target, add_targets, tell
 
 from giblet_ray.cluster import connect
 from giblet_ray.dataset.reader import Dataset
@@ -67,7 +67,7 @@ def main() -> None:
     parser.add_argument("--batch-trs", type=int, default=64, help="TRs per batch")
     parser.add_argument("--repeats", type=int, default=7, help="rounds, after one to warm up")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4], help="at a time")
-    parser.add_argument("--targets", type=Path, help="file that the targets are written to")
+    add_targets(parser)
     options = parser.parse_args()
 
     # By itself it takes as many threads as OMP_NUM_THREADS says, which is meant for others.

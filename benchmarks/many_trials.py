@@ -34,7 +34,7 @@ from machine import CONSOLE, cpu_model
 from random_dataset import write_random_dataset
 from rich.table import Table
 from seed import SEED
-from target import Target, tell
+from target import Target, add_targets, tell
 
 from giblet_ray.cluster import connect
 from giblet_ray.config import TuneJob
@@ -102,7 +102,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=200, help="trials in all")
     parser.add_argument("--slots", type=int, default=16, help="trials at a time")
     parser.add_argument("--epochs", type=int, default=2, help="epochs of each")
-    parser.add_argument("--targets", type=Path, help="file that the targets are written to")
+    add_targets(parser)
     options = parser.parse_args()
     connect(num_cpus=options.slots)
     with (

@@ -25,6 +25,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from in_memory import InMemory
 from ingest_memory import watch_epochs
 from ingest_ways import Ways
 from machine import CONSOLE, MiB, cpu_model
@@ -33,19 +34,14 @@ from random_dataset import write_random_dataset
 from rich.table import Table
 from seed import SEED
 from sweep import SPACE, timed_sweep, tune_job
-from target import Target, tell
+from target import Target, add_targets, tell
 
-from giblet_ray.checkpoint.store import keep_checkpoint, latest_record, open_latest
+from giblet_ray.checkpoint.store import keep_checkpoint, open_latest
 from giblet_ray.cluster import connect
 from giblet_ray.config import TrainJob
-from giblet_ray.dataset.loader import MemoryLoader
 from giblet_ray.dataset.reader import Dataset
-from giblet_ray.dataset.residence import normalise_here
-from giblet_ray.dataset.rows import HeldRows
 from giblet_ray.dataset.storage import Storage
-from giblet_ray.training.data import plan_data
-from giblet_ray.training.identity import run_record
-from giblet_ray.training.loop import BareLink, train
+from giblet_ray.training.loop import BareLink
 from giblet_ray.training.memory import MemoryPeak
 from giblet_ray.training.worker import open_checkpoint
 
@@ -70,7 +66,7 @@ def main() -> None:
     parser.add_argument("--voxels", type=int, default=20_000, help="of the training that goes on")
     parser.add_argument("--hidden", type=int, default=1024, help="numbers its voxels' layer reads")
     parser.add_argument("--repeats", type=int, default=3, help="rounds of it")
-    parser.add_argument("--targets", type=Path, help="file that the targets are written to")
+    add_targets(parser)
     options = parser.parse_args()
     # First, before Ray's threads are there.
     size = Size(256, options.voxels, options.hidden)
@@ -181,21 +177,10 @@ def peak_of(folder: str, size: Size) -> int:
         train={"epochs": 2, "batch_trs": 64},
         storage={"path": f"{folder}/runs"},
     )
-    data = plan_data(job)
-    dataset, selection = data.dataset, data.selection
-    held = HeldRows(
-        [dataset.read(span, selection) for span in dataset.row_groups(selection.parts)],
-        selection.value_types(dataset),
-        data.scans,
-        dataset.bold_trs,
-    )
-    normalisation = normalise_here(data)
-    link = StoredLink(job)
-    loader = MemoryLoader(held, data.values, data.lag_trs, link.device, data.context_trs)
-    run = run_record(job, data, latest_record(Storage.at(job.storage.path), job.name))
+    training, link = InMemory(job), StoredLink(job)
     memory = MemoryPeak(link.device)
     try:
-        train(job, run, data.ordered(run.order), loader, normalisation, data.space_files(), link)
+        training.train(link, training.in_memory)
     except StoppedError:
         CONSOLE.print("stopped after an epoch")
     return int(memory.bytes()["memory/host_peak_bytes"])

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from typing import Any
 from machine import CONSOLE, MiB, cpu_model
 from random_dataset import write_random_dataset
 from rich.table import Table
-from seed import SEED
+from seed import SEED, TINY
 
 from giblet_ray.cluster import connect
 from giblet_ray.config import TrainJob
@@ -41,19 +42,10 @@ class Case:
     n_voxels: int
     workers: int
     batch_trs: int
-    model: dict[str, Any]
+    model: Mapping[str, Any]
     data: dict[str, Any] = field(default_factory=dict)
 
 
-TINY = {
-    "embed_dim": 4,
-    "video_features": 8,
-    "audio_features": 8,
-    "text_features": 8,
-    "trunk_dims": (16, 16),
-    "bottleneck_dim": 8,
-    "head_dim": 16,
-}
 CASES = {
     "tiny": Case(200, 24, 1, 16, TINY),
     "5 million": Case(

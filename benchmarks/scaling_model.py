@@ -30,7 +30,7 @@ from machine import CONSOLE, ROOT
 from planning import Planned
 from random_dataset import PARTS, SUBJECT, write_random_dataset
 from scaling_plan import OPTIMIZER_BYTES, page
-from target import Target, tell
+from target import Target, add_targets, tell
 
 from giblet_ray.dataset.reader import Dataset, Selection
 
@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("--mib", type=int, default=256, help="of what is copied, sent and written")
     parser.add_argument("--repeats", type=int, default=3, help="rounds")
     parser.add_argument("--write", type=Path, metavar="PAGE", help="Markdown page that is written")
-    parser.add_argument("--targets", type=Path, help="file that the targets are written to")
+    add_targets(parser)
     options = parser.parse_args()
     planned = {viewers: plannings(options.trs, viewers, options.repeats) for viewers in (1, 20)}
     rates = measured_rates(options.mib * 2**20, options.repeats)

@@ -18,13 +18,12 @@ from __future__ import annotations
 
 import argparse
 import statistics
-from pathlib import Path
 
 import numpy as np
 from machine import CONSOLE, cpu_model
 from rich.table import Table
 from sharded_head_steps import Measured, Size, last_layer, run_ranks, whole_step
-from target import Target, tell
+from target import Target, add_targets, tell
 
 AT_LEAST = {2: 1.6, 4: 4.5}
 """How much faster the last layer must be, by workers."""
@@ -39,7 +38,7 @@ def main() -> None:
     parser.add_argument("--hidden", type=int, default=2048)
     parser.add_argument("--rows", type=int, default=64, help="of a global batch")
     parser.add_argument("--steps", type=int, default=3, help="in turn, after one to warm up")
-    parser.add_argument("--targets", type=Path, help="file that what was measured is written to")
+    add_targets(parser)
     given = parser.parse_args()
     size = Size(given.units, given.hidden, given.rows, given.steps)
     targets: list[Target] = []

@@ -17,7 +17,8 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from giblet_ray.checkpoint.files import save_state, state_files
+from giblet_ray.checkpoint.files import save_state
+from giblet_ray.checkpoint.pieces import state_files, weight_pieces
 from giblet_ray.config import TrainJob
 from giblet_ray.dataset.layout import ScanKey
 from giblet_ray.dataset.loader import Batch
@@ -236,7 +237,9 @@ def _checkpoint(
     started = time.perf_counter()
     copied = waited = 0.0
     if rank == 0 or shards is not None:
-        copied_files = copy_to_host(state_files(model, optimizer, shards))
+        copied_files = copy_to_host(
+            state_files(model, optimizer, weight_pieces(model, shards), rank)
+        )
         copied = time.perf_counter() - started
         with tempfile.TemporaryDirectory() as folder:
             save_state(Path(folder), copied_files)

@@ -25,7 +25,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import product
-from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -36,7 +35,7 @@ from machine import CONSOLE, cpu_model
 from rates import compare, spread
 from rich.table import Table
 from seed import SEED_JOB
-from target import Target, tell
+from target import Target, add_targets, tell
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, mse_loss
 from torch.optim import AdamW
@@ -329,7 +328,7 @@ def main() -> None:
     parser.add_argument("--units", type=int, nargs="+", default=[1000])
     parser.add_argument("--repeats", type=int, default=5, help="rounds, after one to warm up")
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
-    parser.add_argument("--targets", type=Path, help="file for what was found, as JSON")
+    add_targets(parser)
     given = parser.parse_args()
     machine = Machine.measure(given.device)
     CONSOLE.print(

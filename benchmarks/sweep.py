@@ -34,7 +34,7 @@ from memory import shared_bytes
 from random_dataset import write_random_dataset
 from rich.table import Table
 from seed import SEED
-from target import Target, tell
+from target import Target, add_targets, tell
 
 from giblet_ray.cluster import connect
 from giblet_ray.config import TrainJob, TuneJob
@@ -67,7 +67,7 @@ def main() -> None:
     parser.add_argument("--concurrent", type=int, default=2, help="trials at a time")
     parser.add_argument("--epochs", type=int, default=4, help="epochs of each")
     parser.add_argument("--rows", type=int, default=1024, help="TRs in the data set")
-    parser.add_argument("--targets", type=Path, help="file that the targets are written to")
+    add_targets(parser)
     options = parser.parse_args()
 
     connect()

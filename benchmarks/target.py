@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -74,6 +75,11 @@ class Target:
 
 
 HEADER = ("row", "what", "found", "rounds", "must be", "")
+
+
+def add_targets(parser: argparse.ArgumentParser) -> None:
+    """Let a benchmark be told where :func:`tell` is to write what it measured."""
+    parser.add_argument("--targets", type=Path, help="file that the targets are written to")
 
 
 def tell(targets: Sequence[Target], path: Path | None = None) -> None:

@@ -34,7 +34,7 @@ from in_memory import Point
 from machine import CONSOLE, ROOT, cpu_model
 from random_dataset import write_random_dataset
 from rich.table import Table
-from target import Target, tell
+from target import Target, add_targets, tell
 
 ROW = 3
 MOST_TO_FIRST_STEP, MOST_OF_EPOCHS = 1.5, 1.05
@@ -87,7 +87,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1000, help="TRs in the data set")
     parser.add_argument("--units", type=int, default=1000)
     parser.add_argument("--epochs", type=int, default=5)
-    parser.add_argument("--targets", type=Path, help="file that the targets are written to")
+    add_targets(parser)
     options = parser.parse_args()
     found: dict[int, list[tuple[Timed, Timed]]] = {}
     with tempfile.TemporaryDirectory(prefix="under-ray-") as name:

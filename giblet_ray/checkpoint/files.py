@@ -17,18 +17,25 @@ record.json                 what was trained on what, where in the training it w
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 from torch.optim import Optimizer
 
 from giblet_ray.checkpoint.damage import file_checksum
+from giblet_ray.checkpoint.pieces import (
+    MOMENTS,
+    OF_OPTIMIZER,
+    STEP,
+    Files,
+    is_of_optimizer,
+    opened_pieces,
+)
 from giblet_ray.checkpoint.record import (
     Piece,
     Position,
@@ -47,67 +54,8 @@ from giblet_ray.models.shards import UnitShards
 from giblet_ray.spaces.kinds import open_space
 from giblet_ray.spaces.space import Space
 
-WEIGHTS = "model.safetensors"
 NORMALISATION = "normalisation.safetensors"
 VOXELS = "voxels.safetensors"
-_OF_OPTIMIZER = "optimizer-"
-"""What begins the names of files that only training needs."""
-_MOMENTS = ("exp_avg", "exp_avg_sq")
-"""What AdamW keeps for each number of a parameter."""
-_STEP = "step"
-"""How many steps it has taken, a scalar."""
-
-Files = dict[str, dict[str, Tensor]]
-"""Tensors by their name, by the name of their file."""
-
-
-def is_of_optimizer(name: str) -> bool:
-    """Whether only training needs a checkpoint's file."""
-    return name.startswith(_OF_OPTIMIZER)
-
-
-def state_files(
-    model: Predictor, optimizer: Optimizer | None, shards: UnitShards | None = None
-) -> Files:
-    """Return what a rank has of a training's weights and optimizer, by file; nothing is copied.
-
-    Without shards it is all there is, as every rank has it.
-    """
-    pieces = weight_pieces(model, shards)
-    rank = 0 if shards is None else shards.rank
-    mine = {
-        name: of[rank].file if len(of) > 1 else of[0].file
-        for name, of in pieces.items()
-        if len(of) > 1 or rank == 0
-    }
-    files: Files = {}
-    for name, tensor in model.state_dict().items():
-        if name in mine:
-            files.setdefault(mine[name], {})[name] = tensor
-    for name, parameter in model.named_parameters():
-        state = {} if optimizer is None else optimizer.state.get(parameter, {})
-        if name in mine and state:
-            of_file = files.setdefault(f"{_OF_OPTIMIZER}{mine[name]}", {})
-            of_file |= {_key(name, what): state[what] for what in (*_MOMENTS, _STEP)}
-    return files
-
-
-def weight_pieces(model: Predictor, shards: UnitShards | None) -> dict[str, tuple[Piece, ...]]:
-    """Return in which files each tensor of a model lies, by its name."""
-    pieces: dict[str, tuple[Piece, ...]] = {
-        name: (Piece(file=WEIGHTS),) for name in model.state_dict()
-    }
-    if shards is None:
-        return pieces
-    for name, n_units in model.head_units.items():
-        pieces[name] = tuple(
-            Piece(
-                file=f"head-{rank + 1}-of-{shards.world_size}.safetensors",
-                units=shards.bounds(n_units, rank),
-            )
-            for rank in range(shards.world_size)
-        )
-    return pieces
 
 
 def save_state(folder: Path, files: Files) -> dict[str, str]:
@@ -232,136 +180,20 @@ def restore_checkpoint(
                 raise RuntimeError(f"{', '.join(differ)}: in the model or in its files alone")
             for name, tensor in state.items():
                 weights.fill(tensor, name, own.get(name))
-        with opened_pieces(folder, record, _OF_OPTIMIZER) as moments:
+        with opened_pieces(folder, record, OF_OPTIMIZER) as moments:
             for name, parameter in model.named_parameters():
                 if (step := moments.step(name)) is None:
                     continue
-                of_optimizer = {what: torch.empty_like(parameter) for what in _MOMENTS}
+                of_optimizer = {what: torch.empty_like(parameter) for what in MOMENTS}
                 for what, tensor in of_optimizer.items():
                     moments.fill(tensor.detach(), name, own.get(name), what)
                 # A copy: no mapped file is held on to.
-                of_optimizer[_STEP] = step.clone().to(parameter.device)
+                of_optimizer[STEP] = step.clone().to(parameter.device)
                 optimizer.state[parameter] = of_optimizer
     except (OSError, RuntimeError, KeyError, SafetensorError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{folder}: not a complete checkpoint of this run: {reason}") from error
     return record.position
-
-
-def load_weights(folder: Path, record: Record, device: str = "cpu") -> dict[str, Tensor]:
-    """Return the weights of a local checkpoint, by name in the model.
-
-    A tensor that lies in one piece stays mapped; one of several is put together from their units.
-
-    Raises
-    ------
-    OSError, SafetensorError, RuntimeError
-        If a file is missing or damaged, or a piece is not of the units that the record says.
-    """
-    with opened_pieces(folder, record, device=device) as pieces:
-        return {name: pieces.read(name) for name in record.weights}
-
-
-def _key(name: str, what: str) -> str:
-    return f"{what}/{name}" if what else name
-
-
-class Pieces:
-    """Tensors of a local checkpoint, each read from the pieces that it lies in.
-
-    Parameters
-    ----------
-    record : Record
-        Of the checkpoint.
-    files : mapping of str to safe_open
-        The files that are there, by the name that the record has for those of weights.
-    """
-
-    def __init__(self, record: Record, files: Mapping[str, Any]) -> None:
-        self._record, self._files = record, files
-        self._keys = {name: frozenset(file.keys()) for name, file in files.items()}
-
-    def step(self, name: str) -> Tensor | None:
-        """Return how many steps a parameter has taken, a scalar; None: it was never used."""
-        first, key = self._record.weights[name][0].file, _key(name, _STEP)
-        return self._files[first].get_tensor(key) if key in self._keys.get(first, ()) else None
-
-    def read(self, name: str) -> Tensor:
-        """Return a tensor; one that lies in one piece stays mapped.
-
-        Raises
-        ------
-        RuntimeError, SafetensorError
-            If it is not there, or a piece is not of the units that the record says.
-        """
-        parts = [*self._parts(name, None, "")]
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
-
-    @torch.no_grad()
-    def fill(
-        self, tensor: Tensor, name: str, units: tuple[int, int] | None = None, what: str = ""
-    ) -> None:
-        """Read a tensor, or what the optimizer has for it, in its place.
-
-        Parameters
-        ----------
-        tensor : Tensor
-            What is filled.
-        name : str
-            Of the tensor, in the model.
-        units : (int, int), optional
-            The units [start, stop) that are read, along its first axis (default: all).
-        what : str
-            What of the optimizer's is read, such as ``exp_avg``.
-
-        Raises
-        ------
-        RuntimeError, SafetensorError
-            As :meth:`read`; also for another shape.
-        """
-        done = 0
-        for part in self._parts(name, units, what):
-            into = tensor[done : done + len(part)] if tensor.dim() and part.dim() else tensor
-            if into.shape != part.shape:
-                found, wanted = tuple(part.shape), tuple(into.shape)
-                raise RuntimeError(f"{name} has shape {found}, {wanted} is expected")
-            into.copy_(part)
-            done += len(part) if part.dim() else 0
-        if tensor.dim() and done != len(tensor):
-            raise RuntimeError(f"{name} has {done} units, {len(tensor)} are expected")
-
-    def _parts(self, name: str, units: tuple[int, int] | None, what: str) -> Iterator[Tensor]:
-        """Yield what the pieces of a tensor have, or of some of its units, in their order."""
-        key = _key(name, what)
-        for piece in self._record.weights[name]:
-            file = self._files[piece.file]
-            if piece.units is None and units is None:
-                yield file.get_tensor(key)
-                continue
-            part = file.get_slice(key)
-            n_units = part.get_shape()[0]
-            first, stop = piece.units or (0, n_units)
-            if n_units != stop - first:
-                raise RuntimeError(f"{piece.file}: {name} has {n_units} units: {piece.units}")
-            start, end = units or (first, stop)
-            start, end = max(first, start), min(stop, end)
-            if start < end:
-                yield part[start - first : end - first]
-
-
-@contextmanager
-def opened_pieces(
-    folder: Path, record: Record, prefix: str = "", device: str = "cpu"
-) -> Iterator[Pieces]:
-    """Open a local checkpoint's files of weights, or those beside them whose names begin so."""
-    with ExitStack() as stack:
-        files = {
-            name: stack.enter_context(safe_open(folder / found, framework="pt", device=device))
-            for name in record.weight_files
-            for found in [f"{prefix}{name}"]
-            if found in record.checksums
-        }
-        yield Pieces(record, files)
 
 
 def load_space(folder: Path, record: SpaceRecord, where: str) -> Space:

@@ -16,13 +16,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from giblet_ray.checkpoint.damage import file_checksum
-from giblet_ray.checkpoint.files import (
-    VOXELS,
-    WEIGHTS,
-    is_of_optimizer,
-    load_weights,
-    writing,
-)
+from giblet_ray.checkpoint.files import VOXELS, writing
+from giblet_ray.checkpoint.pieces import WEIGHTS, is_of_optimizer, load_weights
 from giblet_ray.checkpoint.record import (
     RECORD,
     Piece,

@@ -11,7 +11,8 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from giblet_ray.checkpoint.files import NORMALISATION, load_valid_voxels, load_weights
+from giblet_ray.checkpoint.files import NORMALISATION, load_valid_voxels
+from giblet_ray.checkpoint.pieces import load_weights
 from giblet_ray.checkpoint.record import Record
 from giblet_ray.checkpoint.store import find_checkpoint
 from giblet_ray.checkpoint.unfilled import unfilled

@@ -23,12 +23,10 @@ from typing import TYPE_CHECKING, Any
 from torch.optim import Optimizer
 
 from giblet_ray.checkpoint.files import (
-    Files,
     save_checkpoint,
     save_state,
-    state_files,
-    weight_pieces,
 )
+from giblet_ray.checkpoint.pieces import Files, state_files, weight_pieces
 from giblet_ray.checkpoint.record import Position, RunRecord
 from giblet_ray.dataset.normalise import Normalisation
 from giblet_ray.errors import InputError, one_line
@@ -72,8 +70,8 @@ class CheckpointWriter:
         link: Link,
         shards: UnitShards | None = None,
     ) -> None:
-        self._state = partial(state_files, model, optimizer, shards)
         self._pieces = weight_pieces(model, shards)
+        self._state = partial(state_files, model, optimizer, self._pieces, link.rank)
         self._rest = partial(save_checkpoint, normalisation=normalisation, space=space, run=run)
         self._link, self._shards = link, shards
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")

@@ -69,7 +69,7 @@ def take_trunk(model: Predictor, run: RunRecord) -> None:
     if run.initial is None:
         return
     # Here, for what plans a training does without.
-    from giblet_ray.checkpoint.files import load_weights
+    from giblet_ray.checkpoint.pieces import load_weights
 
     checkpoint = _opened(run.initial.checkpoint)
     where = f"--init-from {run.config['init_from']}"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from giblet_ray.checkpoint.files import VOXELS, is_of_optimizer, load_voxel_pearson
+from giblet_ray.checkpoint.files import VOXELS, load_voxel_pearson
 from giblet_ray.checkpoint.judged import Judged
+from giblet_ray.checkpoint.pieces import is_of_optimizer
 from giblet_ray.checkpoint.record import RECORD
 from giblet_ray.checkpoint.served import PARAMETERS
 from giblet_ray.checkpoint.store import Checkpoint

@@ -210,7 +210,6 @@ class Scores:
         subject, lacking = self._subject_S[scan_B], self.lacking(batch.windows.scan[part])
         length_B = torch.from_numpy(batch.windows.length[part]).long()
         targets, units = self._targets, tuple(self.shapes.units.values())
-        arrive = None
         if shards is not None:  # on its way while the model predicts
             sizes = shards.sizes(bold_BWV.shape)
             told_N2 = shards.told(torch.stack([scan_B, length_B], dim=1), sizes)
@@ -218,7 +217,7 @@ class Scores:
         with self._precision():
             given = inputs, batch.exists[part], subject
             predicted = model(*given, lacking) if lacking else model(*given)
-        if shards is not None and arrive is not None:
+        if shards is not None:
             (scan_B, length_B), bold_BWV = told_N2.unbind(1), arrive()
             targets, units, subject = self._own_targets, shards.own(), self._subject_S[scan_B]
         prediction_BWV = in_batch_order(predicted, subject, units)
@@ -303,21 +302,24 @@ class Scores:
 
         retake(ranks.model, layers, predict, ranks.world_size)
 
+    def _judged_batches(self, val: Windows, rank: int, world_size: int) -> list[Windows]:
+        """Return the batches of held-out windows that a rank predicts."""
+        size = max(1, self._job.train.batch_trs // world_size)
+        return equal_length_batches(rank_part(val, rank, world_size), size)
+
     @torch.inference_mode()
     def evaluate(
         self, ranks: Ranks, loader: Loader, val: Windows, rank: int
     ) -> tuple[HeldOutScores, dict[str, float]]:
         """Score the model on all held-out rows, scan by scan, from sums over batches and ranks."""
         ranks.eval_mode()
-        size = max(1, self._job.train.batch_trs // ranks.world_size)
-        parts = [rank_part(val, each, ranks.world_size) for each in range(ranks.world_size)]
-        of_ranks = [equal_length_batches(part, size) for part in parts]
+        mine = self._judged_batches(val, rank, ranks.world_size)
         units, is_shared = self.shapes.units, self.shapes.units_are_shared
         n_units = [units[name] for name in self._subjects]
         sums = ScanSums(self._subjects, n_units, self._device, is_shared)
         rows = HeldOutRows(self._subjects, max(n_units), self._device, is_shared)
         loss = torch.zeros((), dtype=torch.float64, device=self._device)
-        for batch in loader.batches(of_ranks[rank]):
+        for batch in loader.batches(mine):
             prediction, target, valid, *_ = self._predict(ranks.model, batch, slice(None))
             scan_N, tr_N = _places(batch.windows)
             for scan in scan_N.unique().tolist():
@@ -327,9 +329,11 @@ class Scores:
             loss += self._loss.of_rows(prediction, target, valid)
             if self._metrics:
                 rows.add(scan_N, tr_N, prediction, target)
-        for _ in range(max(map(len, of_ranks)) - len(of_ranks[rank])):
-            with self._precision():
-                ranks.model.take_part()
+        if self._shards is not None:  # as often as the rank that has most batches
+            each = (self._judged_batches(val, r, ranks.world_size) for r in range(ranks.world_size))
+            for _ in range(max(map(len, each)) - len(mine)):
+                with self._precision():
+                    ranks.model.take_part()
         sums.reduce()
         if ranks.world_size > 1:
             dist.all_reduce(loss)

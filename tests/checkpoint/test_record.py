@@ -14,7 +14,7 @@ import torch
 from checkpoints import sign
 from safetensors.torch import load_file, save_file
 
-from giblet_ray.checkpoint.files import load_weights
+from giblet_ray.checkpoint.pieces import load_weights
 from giblet_ray.checkpoint.record import RECORD, Units, read_record
 from giblet_ray.errors import InputError
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import random
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 from fault_cluster import Cluster, Training, assert_same_weights, saved
 
 KILLS = 10
+Moment = Callable[[Training, random.Random], None]
 
 
 def in_compute(job: Training, chance: random.Random) -> None:
@@ -50,6 +51,20 @@ def told(lines: list[str]) -> list[str]:
     return [line for line in lines if said.match(line)]
 
 
+def kill_workers(
+    raylets: Cluster, job: Training, moments: Sequence[Moment], chance: random.Random
+) -> None:
+    """Kill one of a job's workers at each of some moments, once it has started again."""
+    for number, moment in enumerate(moments, 1):
+        job.wait_for(
+            lambda n=number: sum("training with" in line for line in job.lines) >= n,
+            f"start {number}",
+        )
+        moment(job, chance)
+        chance.choice(raylets.workers()).kill()
+        job.wait_for(lambda n=number: len(told(job.lines)) >= n, "the loss told")
+
+
 @pytest.mark.timeout(900)
 def test_worker_killed_ten_times_ends_with_the_weights_of_an_undisturbed_run(
     raylets: Cluster, start: Callable[..., Training], undisturbed: Path
@@ -59,14 +74,7 @@ def test_worker_killed_ten_times_ends_with_the_weights_of_an_undisturbed_run(
     moments = [in_compute, in_reporting, in_writing] * (KILLS // 3) + [in_writing]
     chance.shuffle(moments)
     job = start("--scaling.max_failures", str(KILLS))
-    for number, moment in enumerate(moments, 1):
-        job.wait_for(
-            lambda n=number: sum("training with" in line for line in job.lines) >= n,
-            f"start {number}",
-        )
-        moment(job, chance)
-        chance.choice(raylets.workers()).kill()
-        job.wait_for(lambda n=number: len(told(job.lines)) >= n, "the loss told")
+    kill_workers(raylets, job, moments, chance)
     assert len(told(job.end().splitlines())) == KILLS
     assert_same_weights(undisturbed, job.run)
 
@@ -81,14 +89,7 @@ def test_workers_that_share_out_the_head_go_on_from_the_units_of_each(
     undisturbed = start(*shared, "--name", "undisturbed")
     undisturbed.end()
     job = start(*shared)
-    for number, moment in enumerate((in_compute, in_reporting, in_writing_of_shards), 1):
-        job.wait_for(
-            lambda n=number: sum("training with" in line for line in job.lines) >= n,
-            f"start {number}",
-        )
-        moment(job, chance)
-        chance.choice(raylets.workers()).kill()
-        job.wait_for(lambda n=number: len(told(job.lines)) >= n, "the loss told")
+    kill_workers(raylets, job, [in_compute, in_reporting, in_writing_of_shards], chance)
     job.end()
     assert (saved(job.run)[-1] / "head-1-of-2.safetensors").exists()
     assert_same_weights(undisturbed.run.parent / "undisturbed", job.run)

@@ -17,7 +17,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from processes import PATIENCE_SECONDS, JobProcess
 
-from giblet_ray.checkpoint.files import load_weights
+from giblet_ray.checkpoint.pieces import load_weights
 from giblet_ray.checkpoint.record import read_record
 
 EPOCHS, STEPS_PER_EPOCH = 12, 12

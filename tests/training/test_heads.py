@@ -13,7 +13,7 @@ from ranks import run_ranks
 from safetensors.torch import load_file
 from three_people import PACKAGES, UNITS, people_job
 
-from giblet_ray.checkpoint.files import WEIGHTS, load_weights
+from giblet_ray.checkpoint.pieces import WEIGHTS, load_weights
 from giblet_ray.checkpoint.record import read_record
 from giblet_ray.checkpoint.trained import Encoder
 from giblet_ray.config import TrainJob

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from safetensors.torch import load_file
 from three_people import HEADS, PACKAGES, make_people, people_job
 
-from giblet_ray.checkpoint.files import WEIGHTS
+from giblet_ray.checkpoint.pieces import WEIGHTS
 from giblet_ray.checkpoint.record import Record, read_record
 from giblet_ray.checkpoint.store import find_checkpoint
 from giblet_ray.checkpoint.trained import Encoder

@@ -12,7 +12,8 @@ from local_training import DeathError, LocalLink, LocalTraining
 from ranks import run_ranks
 from three_people import UNITS, people_job
 
-from giblet_ray.checkpoint.files import load_weights, restore_checkpoint, state_files
+from giblet_ray.checkpoint.files import restore_checkpoint
+from giblet_ray.checkpoint.pieces import load_weights, state_files, weight_pieces
 from giblet_ray.checkpoint.record import read_record
 from giblet_ray.checkpoint.store import latest_record, store_files
 from giblet_ray.checkpoint.trained import Encoder
@@ -201,7 +202,7 @@ def _restored_by_a_rank(rank: int, settings: dict[str, Any], folder: Path) -> di
     optimizer = build_optimizer(model, 1e-2)
     restore_checkpoint(folder, record.run, model, optimizer, shards)
     held = sum(parameter.numel() for name, parameter in model.named_parameters() if "own" in name)
-    return {"held": held, **state_files(model, optimizer, shards)}
+    return {"held": held, **state_files(model, optimizer, weight_pieces(model, shards), rank)}
 
 
 def test_a_checkpoint_of_two_is_that_of_three_to_the_bit_and_each_holds_its_share(
