@@ -14,7 +14,8 @@ data
 numbers
     losses in bfloat16 beside float32, on the device beside a CPU, and after resuming; ridge.
 speed
-    the branch of EnCodec's codes beside mel's (benchmarks/audio_branch.py).
+    a step of the model alone beside a plain one, and beside what the device can do
+    (benchmarks/step.py); the branch of EnCodec's codes beside mel's (benchmarks/audio_branch.py).
 memory
     the peak beside what preflight predicts.
 ranks
@@ -39,7 +40,7 @@ from gpu_memory import check_memory
 from gpu_numbers import check_losses, check_resuming, check_ridge
 from gpu_ranks import check_ranks
 from gpu_sizes import Checked
-from gpu_speed import check_audio_branch
+from gpu_speed import check_audio_branch, check_step
 from machine import CONSOLE, cpu_model
 from target import Target, add_targets, tell
 
@@ -49,6 +50,7 @@ CHECKS = (
     check_resuming,
     check_ridge,
     check_waiting,
+    check_step,
     check_audio_branch,
     check_memory,
 )

@@ -12,8 +12,8 @@ from in_memory import InMemory, TimedLink
 from target import Target
 
 from giblet_ray.dataset.loader import Batch, Loader
+from giblet_ray.dataset.stream import StreamLoader
 from giblet_ray.dataset.windows import Windows
-from giblet_ray.preflight.sample import SampleLoader, choose_sample
 
 ROW = 4
 MOST_WAITING = 0.02
@@ -27,20 +27,15 @@ def loaders(rows: InMemory) -> dict[str, Open]:
     return {
         "device": rows.held_by_device,
         "memory": rows.in_memory,
-        "stream": lambda device: _of_spans(rows, device),
+        "stream": lambda device: _streamed(rows, device),
     }
 
 
-def _of_spans(rows: InMemory, device: torch.device) -> SampleLoader:
-    """Return what gathers windows from spans of row groups, as streamed ones are.
-
-    All spans are read at once: streamed ones are read by Ray Data, as they are needed.
-    """
+def _streamed(rows: InMemory, device: torch.device) -> StreamLoader:
+    """Return what reads row groups from the files just before they are needed."""
     data = rows.data
-    sample = choose_sample(data, len(data.train), len(data.val), seed=0)
-    columns = sample.selection.value_types(data.dataset)
-    how = (data.values, data.scans, columns, data.lag_trs, data.context_trs, device)
-    return SampleLoader(sample, sample.read(data), *how)
+    what = data.dataset, data.selection, data.values, data.scans
+    return StreamLoader(*what, data.window, data.lag_trs, device, data.context_trs)
 
 
 def check_rows(checked: Checked) -> list[Target]:

@@ -144,7 +144,8 @@ class Training:
     def __init__(self, job: TrainJob, n_units: int, device: torch.device) -> None:
         torch.manual_seed(0)
         self.job, self.device, self.shapes = job, device, shapes_of(n_units)
-        self.model: Predictor = build_predictor(job.model, self.shapes).to(device)
+        with device:
+            self.model: Predictor = build_predictor(job.model, self.shapes)
         for weight in self.model.parameters():
             if weight.dim() > 1 and not weight.any():  # what is constant correlates with nothing
                 nn.init.normal_(weight, std=_STD)

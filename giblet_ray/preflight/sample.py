@@ -154,8 +154,6 @@ class SampleLoader(Prefetching):
         The value columns of the tables.
     lag_trs, context_trs : int
         The lag, and the TRs of the stimulus before a window that its batch has too.
-    device : torch.device, optional
-        Where batches go (default: they stay on the CPU).
     """
 
     def __init__(
@@ -167,9 +165,8 @@ class SampleLoader(Prefetching):
         columns: Mapping[str, ValueType],
         lag_trs: int,
         context_trs: int,
-        device: torch.device | None = None,
     ) -> None:
-        super().__init__(kinds, lag_trs, context_trs, device or torch.device("cpu"))
+        super().__init__(kinds, lag_trs, context_trs, torch.device("cpu"))
         self._rows = StreamedRows(sample.selection.parts, scans, lag_trs, context_trs)
         self._before = lag_trs + context_trs
         for span, table in zip(sample.spans, tables, strict=True):

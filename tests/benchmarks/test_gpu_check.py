@@ -41,7 +41,7 @@ def test_all_checks_run_without_ray_and_mlflow_and_tell_what_needs_a_gpu(tmp_pat
     assert said.count("not measured") == len(of_gpu)
     for words in (
         *("waiting for data", "peak memory", "ridge on", "cpu against CPU", "SyncBatchNorm"),
-        "audio branch, 64 TRs",
+        *("audio branch, 64 TRs", "cuda: times faster than plain", "cuda: floor / step"),
     ):
         assert any(words in what for what in of_gpu), words
     of_cpu = [what for what in found if what not in of_gpu]
