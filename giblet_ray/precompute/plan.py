@@ -30,7 +30,8 @@ from giblet_ray.precompute.named_files import (
 )
 from giblet_ray.precompute.repeats import as_one, as_repeats, by_shard, role_of
 from giblet_ray.precompute.scan_name import film_name
-from giblet_ray.precompute.scans import Phases, ScanPlan, plan_scans, scan_settings
+from giblet_ray.precompute.scan_plan import ScanPlan, scan_settings
+from giblet_ray.precompute.scans import Phases, plan_scans
 from giblet_ray.precompute.units import BOLD, Unit
 from giblet_ray.spaces.kinds import CHOOSING, files_of_labels, files_of_scan
 

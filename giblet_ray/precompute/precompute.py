@@ -26,7 +26,7 @@ from giblet_ray.precompute.plan import Plan, make_plan
 from giblet_ray.precompute.prepared import find_prepared, keep_prepared
 from giblet_ray.precompute.provenance import build_manifest
 from giblet_ray.precompute.same_content import compare_films, same_in_words
-from giblet_ray.precompute.scans import scans_table
+from giblet_ray.precompute.scans_table import scans_table
 from giblet_ray.precompute.units import Record
 from giblet_ray.progress import Progress
 from giblet_ray.spaces.config import high_pass_in_words

@@ -15,7 +15,7 @@ from giblet_ray.parts.part import FilmFiles
 from giblet_ray.precompute.kept_blobs import KeptBlobs
 from giblet_ray.precompute.kept_spaces import KeptSpaces
 from giblet_ray.precompute.plan import Plan
-from giblet_ray.precompute.scans import cut_in_words
+from giblet_ray.precompute.scans_table import cut_in_words
 from giblet_ray.precompute.units import BOLD, Record, Unit
 from giblet_ray.spaces.kinds import CHOOSING
 

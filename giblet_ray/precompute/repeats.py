@@ -23,7 +23,7 @@ from giblet_ray.errors import InputError
 from giblet_ray.precompute.units import Repeat, Unit
 
 if TYPE_CHECKING:
-    from giblet_ray.precompute.scans import ScanPlan
+    from giblet_ray.precompute.scan_plan import ScanPlan
 
 
 def by_shard(scans: Sequence[ScanPlan], average: bool) -> list[tuple[ScanPlan, ...]]:

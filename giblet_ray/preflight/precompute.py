@@ -11,7 +11,7 @@ from giblet_ray.errors import InputError
 from giblet_ray.precompute import resume
 from giblet_ray.precompute.pipeline import cut_work, share_work, task_memory
 from giblet_ray.precompute.plan import make_plan
-from giblet_ray.precompute.scans import scans_table
+from giblet_ray.precompute.scans_table import scans_table
 from giblet_ray.preflight.disk import disk_room
 from giblet_ray.preflight.need import Need, gigabytes
 from giblet_ray.preflight.report import Report

@@ -24,7 +24,7 @@ from giblet_ray.precompute.kept_spaces import keep_spaces
 from giblet_ray.precompute.makers import make_shard
 from giblet_ray.precompute.plan import make_plan
 from giblet_ray.precompute.provenance import build_manifest
-from giblet_ray.precompute.scans import cut_in_words, scans_table
+from giblet_ray.precompute.scans_table import cut_in_words, scans_table
 
 
 def refusal(job):
