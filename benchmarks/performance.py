@@ -4,7 +4,8 @@
     python benchmarks/performance.py --rows 7 9 --write docs/performance.md
 
 Runs the benchmarks below one after another, each in a process of its own, and prints what they
-measured in one table. One that fails is said to have failed, and the others are run. With --write
+measured in one table. One that fails is said to have failed, and the others are run; Ctrl-C ends
+the measuring, and what was found by then is printed and written all the same. With --write
 the table is written to a page, with machine, date and commit; what stands there from "What is
 missed" on is kept. What gpu_check.py has measured on another machine is shown with --elsewhere:
 the file of its targets, and that machine's name.
@@ -56,6 +57,15 @@ class Benchmark:
     script: str
     arguments: tuple[str, ...] = ()
     needs_gpu: bool = False
+
+    @property
+    def words(self) -> str:
+        """Script and arguments, as one types them."""
+        return shlex.join([self.script, *self.arguments])
+
+    def line(self, outcome: str) -> Line:
+        """Return the line of a benchmark that has measured nothing."""
+        return (self.row, self.words, "", "", "", outcome)
 
 
 BENCHMARKS = (
@@ -112,29 +122,33 @@ def main() -> None:
 
 
 def measure(benchmarks: Sequence[Benchmark], with_gpu: bool) -> list[Line]:
-    """Run benchmarks one after another; return the lines of the table."""
+    """Run benchmarks one after another, until all have run or the user has had enough; return the
+    lines of the table."""
     lines: list[Line] = []
     logs = Path(tempfile.mkdtemp(prefix="giblet_ray-performance-"))
     for number, benchmark in enumerate(benchmarks, 1):
-        words = [benchmark.script, *benchmark.arguments]
-        shown = shlex.join(words)
-        of = f"{number} of {len(benchmarks)}: row {benchmark.row}, {shown}"
+        of = f"{number} of {len(benchmarks)}: row {benchmark.row}, {benchmark.words}"
         if benchmark.needs_gpu and not with_gpu:
             CONSOLE.print(f"{of}: not measured, there is no GPU here")
-            lines.append((benchmark.row, shown, "", "", "", "not measured: no GPU"))
+            lines.append(benchmark.line("not measured: no GPU"))
             continue
         log, file = logs / f"{number}.txt", logs / f"{number}.json"
         CONSOLE.print(f"{of}; what it says: {log}")
         started = time.perf_counter()
-        with log.open("w") as stream:
-            subprocess.run(
-                [sys.executable, *words, "--targets", str(file)],
-                cwd=ROOT,
-                env={**os.environ, "PYTHONPATH": str(ROOT)},
-                stdout=stream,
-                stderr=subprocess.STDOUT,
-                check=False,
-            )
+        try:
+            with log.open("w") as stream:
+                subprocess.run(
+                    [sys.executable, benchmark.script, *benchmark.arguments, "--targets", file],
+                    cwd=ROOT,
+                    env={**os.environ, "PYTHONPATH": str(ROOT)},
+                    stdout=stream,
+                    stderr=subprocess.STDOUT,
+                    check=False,
+                )
+        except KeyboardInterrupt:
+            CONSOLE.print("  interrupted: this and what would follow is not measured")
+            left = benchmarks[number - 1 :]
+            return lines + [each.line("not measured: interrupted") for each in left]
         seconds = time.perf_counter() - started
         if file.exists():  # written last, also by what ends with 1 since a target is missed
             found = [target.cells for target in read_targets(file)]
@@ -143,7 +157,7 @@ def measure(benchmarks: Sequence[Benchmark], with_gpu: bool) -> list[Line]:
         else:
             last = (log.read_text().strip().splitlines() or ["it said nothing"])[-1]
             CONSOLE.print(f"  failed after {seconds:,.0f} s: {last}")
-            lines.append((benchmark.row, shown, "", "", "", "failed"))
+            lines.append(benchmark.line("failed"))
     return lines
 
 

@@ -79,6 +79,20 @@ def test_what_fails_is_said_and_the_others_are_measured(
     assert "2 targets" in said
 
 
+def test_ctrl_c_ends_the_measuring_and_keeps_what_was_measured(
+    benchmarks: list[Benchmark], tmp_path: Path
+) -> None:
+    (tmp_path / "interrupts.py").write_text(
+        "import os, signal, time\nos.kill(os.getppid(), signal.SIGINT)\ntime.sleep(600)"
+    )
+    last = Benchmark("7", "interrupts.py")
+    assert measure([benchmarks[2], last, benchmarks[0]], with_gpu=False) == [
+        *FOUND,
+        ("7", "interrupts.py", "", "", "", "not measured: interrupted"),
+        ("2", "fails.py", "", "", "", "not measured: interrupted"),
+    ]
+
+
 def test_a_page_holds_the_table_and_keeps_what_was_written_by_hand() -> None:
     tables = [("a CPU, 2 cores", FOUND), ("a GPU", FOUND[:1])]
     first = page(tables, "python benchmarks/performance.py", "")
