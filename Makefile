@@ -38,7 +38,7 @@ test: setup  ## Run the tests, two files at a time, without those of make slow a
 	@$(PYTEST) -m "not slow"
 
 .PHONY: faults
-faults: setup  ## Run the whole demo and tutorial, jobs that are killed, and clusters that lose parts (an hour)
+faults: setup  ## Run the whole demo and tutorial, jobs that are killed, and clusters that lose parts (two hours)
 	@$(BIN)/pytest $(FAULTS)
 
 .PHONY: slow

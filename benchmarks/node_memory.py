@@ -6,7 +6,8 @@ workers
     so many processes take an epoch from the same blocks: the object store and what their private
     memory grew by, together (benchmarks/ingest.py measures it).
 trials
-    sweeps of so many trials at a time: shared memory at its peak (benchmarks/sweep.py).
+    sweeps of so many trials at a time, each with a Ray of its own, whose object store has touched
+    no page yet: what shared memory grows by at its peak (benchmarks/sweep.py).
 resuming
     a training that was stopped after its first epoch, in a process of its own each: the peak of
     private memory of the one that goes on, restoring included, beside the one before.
@@ -71,11 +72,12 @@ def main() -> None:
     # First, before Ray's threads are there.
     size = Size(256, options.voxels, options.hidden)
     resumed = [going_on(size) for _ in range(options.repeats)]
-    connect(num_cpus=max(options.trials))
+    in_trials = shared_in_trials(options.trials, options.rows)
+    connect()
     CONSOLE.print(cpu_model())
     targets = [
         of_workers(options.workers, options.rows),
-        of_trials(options.trials, options.rows),
+        of_trials(options.trials, in_trials),
         of_resuming(resumed),
     ]
     tell(targets, options.targets)
@@ -93,18 +95,12 @@ def of_workers(workers: list[int], rows: int) -> Target:
     return Target(ROW, what, max(ratios), MOST, False, (min(ratios), max(ratios)))
 
 
-def of_trials(trials: list[int], rows: int) -> Target:
-    """Measure shared memory with so many trials at a time each, beside that with the fewest."""
+def of_trials(trials: list[int], peaks: list[int]) -> Target:
+    """Print the peaks of shared memory with so many trials at a time each, and return the largest
+    beside that with the fewest."""
     table = Table("trials at a time", "shared memory (MiB)", title="peak memory of the node")
-    peaks = []
-    with tempfile.TemporaryDirectory() as folder:
-        write_random_dataset(f"{folder}/data", rows, 512)
-        for n in trials:
-            before = shared_bytes()
-            settings = {"num_samples": 2 * n, "space": SPACE, "search": "grid"}
-            _, _, peak = timed_sweep(tune_job(Path(folder), f"at{n}", 1, settings, n), before)
-            table.add_row(str(n), f"{peak / MiB:,.0f}")
-            peaks.append(peak)
+    for n, peak in zip(trials, peaks, strict=True):
+        table.add_row(str(n), f"{peak / MiB:,.0f}")
     CONSOLE.print(table)
     ratios = [peak / peaks[0] for peak in peaks]
     what = f"memory for data with up to {max(trials)} trials at a time, beside {trials[0]}"
@@ -121,6 +117,27 @@ def of_resuming(peaks: list[tuple[int, int]]) -> Target:
     spread = min(ratios), max(ratios)
     what = "peak of a run that goes on, beside the training's"
     return Target(ROW, what, statistics.median(ratios), MOST, False, spread)
+
+
+# --- sweeps -----------------------------------------------------------------------------------
+
+
+def shared_in_trials(trials: list[int], rows: int) -> list[int]:
+    """Sweep with so many trials at a time each; return the peaks of shared memory (bytes)."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_random_dataset(f"{folder}/data", rows, 512)
+        with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as processes:
+            return [processes.apply(shared_in_sweep, (folder, n)) for n in trials]
+
+
+def shared_in_sweep(folder: str, concurrent: int) -> int:
+    """Sweep with a Ray of this process's own; return by how much shared memory grew (bytes)."""
+    connect(num_cpus=concurrent)
+    before = shared_bytes()
+    settings = {"num_samples": 2 * concurrent, "space": SPACE, "search": "grid"}
+    job = tune_job(Path(folder), f"at{concurrent}", 1, settings, concurrent)
+    _, _, peak = timed_sweep(job, before)
+    return peak
 
 
 # --- a training that is stopped ---------------------------------------------------------------

@@ -5,10 +5,12 @@
 
 Runs the benchmarks below one after another, each in a process of its own, and prints what they
 measured in one table. One that fails is said to have failed, and the others are run; Ctrl-C ends
-the measuring, and what was found by then is printed and written all the same. With --write
-the table is written to a page, with machine, date and commit; what stands there from "What is
-missed" on is kept. What gpu_check.py has measured on another machine is shown with --elsewhere:
-the file of its targets, and that machine's name.
+the measuring, and what was found by then is printed and written all the same.
+
+With --write the table is written to a page, with machine, date and commit. What stands there from
+"What is missed" on is kept, and with --rows so are the other rows of this machine. What
+gpu_check.py has measured on another machine is shown with --elsewhere: the file of its targets,
+and that machine's name.
 """
 
 from __future__ import annotations
@@ -106,7 +108,10 @@ def main() -> None:
     chosen = [each for each in BENCHMARKS if not options.rows or each.row in options.rows]
     lines = measure(chosen, has_gpu())
     lines += [line for line in BY_HAND if not options.rows or line[0] in options.rows]
-    tables = [(machine(), lines)]
+    before = options.write.read_text() if options.write and options.write.exists() else ""
+    if options.rows:
+        lines += [line for line in read_lines(before, machine()) if line[0] not in options.rows]
+    tables = [(machine(), sorted(lines, key=lambda line: int(line[0].partition(",")[0])))]
     for file, name in options.elsewhere:
         tables.append((name, [target.cells for target in read_targets(Path(file))]))
     for title, of_machine in tables:
@@ -115,7 +120,6 @@ def main() -> None:
             table.add_row(*line)
         CONSOLE.print(table)
     if options.write is not None:
-        before = options.write.read_text() if options.write.exists() else ""
         command = shlex.join(["python", "benchmarks/performance.py", *sys.argv[1:]])
         options.write.write_text(page(tables, command, before))
         CONSOLE.print(f"written: {options.write}")
@@ -159,6 +163,13 @@ def measure(benchmarks: Sequence[Benchmark], with_gpu: bool) -> list[Line]:
             CONSOLE.print(f"  failed after {seconds:,.0f} s: {last}")
             lines.append(benchmark.line("failed"))
     return lines
+
+
+def read_lines(text: str, title: str) -> list[Line]:
+    """Return the lines of a machine's table on a page; none if it has no such table."""
+    _, _, table = text.partition(f"## {title}\n")
+    rows = [line.strip("| ") for line in table.partition("\n## ")[0].splitlines() if "|" in line]
+    return [tuple(cell.strip() for cell in row.split("|")) for row in rows[2:]]
 
 
 def has_gpu() -> bool:

@@ -105,6 +105,19 @@ def test_a_page_holds_the_table_and_keeps_what_was_written_by_hand() -> None:
     assert "`python benchmarks/performance.py --rows 4` wrote this page" in again
 
 
+def test_a_row_that_is_measured_again_leaves_the_others(tmp_path: Path) -> None:
+    written = tmp_path / "page.md"
+    stale = ("10", "make test, in the past", "8", "8 to 8", "<= 9", "met")
+    before = page([(performance.machine(), [*FOUND, stale]), ("a GPU", FOUND)], "before", "")
+    written.write_text(f"{before}Row 4 waits for the disk.\n")
+    run_script("benchmarks/performance.py", "--rows", "10", "--write", written)
+    again = written.read_text()
+    ((_, lines),) = read_page(again).items()
+    assert lines[:2] == FOUND
+    assert [line[-1] for line in lines[2:]] == ["time make test", "time make demo"]
+    assert again.endswith("Row 4 waits for the disk.\n")
+
+
 def test_rows_of_the_suite_are_shown_with_their_commands(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
