@@ -35,6 +35,7 @@ from target import HEADER, read_targets
 Line = tuple[str, ...]
 """Cells of a row, as HEADER names them."""
 
+NO_GPU, INTERRUPTED = "not measured: no GPU", "not measured: interrupted"
 KEPT = "## What is missed"
 """Where the part of the page begins that is written by hand."""
 
@@ -134,7 +135,7 @@ def measure(benchmarks: Sequence[Benchmark], with_gpu: bool) -> list[Line]:
         of = f"{number} of {len(benchmarks)}: row {benchmark.row}, {benchmark.words}"
         if benchmark.needs_gpu and not with_gpu:
             CONSOLE.print(f"{of}: not measured, there is no GPU here")
-            lines.append(benchmark.line("not measured: no GPU"))
+            lines.append(benchmark.line(NO_GPU))
             continue
         log, file = logs / f"{number}.txt", logs / f"{number}.json"
         CONSOLE.print(f"{of}; what it says: {log}")
@@ -151,8 +152,12 @@ def measure(benchmarks: Sequence[Benchmark], with_gpu: bool) -> list[Line]:
                 )
         except KeyboardInterrupt:
             CONSOLE.print("  interrupted: this and what would follow is not measured")
-            left = benchmarks[number - 1 :]
-            return lines + [each.line("not measured: interrupted") for each in left]
+            return lines + [
+                each.line(
+                    NO_GPU if each.needs_gpu and not with_gpu else "not measured: interrupted"
+                )
+                for each in benchmarks[number - 1 :]
+            ]
         seconds = time.perf_counter() - started
         if file.exists():  # written last, also by what ends with 1 since a target is missed
             found = [target.cells for target in read_targets(file)]
@@ -200,13 +205,14 @@ def page(tables: Iterable[tuple[str, Sequence[Line]]], command: str, before: str
     before : str
         The page as it was: its last part is kept.
     """
+    others = " Rows that it left out stand as they were." if "--rows" in command else ""
     today = datetime.datetime.now(datetime.UTC).date()
     text = [
         "# Performance",
         "",
-        "Every part of the work beside its best alternative, in one run on one machine, and what "
-        "it must reach.",
-        f"`{command}` wrote this page, at commit {commit()}, on {today}.",
+        "Every part of the work beside its best alternative, each ratio from one run on one "
+        "machine, and what it must reach.",
+        f"`{command}` wrote this page, at commit {commit()}, on {today}.{others}",
         "",
     ]
     for title, lines in tables:

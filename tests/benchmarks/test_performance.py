@@ -86,10 +86,12 @@ def test_ctrl_c_ends_the_measuring_and_keeps_what_was_measured(
         "import os, signal, time\nos.kill(os.getppid(), signal.SIGINT)\ntime.sleep(600)"
     )
     last = Benchmark("7", "interrupts.py")
-    assert measure([benchmarks[2], last, benchmarks[0]], with_gpu=False) == [
+    fails, _, measures, of_gpu = benchmarks
+    assert measure([measures, last, fails, of_gpu], with_gpu=False) == [
         *FOUND,
         ("7", "interrupts.py", "", "", "", "not measured: interrupted"),
         ("2", "fails.py", "", "", "", "not measured: interrupted"),
+        ("1, 5", "measures.py --found 9", "", "", "", "not measured: no GPU"),
     ]
 
 
