@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import nibabel
 import numpy as np
+import pytest
 
 from giblet_ray.cli import parse_job
 from giblet_ray.config import PrecomputeJob
 from giblet_ray.demo import DemoSettings, make_demo
+from giblet_ray.errors import InputError
+from giblet_ray.precompute import precompute as run
 
 TR = 1.5
 N_TRS = {"one": 9, "two": 14}
@@ -18,6 +22,16 @@ NAN_VOXELS, CONSTANT_VOXELS = 2, 3
 
 def silent(line):
     """Take no notice of what a user is shown."""
+
+
+def refusal(job):
+    """Run a job that is refused; return its message, a line. Nothing has been written."""
+    with pytest.raises(InputError) as caught:
+        run.precompute(job, silent)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert not Path(job.out).is_dir() or not list(Path(job.out).rglob("*"))
+    return message
 
 
 def make_films(folder):
