@@ -21,6 +21,7 @@ from typing import IO, Any, ClassVar, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from giblet_ray.errors import InputError
 from giblet_ray.spaces.labels import Labels
 
 SIDES = ("left", "right")
@@ -95,9 +96,9 @@ class Space(ABC):
         Raises
         ------
         InputError
-            If it is damaged, or none.
+            If it is damaged, or none, or there are none of this kind of units.
         """
-        raise NotImplementedError(f"there are no label images of {cls.kind}")
+        raise InputError(f"{file}: there are no label images of units of kind {cls.kind}")
 
     def labels(self, file: Path) -> Labels:
         """Read in which region each unit lies.
@@ -105,9 +106,10 @@ class Space(ABC):
         Raises
         ------
         InputError
-            If the label image is damaged, or on another grid than the units.
+            If the label image is damaged, or on another grid than the units, or there are none of
+            this kind of units.
         """
-        raise NotImplementedError(f"there are no label images of {self.kind}")
+        raise InputError(f"{file}: there are no label images of units of kind {self.kind}")
 
     @abstractmethod
     def files(self) -> dict[str, bytes]:
