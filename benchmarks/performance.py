@@ -35,7 +35,6 @@ from target import HEADER, read_targets
 Line = tuple[str, ...]
 """Cells of a row, as HEADER names them."""
 
-NO_GPU, INTERRUPTED = "not measured: no GPU", "not measured: interrupted"
 KEPT = "## What is missed"
 """Where the part of the page begins that is written by hand."""
 
@@ -110,9 +109,10 @@ def main() -> None:
     lines = measure(chosen, has_gpu())
     lines += [line for line in BY_HAND if not options.rows or line[0] in options.rows]
     before = options.write.read_text() if options.write and options.write.exists() else ""
+    here = machine()
     if options.rows:
-        lines += [line for line in read_lines(before, machine()) if line[0] not in options.rows]
-    tables = [(machine(), sorted(lines, key=lambda line: int(line[0].partition(",")[0])))]
+        lines += [line for line in read_lines(before, here) if line[0] not in options.rows]
+    tables = [(here, sorted(lines, key=lambda line: int(line[0].partition(",")[0])))]
     for file, name in options.elsewhere:
         tables.append((name, [target.cells for target in read_targets(Path(file))]))
     for title, of_machine in tables:
@@ -130,36 +130,26 @@ def measure(benchmarks: Sequence[Benchmark], with_gpu: bool) -> list[Line]:
     """Run benchmarks one after another, until all have run or the user has had enough; return the
     lines of the table."""
     lines: list[Line] = []
-    logs = Path(tempfile.mkdtemp(prefix="giblet_ray-performance-"))
+    logs, interrupted = Path(tempfile.mkdtemp(prefix="giblet_ray-performance-")), False
     for number, benchmark in enumerate(benchmarks, 1):
         of = f"{number} of {len(benchmarks)}: row {benchmark.row}, {benchmark.words}"
         if benchmark.needs_gpu and not with_gpu:
             CONSOLE.print(f"{of}: not measured, there is no GPU here")
-            lines.append(benchmark.line(NO_GPU))
+            lines.append(benchmark.line("not measured: no GPU"))
             continue
         log, file = logs / f"{number}.txt", logs / f"{number}.json"
-        CONSOLE.print(f"{of}; what it says: {log}")
         started = time.perf_counter()
-        try:
-            with log.open("w") as stream:
-                subprocess.run(
-                    [sys.executable, benchmark.script, *benchmark.arguments, "--targets", file],
-                    cwd=ROOT,
-                    env={**os.environ, "PYTHONPATH": str(ROOT)},
-                    stdout=stream,
-                    stderr=subprocess.STDOUT,
-                    check=False,
-                )
-        except KeyboardInterrupt:
-            CONSOLE.print("  interrupted: this and what would follow is not measured")
-            return lines + [
-                each.line(
-                    NO_GPU if each.needs_gpu and not with_gpu else "not measured: interrupted"
-                )
-                for each in benchmarks[number - 1 :]
-            ]
+        if not interrupted:
+            CONSOLE.print(f"{of}; what it says: {log}")
+            try:
+                run(benchmark, log, file)
+            except KeyboardInterrupt:
+                CONSOLE.print("  interrupted: this and what would follow is not measured")
+                interrupted = True
         seconds = time.perf_counter() - started
-        if file.exists():  # written last, also by what ends with 1 since a target is missed
+        if interrupted:
+            lines.append(benchmark.line("not measured: interrupted"))
+        elif file.exists():  # written last, also by what ends with 1 since a target is missed
             found = [target.cells for target in read_targets(file)]
             CONSOLE.print(f"  {len(found)} targets, {seconds:,.0f} s")
             lines += found
@@ -168,6 +158,19 @@ def measure(benchmarks: Sequence[Benchmark], with_gpu: bool) -> list[Line]:
             CONSOLE.print(f"  failed after {seconds:,.0f} s: {last}")
             lines.append(benchmark.line("failed"))
     return lines
+
+
+def run(benchmark: Benchmark, log: Path, file: Path) -> None:
+    """Run a benchmark, which writes what it says and its targets."""
+    with log.open("w") as stream:
+        subprocess.run(
+            [sys.executable, benchmark.script, *benchmark.arguments, "--targets", file],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            check=False,
+        )
 
 
 def read_lines(text: str, title: str) -> list[Line]:
