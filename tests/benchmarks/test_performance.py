@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import performance
@@ -12,6 +14,7 @@ from target import HEADER
 
 MEASURES = """
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 from target import Target, tell
 parser = argparse.ArgumentParser()
@@ -79,6 +82,15 @@ def test_what_fails_is_said_and_the_others_are_measured(
     assert "2 targets" in said
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C raises KeyboardInterrupt: a shell's background jobs ignore it otherwise."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_ends_the_measuring_and_keeps_what_was_measured(
     benchmarks: list[Benchmark], tmp_path: Path
 ) -> None:
