@@ -68,6 +68,8 @@ def connect(num_cpus: int | None = None, object_store_bytes: int | None = None) 
             # times as many in all, which a training has beside its workers on two cores.
             n_starting = max(os.cpu_count() or 1, _LEAST_STARTING)
             os.environ.setdefault("RAY_worker_maximum_startup_concurrency", str(n_starting))
+            # Ray Train's controller waits for what takes no time.
+            os.environ.setdefault("RAY_WARN_BLOCKING_GET_INSIDE_ASYNC", "0")
         _init(address, num_cpus, object_store_bytes)
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, _interrupt)
@@ -100,7 +102,7 @@ def _init(address: str | None, num_cpus: int | None, object_store_bytes: int | N
     import ray
     from ray.exceptions import AuthenticationError
 
-    from giblet_ray.lean_ray import lean_ray
+    from giblet_ray.lean_ray import lean_data, lean_ray
 
     for last in (False, True):
         try:
@@ -114,6 +116,8 @@ def _init(address: str | None, num_cpus: int | None, object_store_bytes: int | N
                     log_to_driver=False,
                     logging_level=logging.ERROR,
                 )
+            if not address:
+                lean_data()
             return
         except AuthenticationError as error:
             raise InputError(

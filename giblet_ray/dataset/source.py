@@ -134,8 +134,9 @@ def read_shards(
     """Return a Ray data set of the chosen TRs, lazily read (default: of all stimuli that have the
     parts of the selection).
 
-    There are as many read tasks as the cluster has CPUs, and more where that would give a task
-    more than 256 MiB.
+    There are as many read tasks as the cluster has CPUs: fewer where a task would have less than
+    64 MiB, which are read while a process for it starts, and more where it would have more than
+    256 MiB.
 
     Examples
     --------
@@ -145,7 +146,7 @@ def read_shards(
     read_bytes = min(READ_BYTES, smallest_object_store() // STORE_PART)
     spans = dataset.row_groups(selection.parts) if spans is None else spans
     source = ShardSource(dataset, selection, spans, read_bytes)
-    n_tasks = source.n_tasks(TASK_BYTES, at_least=_n_cpus())
+    n_tasks = source.n_tasks(TASK_BYTES, at_least=min(_n_cpus(), source.n_tasks(READ_BYTES)))
     return ray.data.read_datasource(source, override_num_blocks=n_tasks, **task_options())
 
 

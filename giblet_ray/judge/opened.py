@@ -26,7 +26,7 @@ from giblet_ray.errors import InputError
 from giblet_ray.spaces.space import Space
 from giblet_ray.training.config import TrainConfig
 from giblet_ray.training.data import plan_data
-from giblet_ray.training.loop import is_finished
+from giblet_ray.training.finished import is_finished
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from giblet_ray.config import TrainJob
@@ -30,7 +30,11 @@ _FIT_ON_TOP = "; BOLD and a kernel of each part, of all training TRs of a subjec
 
 
 def check_training(
-    job: TrainJob, data: DataView, use_gpu: bool, show: Callable[[str], None]
+    job: TrainJob,
+    data: DataView,
+    use_gpu: bool,
+    show: Callable[[str], None],
+    free: Mapping[str, float] | None = None,
 ) -> None:
     """Say in a few lines what a training needs at the least; refuse one that cannot fit.
 
@@ -46,6 +50,8 @@ def check_training(
         Workers have a GPU each.
     show : callable
         Takes each line.
+    free : mapping of str to float, optional
+        What nothing had reserved before the job's own workers did (default: has now).
 
     Raises
     ------
@@ -53,19 +59,24 @@ def check_training(
         If weights, gradients, optimizer and batches alone need more memory than the machines, or
         the GPUs, have; unless forced.
     """
-    report = tell_training(job, data, use_gpu, show, folds_at_a_time(job, use_gpu))
+    report = tell_training(job, data, use_gpu, show, folds_at_a_time(job, use_gpu), free)
     report.refuse(job.preflight.force)
 
 
 def tell_training(
-    job: TrainJob, data: DataView, use_gpu: bool, show: Callable[[str], None], at_a_time: int
+    job: TrainJob,
+    data: DataView,
+    use_gpu: bool,
+    show: Callable[[str], None],
+    at_a_time: int,
+    free: Mapping[str, float] | None = None,
 ) -> Report:
     """Say what :func:`check_training` does, of some at a time; return what does not fit."""
     # Here, so that a job which is refused for its settings has not waited for torch.
     from giblet_ray.preflight.size import step_size
 
     report = Report(show)
-    cluster = look_at_cluster(look_at_gpus=False)
+    cluster = look_at_cluster(False, free)
     ranks = job.scaling.min_workers
     size = step_size(job, model_shapes(data), len(data.scans), ranks, data.window)
     show(f"{size.parameters:,} parameters; checkpoints of {gigabytes(size.checkpoint)}")

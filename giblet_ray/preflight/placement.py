@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,19 +84,21 @@ class Cluster:
         return [each for each in (*self.machines, *self.growth) if each.room(cpus, gpus) > 0]
 
 
-def look_at_cluster(look_at_gpus: bool) -> Cluster:
+def look_at_cluster(look_at_gpus: bool, free: Mapping[str, float] | None = None) -> Cluster:
     """Return what the cluster that is connected to has.
 
     Parameters
     ----------
     look_at_gpus : bool
         Ask the machines that have GPUs for their memory; a second. No GPU is reserved.
+    free : mapping of str to float, optional
+        What nothing had reserved, before this job did (default: what nothing has now).
     """
     machines = []
     for node in living_nodes():
         seen = free_gpu_memory(node) if look_at_gpus and node.has.get("GPU") else None
         machines.append(_machine(node.name, node.has, seen))
-    free = free_resources()
+    free = free_resources() if free is None else free
     return Cluster(tuple(machines), _growth(machines), free.get("CPU", 0), free.get("GPU", 0))
 
 

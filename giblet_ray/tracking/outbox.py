@@ -85,11 +85,14 @@ class Outbox(ABC):
         """Tell the store; again, perhaps, what it was told before."""
 
     def _work(self) -> None:
-        # MLflow is imported by this thread, before there is anything to tell.
+        if not (entries := self._next()):
+            return
+        # MLflow is imported by this thread, and once there is something to tell: a training's
+        # first step has this process to itself.
         from giblet_ray.tracking.server import brief, refuses
 
         self._ready.set()
-        while not self._given_up.is_set() and (entries := self._next()):
+        while entries and not self._given_up.is_set():
             together = self._together(entries)
             try:
                 self._send(together)
@@ -100,6 +103,7 @@ class Outbox(ABC):
                     self._wait_for_store(brief(error))
             else:
                 self._confirm(together)
+            entries = self._next()
 
     def _next(self) -> list[Point]:
         """Wait until entries have come together; return none when it is over."""

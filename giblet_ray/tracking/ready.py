@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from giblet_ray.cluster import connect
@@ -10,19 +11,24 @@ from giblet_ray.tracking.quiet import quiet_mlflow
 from giblet_ray.tracking.sqlite import absolute_uri, make_store, store_file
 
 
-def connect_beside_store(uri: str) -> None:
-    """Connect to Ray; make the tracking store, and import MLflow and torch, while Ray starts.
+def connect_beside_store(uri: str) -> Callable[[], None]:
+    """Connect to Ray; import MLflow and make the tracking store while Ray starts.
+
+    Returns
+    -------
+    callable
+        Waits until the store is there; raises InputError if it cannot be made.
 
     Raises
     ------
     InputError
-        If there is no cluster to connect to, or the store cannot be made.
+        If there is no cluster to connect to.
     """
-    with ThreadPoolExecutor(1) as meanwhile:
-        store = meanwhile.submit(_ready_store, uri)
-        meanwhile.submit(importlib.import_module, "torch")
-        connect()
-    store.result()
+    meanwhile = ThreadPoolExecutor(1)
+    store = meanwhile.submit(_ready_store, uri)
+    meanwhile.shutdown(wait=False)
+    connect()
+    return store.result
 
 
 def _ready_store(uri: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import uuid
 from contextlib import closing, suppress
@@ -104,8 +105,33 @@ def make_store(file: Path) -> None:
 def _tables() -> bytes:
     """Return a database with MLflow's tables, and nothing in them, as the bytes of its file.
 
-    It is made in memory: MLflow's many migrations would wait for a disk one by one.
+    MLflow's many migrations take seconds: what they have made is kept for the next new store.
     """
+    import mlflow
+
+    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    kept = Path(home).expanduser() / "giblet_ray" / f"mlflow-{mlflow.__version__}.db"
+    with suppress(OSError):
+        if _has_tables(tables := kept.read_bytes()):
+            return tables
+    tables = _migrated()
+    part = kept.with_name(f"{kept.name}.{uuid.uuid4().hex[:8]}.part")
+    with suppress(OSError):  # where nothing can be kept, it is made again
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(tables)
+        part.replace(kept)
+    return tables
+
+
+def _has_tables(database: bytes) -> bool:
+    with closing(sqlite3.connect(":memory:")) as memory, suppress(sqlite3.Error, MemoryError):
+        memory.deserialize(database)
+        return bool(memory.execute("SELECT version_num FROM alembic_version").fetchall())
+    return False
+
+
+def _migrated() -> bytes:
+    """Let MLflow make its tables, in memory: migrations would wait for a disk one by one."""
     from mlflow.store.db.utils import _initialize_tables
     from sqlalchemy import create_engine
     from sqlalchemy.pool import StaticPool

@@ -49,7 +49,7 @@ def fit_folds(
         return
     planned = [plan_training(each) for each in jobs]
     # Until here, nothing has been started or written.
-    connect_beside_store(job.tracking.uri)
+    connect_beside_store(job.tracking.uri)()
     from giblet_ray.training.side_by_side import train_side_by_side
 
     yield from train_side_by_side(job, planned, show, check, judge)

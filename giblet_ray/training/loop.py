@@ -20,11 +20,10 @@ from giblet_ray.config import TrainJob
 from giblet_ray.dataset.loader import Loader
 from giblet_ray.dataset.normalise import Normalisation
 from giblet_ray.dataset.order import OrderedWindows
-from giblet_ray.evaluation.score import Score
 from giblet_ray.models.fitted import FittedPredictor
 from giblet_ray.models.predictor import Shapes, build_predictor
 from giblet_ray.training.checkpoint_writer import CheckpointWriter
-from giblet_ray.training.config import TrainConfig
+from giblet_ray.training.finished import is_finished
 from giblet_ray.training.fit import fit_at_once, training_trs
 from giblet_ray.training.initial import freeze_trunk, take_trunk
 from giblet_ray.training.loss_totals import LossTotals
@@ -91,14 +90,6 @@ class BareLink:
 
     def show(self, line: str) -> None:
         """Say nothing."""
-
-
-def is_finished(position: Position, settings: TrainConfig) -> bool:
-    """Whether all epochs are done, or the last `patience` of them brought nothing better."""
-    if position.epoch >= settings.epochs:
-        return True
-    waited = position.epoch - position.best_epoch(Score(settings.score))
-    return bool(settings.patience) and position.epoch > 0 and waited >= settings.patience
 
 
 def train(

@@ -1,40 +1,38 @@
-"""What a training says to its user, wherever its workers run, and how it is doing."""
+"""What a training says to its user, wherever its workers run, and how it is doing.
+
+A process of its own imports this file to collect that: it is to import little.
+"""
 
 from __future__ import annotations
 
-import re
 import threading
 import time
-import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError
-from ray.train import UserCallback
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 _POLL_SECONDS = 0.5
 _FIRST_WAIT_SECONDS, _WAIT_SECONDS = 20.0, 60.0
 """When and how often a user is told that workers are waited for."""
-_OF_CONNECTIONS = re.compile(r"gloo/transport/|DistBackendError|DistNetworkError|NCCL")
-"""What PyTorch says in a worker when another one is gone."""
-_OF_MEMORY = "running low on memory"
-"""What Ray says of a process that it has killed for the memory it took."""
 
 
 @dataclass(frozen=True)
 class News:
-    """What is new on a monitor: lines for the user, and whether workers train."""
+    """What is new on a monitor: lines for the user, and whether workers are there, and train."""
 
     lines: list[str]
+    has_workers: bool
     is_training: bool
 
 
 class Monitor:
     """Collects what workers and their controller have to say until the driver takes it.
+
+    Workers, which start while the data is read, are handed it here.
 
     Parameters
     ----------
@@ -47,11 +45,24 @@ class Monitor:
         self._lines: list[str] = []
         self._fatal: str | None = None
         self._traceback = ""
-        self._is_training = False
+        self._has_workers = self._is_training = False
+        self._data: list[Any] = []
 
     def write(self, line: str) -> None:
         """Add a line."""
         self._lines.append(line)
+
+    def give(self, data: list[Any]) -> None:
+        """Hand the workers what they train on: a list with a reference, which is kept."""
+        self._data = data
+
+    def given(self) -> list[Any]:
+        """Return the list; an empty one until there is one."""
+        return self._data
+
+    def arrived(self) -> None:
+        """Note that the workers have found room."""
+        self._has_workers = True
 
     def started(self) -> None:
         """Note that the workers train."""
@@ -63,7 +74,7 @@ class Monitor:
 
     def failed(self, line: str, traceback: str) -> None:
         """Note that workers were lost or raised an error, and whether that is once too often."""
-        self._is_training = False
+        self._has_workers = self._is_training = False
         if self._fatal is not None:
             return
         self._failures += 1
@@ -84,42 +95,7 @@ class Monitor:
     def take(self) -> News:
         """Return what is new."""
         lines, self._lines = self._lines, []
-        return News(lines, self._is_training)
-
-
-class Failures(UserCallback):
-    """Tells a monitor of workers that were lost, and of errors that they raised.
-
-    Ray Train's controller imports this file for it, so that it is to import little.
-    """
-
-    def __init__(self, monitor: Any) -> None:
-        self._monitor = monitor
-
-    def after_exception(
-        self, run_context: Any, worker_exceptions: Mapping[int, BaseException]
-    ) -> None:
-        """See :class:`ray.train.UserCallback`."""
-        # One dead worker makes the others fail: it is the one to tell of.
-        lost = [r for r, error in worker_exceptions.items() if _is_of_process(error)]
-        rank = min(lost or worker_exceptions)
-        error = worker_exceptions[rank]
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        if lost and _OF_MEMORY in str(error):
-            line = f"worker {rank} was lost: its machine ran out of memory"
-        elif lost:
-            line = f"worker {rank} was lost"
-        elif _OF_CONNECTIONS.search(str(error)):
-            # Ray Train has not looked at the dead worker yet.
-            line = f"worker {rank} lost its connection to another"
-        else:
-            line = f"worker {rank} failed: {lines[-1]}"
-        ray.get(self._monitor.failed.remote(line, "".join(traceback.format_exception(error))))
-
-
-def _is_of_process(error: BaseException) -> bool:
-    """Tell the end of a worker's process from an error that was raised in it."""
-    return isinstance(getattr(error, "health_check_failure", error), RayActorError)
+        return News(lines, self._has_workers, self._is_training)
 
 
 @contextmanager
@@ -151,7 +127,7 @@ def shown_monitor(
     show : callable
         Is given each line that the user should see.
     what_is_missing : callable
-        Says what workers wait for, while none train.
+        Says what workers wait for, until they have it.
     when_training : callable, optional
         Is called once the workers train, in a thread: what can be done while they do.
     """
@@ -167,7 +143,7 @@ def shown_monitor(
             if news.is_training and not is_called:
                 is_called = True
                 when_training()
-            if news.is_training:
+            if news.has_workers:
                 say_at = time.monotonic() + _FIRST_WAIT_SECONDS
             elif time.monotonic() > say_at:
                 say_at = time.monotonic() + _WAIT_SECONDS

@@ -9,6 +9,8 @@ started yet, and 200 MB. Here the controller tells the workers alone::
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import ray
@@ -31,14 +33,21 @@ class ProcessGroup(BackendConfig):
     @property
     def train_func_context(self) -> Any:
         """See :class:`ray.train.backend.BackendConfig`; the driver asks, and workers enter it."""
-        from ray.train.torch.config import TorchConfigContextManager
-
-        return TorchConfigContextManager
+        return _device_chosen
 
     @property
     def framework(self) -> TrainingFramework:
         """See :class:`ray.train.backend.BackendConfig`."""
         return TrainingFramework.TORCH
+
+
+@contextmanager
+def _device_chosen() -> Iterator[None]:
+    """Do what Ray Train does around a worker's training; imported there."""
+    from ray.train.torch.config import TorchConfigContextManager
+
+    with TorchConfigContextManager():
+        yield
 
 
 class _ByWorkers(Backend):

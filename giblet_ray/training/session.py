@@ -24,11 +24,11 @@ from giblet_ray.tracking.finish import RunEnd
 from giblet_ray.tracking.mlflow_run import MlflowRun, ending
 from giblet_ray.tracking.recorded_run import DATASET_TAG
 from giblet_ray.tracking.server import tracking_errors
+from giblet_ray.training.finished import is_finished
 from giblet_ray.training.identity import check_order, run_record
-from giblet_ray.training.loop import is_finished
-from giblet_ray.training.monitor import started_monitor
 from giblet_ray.training.trainer import Check, Judge, Trained, choose_gpu
-from giblet_ray.training.worker_group import Fit, run_workers
+from giblet_ray.training.worker import Given
+from giblet_ray.training.worker_group import Workers
 
 if TYPE_CHECKING:
     import ray.data
@@ -44,8 +44,9 @@ def train_run(
     show: Callable[[str], None],
     check: Check,
     judge: Judge | None,
+    workers: Workers | None,
+    store_ready: Callable[[], None] = lambda: None,
     rows: ray.data.Dataset | None = None,
-    fit: Fit | None = None,
 ) -> Trained:
     """Train on the cluster that is connected to, while no other job works on the run.
 
@@ -57,29 +58,32 @@ def train_run(
         What is trained on.
     storage : Storage
         Where runs are kept.
+    workers : Workers or None
+        Train; None where the run is finished.
+    store_ready : callable, optional
+        See :func:`giblet_ray.tracking.ready.connect_beside_store`.
     rows : ray.data.Dataset, optional
         Owns the blocks that `data` has, where trainings share them.
-    fit : callable, optional
-        See :func:`giblet_ray.training.worker_group.run_workers`.
     """
     before = latest_record(storage, job.name)
     position = Position() if before is None else before.position
-    finished = is_finished(position, job.train)
     use_gpu = choose_gpu(job)
     data = place_data(data, job.data.residence, use_gpu)
     run = run_record(job, data, before)
-    if not finished:
-        check_order(job, data, run.order)
-        check(job, data, use_gpu, show)
     run_folder = storage.describe(job.name)
+    if workers is not None:
+        check_order(job, data, run.order)
+        check(job, data, use_gpu, show, workers.free_before)
+    store_ready()
     mlflow_run = MlflowRun(job.tracking.uri, job.tracking.experiment, job.name, run_folder)
     end = RunEnd(mlflow_run, storage, job.name, job.tracking.patience_seconds, show)
     with ending(end):
         _describe_run(job, data, run, position, mlflow_run, show)
-        if finished:
+        if workers is None:
             show(f"run {job.name} is finished already; another --name trains anew")
         else:
-            _train_on_workers(job, use_gpu, data, run, mlflow_run, show, rows, fit)
+            _train(job, data, run, mlflow_run, show, rows, workers)
+            workers.close()
         found = best_checkpoint(storage, job.name)
         after = latest_record(storage, job.name)
         if found is None or after is None:
@@ -93,7 +97,7 @@ def train_run(
         end.report = partial(_report, mlflow_run, found, position.history, *how)
     where = data.dataset.storage.location
     place = (where, run_folder, score, found.location, mlflow_run)
-    return Trained(*place, position, finished, judged)
+    return Trained(*place, position, workers is None, judged)
 
 
 def _describe_run(
@@ -119,15 +123,14 @@ def _describe_run(
         mlflow_run.describe(run.settings, where, checksum)
 
 
-def _train_on_workers(
+def _train(
     job: TrainJob,
-    use_gpu: bool,
     data: DataView,
     run: RunRecord,
     mlflow_run: MlflowRun,
     show: Callable[[str], None],
     rows: ray.data.Dataset | None,
-    fit: Fit | None,
+    workers: Workers,
 ) -> None:
     """Read the data, unless that is done, and let the workers train."""
     if rows is None:
@@ -140,19 +143,8 @@ def _train_on_workers(
     if run.initial is not None:
         heads = "heads alone are" if job.train.freeze == "trunk" else "all of it is"
         show(f"begins with the trunk of {run.initial.checkpoint}; {heads} trained")
-    with started_monitor(job.scaling.max_failures) as monitor:
-        run_workers(
-            job,
-            use_gpu,
-            data,
-            run,
-            normalisation,
-            mlflow_run.address,
-            monitor,
-            show,
-            when_training=partial(importlib.import_module, _REPORT),
-            fit=fit,
-        )
+    given = Given(data, run, normalisation, mlflow_run.address)
+    workers.train(given, show, when_training=partial(importlib.import_module, _REPORT))
 
 
 def read_data(data: DataView, show: Callable[[str], None]) -> tuple[DataView, ray.data.Dataset]:

@@ -19,6 +19,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -30,16 +31,18 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from giblet_ray.checkpoint.claim import claimed
 from giblet_ray.checkpoint.judged import Judged
 from giblet_ray.checkpoint.store import latest_record
+from giblet_ray.cluster import free_resources
 from giblet_ray.config import TrainJob
 from giblet_ray.dataset.residence import place_data
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.dataset.view import DataView
+from giblet_ray.environment import cluster_address
 from giblet_ray.errors import InputError
+from giblet_ray.training.finished import is_finished
 from giblet_ray.training.folds import folds_at_a_time
-from giblet_ray.training.loop import is_finished
 from giblet_ray.training.session import read_data, train_run
 from giblet_ray.training.trainer import Check, Judge, Trained, choose_gpu
-from giblet_ray.training.worker_group import fit_workers
+from giblet_ray.training.worker_group import Workers, fit_workers
 
 
 def train_side_by_side(
@@ -79,7 +82,7 @@ def train_side_by_side(
     placed = [place_data(plan, job.data.residence, use_gpu) for _, plan in planned]
     begun, rows = _first_unfinished(jobs, storage), None
     if begun is not None:
-        check(job, placed[begun], use_gpu, show)
+        check(job, placed[begun], use_gpu, show, free_resources())
         show(f"{len(jobs)} folds, {at_a_time} at a time")
         if placed[0].residence != "stream":
             held, rows = read_data(placed[0], show)  # the rows own the blocks
@@ -95,9 +98,12 @@ def train_side_by_side(
             show(f"{each.name}: {line}")
 
         with claimed(storage.describe(each.name), "--name"):
-            return train_run(
-                each, data, storage, say, lambda *checked: None, judge_one, rows, processes.fit
-            )
+            finished = _first_unfinished([each], storage) is None
+            own = nullcontext() if finished else Workers(each, use_gpu, fit=processes.fit)
+            with own as workers:
+                return train_run(
+                    each, data, storage, say, lambda *checked: None, judge_one, workers, rows=rows
+                )
 
     failed: dict[str, Exception] = {}
     with ThreadPoolExecutor(at_a_time) as threads:
@@ -133,15 +139,15 @@ class _Processes:
     def fit(self, *training: Any) -> TrainingFailedError | None:
         """Do what :func:`giblet_ray.training.worker_group.fit_workers` does, in a process."""
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        # As in the driver, from where Ray Train takes them.
-        variables = {k: v for k, v in os.environ.items() if k.startswith("RAY_TRAIN_")}
+        how: dict[str, Any] = {"scheduling_strategy": here}
+        if cluster_address():  # Ray Train takes them from where it is started
+            variables = {k: v for k, v in os.environ.items() if k.startswith("RAY_TRAIN_")}
+            how["runtime_env"] = {"env_vars": variables}
         task = ray.remote(num_cpus=0, max_calls=1)(fit_workers)
         with self._lock:
             if self._stopped:
                 raise KeyboardInterrupt
-            waiting = task.options(
-                scheduling_strategy=here, runtime_env={"env_vars": variables}
-            ).remote(*training)
+            waiting = task.options(**how).remote(*training)
             self._running.add(waiting)
         try:
             return ray.get(waiting)

@@ -1,7 +1,8 @@
 """A training on Ray Train: planned here, run by one worker per GPU, and what has come of it.
 
 What is wrong with settings and data is told before Ray, MLflow and torch are imported: that takes
-seconds, starting them more. Ray's processes start while MLflow is imported and its store made.
+seconds, starting them more. Ray's processes start while MLflow is imported and its store made, and
+workers while the data is read.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 import shlex
 import statistics
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,12 +31,14 @@ from giblet_ray.errors import InputError
 from giblet_ray.evaluation.score import VAL_PEARSON, Score
 from giblet_ray.tracking.ready import connect_beside_store
 from giblet_ray.training.data import plan_data
+from giblet_ray.training.finished import is_finished
 from giblet_ray.training.identity import check_batch, kept_same, run_record, sized
 
 if TYPE_CHECKING:
     from giblet_ray.tracking.mlflow_run import MlflowRun
+    from giblet_ray.training.worker_group import Workers
 
-Check = Callable[[TrainJob, DataView, bool, Callable[[str], None]], None]
+Check = Callable[[TrainJob, DataView, bool, Callable[[str], None], Mapping[str, float]], None]
 Judge = Callable[[Storage, str, Dataset, tuple[str, ...], Callable[[str], None]], Judged]
 
 
@@ -118,7 +122,8 @@ def fit(
         Is given each line that the user should see.
     check : callable, optional
         Is shown what will be trained before it is, and may refuse it with an InputError: the job,
-        its data, placed on the cluster, whether workers have GPUs, and `show`.
+        its data, placed on the cluster, whether workers have GPUs, `show`, and what of the cluster
+        nothing had reserved before the workers were asked for.
     judge : callable, optional
         Scores the chosen checkpoint on the test TRs once training has ended; see
         :func:`giblet_ray.judge.judge.judge_run`.
@@ -135,10 +140,22 @@ def fit(
     job, data = plan_training(job, same)
     storage = Storage.at(job.storage.path)
     with claimed(storage.describe(job.name), "--name"):
-        connect_beside_store(job.tracking.uri)
-        from giblet_ray.training.session import train_run
+        store_ready = connect_beside_store(job.tracking.uri)
+        with nullcontext() if _is_finished(job, storage) else _workers(job) as workers:
+            from giblet_ray.training.session import train_run
 
-        return train_run(job, data, storage, show, check, judge)
+            return train_run(job, data, storage, show, check, judge, workers, store_ready)
+
+
+def _is_finished(job: TrainJob, storage: Storage) -> bool:
+    before = latest_record(storage, job.name)
+    return before is not None and is_finished(before.position, job.train)
+
+
+def _workers(job: TrainJob) -> Workers:
+    from giblet_ray.training.worker_group import Workers
+
+    return Workers(job, choose_gpu(job))
 
 
 def plan_training(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +21,7 @@ from giblet_ray.checkpoint.record import RunRecord, read_record
 from giblet_ray.checkpoint.store import keep_checkpoint, open_latest, store_files
 from giblet_ray.config import TrainJob
 from giblet_ray.dataset.loader import DeviceLoader
+from giblet_ray.dataset.normalise import Normalisation
 from giblet_ray.dataset.residence import open_loader
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.dataset.view import DataView
@@ -32,31 +36,69 @@ if TYPE_CHECKING:
 _FLUSH_SECONDS = 10.0
 """Time that a worker gives MLflow at its end; the driver has more patience."""
 
+_POLL_SECONDS = 0.05
+"""How often a worker that waits for its data asks for it."""
+
 Point = tuple[int, dict[str, float]]
 """Step, and metrics."""
 
 
+@dataclass(frozen=True)
+class Given:
+    """What workers train on; they start before it is ready.
+
+    Attributes
+    ----------
+    data : DataView
+        With its blocks.
+    run : RunRecord
+        What is trained, and how.
+    normalisation : Normalisation
+        Of the data's BOLD.
+    mlflow : RunAddress or None
+        Run that rank 0 logs to. Without one, the points of the curves are reported with the
+        metrics of their epoch, as ``points``.
+    """
+
+    data: DataView
+    run: RunRecord
+    normalisation: Normalisation
+    mlflow: RunAddress | None
+
+
 def train_worker(config: dict[str, Any]) -> None:
-    """Train as one of Ray Train's workers."""
+    """Train as one of Ray Train's workers, once there is something to train on."""
     job: TrainJob = config["job"]
-    data: DataView = config["data"]
     monitor: Any = config["monitor"]
-    fatal, _ = ray.get(monitor.fatal.remote())
-    if fatal is not None:
-        return  # started again after an error that would only come again: the driver raises it
-    link = TrainLink(monitor, job, config["mlflow"])
+    given = _await(monitor)
+    if given is None:
+        return  # an error that would only come again: the driver raises it
+    data, run = given.data, given.run
+    link = TrainLink(monitor, job, given.mlflow)
     try:
-        run: RunRecord = config["run"]
         loader = open_loader(data, link.device, run.order)
         if link.rank == 0 and isinstance(loader, DeviceLoader):
             link.show(f"every GPU holds the data: {data.n_bytes / 1e9:,.2f} GB")
-        normalisation, space = config["normalisation"], data.space_files()
+        space, normalisation = data.space_files(), given.normalisation
         train(job, run, data.ordered(run.order), loader, normalisation, space, link)
     except InputError as error:
         ray.get(monitor.give_up.remote(str(error)))
         raise
     finally:
         link.close()
+
+
+def _await(monitor: Any) -> Given | None:
+    """Return what is trained on once it is ready; None if the training is given up."""
+    monitor.arrived.remote()
+    importlib.import_module("torch._dynamo")  # as an optimizer does, seconds before its first step
+    while True:
+        fatal, _ = ray.get(monitor.fatal.remote())
+        if fatal is not None:
+            return None
+        for reference in ray.get(monitor.given.remote()):
+            return ray.get(reference)
+        time.sleep(_POLL_SECONDS)
 
 
 def open_checkpoint(storage: Storage, name: str) -> AbstractContextManager[str]:

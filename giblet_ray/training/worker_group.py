@@ -4,27 +4,30 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import ExitStack
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import ray
 import ray.train
 from ray.train import FailureConfig, RunConfig, ScalingConfig, UserCallback
+from ray.train.v2._internal.constants import VALIDATE_STORAGE_MARKER_FILENAME
 from ray.train.v2.api.exceptions import ControllerError, TrainingFailedError
 
-from giblet_ray.checkpoint.record import RunRecord
 from giblet_ray.cluster import START_TIMEOUT, cluster_totals, free_resources
 from giblet_ray.config import TrainJob
-from giblet_ray.dataset.normalise import Normalisation
 from giblet_ray.dataset.storage import Storage, absolute
-from giblet_ray.dataset.view import DataView
 from giblet_ray.errors import InputError
-from giblet_ray.tracking.points import RunAddress
 from giblet_ray.training.config import StorageConfig
+from giblet_ray.training.failures import Failures
 from giblet_ray.training.lean_trainer import LeanTrainer
-from giblet_ray.training.monitor import Failures, shown_monitor
-from giblet_ray.training.worker import train_worker
+from giblet_ray.training.monitor import shown_monitor, started_monitor
+
+if TYPE_CHECKING:
+    from giblet_ray.training.worker import Given
 
 Fit = Callable[
     [dict[str, Any], Mapping[str, float], int, Sequence[UserCallback]], TrainingFailedError | None
@@ -34,23 +37,11 @@ _ERROR = "error.txt"
 """Traceback of the failure that a run was given up after."""
 
 
-def run_workers(
-    job: TrainJob,
-    use_gpu: bool,
-    data: DataView,
-    run: RunRecord,
-    normalisation: Normalisation,
-    mlflow: RunAddress | None,
-    monitor: Any,
-    show: Callable[[str], None],
-    callbacks: Sequence[UserCallback] = (),
-    when_training: Callable[[], object] = lambda: None,
-    fit: Fit | None = None,
-) -> None:
-    """Train with Ray Train's workers, from the run's latest checkpoint if it has one.
+class Workers:
+    """The workers of a run, which start while what they train on is made ready.
 
     Workers that are lost are started again, as long as that brings new checkpoints; where the
-    cluster has no room for them, they are waited for.
+    cluster has no room for them, they are waited for. At the end of a `with`, they end.
 
     Parameters
     ----------
@@ -58,58 +49,120 @@ def run_workers(
         Settings of the run.
     use_gpu : bool
         One GPU for each worker, or CPUs.
-    data, run, normalisation
-        What :func:`giblet_ray.training.worker.train_worker` is given.
-    mlflow : RunAddress or None
-        Run that rank 0 logs to. Without one, the points of the curves are reported with the
-        metrics of their epoch, as ``points``.
-    monitor : ActorHandle
-        The run's :class:`giblet_ray.training.monitor.Monitor`.
-    show : callable
-        Is given each line that the user should see.
     callbacks : sequence of UserCallback
         Are told of every report.
-    when_training : callable, optional
-        See :func:`giblet_ray.training.monitor.shown_monitor`.
     fit : callable, optional
-        Does what :func:`fit_workers` does, and is given the same.
+        Does what :func:`fit_workers` does, and is given the same: workers start when it is called.
 
-    Raises
-    ------
-    InputError
-        If training cannot go on: for a reason that lies in settings or data, because workers died
-        too often, or because there is no room for them.
+    Attributes
+    ----------
+    free_before : dict of str to float
+        What of the cluster nothing had reserved until then.
     """
-    # A path means the same in every worker's folder.
-    job = job.model_copy(update={"storage": StorageConfig(path=absolute(job.storage.path))})
-    scaling, storage = job.scaling, Storage.at(job.storage.path)
-    per_worker = {"CPU": scaling.cpus_per_worker, **({"GPU": 1} if use_gpu else {})}
-    missing = partial(_what_is_missing, scaling.min_workers, per_worker)
-    waits = math.ceil(scaling.wait_minutes * 60 / float(os.environ[START_TIMEOUT]))
-    told = {
-        "job": job,
-        "data": data,
-        "run": run,
-        "normalisation": normalisation,
-        "mlflow": mlflow,
-        "monitor": monitor,
-    }
-    with shown_monitor(monitor, show, missing, when_training):
-        failure = (fit or fit_workers)(told, per_worker, waits, callbacks)
-    fatal, said = ray.get(monitor.fatal.remote())
-    if fatal is not None:
-        if said:
-            with storage.write(f"{job.name}/{_ERROR}") as stream:
-                stream.write(said.encode())
-            fatal += f"; more in {storage.describe(f'{job.name}/{_ERROR}')}"
-        raise InputError(fatal) from failure
-    if isinstance(failure, ControllerError):
-        raise InputError(
-            f"no room for {missing()} in {scaling.wait_minutes:g} minutes "
-            "(--scaling.wait_minutes); the same command goes on from the latest checkpoint"
-        ) from failure
-    if failure is not None:
-        raise failure
+
+    def __init__(
+        self,
+        job: TrainJob,
+        use_gpu: bool,
+        callbacks: Sequence[UserCallback] = (),
+        fit: Fit | None = None,
+    ) -> None:
+        # A path means the same in every worker's folder.
+        job = job.model_copy(update={"storage": StorageConfig(path=absolute(job.storage.path))})
+        self._job, self.free_before = job, free_resources()
+        self._resources = ExitStack()
+        self._monitor = self._resources.enter_context(started_monitor(job.scaling.max_failures))
+        per_worker = {"CPU": job.scaling.cpus_per_worker, **({"GPU": 1} if use_gpu else {})}
+        waits = math.ceil(job.scaling.wait_minutes * 60 / float(os.environ[START_TIMEOUT]))
+        told = {"job": job, "monitor": self._monitor}
+        self._training = Training(told, per_worker, waits, callbacks)
+        if fit is None:
+            started = self._resources.enter_context(_Started(*self._training))
+            self._fit: Fit = lambda *training: started.wait()
+        else:
+            self._fit = fit
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let them end, whatever they are at."""
+        self._resources.close()
+
+    def train(
+        self,
+        given: Given,
+        show: Callable[[str], None],
+        when_training: Callable[[], object] = lambda: None,
+    ) -> None:
+        """Let them train, from the run's latest checkpoint if it has one.
+
+        Parameters
+        ----------
+        given : Given
+            What they train on.
+        show : callable
+            Is given each line that the user should see.
+        when_training : callable, optional
+            See :func:`giblet_ray.training.monitor.shown_monitor`.
+
+        Raises
+        ------
+        InputError
+            If training cannot go on: for a reason that lies in settings or data, because workers
+            died too often, or because there is no room for them.
+        """
+        scaling, storage = self._job.scaling, Storage.at(self._job.storage.path)
+        missing = partial(_what_is_missing, scaling.min_workers, self._training.per_worker)
+        self._monitor.give.remote([ray.put(given)])
+        with shown_monitor(self._monitor, show, missing, when_training):
+            failure = self._fit(*self._training)
+        fatal, said = ray.get(self._monitor.fatal.remote())
+        if fatal is not None:
+            error = f"{self._job.name}/{_ERROR}"
+            if said:
+                with storage.write(error) as stream:
+                    stream.write(said.encode())
+                fatal += f"; more in {storage.describe(error)}"
+            raise InputError(fatal) from failure
+        if isinstance(failure, ControllerError):
+            raise InputError(
+                f"no room for {missing()} in {scaling.wait_minutes:g} minutes "
+                "(--scaling.wait_minutes); the same command goes on from the latest checkpoint"
+            ) from failure
+        if failure is not None:
+            raise failure
+
+
+class Training(NamedTuple):
+    """What Ray Train is asked for.
+
+    Attributes
+    ----------
+    told : dict
+        What :func:`giblet_ray.training.worker.train_worker` is given.
+    per_worker : mapping of str to float
+        What a worker reserves.
+    waits : int
+        Times that the workers are waited for before the controller fails.
+    callbacks : sequence of UserCallback
+        Are told of every report.
+    """
+
+    told: dict[str, Any]
+    per_worker: Mapping[str, float]
+    waits: int
+    callbacks: Sequence[UserCallback]
+
+
+def train_worker(told: dict[str, Any]) -> None:
+    """Do what a worker does, imported where it is one: whoever starts workers needs no torch."""
+    from giblet_ray.training import worker
+
+    worker.train_worker(told)
 
 
 def fit_workers(
@@ -120,50 +173,83 @@ def fit_workers(
 ) -> TrainingFailedError | None:
     """Let Ray Train's workers train; return what they, or their controller, have failed of.
 
-    Parameters
-    ----------
-    told : dict
-        What :func:`giblet_ray.training.worker.train_worker` is given.
-    per_worker : mapping of str to float
-        What a worker reserves.
-    waits : int
-        Times that the workers are waited for before the controller fails.
-    callbacks : sequence of UserCallback
-        Are told of every report.
+    Parameters are those of a :class:`Training`.
 
     Raises
     ------
     KeyboardInterrupt
-        After Ctrl-C, in a process whose main thread this is called in.
+        After Ctrl-C, in a process whose main thread this is called in; the workers have ended.
     """
-    job: TrainJob = told["job"]
-    scaling = job.scaling
-    trainer = LeanTrainer(
-        train_worker,
-        train_loop_config=told,
-        scaling_config=ScalingConfig(
-            num_workers=scaling.num_workers if scaling.is_elastic else scaling.max_workers,  # type: ignore[arg-type]  # typed as its first version
-            use_gpu="GPU" in per_worker,
-            resources_per_worker=dict(per_worker),
-            elastic_resize_monitor_interval_s=scaling.resize_seconds,  # type: ignore[call-arg]
-        ),
-        run_config=RunConfig(
-            name=job.name,
-            storage_path=job.storage.path,
-            failure_config=FailureConfig(  # type: ignore[call-arg]  # typed as its first version
-                max_failures=-1,  # the monitor counts, and forgets failures before a checkpoint
-                controller_failure_limit=waits,
+    return _Started(told, per_worker, waits, callbacks).wait()
+
+
+class _Started:
+    """A training on Ray Train's workers, which has been started and can be waited for."""
+
+    def __init__(
+        self,
+        told: dict[str, Any],
+        per_worker: Mapping[str, float],
+        waits: int,
+        callbacks: Sequence[UserCallback],
+    ) -> None:
+        job: TrainJob = told["job"]
+        scaling = job.scaling
+        self._storage, self._run = Storage.at(job.storage.path), job.name
+        self._trainer = LeanTrainer(
+            train_worker,
+            train_loop_config=told,
+            scaling_config=ScalingConfig(
+                num_workers=scaling.num_workers if scaling.is_elastic else scaling.max_workers,  # type: ignore[arg-type]  # typed as its first version
+                use_gpu="GPU" in per_worker,
+                resources_per_worker=dict(per_worker),
+                elastic_resize_monitor_interval_s=scaling.resize_seconds,  # type: ignore[call-arg]
             ),
-            callbacks=[*callbacks, Failures(told["monitor"])],  # type: ignore[list-item]  # typed as its first version
-        ),
-    )
-    try:
-        trainer.fit()
-    except SystemExit as end:  # how Ray Train ends a training after Ctrl-C
-        raise KeyboardInterrupt from end
-    except TrainingFailedError as error:
-        return error
-    return None
+            run_config=RunConfig(
+                name=job.name,
+                storage_path=job.storage.path,
+                failure_config=FailureConfig(  # type: ignore[call-arg]  # typed as its first version
+                    max_failures=-1,  # the monitor counts, and forgets failures before a checkpoint
+                    controller_failure_limit=waits,
+                ),
+                callbacks=[*callbacks, Failures(told["monitor"])],  # type: ignore[list-item]  # typed as its first version
+            ),
+        )
+        self._ended: Future[None] = Future()
+        # The main thread is to do other things meanwhile, and Ctrl-C is its own.
+        threading.Thread(target=self._fit, name="workers", daemon=True).start()
+        # Which takes a moment, and five times as long beside imports.
+        self._trainer.begun.wait()
+
+    def _fit(self) -> None:
+        try:
+            self._trainer.fit()
+        except BaseException as error:  # noqa: BLE001 - raised where it is waited for
+            self._ended.set_exception(error)
+        else:
+            self._ended.set_result(None)
+        finally:
+            self._trainer.begun.set()
+
+    def wait(self) -> TrainingFailedError | None:
+        """Wait until it ends: see :func:`fit_workers`."""
+        try:
+            self._ended.result()
+        except TrainingFailedError as error:
+            return error
+        except KeyboardInterrupt:
+            self._trainer.abort()
+            raise
+        return None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Let workers end that nobody has waited for, not waiting for that, and leave nothing."""
+        if not self._ended.done():
+            self._trainer.abort(wait=False)
+            self._storage.delete(f"{self._run}/{VALIDATE_STORAGE_MARKER_FILENAME}")
 
 
 def _what_is_missing(workers: int, per_worker: Mapping[str, float]) -> str:

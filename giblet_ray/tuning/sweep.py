@@ -118,7 +118,7 @@ def sweep(job: TuneJob, show: Callable[[str], None], check: Check = lambda *swee
     earlier_trials(job, journal, data)
     # Until here, nothing has been started or written: mistakes are told within seconds.
     with claimed(sweep_folder(job), "--name"):
-        connect_beside_store(job.tracking.uri)
+        connect_beside_store(job.tracking.uri)()
         from giblet_ray.tuning.session import run_sweep
 
         return run_sweep(job, journal, space, data, show, check)

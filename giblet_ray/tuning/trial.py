@@ -36,9 +36,8 @@ from giblet_ray.errors import InputError
 from giblet_ray.training.data import plan_data
 from giblet_ray.training.identity import check_batch, check_order, run_record
 from giblet_ray.training.loop import train
-from giblet_ray.training.monitor import started_monitor
-from giblet_ray.training.worker import Point, open_checkpoint
-from giblet_ray.training.worker_group import run_workers
+from giblet_ray.training.worker import Given, Point, open_checkpoint
+from giblet_ray.training.worker_group import Workers
 from giblet_ray.tuning.journal import trial_folder
 from giblet_ray.tuning.space import Settings, with_settings
 
@@ -124,10 +123,8 @@ def _train(job: TrainJob, trial: TrialConfig, shared: Shared) -> None:
         return
     # Made here, and not in the driver: it reports to the trial that it is made in.
     callbacks = [TuneReportCallback()]
-    with started_monitor(job.scaling.max_failures) as monitor:
-        run_workers(
-            job, shared.use_gpu, data, run, normalisation, None, monitor, _keep_quiet, callbacks
-        )
+    with Workers(job, shared.use_gpu, callbacks) as workers:
+        workers.train(Given(data, run, normalisation, None), _keep_quiet)
 
 
 def trial_data(shared: Shared, job: TrainJob) -> DataView:

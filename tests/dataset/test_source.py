@@ -12,6 +12,7 @@ import ray
 from hypothesis import given
 from hypothesis import strategies as st
 
+from giblet_ray.dataset import source
 from giblet_ray.dataset.binary import as_arrays
 from giblet_ray.dataset.normalise import UsedRows
 from giblet_ray.dataset.normalise_on_cluster import fit_on_cluster
@@ -45,8 +46,8 @@ def test_spans_that_do_not_go_on_are_not_joined() -> None:
 @pytest.mark.parametrize("parallelism", [1, 3, 13, 1000])
 def test_tasks_read_every_row_group_once(arrays_and_dataset: tuple, parallelism: int) -> None:
     _, dataset = arrays_and_dataset
-    source = ShardSource(dataset, Selection(parts=("codes",)), dataset.row_groups())
-    tasks = source.get_read_tasks(parallelism)
+    of_codes = ShardSource(dataset, Selection(parts=("codes",)), dataset.row_groups())
+    tasks = of_codes.get_read_tasks(parallelism)
     assert len(tasks) <= parallelism
     read = [
         (block["stimulus"][0].as_py(), tr)
@@ -56,6 +57,21 @@ def test_tasks_read_every_row_group_once(arrays_and_dataset: tuple, parallelism:
     ]
     assert read == [(s, tr) for s, n in (("one", 117), ("two", 83)) for tr in range(n)]
     assert sum(task.metadata.num_rows for task in tasks) == 200
+
+
+@pytest.mark.parametrize(("read_bytes", "tasks"), [(2**20, 1), (2**10, 4)])
+def test_no_process_is_started_for_what_is_read_sooner(
+    cluster: None,
+    arrays_and_dataset: tuple,
+    monkeypatch: pytest.MonkeyPatch,
+    read_bytes: int,
+    tasks: int,
+) -> None:
+    _, dataset = arrays_and_dataset
+    monkeypatch.setattr(source, "READ_BYTES", read_bytes)
+    rows = hold_shards(dataset, Selection(("text",), ("02",)))
+    assert rows.count() == 200
+    assert rows.num_blocks() == tasks
 
 
 def test_held_blocks_hold_every_row(cluster: None, arrays_and_dataset: tuple) -> None:

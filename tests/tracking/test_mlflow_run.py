@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import textwrap
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
@@ -32,6 +35,23 @@ def test_points_arrive_in_order_and_none_is_missing(uri: str) -> None:
         log.log(run.id, {"step/loss": 1 / (step + 1)}, step)
     assert log.close(60) == []
     assert steps(run, "step/loss") == list(range(1200))
+
+
+def test_mlflow_is_imported_once_there_is_something_to_tell(tmp_path: Path) -> None:
+    script = """
+        import sys, time
+        from giblet_ray.tracking.metric_log import MetricLog
+        log = MetricLog(sys.argv[1])
+        time.sleep(0.1)
+        assert not log.is_ready and "mlflow" not in sys.modules
+        log.log("no-such-run", {"step/loss": 0.5}, 7)
+        deadline = time.monotonic() + 60
+        while not log.is_ready:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script), f"sqlite:///{tmp_path}/mlflow.db"]
+    subprocess.run(command, check=True, timeout=120)
 
 
 def test_points_of_several_runs_arrive_with_each(uri: str) -> None:

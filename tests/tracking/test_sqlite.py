@@ -5,12 +5,15 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 
+import mlflow
 import pytest
 from mlflow import MlflowClient
 
 from giblet_ray.errors import InputError
+from giblet_ray.tracking import sqlite
 from giblet_ray.tracking.mlflow_run import MlflowRun
 from giblet_ray.tracking.sqlite import absolute_uri
 
@@ -80,3 +83,41 @@ def test_a_folder_that_an_address_cannot_name_is_refused_and_nothing_made(
         MlflowRun("sqlite:///mlflow.db", "x", "a", "runs/a")
     assert "\n" not in str(error.value)
     assert [path.name for path in tmp_path.iterdir()] == [folder]
+
+
+@pytest.fixture
+def tables_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder that tables are kept in, none so far."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "kept"))
+    sqlite._tables.cache_clear()
+    yield tmp_path / "kept" / "giblet_ray"
+    sqlite._tables.cache_clear()
+
+
+def test_tables_that_mlflow_has_made_once_are_kept_for_the_next_store(
+    tables_kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sqlite.make_store(tmp_path / "first.db")
+    sqlite._tables.cache_clear()
+    monkeypatch.setattr("giblet_ray.tracking.sqlite._migrated", lambda: pytest.fail("made again"))
+    sqlite.make_store(tmp_path / "second.db")
+    assert MlflowClient(f"sqlite:///{tmp_path}/second.db").search_experiments()
+    assert [file.suffix for file in tables_kept.iterdir()] == [".db"]
+
+
+@pytest.mark.parametrize("damaged", [b"", b"SQLite format 3\0 and no more"])
+def test_kept_tables_that_are_damaged_are_made_again(
+    tables_kept: Path, tmp_path: Path, damaged: bytes
+) -> None:
+    tables_kept.mkdir(parents=True)
+    kept = tables_kept / f"mlflow-{mlflow.__version__}.db"
+    kept.write_bytes(damaged)
+    sqlite.make_store(tmp_path / "new.db")
+    assert MlflowClient(f"sqlite:///{tmp_path}/new.db").search_experiments()
+    assert kept.read_bytes() != damaged
+
+
+def test_a_store_is_made_where_nothing_can_be_kept(tables_kept: Path, tmp_path: Path) -> None:
+    tables_kept.parent.write_text("a file, where a folder would have to be")
+    sqlite.make_store(tmp_path / "new.db")
+    assert MlflowClient(f"sqlite:///{tmp_path}/new.db").search_experiments()

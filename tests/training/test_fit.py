@@ -19,8 +19,8 @@ from giblet_ray.dataset.reader import Dataset
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
 from giblet_ray.training.data import plan_data
+from giblet_ray.training.finished import is_finished
 from giblet_ray.training.identity import check_batch
-from giblet_ray.training.loop import is_finished
 
 RIDGE = ["--model.kind", "ridge", "--model.n_iter", "4"]
 

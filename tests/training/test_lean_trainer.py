@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from giblet_ray.training.failures import Failures
 from giblet_ray.training.lean_trainer import LeanTrainer
-from giblet_ray.training.monitor import Failures
 
 
 @pytest.mark.usefixtures("cluster")

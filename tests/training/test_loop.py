@@ -19,7 +19,7 @@ from giblet_ray.config import TrainJob
 from giblet_ray.dataset.layout import ScanKey
 from giblet_ray.errors import InputError
 from giblet_ray.training.config import TrainConfig
-from giblet_ray.training.loop import is_finished
+from giblet_ray.training.finished import is_finished
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:

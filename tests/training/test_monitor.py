@@ -13,7 +13,8 @@ from ray.train.v2._internal.exceptions import (
     WorkerHealthCheckFailedError,
 )
 
-from giblet_ray.training.monitor import Failures, started_monitor
+from giblet_ray.training.failures import Failures
+from giblet_ray.training.monitor import started_monitor
 
 KILLED = WorkerHealthCheckFailedError("A worker health check failed.", RayActorError())
 OUT_OF_MEMORY = WorkerHealthCheckFailedError(

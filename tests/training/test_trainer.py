@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import mlflow
 import numpy as np
 import pytest
+import ray
 import torch
 from claim_holder import holder
 from faulty_proxy import FaultyProxy
@@ -121,6 +123,33 @@ def test_logged_model_predicts_what_the_checkpoint_predicts(
     served = mlflow.pyfunc.load_model(model.model_uri)
     expected = Encoder.load(result.best_location, dataset).predict(**inputs)
     np.testing.assert_array_equal(served.predict(inputs), expected)
+
+
+@pytest.mark.usefixtures("trained")
+def test_workers_train_without_actors_of_ray_datas() -> None:
+    named = {actor["name"] for actor in ray.util.list_named_actors(all_namespaces=True)}
+    assert not named & {"AutoscalingCoordinator", "datasets_stats_actor"}
+
+
+def test_workers_start_before_a_training_is_checked_and_end_when_it_is_refused(
+    cluster: None, make_job: Callable[..., TrainJob], tmp_path: Path
+) -> None:
+    deadline = time.monotonic() + 120
+
+    def wait_for_cpus(free: float) -> None:
+        while ray.available_resources().get("CPU", 0) != free:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+    def refuse(*training: Any) -> None:
+        wait_for_cpus(3)  # two workers have half a core each
+        raise InputError("too large for this machine")
+
+    job = make_job(tmp_path)
+    with pytest.raises(InputError, match="too large for this machine"):
+        fit(job, print, refuse)
+    wait_for_cpus(4)
+    assert not Path(job.storage.path, "run").exists()
 
 
 def test_finished_run_is_not_trained_again(trained: tuple) -> None:
