@@ -15,8 +15,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import ray.cloudpickle as cloudpickle
-
 from giblet_ray.dataset.config import DataConfig
 from giblet_ray.dataset.order import DataOrder, StreamedOrder
 from giblet_ray.dataset.reader import Dataset
@@ -82,6 +80,8 @@ def main() -> None:
     ordered = time.perf_counter()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     # Only now: planning needs no Ray.
+    import ray.cloudpickle as cloudpickle
+
     from giblet_ray.dataset.source import TASK_BYTES, ShardSource
 
     source = ShardSource(dataset, data.selection, dataset.row_groups(PARTS)[:_TASKS_OF])

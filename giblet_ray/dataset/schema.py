@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, Self
 
 from pydantic import Field, ValidationError, model_validator
 
+from giblet_ray.dataset.garbage import uncollected
 from giblet_ray.dataset.layout import BLOBS, bold_shard, stimulus_shard
 from giblet_ray.dataset.stored import (
     Scan,
@@ -72,7 +71,7 @@ class Manifest(Group):
         InputError
             If it is not JSON, of another schema version, edited, or lacks a field.
         """
-        with _uncollected():
+        with uncollected():
             return cls._from_json(text, where)
 
     @classmethod
@@ -96,17 +95,19 @@ class Manifest(Group):
                 f"{str(said)[:12]}): it was edited or damaged; run precompute again"
             )
         try:
-            return cls.model_validate(content)
+            manifest = cls.model_validate(content)
         except ValidationError as error:
             first = error.errors()[0]
             field = ".".join(map(str, first["loc"]))
             parts = (where, field, first["msg"].removeprefix("Value error, "))
             raise InputError(": ".join(filter(None, parts))) from error
+        manifest.__dict__["checksum"] = found  # of millions of shards, that takes seconds
+        return manifest
 
     @cached_property
     def checksum(self) -> str:
         """Identity of the data set: a checksum over the manifest, thus over every file's."""
-        with _uncollected():
+        with uncollected():
             return _checksum(self.model_dump(mode="json"))
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
@@ -187,22 +188,6 @@ class Manifest(Group):
             named += [subject.unit_names] if subject.unit_names else []
         if missing := sorted(set(named) - there):
             raise ValueError(f"there is no blob {missing[0]}")
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """Look for no garbage while the block runs.
-
-    Among millions of objects that are all kept, as those of a large manifest, that takes most of
-    the time.
-    """
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _checksum(content: dict[str, Any]) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from giblet_ray.dataset.config import DataConfig, SplitConfig
+from giblet_ray.dataset.garbage import uncollected
 from giblet_ray.dataset.layout import ScanKey, bold_column
 from giblet_ray.dataset.order import DataOrder, OrderedWindows
 from giblet_ray.dataset.reader import Dataset, Selection, spans_by_stimulus
@@ -233,6 +234,7 @@ class DataView:
         return rows * self.selection.row_bytes(self.dataset)
 
 
+@uncollected()
 def view_data(
     dataset: Dataset,
     settings: DataConfig,
