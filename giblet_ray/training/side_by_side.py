@@ -42,7 +42,7 @@ from giblet_ray.training.finished import is_finished
 from giblet_ray.training.folds import folds_at_a_time
 from giblet_ray.training.session import read_data, train_run
 from giblet_ray.training.trainer import Check, Judge, Trained, choose_gpu
-from giblet_ray.training.worker_group import Workers, fit_workers
+from giblet_ray.training.worker_group import Training, Workers, fit_workers
 
 
 def train_side_by_side(
@@ -136,7 +136,7 @@ class _Processes:
         self._lock, self._stopped = threading.Lock(), False
         self._running: set[ray.ObjectRef] = set()
 
-    def fit(self, *training: Any) -> TrainingFailedError | None:
+    def fit(self, training: Training) -> TrainingFailedError | None:
         """Do what :func:`giblet_ray.training.worker_group.fit_workers` does, in a process."""
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         how: dict[str, Any] = {"scheduling_strategy": here}
@@ -147,7 +147,7 @@ class _Processes:
         with self._lock:
             if self._stopped:
                 raise KeyboardInterrupt
-            waiting = task.options(**how).remote(*training)
+            waiting = task.options(**how).remote(training)
             self._running.add(waiting)
         try:
             return ray.get(waiting)

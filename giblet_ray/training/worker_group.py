@@ -8,8 +8,9 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import ray
 import ray.train
@@ -29,12 +30,34 @@ from giblet_ray.training.monitor import shown_monitor, started_monitor
 if TYPE_CHECKING:
     from giblet_ray.training.worker import Given
 
-Fit = Callable[
-    [dict[str, Any], Mapping[str, float], int, Sequence[UserCallback]], TrainingFailedError | None
-]
-
 _ERROR = "error.txt"
 """Traceback of the failure that a run was given up after."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """What Ray Train is asked for.
+
+    Attributes
+    ----------
+    told : dict
+        What :func:`giblet_ray.training.worker.train_worker` is given.
+    per_worker : mapping of str to float
+        What a worker reserves.
+    waits : int
+        Times that the workers are waited for before the controller fails.
+    callbacks : sequence of UserCallback
+        Are told of every report.
+    """
+
+    told: dict[str, Any]
+    per_worker: Mapping[str, float]
+    waits: int
+    callbacks: Sequence[UserCallback]
+
+
+Fit = Callable[[Training], TrainingFailedError | None]
+"""Lets workers train, and returns what they have failed of."""
 
 
 class Workers:
@@ -77,8 +100,8 @@ class Workers:
         told = {"job": job, "monitor": self._monitor}
         self._training = Training(told, per_worker, waits, callbacks)
         if fit is None:
-            started = self._resources.enter_context(_Started(*self._training))
-            self._fit: Fit = lambda *training: started.wait()
+            started = self._resources.enter_context(_Started(self._training))
+            self._fit: Fit = lambda training: started.wait()
         else:
             self._fit = fit
 
@@ -119,7 +142,7 @@ class Workers:
         missing = partial(_what_is_missing, scaling.min_workers, self._training.per_worker)
         self._monitor.give.remote([ray.put(given)])
         with shown_monitor(self._monitor, show, missing, when_training):
-            failure = self._fit(*self._training)
+            failure = self._fit(self._training)
         fatal, said = ray.get(self._monitor.fatal.remote())
         if fatal is not None:
             error = f"{self._job.name}/{_ERROR}"
@@ -137,27 +160,6 @@ class Workers:
             raise failure
 
 
-class Training(NamedTuple):
-    """What Ray Train is asked for.
-
-    Attributes
-    ----------
-    told : dict
-        What :func:`giblet_ray.training.worker.train_worker` is given.
-    per_worker : mapping of str to float
-        What a worker reserves.
-    waits : int
-        Times that the workers are waited for before the controller fails.
-    callbacks : sequence of UserCallback
-        Are told of every report.
-    """
-
-    told: dict[str, Any]
-    per_worker: Mapping[str, float]
-    waits: int
-    callbacks: Sequence[UserCallback]
-
-
 def train_worker(told: dict[str, Any]) -> None:
     """Do what a worker does, imported where it is one: whoever starts workers needs no torch."""
     from giblet_ray.training import worker
@@ -165,44 +167,31 @@ def train_worker(told: dict[str, Any]) -> None:
     worker.train_worker(told)
 
 
-def fit_workers(
-    told: dict[str, Any],
-    per_worker: Mapping[str, float],
-    waits: int,
-    callbacks: Sequence[UserCallback],
-) -> TrainingFailedError | None:
+def fit_workers(training: Training) -> TrainingFailedError | None:
     """Let Ray Train's workers train; return what they, or their controller, have failed of.
-
-    Parameters are those of a :class:`Training`.
 
     Raises
     ------
     KeyboardInterrupt
         After Ctrl-C, in a process whose main thread this is called in; the workers have ended.
     """
-    return _Started(told, per_worker, waits, callbacks).wait()
+    return _Started(training).wait()
 
 
 class _Started:
     """A training on Ray Train's workers, which has been started and can be waited for."""
 
-    def __init__(
-        self,
-        told: dict[str, Any],
-        per_worker: Mapping[str, float],
-        waits: int,
-        callbacks: Sequence[UserCallback],
-    ) -> None:
-        job: TrainJob = told["job"]
+    def __init__(self, training: Training) -> None:
+        job: TrainJob = training.told["job"]
         scaling = job.scaling
         self._storage, self._run = Storage.at(job.storage.path), job.name
         self._trainer = LeanTrainer(
             train_worker,
-            train_loop_config=told,
+            train_loop_config=training.told,
             scaling_config=ScalingConfig(
                 num_workers=scaling.num_workers if scaling.is_elastic else scaling.max_workers,  # type: ignore[arg-type]  # typed as its first version
-                use_gpu="GPU" in per_worker,
-                resources_per_worker=dict(per_worker),
+                use_gpu="GPU" in training.per_worker,
+                resources_per_worker=dict(training.per_worker),
                 elastic_resize_monitor_interval_s=scaling.resize_seconds,  # type: ignore[call-arg]
             ),
             run_config=RunConfig(
@@ -210,9 +199,9 @@ class _Started:
                 storage_path=job.storage.path,
                 failure_config=FailureConfig(  # type: ignore[call-arg]  # typed as its first version
                     max_failures=-1,  # the monitor counts, and forgets failures before a checkpoint
-                    controller_failure_limit=waits,
+                    controller_failure_limit=training.waits,
                 ),
-                callbacks=[*callbacks, Failures(told["monitor"])],  # type: ignore[list-item]  # typed as its first version
+                callbacks=[*training.callbacks, Failures(training.told["monitor"])],  # type: ignore[list-item]  # typed as its first version
             ),
         )
         self._ended: Future[None] = Future()
