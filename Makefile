@@ -24,7 +24,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 .PHONY: demo
-demo: setup  ## Make a film and scans, train on them, and show where everything is (6 minutes on two cores)
+demo: setup  ## Make a film and scans, train on them, and show where everything is (under 4 minutes on two cores)
 	@$(BIN)/python jobs/demo.py
 
 # Tests that start clusters of several nodes, kill jobs and their parts, or take minutes.
