@@ -225,9 +225,9 @@ class Dataset:
 
     def lacking(self, parts: Iterable[str], stimuli: Iterable[str]) -> dict[str, tuple[str, ...]]:
         """Return which of some stimuli have no rows of a part, by the parts that some lack."""
-        names = tuple(dict.fromkeys(stimuli))
+        shards = {name: self.stimuli[name].shards for name in stimuli}
         found = {
-            part: tuple(name for name in names if part not in self.stimuli[name].shards)
+            part: tuple(name for name, there in shards.items() if part not in there)
             for part in parts
         }
         return {part: without for part, without in found.items() if without}

@@ -98,8 +98,10 @@ class Split:
         """
 
         def reach(span: Span) -> Span:
-            ends = span.stop == n_trs[span.stimulus]
-            return replace(span, stop=bold_trs[span.stimulus]) if ends else span
+            last, reached = n_trs[span.stimulus], bold_trs[span.stimulus]
+            if span.stop < last or reached == last:
+                return span
+            return replace(span, stop=reached)
 
         train, val, test = (tuple(map(reach, self.spans(name))) for name in SETS)
         return replace(self, train=train, val=val, test=test)
