@@ -47,7 +47,7 @@ def connect(num_cpus: int | None = None, object_store_bytes: int | None = None) 
     os.environ.setdefault(START_TIMEOUT, "180")
     # A worker that reports waits until the controller looks for reports. At Ray's interval no
     # epoch, and no checkpoint within one, could take less than 2 s; at 0.5 s epochs of two workers
-    # take 1.21 times torchrun's, at 0.1 s as long (benchmarks/under_ray.py, epochs of 5 s).
+    # take 1.21 times torchrun's, at 0.1 s 1.15 (benchmarks/under_ray.py, epochs of 8 s).
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.1")
     address = check_environment()
     import ray
