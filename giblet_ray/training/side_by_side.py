@@ -30,7 +30,6 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from giblet_ray.checkpoint.claim import claimed
 from giblet_ray.checkpoint.judged import Judged
-from giblet_ray.checkpoint.store import latest_record
 from giblet_ray.cluster import free_resources
 from giblet_ray.config import TrainJob
 from giblet_ray.dataset.residence import place_data
@@ -38,7 +37,7 @@ from giblet_ray.dataset.storage import Storage
 from giblet_ray.dataset.view import DataView
 from giblet_ray.environment import cluster_address
 from giblet_ray.errors import InputError
-from giblet_ray.training.finished import is_finished
+from giblet_ray.training.finished import run_is_finished
 from giblet_ray.training.folds import folds_at_a_time
 from giblet_ray.training.session import read_data, train_run
 from giblet_ray.training.trainer import Check, Judge, Trained, choose_gpu
@@ -98,7 +97,7 @@ def train_side_by_side(
             show(f"{each.name}: {line}")
 
         with claimed(storage.describe(each.name), "--name"):
-            finished = _first_unfinished([each], storage) is None
+            finished = run_is_finished(each, storage)
             own = nullcontext() if finished else Workers(each, use_gpu, fit=processes.fit)
             with own as workers:
                 return train_run(
@@ -166,11 +165,8 @@ class _Processes:
 
 
 def _first_unfinished(jobs: Sequence[TrainJob], storage: Storage) -> int | None:
-    for index, job in enumerate(jobs):
-        before = latest_record(storage, job.name)
-        if before is None or not is_finished(before.position, job.train):
-            return index
-    return None
+    unfinished = (n for n, job in enumerate(jobs) if not run_is_finished(job, storage))
+    return next(unfinished, None)
 
 
 def _in_words(error: Exception) -> str:

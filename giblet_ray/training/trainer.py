@@ -31,7 +31,7 @@ from giblet_ray.errors import InputError
 from giblet_ray.evaluation.score import VAL_PEARSON, Score
 from giblet_ray.tracking.ready import connect_beside_store
 from giblet_ray.training.data import plan_data
-from giblet_ray.training.finished import is_finished
+from giblet_ray.training.finished import run_is_finished
 from giblet_ray.training.identity import check_batch, kept_same, run_record, sized
 
 if TYPE_CHECKING:
@@ -141,15 +141,10 @@ def fit(
     storage = Storage.at(job.storage.path)
     with claimed(storage.describe(job.name), "--name"):
         store_ready = connect_beside_store(job.tracking.uri)
-        with nullcontext() if _is_finished(job, storage) else _workers(job) as workers:
+        with nullcontext() if run_is_finished(job, storage) else _workers(job) as workers:
             from giblet_ray.training.session import train_run
 
             return train_run(job, data, storage, show, check, judge, workers, store_ready)
-
-
-def _is_finished(job: TrainJob, storage: Storage) -> bool:
-    before = latest_record(storage, job.name)
-    return before is not None and is_finished(before.position, job.train)
 
 
 def _workers(job: TrainJob) -> Workers:

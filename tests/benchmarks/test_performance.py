@@ -14,7 +14,6 @@ from target import HEADER
 
 MEASURES = """
 import argparse
-from collections.abc import Iterator
 from pathlib import Path
 from target import Target, tell
 parser = argparse.ArgumentParser()
