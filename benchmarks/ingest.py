@@ -20,8 +20,8 @@ batches
     nothing is converted); and by indexing shuffled rows of torch tensors in memory, as
     ``tensor[index]`` and as index_select into reused buffers.
 memory
-    so many worker processes that take an epoch from the same blocks: the object store (shared
-    memory) and the workers' private memory, at their peak.
+    so many worker processes that share out the batches of epochs from the same blocks: the object
+    store (shared memory) and the workers' private memory, at their peak.
 
 Contenders take turns, and a ratio is the median over the rounds: on a machine that others use at
 the same time, single numbers wander and ratios within a round less so.

@@ -1,4 +1,4 @@
-"""Workers that take epochs from the same blocks, and the memory that this takes."""
+"""Workers that share out the batches of epochs from the same blocks, and the memory of it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ import ray
 from ingest_plan import Plan
 from memory import Memory, Peak, private_bytes, shared_bytes
 
+from giblet_ray.dataset.windows import rank_part
+
 
 def watch_epochs(
     plan: Plan, blocks: Sequence[ray.ObjectRef], shared_before: int, n_workers: int
 ) -> Memory:
-    """Let workers take epochs from the same blocks, and watch their memory.
+    """Let workers take epochs from the same blocks, each its share of every batch as a training's
+    workers do, and watch their memory.
 
     Parameters
     ----------
@@ -32,9 +35,11 @@ def watch_epochs(
     peak = Peak(lambda: (shared_bytes() - shared_before, private_bytes(pids)))
     with peak:
         # In a list, so that the references travel and not what they refer to.
-        counts = ray.get([worker.epoch.remote([blocks]) for worker in workers])
-    if counts != [plan.n_rows] * n_workers:
-        raise RuntimeError(f"workers were given {counts} rows, not {plan.n_rows} each")
+        counts = ray.get(
+            [worker.epoch.remote([blocks], rank, n_workers) for rank, worker in enumerate(workers)]
+        )
+    if sum(counts) != plan.n_rows:
+        raise RuntimeError(f"workers were given {counts} rows, not {plan.n_rows} in all")
     for worker in workers:
         ray.kill(worker)
     store, private = (max(values) for values in zip(*peak.seen, strict=True))
@@ -52,10 +57,10 @@ class EpochWorker:
         """Return the process's id, when everything that it needs has been imported."""
         return os.getpid()
 
-    def epoch(self, blocks: list[list[ray.ObjectRef]]) -> int:
-        """Take two shuffled epochs; return the rows of the second."""
+    def epoch(self, blocks: list[list[ray.ObjectRef]], rank: int, n_workers: int) -> int:
+        """Take a rank's share of two shuffled epochs; return the rows of the second."""
         loader = self._plan.hold(ray.get(blocks[0]))
         for epoch in range(2):
-            order = self._plan.shuffled(epoch)
+            order = [rank_part(batch, rank, n_workers) for batch in self._plan.shuffled(epoch)]
             count = sum(len(batch.windows) for batch in loader.batches(order))
         return count

@@ -3,8 +3,8 @@
     python benchmarks/node_memory.py --workers 1 2 4 8 --trials 1 2 3 4
 
 workers
-    so many processes take an epoch from the same blocks: the object store and what their private
-    memory grew by, together (benchmarks/ingest.py measures it).
+    so many processes share out the batches of epochs from the same blocks: the object store and
+    what their private memory grew by, together (benchmarks/ingest.py measures it).
 trials
     sweeps of so many trials at a time, each with a Ray of its own, whose object store has touched
     no page yet: what shared memory grows by at its peak (benchmarks/sweep.py).
