@@ -8,9 +8,10 @@ giblet_ray
     as a run takes it: training/step.py and training/optimizer.py, in the run's precision.
 plain
     the same architecture, loss and settings in float32: every frame of codes is embedded and
-    multiplied, and torch.optim.AdamW and clip_grad_norm_ are as they come.
+    multiplied, and torch.nn.Linear, torch.optim.AdamW and clip_grad_norm_ are as they come, in a
+    process whose memory is as it comes.
 
-Both step the same weights in turn; that they find the same loss and gradients of the same batch is
+They step equal weights in turn; that they find the same loss and gradients of the same batch is
 checked first. The floor is the larger of two times: the step's multiplications at the rate of one
 large matrix product, and the least memory traffic of its weights at the rate of one large copy:
 read forward and backward, a gradient written, then AdamW (weight, gradient and two moments read,
@@ -20,11 +21,16 @@ three written), 4 bytes each. Activations count as nothing.
 from __future__ import annotations
 
 import argparse
+import multiprocessing
+import os
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
+from multiprocessing.connection import Connection
 from typing import Any
 from unittest import mock
 
@@ -47,7 +53,7 @@ from giblet_ray.dataset.layout import ScanKey
 from giblet_ray.dataset.loader import Batch
 from giblet_ray.dataset.normalise import Normalisation
 from giblet_ray.dataset.windows import Windows, batch_windows, window_trs
-from giblet_ray.models import audio
+from giblet_ray.models import audio, linear
 from giblet_ray.models.multimodal.inputs import Components
 from giblet_ray.models.predictor import Predictor, Shapes, build_predictor
 from giblet_ray.parts.value import ValueType
@@ -57,11 +63,13 @@ from giblet_ray.training.step import LossTotals, Ranks, Scores, seed_dropout, us
 MODELS: Mapping[str, Mapping[str, Any]] = {"contract1": SEED_JOB, "default": {}}
 FASTER = {"cpu": 2.0, "cuda": 5.0}
 """Least times faster than plain that a step must be, by the kind of device."""
+STEPS = 4
+"""In a round: the first after a pause is slower than those that follow each other in a training."""
 OF_FLOOR = 0.6
 """Least share of a GPU's step that the floor must be."""
 WEIGHT_BYTES = 4 * (1 + 1 + 1 + 4 + 3)
-STATE_BYTES = 4 * (1 + 1 + 2 + 2)
-"""Of each parameter: itself, its gradient, and the moments of both optimizers."""
+STATE_BYTES = 2 * 4 * (1 + 1 + 2)
+"""Of each parameter, in both processes: itself, its gradient, and the moments."""
 _FILM_TRS, _TR_SECONDS = 1000, 1.5
 _LOSS_APART, _GRADIENTS_APART = 1e-5, 1e-2
 _STD = 0.02
@@ -202,7 +210,10 @@ class Training:
         self.model.train()
         subject = torch.zeros(len(batch.windows), dtype=torch.long)
         inputs = self.shapes.inputs(batch.values)
-        with mock.patch.object(audio, "tables_pay", return_value=False):
+        with (
+            mock.patch.object(audio, "tables_pay", return_value=False),
+            mock.patch.object(linear.Linear, "forward", torch.nn.Linear.forward),
+        ):
             predicted = self.model(inputs, batch.exists, subject)[0].flatten(0, 1)
         target = batch.values["bold"].flatten(0, 1)
         pearson = cosine_similarity(predicted - predicted.mean(0), target - target.mean(0), dim=0)
@@ -271,6 +282,45 @@ class Training:
         return max(counted.get_total_flops() / machine.flops, n * WEIGHT_BYTES / machine.bandwidth)
 
 
+@contextmanager
+def plain_steps(
+    job: TrainJob, n_units: int, device: torch.device
+) -> Iterator[Callable[[int], int]]:
+    """Give what takes plain steps, in a process of its own."""
+    spawn = multiprocessing.get_context("spawn")
+    ours, theirs = spawn.Pipe()
+    process = spawn.Process(target=step_plainly, args=(theirs, job, n_units, device), daemon=True)
+    with mock.patch.dict(os.environ, {"THP_MEM_ALLOC_ENABLE": "0"}):
+        process.start()
+    theirs.close()
+
+    def steps(round_: int) -> int:
+        ours.send(round_)
+        return int(ours.recv())
+
+    try:
+        yield steps
+    finally:
+        ours.close()
+        process.join()
+
+
+def step_plainly(connection: Connection, job: TrainJob, n_units: int, device: torch.device) -> None:
+    """Take the plain steps of the rounds that are asked for, until nobody asks."""
+    training = Training(job, n_units, device)
+    while True:
+        try:
+            round_ = connection.recv()
+        except EOFError:
+            return
+        connection.send(steps_of(training.plain_step, round_))
+
+
+def steps_of(step: Callable[[int], int], round_: int) -> int:
+    """Take the steps of a round one after another, as a training does; return the TRs."""
+    return sum(step(STEPS * round_ + number) for number in range(STEPS))
+
+
 def measure(
     name: str, batch_trs: int, n_units: int, machine: Machine, repeats: int
 ) -> tuple[list[str], list[Target]]:
@@ -296,7 +346,9 @@ def measure(
     training = Training(job, n_units, device)
     of_loss, of_gradients = training.check()
     floor = training.floor_seconds(machine)
-    rates = compare({"giblet_ray": training.step, "plain": training.plain_step}, repeats)
+    with plain_steps(job, n_units, device) as plainly:
+        ways = {"giblet_ray": partial(steps_of, training.step), "plain": plainly}
+        rates = compare(ways, repeats)
     ours, plain = rates["giblet_ray"], rates["plain"]
     faster = ours.over(plain)
     shares = [floor * rate / training.n_trs for rate in ours.per_round]
@@ -331,7 +383,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
     parser.add_argument("--batches", type=int, nargs="+", default=[32, 256], help="BOLD TRs")
     parser.add_argument("--units", type=int, nargs="+", default=[1000])
-    parser.add_argument("--repeats", type=int, default=5, help="rounds, after one to warm up")
+    parser.add_argument("--repeats", type=int, default=3, help="rounds, after one to warm up")
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
     add_targets(parser)
     given = parser.parse_args()

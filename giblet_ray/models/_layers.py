@@ -18,6 +18,7 @@ from typing import Literal, get_args
 from torch import Tensor, nn
 
 from giblet_ray.errors import InputError
+from giblet_ray.models.linear import Linear
 
 Norm = Literal["batch", "layer", "none"]
 
@@ -48,7 +49,7 @@ class Products(nn.Module):
 
     def __init__(self, in_dim: int, out_dim: int) -> None:
         super().__init__()
-        self.factors = nn.Linear(in_dim, 2 * out_dim)
+        self.factors = Linear(in_dim, 2 * out_dim)
 
     def forward(self, rows: Tensor) -> Tensor:
         """Multiply the first half of the factors by the second."""
@@ -64,6 +65,4 @@ def hidden_layer(
     if gated:
         normed = normalised(out_dim, norm)[:-1]
         return nn.Sequential(Products(in_dim, out_dim), *normed, nn.Dropout(dropout))
-    return nn.Sequential(
-        nn.Linear(in_dim, out_dim), *normalised(out_dim, norm), nn.Dropout(dropout)
-    )
+    return nn.Sequential(Linear(in_dim, out_dim), *normalised(out_dim, norm), nn.Dropout(dropout))

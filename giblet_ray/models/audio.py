@@ -25,6 +25,7 @@ from giblet_ray.models._checks import (
 from giblet_ray.models._layers import Norm, hidden_layer, normalised_channels, require_norm
 from giblet_ray.models.code_tables import CodeRows, convolve_codes, tables_pay
 from giblet_ray.models.codebooks import CODE_NUMBERS
+from giblet_ray.models.linear import Linear
 
 CodeEmbedding = Literal["shared", "per_codebook", "codec"]
 CODE_BRANCH_CHANNELS = 128
@@ -146,7 +147,7 @@ class AudioEncoder(nn.Module):
         self.pool = nn.AdaptiveMaxPool1d(1)
         self.projection = nn.Sequential(
             *hidden_layer(branch_channels * len(self.kernel_sizes), HIDDEN_FEATURES, dropout, norm),
-            nn.Linear(HIDDEN_FEATURES, output_features),
+            Linear(HIDDEN_FEATURES, output_features),
         )
 
     def forward(self, audio: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from giblet_ray.errors import InputError
 from giblet_ray.models._checks import odd_kernel_sizes, require_rate, require_sizes
 from giblet_ray.models._layers import Norm, hidden_layer, require_norm
 from giblet_ray.models.audio import AudioEncoder, CodeEmbedding
+from giblet_ray.models.linear import Linear
 from giblet_ray.models.text import TextEncoder
 from giblet_ray.models.video import VideoEncoder
 
@@ -236,18 +237,18 @@ kernel_sizes
             layers = [hidden_layer(*pair, heavy, norm, gated) for pair in pairs]
             self.hidden_layers = nn.Sequential(*layers)
             last_dim = widths[-1]
-        self.layer7_bottleneck = nn.Sequential(nn.Linear(last_dim, bottleneck_dim))
+        self.layer7_bottleneck = nn.Sequential(Linear(last_dim, bottleneck_dim))
         if norm == "batch":
             self.layer7_bottleneck.append(nn.BatchNorm1d(bottleneck_dim))
         self.skip: nn.Linear | None = None
         if linear_skip:
-            self.skip = nn.Linear(pooled_dim, bottleneck_dim)
+            self.skip = Linear(pooled_dim, bottleneck_dim)
             nn.init.zeros_(self.layer7_bottleneck.get_parameter("0.weight"))
             nn.init.zeros_(self.layer7_bottleneck.get_parameter("0.bias"))
         self.bottleneck_to_voxels: nn.Sequential | None = None
         if with_voxels:
             self.bottleneck_to_voxels = nn.Sequential(
-                *hidden_layer(bottleneck_dim, head_dim, heavy, norm), nn.Linear(head_dim, n_voxels)
+                *hidden_layer(bottleneck_dim, head_dim, heavy, norm), Linear(head_dim, n_voxels)
             )
 
     def forward(

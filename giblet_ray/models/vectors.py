@@ -251,12 +251,13 @@ def _of_pictures(rows_NCHW: Tensor) -> Tensor:
     mean over pixels and pairs of pictures, one after the other, of the absolute difference.
     """
     pictures_NnCHW = rows_NCHW.unflatten(1, (-1, RGB))
-    mean_NCHW = pictures_NnCHW.mean(1)
+    is_one = pictures_NnCHW.shape[1] == 1  # whose mean would be a copy
+    mean_NCHW = pictures_NnCHW[:, 0] if is_one else pictures_NnCHW.mean(1)
     pooled_NCHW = nn.functional.adaptive_avg_pool2d(mean_NCHW, _POOLED)
     weights_C = rows_NCHW.new_tensor(_LUMINANCE)
     luminance_NP = torch.einsum("nchw,c->nhw", pooled_NCHW, weights_C).flatten(1)
     raw = [mean_NCHW.mean((2, 3)), luminance_NP]
-    if pictures_NnCHW.shape[1] > 1:
+    if not is_one:
         luminance_NnHW = torch.einsum("nichw,c->nihw", pictures_NnCHW, weights_C)
         change_NHW = luminance_NnHW.diff(dim=1).abs().mean(1)
         raw.append(nn.functional.adaptive_avg_pool2d(change_NHW, _POOLED).flatten(1))

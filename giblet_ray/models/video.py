@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from giblet_ray.models._checks import require_floats, require_rate, require_shape, require_sizes
 from giblet_ray.models._layers import Norm, normalised_channels, require_norm
+from giblet_ray.models.linear import Linear
 from giblet_ray.parts.reading import RGB
 
 CONVOLUTION_CHANNELS = (32, 64, 128, 256)
@@ -79,7 +80,7 @@ class VideoEncoder(nn.Module):
             channels, height, width = out_channels, (height + 1) // 2, (width + 1) // 2
         self.convolutions = nn.Sequential(*layers)
         self.projection = nn.Sequential(
-            nn.Linear(channels * height * width, output_features),
+            Linear(channels * height * width, output_features),
             nn.Dropout(dropout),
             nn.ReLU(),
         )

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from giblet_ray.errors import InputError
 from giblet_ray.models._layers import hidden_layer
+from giblet_ray.models.linear import Linear
 from giblet_ray.models.multimodal.config import MultimodalConfig
 from giblet_ray.models.multimodal.ragged import existing, spread
 from giblet_ray.models.predictor import GROUP, Shapes, by_subject, in_batch_order
@@ -40,8 +41,8 @@ def build_head(settings: MultimodalConfig, n_features: int, n_units: int) -> nn.
         before = [*hidden_layer(n_features, width, rate, settings.norm)]
     elif settings.head == "low_rank":
         width = settings.head_rank
-        before = [nn.Linear(n_features, width, bias=False)]
-    last = nn.Linear(width, n_units) if settings.head == "full" else _nothing(width, n_units)
+        before = [Linear(n_features, width, bias=False)]
+    last = Linear(width, n_units) if settings.head == "full" else _nothing(width, n_units)
     return nn.Sequential(*before, last)
 
 
@@ -252,7 +253,7 @@ def _windows_of(
 
 def _nothing(n_inputs: int, n_units: int) -> nn.Linear:
     """Return a linear layer that gives 0 until it has learned."""
-    layer = nn.Linear(n_inputs, n_units)
+    layer = Linear(n_inputs, n_units)
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)
     return layer

@@ -22,6 +22,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from giblet_ray.models.linear import Linear
 from giblet_ray.models.multimodal.ragged import reached
 
 HIDDEN_TIMES = 2
@@ -83,7 +84,7 @@ class Convolution(nn.Module):
         self.span = span
         self.norm = nn.LayerNorm(n_inputs)
         self.taps = nn.Conv1d(n_inputs, n_inputs, span + 1, groups=n_inputs)
-        self.mix = nn.Sequential(nn.GELU(), nn.Linear(n_inputs, n_inputs), nn.Dropout(dropout))
+        self.mix = nn.Sequential(nn.GELU(), Linear(n_inputs, n_inputs), nn.Dropout(dropout))
 
     def forward(self, x_BTD: Tensor, exists_BT: Tensor) -> Tensor:
         """Return (B, T - S, D)."""
@@ -119,14 +120,14 @@ class Attention(nn.Module):
         super().__init__()
         self.span, self._n_heads = span, n_heads
         self.norm = nn.LayerNorm(n_inputs)
-        self.to_query = nn.Linear(n_inputs, n_inputs)
-        self.to_key_and_value = nn.Linear(n_inputs, 2 * n_inputs)
+        self.to_query = Linear(n_inputs, n_inputs)
+        self.to_key_and_value = Linear(n_inputs, 2 * n_inputs)
         self.distance_HS = nn.Parameter(_delays_of_heads(n_heads, span))
-        self.attended = nn.Sequential(nn.Linear(n_inputs, n_inputs), nn.Dropout(dropout))
+        self.attended = nn.Sequential(Linear(n_inputs, n_inputs), nn.Dropout(dropout))
         width = HIDDEN_TIMES * n_inputs
         self.hidden = nn.Sequential(
-            *(nn.LayerNorm(n_inputs), nn.Linear(n_inputs, width), nn.GELU()),
-            *(nn.Linear(width, n_inputs), nn.Dropout(dropout)),
+            *(nn.LayerNorm(n_inputs), Linear(n_inputs, width), nn.GELU()),
+            *(Linear(width, n_inputs), nn.Dropout(dropout)),
         )
 
     def forward(self, x_BTD: Tensor, exists_BT: Tensor) -> Tensor:
