@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Sequence
 
@@ -54,7 +55,8 @@ class EpochWorker:
         self._plan = plan
 
     def pid(self) -> int:
-        """Return the process's id, when everything that it needs has been imported."""
+        """Return the process's id, when what a training's worker imports has been imported."""
+        importlib.import_module("giblet_ray.training.worker")
         return os.getpid()
 
     def epoch(self, blocks: list[list[ray.ObjectRef]], rank: int, n_workers: int) -> int:

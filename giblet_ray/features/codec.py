@@ -9,8 +9,9 @@ S codes of a codebook.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ AGREEMENT_SECONDS = 30
 """Longest stretch of audio on which chunked and whole encoding are compared (s)."""
 SEED_SECONDS = 60
 """Audio of all films together that an untrained codec is made from, at most (s)."""
+_AT_A_TIME = 8
+"""Windows that the recurrent layers hear at a time: they read all their weights for each frame."""
 _SEED_PIECES = 10
 _SEED_PIECE_SECONDS = 3
 
@@ -51,6 +54,9 @@ class Codec:
         self.device = torch.device(device)
         self.weights = weights
         self.model = model.to(self.device).eval()
+        layers = model.encoder.model
+        first = [type(layer).__name__ for layer in layers].index("SLSTM")
+        self._convolutions, self._recurrent = layers[:first], layers[first:]
         self.checksum = _checksum(model.state_dict())
 
     def save(self, path: str | Path) -> None:
@@ -66,7 +72,7 @@ class Codec:
         self,
         blocks: Iterable[np.ndarray],
         n_codebooks: int = 8,
-        chunk_seconds: float = 5.0,
+        chunk_seconds: float = 10.0,
         warmup_seconds: float = 1.0,
     ) -> np.ndarray:
         """Encode a film's sound chunk by chunk.
@@ -79,6 +85,9 @@ class Codec:
             window 0  [kept             ]
             window 1           [ warm-up | kept  ]          windows start on the
             window 2                    [ warm-up| kept]    320-sample grid of the frames
+
+        Several windows are heard at a time, always as many: the codes of one do not depend on how
+        many others there are, to the last bit.
 
         Parameters
         ----------
@@ -101,17 +110,22 @@ class Codec:
             There is no sound, or EnCodec has no such number of codebooks.
         """
         bandwidth = bandwidth_of_codebooks(n_codebooks)
-        codes = [
-            self._encode_window(window_N, bandwidth)[:, n_warmup:]
-            for window_N, n_warmup in _windows(blocks, chunk_seconds, warmup_seconds)
-        ]
+        windows = _windows(blocks, chunk_seconds, warmup_seconds)
+        codes = []
+        while some := list(itertools.islice(windows, _AT_A_TIME)):
+            heard = [window_N for window_N, _ in some]
+            encoded = self._encode_windows(heard, _AT_A_TIME, bandwidth)
+            codes += [
+                codes_KT[:, n_warmup:]
+                for codes_KT, (_, n_warmup) in zip(encoded, some, strict=True)
+            ]
         return np.concatenate(codes, axis=1)
 
     def chunk_agreement(
         self,
         waveform_N: np.ndarray,
         n_codebooks: int = 8,
-        chunk_seconds: float = 5.0,
+        chunk_seconds: float = 10.0,
         warmup_seconds: float = 1.0,
     ) -> float:
         """Share of codes that are the same encoded in chunks and encoded whole.
@@ -119,24 +133,33 @@ class Codec:
         Measured on the first `AGREEMENT_SECONDS` of the waveform, over all codebooks and frames.
         """
         waveform_N = waveform_N[: AGREEMENT_SECONDS * SAMPLE_RATE]
-        whole_KT = self._encode_window(waveform_N, bandwidth_of_codebooks(n_codebooks))
+        (whole_KT,) = self._encode_windows([waveform_N], 1, bandwidth_of_codebooks(n_codebooks))
         chunked_KT = self.encode([waveform_N], n_codebooks, chunk_seconds, warmup_seconds)
         return float((whole_KT == chunked_KT).mean())
 
-    def _encode_window(self, window_N: np.ndarray, bandwidth: float) -> np.ndarray:
+    def _encode_windows(
+        self, windows: Sequence[np.ndarray], n_rows: int, bandwidth: float
+    ) -> list[np.ndarray]:
+        """Return the codes (K, T) of each of some windows, heard with silence up to `n_rows`."""
         with torch.inference_mode():
+            # One by one, as a batch of them would leave the cache.
+            convolved = [
+                self._convolutions(
+                    torch.tensor(window_N, dtype=torch.float32, device=self.device)[None, None]
+                )
+                for window_N in windows
+            ]
+            n_frames = [each_1DT.shape[2] for each_1DT in convolved]
+            shape = n_rows, convolved[0].shape[1], max(n_frames)
+            batch_BDT = torch.zeros(shape, device=self.device)
+            for row_DT, each_1DT, n in zip(batch_BDT, convolved, n_frames, strict=False):
+                row_DT[:, :n] = each_1DT[0]
+            embedded_BDT: torch.Tensor = self._recurrent(batch_BDT)[: len(windows)]
             codes_KBT: torch.Tensor = self.model.quantizer.encode(
-                self.embed(window_N), self.model.frame_rate, bandwidth
+                embedded_BDT, self.model.frame_rate, bandwidth
             )
-        codes_KT: np.ndarray = codes_KBT[:, 0].cpu().numpy()
-        return codes_KT.astype(np.int16)
-
-    def embed(self, window_N: np.ndarray) -> torch.Tensor:
-        """Encoder output before quantisation, (1, D, T), of a stretch of sound."""
-        with torch.inference_mode():
-            samples_N = torch.tensor(window_N, dtype=torch.float32, device=self.device)
-            embedded_BDT: torch.Tensor = self.model.encoder(samples_N[None, None])
-        return embedded_BDT
+        codes_BKT = codes_KBT.transpose(0, 1).cpu().numpy().astype(np.int16)
+        return [codes_KT[:, :n] for codes_KT, n in zip(codes_BKT, n_frames, strict=True)]
 
 
 def _windows(

@@ -40,7 +40,8 @@ if TYPE_CHECKING:
 LEAST_AGREEMENT = 0.99
 """Share of codes that must be the same, encoded in chunks and encoded whole."""
 
-_LEAST_PIECE_SECONDS = 120.0
+_LEAST_PIECE_SECONDS = 80.0
+"""As long as the eight chunks that the codec hears at a time by default."""
 _MOST_PIECES = 16
 """A worker decodes the sound from the film's start to its piece: sixteen pieces cost eight times
 the decoding of the whole, which is a few seconds for an hour of film."""
@@ -61,7 +62,7 @@ class CodesConfig(Group):
     weights: str = "pretrained"
     """pretrained (downloaded), a folder that holds encodec_24khz-d7cc33bc.th, a saved codec
     (.safetensors), or untrained (without network; seeded from the films' sound)."""
-    chunk_seconds: float = Field(5.0, gt=0)
+    chunk_seconds: float = Field(10.0, gt=0)
     """Audio encoded at a time."""
     warmup_seconds: float = Field(1.0, ge=0)
     """Audio before each chunk that the codec hears first, so that chunks join seamlessly."""

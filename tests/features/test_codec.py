@@ -164,18 +164,44 @@ def test_the_cut_of_the_blocks_does_not_matter(codec):
     )
 
 
-def test_no_more_than_a_window_of_sound_is_held(codec, monkeypatch):
+def test_windows_are_heard_eight_at_a_time(codec, monkeypatch):
     lengths = []
-    encode_window = codec._encode_window
-    monkeypatch.setattr(
-        codec,
-        "_encode_window",
-        lambda window_N, bandwidth: (
-            lengths.append(len(window_N)) or encode_window(window_N, bandwidth)
-        ),
-    )
-    codec.encode((tune(0.1) for _ in range(62)), 2, chunk_seconds=1.0, warmup_seconds=0.4)
-    assert lengths == [33_600] * 5 + [6.2 * RATE - 5 * RATE]
+    encode_windows = codec._encode_windows
+
+    def watched(windows, *how):
+        lengths.append([len(window_N) for window_N in windows])
+        return encode_windows(windows, *how)
+
+    monkeypatch.setattr(codec, "_encode_windows", watched)
+    codec.encode((tune(0.1) for _ in range(102)), 2, chunk_seconds=1.0, warmup_seconds=0.4)
+    assert lengths == [[33_600] * 8, [33_600, 28_800]]
+
+
+@pytest.mark.parametrize("n_chunks", [1, 2, 5, 9])
+def test_codes_do_not_depend_on_how_much_sound_follows(codec, n_chunks):
+    waveform_N = tune(10)
+    settings = {"n_codebooks": 8, "chunk_seconds": 1.0, "warmup_seconds": 0.4}
+    whole_KT = codec.encode([waveform_N], **settings)
+    part_KT = codec.encode([waveform_N[: round((n_chunks + 0.4) * RATE)]], **settings)
+    np.testing.assert_array_equal(part_KT, whole_KT[:, : part_KT.shape[1]])
+
+
+@pytest.mark.parametrize(
+    ("shape", "paddings", "mode"),
+    [
+        ((2, 3, 8), (3, 0), "reflect"),
+        ((2, 3, 8), (0, 0), "reflect"),
+        ((2, 3, 8), (3, 2), "reflect"),
+        ((1, 1, 3), (3, 0), "reflect"),
+        ((1, 1, 8), (2, 1), "constant"),
+    ],
+)
+def test_encodecs_padding_is_what_torch_makes_of_it(shape, paddings, mode):
+    conv = import_encodec().modules.conv
+    values = torch.randn(shape)
+    padded = conv.pad1d(values, paddings, mode)
+    assert torch.equal(padded, conv.pad1d.args[0](values, paddings, mode))
+    assert padded.shape[-1] == shape[-1] + sum(paddings)
 
 
 def test_a_saved_codec_makes_the_same_codes(codec, tmp_path):
