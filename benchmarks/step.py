@@ -347,7 +347,10 @@ def measure(
     of_loss, of_gradients = training.check()
     floor = training.floor_seconds(machine)
     with plain_steps(job, n_units, device) as plainly:
-        ways = {"giblet_ray": partial(steps_of, training.step), "plain": plainly}
+        ways: dict[str, Callable[[int], int]] = {
+            "giblet_ray": partial(steps_of, training.step),
+            "plain": plainly,
+        }
         rates = compare(ways, repeats)
     ours, plain = rates["giblet_ray"], rates["plain"]
     faster = ours.over(plain)

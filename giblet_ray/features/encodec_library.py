@@ -20,7 +20,7 @@ def import_encodec() -> ModuleType:
     return encodec
 
 
-def _pad_at_once(conv: ModuleType) -> None:
+def _pad_at_once(conv: Any) -> None:
     """Let encodec pad by one copy of what is padded: torch's reflection, which encodec asks for at
     each convolution, also for a padding of 0, takes a tenth of an encoding's time."""
     if not isinstance(conv.pad1d, partial):
