@@ -101,27 +101,38 @@ def read_audio(
 
 
 class Tape:
-    """Blocks of sound as one long array that is read forwards and forgotten behind the reader."""
+    """Blocks of sound as one long array that is read forwards and forgotten behind the reader.
+
+    Attributes
+    ----------
+    start : int
+        First sample that can still be read.
+    """
 
     def __init__(self, blocks: Iterable[np.ndarray], silence_before: int = 0) -> None:
         self._blocks = iter(blocks)
         self._held_N = np.zeros(silence_before, np.float32)
-        self._start = -silence_before
+        self.start = -silence_before
         self._ended = False
 
     def read(self, start: int, stop: int, needed: int) -> np.ndarray:
         """Samples [start, stop); silence after the end, which must not come before ``needed``."""
-        while len(self._held_N) < stop - self._start and not self._ended:
+        self._forget(start)
+        while len(self._held_N) < stop - self.start and not self._ended:
             block_N = next(self._blocks, None)
             self._ended = block_N is None
             if block_N is not None:
                 self._held_N = np.concatenate([self._held_N, block_N])
-        end = self._start + len(self._held_N)
+                self._forget(start)
+        end = self.start + len(self._held_N)
         if end < min(needed, stop):
             raise InputError(f"the audio has {end} samples; at least {needed} are needed here")
-        self._held_N = self._held_N[start - self._start :]
-        self._start = start
+        self._held_N, self.start = self._held_N[start - self.start :], start
         return np.pad(self._held_N[: stop - start], (0, max(0, stop - end)))
+
+    def _forget(self, start: int) -> None:
+        n = min(start - self.start, len(self._held_N))
+        self._held_N, self.start = self._held_N[n:], self.start + n
 
 
 def _decoded_blocks(path: str | Path, sample_rate: int, block_samples: int) -> Iterator[np.ndarray]:

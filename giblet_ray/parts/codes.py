@@ -35,6 +35,7 @@ from giblet_ray.parts.value import ValueType
 from giblet_ray.settings import Group
 
 if TYPE_CHECKING:
+    from giblet_ray.features.audio import Tape
     from giblet_ray.features.codec import Codec
 
 LEAST_AGREEMENT = 0.99
@@ -43,8 +44,8 @@ LEAST_AGREEMENT = 0.99
 _LEAST_PIECE_SECONDS = 80.0
 """As long as the eight chunks that the codec hears at a time by default."""
 _MOST_PIECES = 16
-"""A worker decodes the sound from the film's start to its piece: sixteen pieces cost eight times
-the decoding of the whole, which is a few seconds for an hour of film."""
+_READ_SECONDS = 60
+"""Sound that is read at a time."""
 
 _AGREEMENT = {"measures": "agreement"}
 """The piece that is encoded twice, in chunks and whole: the film's beginning."""
@@ -150,6 +151,7 @@ class Codes(PartInPieces):
             file = Path(folder) / "codec.safetensors"
             file.write_bytes(prepared.content)
             self._codec: Codec = load_codec(str(file), device)
+        self._tape: tuple[tuple[str, float], Tape] | None = None
 
     def blob(self, name: str, prepared: Prepared) -> bytes:
         """Return the codebooks' vectors, (K, 1024, 128) float32, as an .npy file."""
@@ -188,21 +190,39 @@ class Codes(PartInPieces):
         InputError
             If the codes depend too much on the cutting into chunks.
         """
-        from giblet_ray.features.audio import read_audio
         from giblet_ray.features.codec import AGREEMENT_SECONDS, HOP_SAMPLES, SAMPLE_RATE
 
-        blocks = read_audio(film.path, SAMPLE_RATE, duration_seconds=_sound_seconds(film))
         warmup_seconds = self.settings.warmup_seconds
         how = (self.n_codebooks, self.settings.chunk_seconds, warmup_seconds)
         if piece == _AGREEMENT:
-            first_N = np.concatenate(list(_stretch(blocks, 0, AGREEMENT_SECONDS * SAMPLE_RATE)))
+            first_N = np.concatenate(list(self._heard(film, 0, AGREEMENT_SECONDS * SAMPLE_RATE)))
             agreement = self._codec.chunk_agreement(first_N, *how)
             self._check_agreement(film, agreement)
             return np.array(agreement)
         start, stop = piece["start_frame"], piece["stop_frame"]
         n_warmup = round(warmup_seconds * FRAME_RATE) if start else 0
-        samples = _stretch(blocks, (start - n_warmup) * HOP_SAMPLES, stop * HOP_SAMPLES)
+        samples = self._heard(film, (start - n_warmup) * HOP_SAMPLES, stop * HOP_SAMPLES)
         return self._codec.encode(samples, *how)[:, n_warmup:]
+
+    def _heard(self, film: FilmFiles, start: int, stop: int) -> Iterator[np.ndarray]:
+        """Yield samples [start, stop) of a film's sound, as far as there are any.
+
+        A worker's pieces of a film mostly follow each other: its sound is read on from the last.
+        """
+        from giblet_ray.features.audio import Tape, read_audio
+        from giblet_ray.features.codec import SAMPLE_RATE
+
+        seconds = _sound_seconds(film)
+        stop = min(stop, round(exact_seconds(seconds) * SAMPLE_RATE))
+        sound = film.path, seconds
+        # Kept again once all is read, and not after an error.
+        kept, self._tape = self._tape, None
+        if kept is None or kept[0] != sound or start < kept[1].start:
+            kept = sound, Tape(read_audio(film.path, SAMPLE_RATE, duration_seconds=seconds))
+        step = _READ_SECONDS * SAMPLE_RATE
+        for at in range(start, stop, step):
+            yield kept[1].read(at, min(at + step, stop), needed=stop)
+        self._tape = kept
 
     def _check_agreement(self, film: FilmFiles, agreement: float) -> None:
         if agreement < LEAST_AGREEMENT:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import av
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from giblet_ray.errors import InputError
-from giblet_ray.features.audio import read_audio
+from giblet_ray.features.audio import Tape, read_audio
 
 
 def onset_and_offset_seconds(samples_N: np.ndarray, rate: int = 24_000) -> tuple[float, float]:
@@ -141,3 +143,19 @@ def test_a_film_without_audio_and_samples_that_are_not_finite_are_refused(make_f
     path = make_film("nan.mkv", 2.0, sound=sound, audio_codec="pcm_f32le")
     with pytest.raises(InputError, match=r"nan.mkv: its audio holds samples that are not finite"):
         list(read_audio(path))
+
+
+@given(
+    st.lists(st.integers(0, 30), max_size=20),
+    st.lists(st.tuples(st.integers(0, 40), st.integers(0, 25)), max_size=12),
+)
+def test_a_tape_is_read_forwards_over_any_blocks(lengths, reads):
+    samples_N = np.arange(1, sum(lengths) + 1, dtype=np.float32)
+    tape, start = Tape(np.split(samples_N, np.cumsum(lengths)[:-1]) if lengths else []), 0
+    for onwards, n in reads:
+        start += onwards
+        if start > len(samples_N):
+            break
+        expected_n = np.pad(samples_N[start : start + n], (0, max(0, start + n - len(samples_N))))
+        np.testing.assert_array_equal(tape.read(start, start + n, needed=0), expected_n)
+        assert tape.start == start

@@ -3,6 +3,7 @@ import pytest
 from two_films import N_TRS, TR
 
 from giblet_ray.errors import InputError
+from giblet_ray.features import audio
 from giblet_ray.parts import codes
 from giblet_ray.parts.codes import Codes, CodesConfig
 from giblet_ray.parts.part import FilmFiles
@@ -45,6 +46,7 @@ def test_pieces_join_to_the_codes_of_the_whole_film(
     film_folder, prepared, loaded, film_codec, film_sounds, monkeypatch
 ):
     monkeypatch.setattr(codes, "_LEAST_PIECE_SECONDS", 4.0)
+    monkeypatch.setattr(codes, "_READ_SECONDS", 3)
     part = loaded(chunk_seconds=2)
     film = film_of(film_folder)
     agreement, *pieces = part.pieces(film)
@@ -67,6 +69,26 @@ def test_pieces_cover_a_film_once_and_are_few(film_folder, n_trs, warmup):
     assert [piece["start_frame"] for piece in pieces] == edges[:-1]
     assert edges[-1] == np.ceil(n_trs * 112.5)
     assert len(pieces) <= 17
+
+
+def test_pieces_that_follow_each_other_are_read_on_from_the_last(
+    film_folder, loaded, film_sounds, monkeypatch
+):
+    opened, read_audio = [], audio.read_audio
+    monkeypatch.setattr(
+        audio, "read_audio", lambda *a, **k: opened.append(a) or read_audio(*a, **k)
+    )
+    part, films = loaded(), [film_of(film_folder, name) for name in ("one", "two")]
+    for film, start, stop, n_opened in [
+        (films[0], 0, 50_000, 1),
+        (films[0], 40_000, 90_000, 1),
+        (films[0], 90_001, 10**9, 1),
+        (films[0], 30_000, 60_000, 2),
+        (films[1], 60_000, 70_000, 3),
+    ]:
+        heard_N = np.concatenate(list(part._heard(film, start, stop)))
+        np.testing.assert_array_equal(heard_N, film_sounds[film.name][start:stop])
+        assert len(opened) == n_opened
 
 
 def test_codes_that_depend_on_the_chunks_are_refused(film_folder, loaded, monkeypatch):
