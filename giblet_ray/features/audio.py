@@ -117,6 +117,8 @@ class Tape:
 
     def read(self, start: int, stop: int, needed: int) -> np.ndarray:
         """Samples [start, stop); silence after the end, which must not come before ``needed``."""
+        if start < self.start:
+            raise ValueError(f"sample {start} is forgotten; those from {self.start} on are there")
         self._forget(start)
         while len(self._held_N) < stop - self.start and not self._ended:
             block_N = next(self._blocks, None)

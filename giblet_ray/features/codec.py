@@ -21,7 +21,12 @@ import safetensors.torch
 import torch
 
 from giblet_ray.errors import InputError
-from giblet_ray.features.codes import CODEBOOK_SIZE, FRAME_RATE, bandwidth_of_codebooks
+from giblet_ray.features.codes import (
+    CODEBOOK_SIZE,
+    FRAME_RATE,
+    bandwidth_of_codebooks,
+    windows_at_a_time,
+)
 from giblet_ray.features.encodec_library import build_model
 
 SAMPLE_RATE = 24_000
@@ -32,8 +37,6 @@ AGREEMENT_SECONDS = 30
 """Longest stretch of audio on which chunked and whole encoding are compared (s)."""
 SEED_SECONDS = 60
 """Audio of all films together that an untrained codec is made from, at most (s)."""
-_AT_A_TIME = 8
-"""Windows that the recurrent layers hear at a time: they read all their weights for each frame."""
 _SEED_PIECES = 10
 _SEED_PIECE_SECONDS = 3
 
@@ -86,8 +89,8 @@ class Codec:
             window 1           [ warm-up | kept  ]          windows start on the
             window 2                    [ warm-up| kept]    320-sample grid of the frames
 
-        Several windows are heard at a time, always as many: the codes of one do not depend on how
-        many others there are, to the last bit.
+        Several windows are heard at a time by the recurrent layers, which read all their weights
+        for each frame; always as many, so that the codes of one depend on no other.
 
         Parameters
         ----------
@@ -96,7 +99,8 @@ class Codec:
         n_codebooks : int
             2, 4, 8, 16 or 32. The first k codebooks of a wide encoding are the encoding at k.
         chunk_seconds : float
-            New sound per window (s), rounded to frames. Memory depends on it and the warm-up.
+            New sound per window (s), rounded to frames. Memory depends on it and the warm-up: eight
+            windows are heard at a time, of more than 10 s fewer.
         warmup_seconds : float
             Sound before a chunk that the model hears first (s).
 
@@ -111,10 +115,10 @@ class Codec:
         """
         bandwidth = bandwidth_of_codebooks(n_codebooks)
         windows = _windows(blocks, chunk_seconds, warmup_seconds)
-        codes = []
-        while some := list(itertools.islice(windows, _AT_A_TIME)):
+        n_rows, codes = windows_at_a_time(chunk_seconds), []
+        while some := list(itertools.islice(windows, n_rows)):
             heard = [window_N for window_N, _ in some]
-            encoded = self._encode_windows(heard, _AT_A_TIME, bandwidth)
+            encoded = self._encode_windows(heard, n_rows, bandwidth)
             codes += [
                 codes_KT[:, n_warmup:]
                 for codes_KT, (_, n_warmup) in zip(encoded, some, strict=True)
@@ -154,12 +158,11 @@ class Codec:
             batch_BDT = torch.zeros(shape, device=self.device)
             for row_DT, each_1DT, n in zip(batch_BDT, convolved, n_frames, strict=False):
                 row_DT[:, :n] = each_1DT[0]
-            embedded_BDT: torch.Tensor = self._recurrent(batch_BDT)[: len(windows)]
             codes_KBT: torch.Tensor = self.model.quantizer.encode(
-                embedded_BDT, self.model.frame_rate, bandwidth
+                self._recurrent(batch_BDT), self.model.frame_rate, bandwidth
             )
         codes_BKT = codes_KBT.transpose(0, 1).cpu().numpy().astype(np.int16)
-        return [codes_KT[:, :n] for codes_KT, n in zip(codes_BKT, n_frames, strict=True)]
+        return [codes_KT[:, :n] for codes_KT, n in zip(codes_BKT, n_frames, strict=False)]
 
 
 def _windows(

@@ -19,8 +19,15 @@ CODEBOOK_SIZE = 1024
 BANDWIDTHS_KBPS = {1.5: 2, 3.0: 4, 6.0: 8, 12.0: 16, 24.0: 32}
 """Codebooks by bandwidth (Défossez et al. 2022, arXiv:2210.13438, section 3.2)."""
 DEFAULT_CODEBOOKS = 8
+_MOST_WINDOWS, _SECONDS_AT_A_TIME = 8, 80
+"""Windows, and sound, that the codec hears at a time at most; memory grows with the second."""
 
 _BANDWIDTH_LIST = ", ".join(f"{kbps:g} kbps ({k})" for kbps, k in BANDWIDTHS_KBPS.items())
+
+
+def windows_at_a_time(chunk_seconds: float) -> int:
+    """Number of windows of so much new sound each (s) that the codec hears at a time."""
+    return max(1, min(_MOST_WINDOWS, round(_SECONDS_AT_A_TIME / chunk_seconds)))
 
 
 def codebooks_of_bandwidth(kbps: float) -> int:

@@ -29,7 +29,13 @@ from pydantic import Field
 
 from giblet_ray.errors import InputError
 from giblet_ray.features.clock import exact_seconds
-from giblet_ray.features.codes import FRAME_RATE, cut_codes, frames_per_tr, resolve_codebooks
+from giblet_ray.features.codes import (
+    FRAME_RATE,
+    cut_codes,
+    frames_per_tr,
+    resolve_codebooks,
+    windows_at_a_time,
+)
 from giblet_ray.parts.part import SOUND, FilmFiles, Made, PartInPieces, Prepared
 from giblet_ray.parts.value import ValueType
 from giblet_ray.settings import Group
@@ -42,7 +48,6 @@ LEAST_AGREEMENT = 0.99
 """Share of codes that must be the same, encoded in chunks and encoded whole."""
 
 _LEAST_PIECE_SECONDS = 80.0
-"""As long as the eight chunks that the codec hears at a time by default."""
 _MOST_PIECES = 16
 _READ_SECONDS = 60
 """Sound that is read at a time."""
@@ -64,7 +69,7 @@ class CodesConfig(Group):
     """pretrained (downloaded), a folder that holds encodec_24khz-d7cc33bc.th, a saved codec
     (.safetensors), or untrained (without network; seeded from the films' sound)."""
     chunk_seconds: float = Field(10.0, gt=0)
-    """Audio encoded at a time."""
+    """Audio of a chunk; up to eight chunks, of 80 s together, are encoded at a time."""
     warmup_seconds: float = Field(1.0, ge=0)
     """Audio before each chunk that the codec hears first, so that chunks join seamlessly."""
 
@@ -173,7 +178,9 @@ class Codes(PartInPieces):
         warmup = round(self.settings.warmup_seconds * FRAME_RATE)
         chunk = max(1, round(self.settings.chunk_seconds * FRAME_RATE))
         least = max(_LEAST_PIECE_SECONDS * FRAME_RATE, n_frames / _MOST_PIECES)
-        starts = range(warmup, n_frames, math.ceil(least / chunk) * chunk)
+        # Whole numbers of what is heard at a time: nothing is heard to fill up.
+        together = windows_at_a_time(self.settings.chunk_seconds) * chunk
+        starts = range(warmup, n_frames, math.ceil(least / together) * together)
         cuts = pairwise([0, *starts[1:], n_frames])
         return [_AGREEMENT, *({"start_frame": start, "stop_frame": stop} for start, stop in cuts)]
 

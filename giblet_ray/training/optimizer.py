@@ -87,7 +87,10 @@ def clipped_step(optimizer: AdamW, norm: Tensor, limit: float) -> None:
         Most that the norm may be.
     """
     optimizer.grad_scale = ((norm.float() + 1e-6) / limit).clamp(min=1)
-    optimizer.step()
+    try:
+        optimizer.step()
+    finally:
+        optimizer.grad_scale = None
 
 
 def warmup_cosine(step: int, total_steps: int, warmup_steps: int, min_factor: float = 0.0) -> float:

@@ -159,3 +159,5 @@ def test_a_tape_is_read_forwards_over_any_blocks(lengths, reads):
         expected_n = np.pad(samples_N[start : start + n], (0, max(0, start + n - len(samples_N))))
         np.testing.assert_array_equal(tape.read(start, start + n, needed=0), expected_n)
         assert tape.start == start
+    with pytest.raises(ValueError, match="forgotten"):
+        tape.read(tape.start - 1, tape.start, needed=0)

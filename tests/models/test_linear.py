@@ -18,6 +18,7 @@ from giblet_ray.models.linear import Linear
 @pytest.fixture(autouse=True)
 def all_are_large(monkeypatch):
     monkeypatch.setattr(linear, "_LARGE", 0)
+    monkeypatch.setattr(linear, "_FEW", 0)
 
 
 def both(layer: Linear, rows: torch.Tensor) -> list[tuple[torch.Tensor, ...]]:
@@ -66,6 +67,20 @@ def test_frozen_weights_have_no_gradient_and_pass_one_on():
     layer(rows).sum().backward()
     assert layer.weight.grad is None
     torch.testing.assert_close(rows.grad, layer.weight.sum(0).expand(4, 3))
+
+
+def test_a_row_alone_is_read_as_by_torchs_own():
+    layer, row_K = Linear(3, 2), torch.randn(3)
+    torch.testing.assert_close(layer(row_K), torch.nn.Linear.forward(layer, row_K))
+
+
+@pytest.mark.parametrize(("n_rows", "n_calls"), [(1, 1), (4, 1), (5, 0)])
+def test_rows_are_few_beside_both_sides_of_the_weight(monkeypatch, n_rows, n_calls):
+    calls, by_columns = [], linear._ByColumns.apply
+    monkeypatch.setattr(linear._ByColumns, "apply", lambda *a: calls.append(a) or by_columns(*a))
+    monkeypatch.setattr(linear, "_FEW", 2)
+    Linear(8, 30)(torch.randn(n_rows, 8))
+    assert len(calls) == n_calls
 
 
 def test_half_precision_is_left_to_torch():

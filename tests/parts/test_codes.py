@@ -47,13 +47,13 @@ def test_pieces_join_to_the_codes_of_the_whole_film(
 ):
     monkeypatch.setattr(codes, "_LEAST_PIECE_SECONDS", 4.0)
     monkeypatch.setattr(codes, "_READ_SECONDS", 3)
-    part = loaded(chunk_seconds=2)
+    part = loaded(chunk_seconds=0.5)
     film = film_of(film_folder)
     agreement, *pieces = part.pieces(film)
     assert len(pieces) == 4
     made = [(piece, part.make_piece(film, piece)) for piece in (*pieces, agreement)]
     codes_KT = np.concatenate([codes_KT for _, codes_KT in made[:-1]], axis=1)
-    np.testing.assert_array_equal(codes_KT, film_codec.encode([film_sounds["one"]], 8, 2.0, 1.0))
+    np.testing.assert_array_equal(codes_KT, film_codec.encode([film_sounds["one"]], 8, 0.5, 1.0))
     joined = part.join(film, made[::-1], prepared)
     assert joined.made_with["weights_sha256"] == film_codec.checksum
     assert joined.facts["chunk_agreement"] >= 0.99
