@@ -86,11 +86,12 @@ def clipped_step(optimizer: AdamW, norm: Tensor, limit: float) -> None:
     limit : float
         Most that the norm may be.
     """
-    optimizer.grad_scale = ((norm.float() + 1e-6) / limit).clamp(min=1)
+    # Where torch's own GradScaler leaves what gradients are divided by.
+    optimizer.grad_scale = ((norm.float() + 1e-6) / limit).clamp(min=1)  # type: ignore[attr-defined]
     try:
         optimizer.step()
     finally:
-        optimizer.grad_scale = None
+        optimizer.grad_scale = None  # type: ignore[attr-defined]
 
 
 def warmup_cosine(step: int, total_steps: int, warmup_steps: int, min_factor: float = 0.0) -> float:
