@@ -29,7 +29,7 @@ from giblet_ray.models.shards import UnitShards
 from giblet_ray.parts.value import ValueType
 from giblet_ray.training.checkpoint_writer import copy_to_host
 from giblet_ray.training.loss_totals import LossTotals
-from giblet_ray.training.optimizer import build_optimizer, clipped_step
+from giblet_ray.training.optimizer import build_optimizer
 from giblet_ray.training.shard_head import share_out_head
 from giblet_ray.training.step import Ranks, Scores
 
@@ -220,8 +220,8 @@ def _training_step(
     batch, totals = _batch(rank, workers, size), LossTotals({}, CPU)
 
     def step(n: int) -> float:
-        norm = scores.backward(ranks, batch, size.rows, totals)
-        clipped_step(optimizer, norm, job.optimizer.max_grad_norm)
+        scores.backward(ranks, batch, size.rows, totals)
+        optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         return float(totals.latest()["step/loss"])
 

@@ -57,7 +57,7 @@ from giblet_ray.models import audio, linear
 from giblet_ray.models.multimodal.inputs import Components
 from giblet_ray.models.predictor import Predictor, Shapes, build_predictor
 from giblet_ray.parts.value import ValueType
-from giblet_ray.training.optimizer import build_optimizer, clipped_step
+from giblet_ray.training.optimizer import build_optimizer
 from giblet_ray.training.step import LossTotals, Ranks, Scores, seed_dropout, use_bf16
 
 MODELS: Mapping[str, Mapping[str, Any]] = {"contract1": SEED_JOB, "default": {}}
@@ -200,7 +200,7 @@ class Training:
         return self.batch.windows.n_trs
 
     def gradients(self) -> Tensor:
-        """Find gradients as a run does; return the loss."""
+        """Find and clip gradients as a run does; return the loss."""
         self.scores.backward(self.ranks, self.batch, self.n_trs, self.totals)
         return torch.tensor(self.totals.latest()["step/loss"])
 
@@ -221,28 +221,27 @@ class Training:
         return mse_loss(predicted, target) + weight * (1 - pearson).mean()
 
     def plain_gradients(self) -> Tensor:
-        """Find gradients plainly; return the loss."""
+        """Find and clip gradients plainly; return the loss."""
         loss = self.plain_loss()
         loss.backward()
+        limit = self.job.optimizer.max_grad_norm
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
         return loss.detach()
 
     def step(self, number: int) -> int:
         """Take a step as a run does; return the TRs."""
         seed_dropout(0, number, 0)
-        norm = self.scores.backward(self.ranks, self.batch, self.n_trs, self.totals)
-        clipped_step(self.optimizer, norm, self.job.optimizer.max_grad_norm)
+        self.scores.backward(self.ranks, self.batch, self.n_trs, self.totals)
         return self._finish(self.optimizer)
 
     def plain_step(self, number: int) -> int:
         """Take a plain step; return the TRs."""
         seed_dropout(0, number, 0)
         self.plain_gradients()
-        limit = self.job.optimizer.max_grad_norm
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
-        self.plain_optimizer.step()
         return self._finish(self.plain_optimizer)
 
     def _finish(self, optimizer: AdamW) -> int:
+        optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         wait(self.device)
         return self.n_trs

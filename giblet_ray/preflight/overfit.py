@@ -17,7 +17,7 @@ from giblet_ray.models.predictor import build_predictor
 from giblet_ray.training.data import model_shapes
 from giblet_ray.training.fit import TrainingWindows
 from giblet_ray.training.loss_totals import LossTotals
-from giblet_ray.training.optimizer import build_optimizer, clipped_step
+from giblet_ray.training.optimizer import build_optimizer
 from giblet_ray.training.step import Ranks, Scores
 
 _STEPS = 100
@@ -115,9 +115,9 @@ def overfit(
         and time.monotonic() - started < seconds
     ):
         totals = LossTotals({}, device)
-        norm = scores.backward(ranks, batch, chosen.n_trs, totals)
+        scores.backward(ranks, batch, chosen.n_trs, totals)
         losses.append(totals.latest()["step/loss"])
-        clipped_step(optimizer, norm, job.optimizer.max_grad_norm)
+        optimizer.step()
         optimizer.zero_grad(set_to_none=True)
     return Overfit(
         windows=len(chosen),

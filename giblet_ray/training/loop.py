@@ -28,7 +28,7 @@ from giblet_ray.training.fit import fit_at_once, training_trs
 from giblet_ray.training.initial import freeze_trunk, take_trunk
 from giblet_ray.training.loss_totals import LossTotals
 from giblet_ray.training.memory import MemoryPeak
-from giblet_ray.training.optimizer import build_optimizer, build_schedule, clipped_step
+from giblet_ray.training.optimizer import build_optimizer, build_schedule
 from giblet_ray.training.pace import Rate, epoch_line
 from giblet_ray.training.shard_head import share_out_head
 from giblet_ray.training.step import Ranks, Scores, seed_dropout
@@ -171,7 +171,7 @@ def train(
                 seed_dropout(settings.seed, position.step, rank)
                 learning_rate = optimizer.param_groups[0]["lr"]
                 gradient_norm = scores.backward(ranks, batch, step.n_trs, totals)
-                clipped_step(optimizer, gradient_norm, job.optimizer.max_grad_norm)
+                optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
                 schedule.step()
                 position.step += 1

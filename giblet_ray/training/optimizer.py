@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from functools import partial
 
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -69,29 +69,6 @@ def build_optimizer(
         raise InputError("model: found no trainable parameter, needs one")
     given = [{"params": each, "weight_decay": decay} for decay, each in groups.items() if each]
     return AdamW(given, lr=lr, betas=betas, fused=True)
-
-
-def clipped_step(optimizer: AdamW, norm: Tensor, limit: float) -> None:
-    """Take a step with gradients that are scaled so that the norm of all is at most so much.
-
-    The optimizer's kernel scales them as it reads them: a pass over all gradients less than
-    :func:`torch.nn.utils.clip_grad_norm_`, whose formula this is.
-
-    Parameters
-    ----------
-    optimizer : AdamW
-        Fused.
-    norm : Tensor
-        Of all gradients, scalar, on their device.
-    limit : float
-        Most that the norm may be.
-    """
-    # Where torch's own GradScaler leaves what gradients are divided by.
-    optimizer.grad_scale = ((norm.float() + 1e-6) / limit).clamp(min=1)  # type: ignore[attr-defined]
-    try:
-        optimizer.step()
-    finally:
-        optimizer.grad_scale = None  # type: ignore[attr-defined]
 
 
 def warmup_cosine(step: int, total_steps: int, warmup_steps: int, min_factor: float = 0.0) -> float:

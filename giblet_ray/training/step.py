@@ -114,16 +114,17 @@ class Ranks:
             return self.parallel.no_sync()
         return nullcontext()
 
-    def gradient_norm(self) -> Tensor:
-        """Return the norm of all gradients, those of all ranks' units among them."""
+    def clip_gradients(self, limit: float) -> Tensor:
+        """Scale gradients so that the norm of all is at most so much; return what it was."""
+        if not self._own:
+            return torch.nn.utils.clip_grad_norm_(self._common, limit)
         own, common = (
             torch.nn.utils.get_total_norm([each.grad for each in of if each.grad is not None])
             for of in (self._own, self._common)
         )
-        if not self._own:
-            return common
         squares = sum_over_ranks(own.square().to(self.device)) + common.square().to(self.device)
         norm: Tensor = squares.sqrt()
+        torch.nn.utils.clip_grads_with_norm_([*self._common, *self._own], limit, norm)
         return norm
 
 
@@ -241,7 +242,7 @@ class Scores:
         return (*(each[rows_N] for each in of_rows), subject_N[is_row_N], n_valid_N[rows_N])
 
     def backward(self, ranks: Ranks, batch: Batch, n_trs: int, totals: LossTotals) -> Tensor:
-        """Compute the gradients of a global batch; return their norm.
+        """Compute and clip the gradients of a global batch; return their norm before clipping.
 
         Parameters
         ----------
@@ -266,7 +267,7 @@ class Scores:
                 terms = self._loss(*rows, n_trs, subject_N, n_valid_N)
                 terms.objective.backward()
             totals.add(terms)
-        return ranks.gradient_norm()
+        return ranks.clip_gradients(self._job.optimizer.max_grad_norm)
 
     def _parts(self, batch: Batch) -> list[slice]:
         """Return the parts that a rank's share of a batch is computed in."""

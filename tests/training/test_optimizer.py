@@ -13,12 +13,7 @@ from giblet_ray.models.encoder import create_encoder
 from giblet_ray.models.multimodal.config import MultimodalConfig
 from giblet_ray.models.predictor import Shapes, build_predictor
 from giblet_ray.parts.value import ValueType
-from giblet_ray.training.optimizer import (
-    build_optimizer,
-    build_schedule,
-    clipped_step,
-    warmup_cosine,
-)
+from giblet_ray.training.optimizer import build_optimizer, build_schedule, warmup_cosine
 
 
 def small_model():
@@ -109,28 +104,6 @@ def test_factor_rises_to_exactly_one_and_falls_to_the_minimum(total, warmup):
     assert all(late < early for early, late in itertools.pairwise(factors[warmup:]))
     assert factors[total] == pytest.approx(0.1)
     assert warmup_cosine(total + 5, total, warmup, 0.1) == pytest.approx(0.1)
-
-
-@pytest.mark.parametrize("limit", [1e-3, 0.5, 1e9])
-def test_a_clipped_step_is_that_after_clipping(limit):
-    found = []
-    for within in (True, False):
-        torch.manual_seed(0)
-        model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 3))
-        optimizer = build_optimizer(model, lr=1e-2)
-        for step in range(3):
-            torch.manual_seed(step)
-            model(torch.randn(6, 4)).square().sum().backward()
-            norm = torch.nn.utils.get_total_norm([each.grad for each in model.parameters()])
-            if within:
-                clipped_step(optimizer, norm, limit)
-            else:
-                torch.nn.utils.clip_grad_norm_(model.parameters(), limit)
-                optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-        found.append(model.state_dict())
-    for name, weight in found[0].items():
-        torch.testing.assert_close(weight, found[1][name])
 
 
 def test_half_way_down_the_factor_is_the_mean_of_its_ends():
