@@ -7,6 +7,7 @@ from itertools import product
 
 import audio_branch
 import step
+from device_speed import Machine
 from gpu_sizes import Checked
 from target import Target
 
@@ -21,7 +22,7 @@ _STEPS = {
 def check_step(checked: Checked) -> list[Target]:
     """Time a step of the model alone beside a plain one, as benchmarks/step.py does."""
     kind = checked.device.type
-    machine = step.Machine.measure(checked.device)
+    machine = Machine.measure(checked.device)
     found: list[Target] = []
     for name, n_units, batch_trs in product(*_STEPS[kind]):
         _, targets = step.measure(name, batch_trs, n_units, machine, _REPEATS[kind])

@@ -119,7 +119,6 @@ class Tape:
         """Samples [start, stop); silence after the end, which must not come before ``needed``."""
         if start < self.start:
             raise ValueError(f"sample {start} is forgotten; those from {self.start} on are there")
-        self._forget(start)
         while len(self._held_N) < stop - self.start and not self._ended:
             block_N = next(self._blocks, None)
             self._ended = block_N is None
@@ -129,7 +128,7 @@ class Tape:
         end = self.start + len(self._held_N)
         if end < min(needed, stop):
             raise InputError(f"the audio has {end} samples; at least {needed} are needed here")
-        self._held_N, self.start = self._held_N[start - self.start :], start
+        self._forget(start)
         return np.pad(self._held_N[: stop - start], (0, max(0, stop - end)))
 
     def _forget(self, start: int) -> None:

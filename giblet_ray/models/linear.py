@@ -30,14 +30,15 @@ class Linear(nn.Linear):
 
     def forward(self, rows: Tensor) -> Tensor:
         """Return what the layer makes of rows."""
-        weight_DK = self.weight
-        on_cpu = weight_DK.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
-        n_rows = rows.shape[:-1].numel()
-        are_few = rows.dim() > 1 and n_rows * _FEW <= min(weight_DK.shape)
-        if not (on_cpu and are_few and weight_DK.numel() >= _LARGE):
+        if self.weight.numel() < _LARGE or not self._is_read_once_for(rows):
             return super().forward(rows)
-        results_ND: Tensor = _ByColumns.apply(rows.flatten(0, -2), weight_DK, self.bias)
+        results_ND: Tensor = _ByColumns.apply(rows.flatten(0, -2), self.weight, self.bias)
         return results_ND.unflatten(0, rows.shape[:-1])
+
+    def _is_read_once_for(self, rows: Tensor) -> bool:
+        on_cpu = self.weight.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
+        n_rows = rows.shape[:-1].numel()
+        return on_cpu and rows.dim() > 1 and n_rows * _FEW <= min(self.weight.shape)
 
 
 class _ByColumns(torch.autograd.Function):

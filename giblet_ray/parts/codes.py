@@ -18,7 +18,7 @@ from __future__ import annotations
 import io
 import math
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from hashlib import file_digest
 from itertools import pairwise
 from pathlib import Path
@@ -49,6 +49,7 @@ LEAST_AGREEMENT = 0.99
 
 _LEAST_PIECE_SECONDS = 80.0
 _MOST_PIECES = 16
+"""Enough to share out a long film evenly."""
 _READ_SECONDS = 60
 """Sound that is read at a time."""
 
@@ -216,16 +217,14 @@ class Codes(PartInPieces):
 
         A worker's pieces of a film mostly follow each other: its sound is read on from the last.
         """
-        from giblet_ray.features.audio import Tape, read_audio
         from giblet_ray.features.codec import SAMPLE_RATE
 
-        seconds = _sound_seconds(film)
-        stop = min(stop, round(exact_seconds(seconds) * SAMPLE_RATE))
-        sound = film.path, seconds
+        stop = min(stop, _n_samples(film))
+        sound = film.path, _sound_seconds(film)
         # Kept again once all is read, and not after an error.
         kept, self._tape = self._tape, None
         if kept is None or kept[0] != sound or start < kept[1].start:
-            kept = sound, Tape(read_audio(film.path, SAMPLE_RATE, duration_seconds=seconds))
+            kept = sound, _open_sound(film)
         step = _READ_SECONDS * SAMPLE_RATE
         for at in range(start, stop, step):
             yield kept[1].read(at, min(at + step, stop), needed=stop)
@@ -265,34 +264,30 @@ def _sound_seconds(film: FilmFiles) -> float:
     return film.stop_seconds
 
 
-def _stretch(blocks: Iterable[np.ndarray], start: int, stop: int) -> Iterator[np.ndarray]:
-    """Yield samples [start, stop), as far as there are any."""
-    position = 0
-    for block_N in blocks:
-        wanted_N = block_N[max(0, start - position) : stop - position]
-        position += len(block_N)
-        if len(wanted_N):
-            yield wanted_N
-        if position >= stop:
-            return
+def _n_samples(film: FilmFiles) -> int:
+    """Return the samples of what is heard of a film."""
+    from giblet_ray.features.codec import SAMPLE_RATE
+
+    return round(exact_seconds(_sound_seconds(film)) * SAMPLE_RATE)
+
+
+def _open_sound(film: FilmFiles) -> Tape:
+    """Open what is heard of a film."""
+    from giblet_ray.features.audio import Tape, read_audio
+    from giblet_ray.features.codec import SAMPLE_RATE
+
+    return Tape(read_audio(film.path, SAMPLE_RATE, duration_seconds=_sound_seconds(film)))
 
 
 def _seeded_codec(films: Sequence[FilmFiles]) -> Codec:
     """Make an untrained codec from as much of each film, and no more in all than it needs."""
     import torch
 
-    from giblet_ray.features.audio import read_audio
     from giblet_ray.features.codec import SAMPLE_RATE, SEED_SECONDS, seed_untrained_codec
 
     each = SEED_SECONDS * SAMPLE_RATE // len(films)
-    blocks = (
-        block
-        for film in films
-        for block in _stretch(
-            read_audio(film.path, SAMPLE_RATE, duration_seconds=_sound_seconds(film)), 0, each
-        )
-    )
-    samples_N = np.concatenate(list(blocks))
+    stops = [(film, min(each, _n_samples(film))) for film in films]
+    samples_N = np.concatenate([_open_sound(film).read(0, n, needed=n) for film, n in stops])
     # Sums are rounded otherwise by another number of threads, and other codes are the nearest.
     n_threads = torch.get_num_threads()
     torch.set_num_threads(1)
