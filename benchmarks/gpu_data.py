@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -107,6 +107,10 @@ class Ready:
     def __init__(self, loader: Loader) -> None:
         self.seconds_waited = 0.0
         self._loader, self._ready = loader, dict[tuple[int, int], Batch]()
+
+    def without(self, parts: Collection[str]) -> Ready:
+        """Give batches without some parts."""
+        return Ready(self._loader.without(parts))
 
     def batches(self, order: Sequence[Windows]) -> Iterator[Batch]:
         """Yield the batch of the shape that is wanted, whatever the rows."""

@@ -5,11 +5,13 @@
 Random rows lie in memory. A step is forward, loss, gradients, clipping and AdamW:
 
 giblet_ray
-    as a run takes it: training/step.py and training/optimizer.py, in the run's precision.
+    as a run takes it: training/step.py and training/optimizer.py, in the run's precision. What no
+    step changes has been made before (training/made_once.py); how long that took is told.
 plain
-    the same architecture, loss and settings in float32: every frame of codes is embedded and
-    multiplied, and torch.nn.Linear, torch.optim.AdamW and clip_grad_norm_ are as they come, in a
-    process whose memory is as it comes.
+    the same architecture, loss and settings in float32: all that the model makes of the rows is
+    made in each step, every frame of codes is embedded and multiplied, and torch.nn.Linear,
+    torch.optim.AdamW and clip_grad_norm_ are as they come, in a process whose memory is as it
+    comes.
 
 They step equal weights in turn; that they find the same loss and gradients of the same batch is
 checked first. The floor is the larger of two times: the step's multiplications at the rate of one
@@ -21,12 +23,14 @@ three written), 4 bytes each. Activations count as nothing.
 from __future__ import annotations
 
 import argparse
+import math
 import multiprocessing
 import os
 import statistics
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
+from dataclasses import replace
 from itertools import product
 from multiprocessing.connection import Connection
 from typing import Any
@@ -55,14 +59,16 @@ from giblet_ray.models import audio, linear
 from giblet_ray.models.multimodal.inputs import Components
 from giblet_ray.models.predictor import Predictor, Shapes, build_predictor
 from giblet_ray.parts.value import ValueType
+from giblet_ray.training.made_once import parts_to_keep
 from giblet_ray.training.optimizer import build_optimizer
 from giblet_ray.training.step import LossTotals, Ranks, Scores, seed_dropout, use_bf16
 
 MODELS: Mapping[str, Mapping[str, Any]] = {"contract1": SEED_JOB, "default": {}}
 FASTER = {"cpu": 2.0, "cuda": 5.0}
 """Least times faster than plain that a step must be, by the kind of device."""
-STEPS = 4
-"""In a round: the first after a pause is slower than those that follow each other in a training."""
+STEPS, ROUND_SECONDS = 4, 1.0
+"""Least of a round: the first steps after a pause are slower than those that follow each other in
+a training."""
 OF_FLOOR = 0.6
 """Least share of a GPU's step that the floor must be."""
 WEIGHT_BYTES = 4 * (1 + 1 + 1 + 4 + 3)
@@ -108,6 +114,10 @@ class Training:
         for part, vectors in self.model.get_submodule("inputs").named_children():
             if isinstance(vectors, Components):
                 vectors.fit(vectors.raw(inputs[part].flatten(0, 1)))
+        self.kept_parts = frozenset(parts_to_keep(self.model, self.shapes))
+        started = time.perf_counter()
+        self.kept = self._made_once()
+        self.made_seconds = time.perf_counter() - started
         self.ranks = Ranks(self.model, 1, device, frozen_batch_norm=False)
         ones = np.ones((1, n_units), np.float32)
         normalisation = Normalisation((ScanKey("01", "film"),), 0 * ones, ones, ones > 0)
@@ -138,6 +148,14 @@ class Training:
         moved = {part: value.to(self.device) for part, value in values.items()}
         return Batch(moved, exists, Windows(scan, start, lengths))
 
+    def _made_once(self) -> Batch:
+        """Return the batch as a run has it after its first pass."""
+        inputs = self.shapes.inputs(self.batch.values)
+        vectors = {part: self.model.fixed_vectors[part](inputs[part]) for part in self.kept_parts}
+        others = {part: of for part, of in self.batch.values.items() if part not in vectors}
+        wait(self.device)
+        return replace(self.batch, values=others, vectors=vectors)
+
     @property
     def n_trs(self) -> int:
         """BOLD TRs of the batch."""
@@ -145,13 +163,18 @@ class Training:
 
     def gradients(self) -> Tensor:
         """Find and clip gradients as a run does; return the loss."""
-        self.scores.backward(self.ranks, self.batch, self.n_trs, self.totals)
+        self._backward()
         return torch.tensor(self.totals.latest()["step/loss"])
+
+    def _backward(self) -> None:
+        self.model.given_vectors = self.kept_parts
+        self.scores.backward(self.ranks, self.kept, self.n_trs, self.totals)
 
     def plain_loss(self) -> Tensor:
         """Return the loss, found plainly."""
         batch = self.batch
         self.model.train()
+        self.model.given_vectors = frozenset()
         subject = torch.zeros(len(batch.windows), dtype=torch.long)
         inputs = self.shapes.inputs(batch.values)
         with (
@@ -175,7 +198,7 @@ class Training:
     def step(self, number: int) -> int:
         """Take a step as a run does; return the TRs."""
         seed_dropout(0, number, 0)
-        self.scores.backward(self.ranks, self.batch, self.n_trs, self.totals)
+        self._backward()
         return self._finish(self.optimizer)
 
     def plain_step(self, number: int) -> int:
@@ -229,8 +252,8 @@ class Training:
 @contextmanager
 def plain_steps(
     job: TrainJob, n_units: int, device: torch.device
-) -> Iterator[Callable[[int], int]]:
-    """Give what takes plain steps, in a process of its own."""
+) -> Iterator[Callable[[range], int]]:
+    """Give what takes plain steps of these numbers, in a process of its own."""
     spawn = multiprocessing.get_context("spawn")
     ours, theirs = spawn.Pipe()
     process = spawn.Process(target=step_plainly, args=(theirs, job, n_units, device), daemon=True)
@@ -238,8 +261,8 @@ def plain_steps(
         process.start()
     theirs.close()
 
-    def steps(round_: int) -> int:
-        ours.send(round_)
+    def steps(numbers: range) -> int:
+        ours.send(numbers)
         return int(ours.recv())
 
     try:
@@ -250,19 +273,22 @@ def plain_steps(
 
 
 def step_plainly(connection: Connection, job: TrainJob, n_units: int, device: torch.device) -> None:
-    """Take the plain steps of the rounds that are asked for, until nobody asks."""
+    """Take the plain steps that are asked for, until nobody asks."""
     training = Training(job, n_units, device)
     while True:
         try:
-            round_ = connection.recv()
+            numbers = connection.recv()
         except EOFError:
             return
-        connection.send(steps_of(training.plain_step, round_))
+        connection.send(sum(map(training.plain_step, numbers)))
 
 
-def steps_of(step: Callable[[int], int], round_: int) -> int:
-    """Take the steps of a round one after another, as a training does; return the TRs."""
-    return sum(step(STEPS * round_ + number) for number in range(STEPS))
+def steps_of_a_round(training: Training) -> int:
+    """Return how many steps a round has."""
+    sum(map(training.step, range(STEPS)))
+    started = time.perf_counter()
+    sum(map(training.step, range(STEPS)))
+    return max(STEPS, math.ceil(STEPS * ROUND_SECONDS / (time.perf_counter() - started)))
 
 
 def measure(
@@ -291,9 +317,14 @@ def measure(
     of_loss, of_gradients = training.check()
     floor = training.floor_seconds(machine)
     with plain_steps(job, n_units, device) as plainly:
+        n = steps_of_a_round(training)
+
+        def numbers(round_: int) -> range:
+            return range(n * round_, n * (round_ + 1))
+
         ways: dict[str, Callable[[int], int]] = {
-            "giblet_ray": partial(steps_of, training.step),
-            "plain": plainly,
+            "giblet_ray": lambda round_: sum(map(training.step, numbers(round_))),
+            "plain": lambda round_: plainly(numbers(round_)),
         }
         rates = compare(ways, repeats)
     ours, plain = rates["giblet_ray"], rates["plain"]
@@ -302,6 +333,7 @@ def measure(
     seconds = (training.n_trs / ours.median, training.n_trs / plain.median, floor)
     times = (f"{1e3 * each:,.1f}" for each in seconds)
     cells = [name, f"{batch_trs}", f"{n_units:,}", *times, spread(faster)]
+    cells += [f"{1e3 * training.made_seconds:,.1f}" if training.kept_parts else ""]
     cells += [f"{statistics.median(shares):.2f}", f"{of_loss:.0e}, {of_gradients:.0e}"]
     return cells, _targets(what, machine, faster, shares)
 
@@ -341,7 +373,7 @@ def main() -> None:
     )
     table = Table(
         *("model", "TRs", "units", "step, ms", "plain, ms", "floor, ms"),
-        *("times faster", "floor / step", "loss, gradients differ by"),
+        *("times faster", "made once, ms", "floor / step", "loss, gradients differ by"),
     )
     targets: list[Target] = []
     for name, n_units, batch_trs in product(given.models, given.units, given.batches):

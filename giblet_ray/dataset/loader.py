@@ -10,13 +10,14 @@ All three deliver the same batches for the same windows; they differ in where th
 
 from __future__ import annotations
 
+import copy
 import queue
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 import torch
@@ -46,20 +47,28 @@ class Batch:
         after it, or after the window's own last TR, are 0.
     windows : Windows
         What the rows are.
+    vectors : dict of str to Tensor
+        (windows, C + W, F) what a model has made of parts that are not among the values.
     """
 
     values: dict[str, Tensor]
     exists: Tensor
     windows: Windows
+    vectors: dict[str, Tensor] = field(default_factory=dict)
 
 
 class Loader(Protocol):
-    """Delivers batches, and adds up the time that its user waited for them."""
+    """Delivers batches."""
 
-    seconds_waited: float
+    @property
+    def seconds_waited(self) -> float:
+        """Time that its user has waited for batches."""
 
     def batches(self, order: Sequence[Windows]) -> Iterator[Batch]:
         """Yield a batch for each element of `order`, in that order; empty ones too."""
+
+    def without(self, parts: Collection[str]) -> Self:
+        """Return what delivers the same batches without some parts of the stimulus."""
 
 
 class _Exists:
@@ -108,12 +117,18 @@ class _Buffers:
     def __init__(
         self, kinds: Mapping[str, ValueType], lag_trs: int, context_trs: int, device: torch.device
     ) -> None:
-        self._kinds, self._context_trs, self._device = kinds, context_trs, device
+        self._kinds, self._device = dict(kinds), device
+        self._lag_trs, self._context_trs = lag_trs, context_trs
         self._exists = _Exists(lag_trs, context_trs, device)
         # One is filled, some wait in the queue, and the user holds the last two.
         self._ring = [_Slot() for _ in range(_PREFETCH + 3)]
         self._turn = 0
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+
+    def without(self, parts: Collection[str]) -> _Buffers:
+        """Return buffers of the other parts."""
+        kinds = {name: kind for name, kind in self._kinds.items() if name not in parts}
+        return _Buffers(kinds, self._lag_trs, self._context_trs, self._device)
 
     def fill(self, windows: Windows, gather: Callable[[dict[str, np.ndarray]], None]) -> Gathered:
         """Gather into the next buffers and start their copy to the device."""
@@ -160,6 +175,12 @@ class Prefetching:
         self.seconds_waited = 0.0
         self._device = device
         self._buffers = _Buffers(kinds, lag_trs, context_trs, device)
+
+    def without(self, parts: Collection[str]) -> Self:
+        """See :class:`Loader`."""
+        fewer = copy.copy(self)
+        fewer._buffers = self._buffers.without(parts)
+        return fewer
 
     def _prefetch(self, make: Generator[Gathered]) -> Iterator[Batch]:
         ready: queue.Queue = queue.Queue(maxsize=_PREFETCH)
@@ -322,6 +343,12 @@ class DeviceLoader:
                     of_film = first_row[scan.stimulus, phase]
                     first = scan_first_row[scan] if name == "bold" else of_film
                     self._values[name][first + start : first + start + length] = value[0]
+
+    def without(self, parts: Collection[str]) -> Self:
+        """See :class:`Loader`; what it leaves out is not held by it."""
+        fewer = copy.copy(self)
+        fewer._values = {name: of for name, of in self._values.items() if name not in parts}
+        return fewer
 
     def batches(self, order: Sequence[Windows]) -> Iterator[Batch]:
         """See :class:`Loader`."""

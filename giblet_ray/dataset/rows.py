@@ -122,7 +122,7 @@ class HeldRows:
         lag_trs, context_trs : int
             The lag, and C; see :meth:`Windows.rows`.
         out : mapping of str to ndarray
-            For each part of the stimulus a buffer (n, C + W, *shape), and for ``bold`` one of
+            For parts of the stimulus a buffer (n, C + W, *shape) each, and for ``bold`` one of
             (n, W, units). Where a buffer has fewer entries than the rows, their first are copied.
             Rows that a window does not have (:meth:`Windows.rows`), and units that its subject does
             not have, become 0.
@@ -140,8 +140,8 @@ class HeldRows:
         trs, exists = windows.rows(lag_trs, context_trs)
         first = self._first[windows.scan, windows.phase]
         rows = np.where(exists, first[:, None] + trs, -1)
-        for part, scattered in self._parts.items():
-            scattered.take(rows, out[part])
+        for part in out.keys() & self._parts.keys():
+            self._parts[part].take(rows, out[part])
         trs, exists = windows.bold_rows()
         rows = np.where(exists, self._first_bold[windows.scan][:, None] + trs, -1)
         bold, n_units = out["bold"], self._n_units[windows.scan]
@@ -198,7 +198,7 @@ class StreamedRows:
         held = [self._held[span] for span in spans]
         starts = [span.start for span in spans]
         taken = _stretches(trs, exists, starts)
-        for part in self._parts:
+        for part in out.keys() & set(self._parts):
             n = out[part].shape[2]
             chosen = [views[part][rows, :n] for views, rows in zip(held, taken, strict=True)]
             _join(chosen, exists, out[part])

@@ -8,11 +8,12 @@ them meanwhile, so that they do not pass through the object store.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
+from typing import Self
 
 import numpy as np
 import torch
@@ -103,6 +104,13 @@ class StreamLoader(Prefetching):
         self._dataset, self._selection = dataset, selection
         self._scans, self._window, self._horizon = list(scans), window, horizon
         self._lag_trs, self._context_trs = lag_trs, context_trs
+
+    def without(self, parts: Collection[str]) -> Self:
+        """See :class:`giblet_ray.dataset.loader.Loader`; they are not read, either."""
+        fewer = super().without(parts)
+        others = tuple(part for part in self._selection.parts if part not in parts)
+        fewer._selection = replace(self._selection, parts=others)
+        return fewer
 
     def batches(self, order: Sequence[Windows]) -> Iterator[Batch]:
         """See :class:`giblet_ray.dataset.loader.Loader`."""

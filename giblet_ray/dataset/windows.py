@@ -7,7 +7,7 @@ A window is of BOLD TRs, counted from the onset of its film; the stimulus that t
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -55,8 +55,7 @@ class Windows:
         return len(self.scan)
 
     def __getitem__(self, which: slice | np.ndarray) -> Windows:
-        fields = (self.scan, self.start, self.length, self.phase, self.film_trs)
-        return Windows(*(each[which] for each in fields))
+        return Windows(*(getattr(self, field.name)[which] for field in fields(self)))
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -106,6 +105,12 @@ class Windows:
         """Return the BOLD TR of each row of a batch, and which a window has, (n, W) each."""
         offsets = np.arange(self.shape[1])
         return self.start[:, None] + offsets, offsets < self.length[:, None]
+
+
+def join_windows(*some: Windows) -> Windows:
+    """Return the windows of several, one after the other."""
+    names = [field.name for field in fields(Windows)]
+    return Windows(*(np.concatenate([getattr(each, name) for each in some]) for name in names))
 
 
 def cut_windows(

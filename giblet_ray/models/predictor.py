@@ -15,7 +15,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -128,6 +128,16 @@ class Shapes:
         }
 
 
+class FixedVectors(Protocol):
+    """Makes vectors of a part's rows that no step of a training changes."""
+
+    n_features: int
+    """F."""
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        """Return vectors (..., F) of rows (..., *shape), as :meth:`Shapes.inputs` gives them."""
+
+
 class Predictor(nn.Module, ABC):
     """A model. One of your own is a subclass in a file of your own.
 
@@ -150,6 +160,8 @@ class Predictor(nn.Module, ABC):
     head_modules : tuple of str
         Names of the submodules that are of subjects' units; all else is its trunk, which another
         person's model can begin with.
+    given_vectors : frozenset of str
+        Parts of which it is given what its :attr:`fixed_vectors` make of them, not rows.
 
     Parameters
     ----------
@@ -165,6 +177,7 @@ class Predictor(nn.Module, ABC):
     has_group_head: bool = False
     without_group_head: tuple[str, ...] = ()
     head_modules: tuple[str, ...] = ()
+    given_vectors: frozenset[str] = frozenset()
 
     def __init__(self, settings: Any, shapes: Shapes) -> None:
         super().__init__()
@@ -179,6 +192,12 @@ class Predictor(nn.Module, ABC):
     def is_of_heads(self, name: str) -> bool:
         """Whether a parameter or buffer of this name is of :attr:`head_modules`."""
         return any(f"{name}.".startswith(f"{head}.") for head in self.head_modules)
+
+    @property
+    def fixed_vectors(self) -> Mapping[str, FixedVectors]:
+        """What makes vectors of parts before anything that it learns, by part, once it is prepared:
+        a training makes those of each row once, not in each step. By default none."""
+        return {}
 
     @property
     def head_units(self) -> dict[str, int]:

@@ -140,15 +140,21 @@ def streamed_bytes(job: TrainJob, data: DataView) -> int:
     return min(lanes * STREAM_MIX_ROW_GROUPS * span_bytes + ahead, data.n_bytes)
 
 
+def made_once_bytes(data: DataView, size: StepSize) -> int:
+    """Return the bytes of all films' vectors that a worker keeps."""
+    return size.vectors * (data.n_bytes // data.selection.row_bytes(data.dataset))
+
+
 def need_of_host(job: TrainJob, data: DataView, size: StepSize, use_gpu: bool) -> Need:
     """Return what each worker needs of its machine's memory for itself."""
-    return host_need(size, job.scaling.min_workers, use_gpu, streamed_bytes(job, data))
+    of_data = streamed_bytes(job, data), made_once_bytes(data, size)
+    return host_need(size, job.scaling.min_workers, use_gpu, *of_data)
 
 
 def need_of_gpu(job: TrainJob, data: DataView, size: StepSize) -> Need:
     """Return what each worker needs of its GPU, the data included if it was asked to live there."""
     bf16 = job.train.precision != "fp32"
-    resident = data.n_bytes if data.residence == "device" else 0
+    resident = data.n_bytes if data.residence == "device" else made_once_bytes(data, size)
     return gpu_need(size, job.scaling.min_workers, bf16, resident)
 
 

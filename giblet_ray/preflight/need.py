@@ -58,7 +58,9 @@ class Need:
         )
 
 
-def host_need(size: StepSize, ranks: int, use_gpu: bool, streamed: int = 0) -> Need:
+def host_need(
+    size: StepSize, ranks: int, use_gpu: bool, streamed: int = 0, made_once: int = 0
+) -> Need:
     """Return what a worker needs of its machine's memory for itself.
 
     Blocks of the object store come on top, once for all workers of a node.
@@ -73,6 +75,8 @@ def host_need(size: StepSize, ranks: int, use_gpu: bool, streamed: int = 0) -> N
         Train on a GPU: then the machine holds the weights while they are made and saved.
     streamed : int
         Bytes of rows that wait in the worker for their batch.
+    made_once : int
+        Bytes of vectors that it keeps: where it trains on a GPU, there.
     """
     held = {"weights": size.weights}
     # Of what all workers have alike, rank 0 writes; of a head that they share out, each its units.
@@ -84,6 +88,8 @@ def host_need(size: StepSize, ranks: int, use_gpu: bool, streamed: int = 0) -> N
     else:
         held["gradients"] = size.gradients + _second_gradient(size, ranks)
         held["optimizer"] = size.optimizer
+        if made_once:
+            held["films' vectors"] = made_once
         if size.activations:
             estimates["activations"] = size.activations
     held["batches"] = _BATCH_BUFFERS * size.share + size.normalisation

@@ -27,9 +27,11 @@ from giblet_ray.dataset.residence import open_loader
 from giblet_ray.dataset.view import DataView
 from giblet_ray.dataset.windows import Windows
 from giblet_ray.errors import InputError
-from giblet_ray.preflight.brief import streamed_bytes
+from giblet_ray.preflight.brief import made_once_bytes, streamed_bytes
 from giblet_ray.preflight.overfit import Overfit, overfit
 from giblet_ray.preflight.sample import Sample, SampleLoader
+from giblet_ray.preflight.size import step_size
+from giblet_ray.training.data import model_shapes
 from giblet_ray.training.identity import new_order, run_record
 from giblet_ray.training.loop import BareLink, train
 
@@ -58,8 +60,8 @@ class Rehearsal:
     Attributes
     ----------
     peak_bytes : int
-        The most that it held while training; and as many streamed rows as a training holds, which
-        are more than a sample has.
+        The most that it held while training; and as many streamed rows and vectors of films as a
+        training holds, which are more than a sample has.
     step_seconds, evaluation_seconds, checkpoint_seconds : float
         Of one optimizer step, one batch of validation windows, one checkpoint until it is written.
     checkpoint_bytes : int
@@ -158,7 +160,9 @@ class _Rehearsing:
         ordered = OrderedWindows(windows, validated, np.zeros(len(windows), int), order)
         train(_shortened(job), run, ordered, loader, normalisation, data.space_files(), link)
         return Rehearsal(
-            peak_bytes=int(link.metrics["memory/host_peak_bytes"]) + streamed_bytes(job, data),
+            peak_bytes=int(link.metrics["memory/host_peak_bytes"])
+            + streamed_bytes(job, data)
+            + made_once_bytes(data, step_size(job, model_shapes(data), 1, ranks, data.window)),
             step_seconds=link.metrics["train/seconds"] / _STEPS,
             evaluation_seconds=link.evaluation_seconds,
             checkpoint_seconds=link.checkpoint_seconds,

@@ -25,6 +25,7 @@ from giblet_ray.dataset.windows import Windows, batch_windows
 from giblet_ray.models.predictor import Predictor, Shapes, build_predictor
 from giblet_ray.training.initial import freeze_trunk
 from giblet_ray.training.loss_totals import LossTotals
+from giblet_ray.training.made_once import vector_bytes
 from giblet_ray.training.shard_head import is_shared_out
 from giblet_ray.training.step import Ranks, Scores
 
@@ -55,6 +56,8 @@ class StepSize:
         Bytes of that share, context included, as it lies on disk.
     normalisation : int
         Mean and standard deviation per scan and voxel.
+    vectors : int
+        Of each TR of a film, those that are made once; see training/made_once.py.
     elsewhere : int
         Weights that other workers have, who share out the head with this one.
     activations : int
@@ -71,6 +74,7 @@ class StepSize:
     parts: int
     share: int
     normalisation: int
+    vectors: int = 0
     elsewhere: int = 0
     activations: int = 0
 
@@ -115,6 +119,7 @@ def step_size(job: TrainJob, shapes: Shapes, n_scans: int, ranks: int, window: i
         parts=job.train.accumulation,
         share=windows * sum(trs[name] * kind.nbytes for name, kind in shapes.values.items()),
         normalisation=2 * FLOAT_BYTES * n_scans * max(shapes.units.values()),
+        vectors=vector_bytes(model, shapes),
         elsewhere=sum(each.nbytes for each in parameters.values()) - sum(held.values()),
     )
 

@@ -63,7 +63,7 @@ class Ranks:
     ) -> None:
         self.model, self.world_size, self.device = model, world_size, device
         self._frozen, self._frozen_trunk = frozen_batch_norm, frozen_trunk
-        self.parallel: nn.Module = model
+        self.parallel: nn.Module = model.eval()  # until it is asked to train
         own = set(model.head_units) if shards is not None else set()
         names = dict(model.named_parameters())
         self._own = [each for name, each in names.items() if name in own]
@@ -78,8 +78,8 @@ class Ranks:
         trained: nn.Module = model
         if device.type == "cuda" and not frozen_batch_norm:
             trained = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-        if own:
-            DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(trained, [*own])
+        ignored = [*own, *_fixed_buffers(model)]
+        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(trained, ignored)
         # A head has no gradient on a rank that has no row of its subject; one that no rank used
         # has none anywhere, and so takes no step, as with one rank.
         unused = model.tells_subjects_apart
@@ -89,9 +89,12 @@ class Ranks:
         self.parallel = DistributedDataParallel(
             trained, gradient_as_bucket_view=True, find_unused_parameters=unused
         )
+        self._take_buffers()
 
     def train_mode(self) -> None:
         """Prepare for a training step."""
+        if self.model.training:
+            return
         self.parallel.train()
         if self._frozen_trunk:
             for name, module in self.model.named_modules():
@@ -105,8 +108,11 @@ class Ranks:
         """Prepare for evaluation: every rank takes what rank 0 has beside its weights."""
         self.model.eval()
         if self.world_size > 1:
-            for buffer in self.model.buffers():
-                dist.broadcast(buffer, src=0)
+            self._take_buffers()
+
+    def _take_buffers(self) -> None:
+        for buffer in self.model.buffers():
+            dist.broadcast(buffer, src=0)
 
     def unsynchronised(self) -> AbstractContextManager[None]:
         """Keep gradients on this rank, until the last part of a batch."""
@@ -126,6 +132,17 @@ class Ranks:
         norm: Tensor = squares.sqrt()
         torch.nn.utils.clip_grads_with_norm_([*self._common, *self._own], limit, norm)
         return norm
+
+
+def _fixed_buffers(model: Predictor) -> list[str]:
+    """Return the names of buffers that no step changes, and that need no sending in each."""
+    fixed = list(model.fixed_vectors.values())
+    of_fixed = [
+        (name, module)
+        for name, module in model.named_modules()
+        if any(module is each for each in fixed)
+    ]
+    return [f"{name}.{buffer}" for name, of in of_fixed for buffer, _ in of.named_buffers()]
 
 
 class Scores:
@@ -180,8 +197,9 @@ class Scores:
     def _read(self, batch: Batch, part: slice) -> tuple[dict[str, Tensor], Tensor, Tensor]:
         """Return inputs, scan (B,) and BOLD (B, W, V) of some of the windows, as it is stored."""
         values = {name: value[part] for name, value in batch.values.items()}
+        vectors = {name: value[part] for name, value in batch.vectors.items()}
         scan_B = torch.from_numpy(batch.windows.scan[part]).long()
-        return self.shapes.inputs(values), scan_B, values["bold"]
+        return {**self.shapes.inputs(values), **vectors}, scan_B, values["bold"]
 
     def lacking(self, scan_B: np.ndarray) -> dict[str, Tensor]:
         """Return which windows are of films without a part, (B,) bool, by the parts that some
@@ -357,8 +375,11 @@ def _places(windows: Windows) -> tuple[Tensor, Tensor]:
 
 def seed_dropout(seed: int, step: int, rank: int) -> None:
     """Make this step's random numbers a function of where it is, not of what came before."""
-    (state,) = np.random.SeedSequence([seed, step, rank]).generate_state(1)
-    torch.manual_seed(int(state))
+    (state,) = np.random.SeedSequence([seed, step, rank]).generate_state(1).tolist()
+    # torch.manual_seed remembers every call, with its traceback, for devices that nobody uses.
+    torch.default_generator.manual_seed(state)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(state)
 
 
 def use_bf16(precision: str, device: torch.device) -> bool:

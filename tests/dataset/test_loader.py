@@ -111,6 +111,23 @@ def test_batches_hold_the_rows_of_their_windows(
         pieces.check(batch, arrays, windows)
 
 
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("residence", ["memory", "device", "stream"])
+def test_parts_that_are_left_out_are_in_no_batch(
+    arrays_and_dataset: tuple[dict[str, np.ndarray], Dataset], residence: str, device: str
+) -> None:
+    arrays, dataset = arrays_and_dataset
+    pieces = Pieces(dataset, 0, 5, 7, device)
+    whole = pieces.loader(residence)
+    fewer, all_kinds = whole.without(["codes"]), pieces.kinds
+    for loader, parts in ((fewer, ("text",)), (whole, ("codes", "text"))):
+        pieces.selection = replace(pieces.selection, parts=parts)
+        pieces.kinds = {name: all_kinds[name] for name in (*parts, "bold")}
+        for batch, windows in zip(loader.batches(pieces.order), pieces.order, strict=True):
+            assert batch.values.keys() == {*parts, "bold"}
+            pieces.check(batch, arrays, windows)
+
+
 @pytest.fixture(scope="module")
 def uneven(
     tmp_path_factory: pytest.TempPathFactory, dataset_writer: Callable

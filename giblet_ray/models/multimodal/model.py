@@ -31,7 +31,7 @@ from giblet_ray.models.multimodal.heads import Heads
 from giblet_ray.models.multimodal.inputs import build_inputs, fit_inputs
 from giblet_ray.models.multimodal.memory import build_memory
 from giblet_ray.models.multimodal.ragged import existing, reached, spread
-from giblet_ray.models.predictor import Predictor, Shapes
+from giblet_ray.models.predictor import FixedVectors, Predictor, Shapes
 from giblet_ray.models.shards import UnitShards
 from giblet_ray.parts.reading import RGB, find_reading
 
@@ -166,6 +166,12 @@ class Multimodal(Predictor):
         return predicted
 
     @property
+    def fixed_vectors(self) -> Mapping[str, FixedVectors]:
+        """See :attr:`Predictor.fixed_vectors`."""
+        inputs: dict[str, Any] = dict(self.inputs.items())
+        return inputs
+
+    @property
     def head_units(self) -> dict[str, int]:
         """See :attr:`Predictor.head_units`."""
         return {f"head.{name}": n_units for name, n_units in self.head.units.items()}
@@ -207,7 +213,8 @@ class Multimodal(Predictor):
                 value = self._nothing(part, shape, lacking[part].device)
             rows = existing(value, there_BT)
             if slot is None:
-                vectors[part] = self.inputs[part](rows) if part in self.inputs else rows
+                is_vector = part in self.given_vectors or part not in self.inputs
+                vectors[part] = rows if is_vector else self.inputs[part](rows)
             else:
                 read[slot] = rows
             if part in lacking:
