@@ -37,6 +37,7 @@ AGREEMENT_SECONDS = 30
 """Longest stretch of audio on which chunked and whole encoding are compared (s)."""
 SEED_SECONDS = 60
 """Audio of all films together that an untrained codec is made from, at most (s)."""
+_STRETCH_FRAMES = 2 * FRAME_RATE
 _SEED_PIECES = 10
 _SEED_PIECE_SECONDS = 3
 
@@ -58,8 +59,13 @@ class Codec:
         self.weights = weights
         self.model = model.to(self.device).eval()
         layers = model.encoder.model
+        for layer in layers.modules():
+            if isinstance(layer, torch.nn.ELU):
+                # Nobody reads again what they are given: a residual block's shortcut comes first.
+                layer.inplace = True
         first = [type(layer).__name__ for layer in layers].index("SLSTM")
         self._convolutions, self._recurrent = layers[:first], layers[first:]
+        self._past_frames = _past_frames(self._convolutions)
         self.checksum = _checksum(model.state_dict())
 
     def save(self, path: str | Path) -> None:
@@ -146,11 +152,8 @@ class Codec:
     ) -> list[np.ndarray]:
         """Return the codes (K, T) of each of some windows, heard with silence up to `n_rows`."""
         with torch.inference_mode():
-            # One by one, as a batch of them would leave the cache.
             convolved = [
-                self._convolutions(
-                    torch.tensor(window_N, dtype=torch.float32, device=self.device)[None, None]
-                )
+                self._convolve(torch.tensor(window_N, dtype=torch.float32, device=self.device))
                 for window_N in windows
             ]
             n_frames = [each_1DT.shape[2] for each_1DT in convolved]
@@ -163,6 +166,33 @@ class Codec:
             )
         codes_BKT = codes_KBT.transpose(0, 1).cpu().numpy().astype(np.int16)
         return [codes_KT[:, :n] for codes_KT, n in zip(codes_BKT, n_frames, strict=False)]
+
+    def _convolve(self, window_N: torch.Tensor) -> torch.Tensor:
+        """Return what the convolutions make of a window, (1, D, T).
+
+        A stretch at a time, so that what the first layers make of it, 100 times as many numbers as
+        samples, stays in the cache; each after the past that its first frame depends on::
+
+            window      |===========|===========|=====|
+            stretch 1             --|===========|            the past's own frames are dropped
+        """
+        frames = []
+        for start in range(0, -(-len(window_N) // HOP_SAMPLES), _STRETCH_FRAMES):
+            past = min(start, self._past_frames)
+            heard = slice((start - past) * HOP_SAMPLES, (start + _STRETCH_FRAMES) * HOP_SAMPLES)
+            frames.append(self._convolutions(window_N[None, None, heard])[..., past:])
+        return torch.cat(frames, dim=-1)
+
+
+def _past_frames(convolutions: torch.nn.Module) -> int:
+    """Return how many frames before it one depends on."""
+    samples, stride = 0, 1
+    for layer in convolutions.modules():
+        if isinstance(layer, torch.nn.Conv1d):
+            (kernel,), (step,), (dilation,) = layer.kernel_size, layer.stride, layer.dilation
+            samples += (dilation * (kernel - 1) + 1 - step) * stride
+            stride *= step
+    return -(-samples // stride)
 
 
 def _windows(
