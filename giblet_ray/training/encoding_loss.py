@@ -8,6 +8,7 @@ those of others.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -52,6 +53,30 @@ class LossTerms(NamedTuple):
         """What is recorded, by name."""
         terms = {"loss": self.loss, "mse": self.mse, "correlation_loss": self.correlation_loss}
         return {name: term for name, term in terms.items() if term is not None}
+
+
+class _Correlation(NamedTuple):
+    """Pearson's r over the rows of all ranks, and its slopes.
+
+    Attributes
+    ----------
+    pearson_SV, rows_SV : Tensor
+        r per subject and voxel, and the rows that it is valid in.
+    batch_rows, squared_error : Tensor
+        Rows, and the sum of the squared errors' means.
+    by_target_SV, by_prediction_SV : Tensor
+        What r grows by with a prediction, per unit of the target and of the prediction.
+    of_its_row : callable
+        From (S, V) to what each row has, (B, V) or what broadcasts to it.
+    """
+
+    pearson_SV: Tensor
+    rows_SV: Tensor
+    batch_rows: Tensor
+    squared_error: Tensor
+    by_target_SV: Tensor
+    by_prediction_SV: Tensor
+    of_its_row: Callable[[Tensor], Tensor]
 
 
 class EncodingLoss(nn.Module):
@@ -153,33 +178,54 @@ class EncodingLoss(nn.Module):
             raise InputError(
                 f"global_rows: found {global_rows}, must be at least 1 and the {rows} of this rank"
             )
+        with torch.no_grad():
+            terms, gradient_BV = self._terms(
+                prediction_BV, target_BV, valid_BV, global_rows, subject_B, n_valid_B
+            )
+        objective = _KnownGradient.apply(prediction_BV, terms.objective, gradient_BV)
+        return terms._replace(objective=objective)
+
+    def _terms(
+        self,
+        prediction_BV: Tensor,
+        target_BV: Tensor,
+        valid_BV: Tensor,
+        global_rows: int,
+        subject_B: Tensor | None,
+        n_valid_B: Tensor | None,
+    ) -> tuple[LossTerms, Tensor]:
+        """Return the terms, and the objective's gradient (B, V)."""
         # Voxels that are not valid leave here, since a NaN times 0 would still be one.
         prediction_BV = torch.where(valid_BV, prediction_BV.float(), 0.0)
         target_BV = torch.where(valid_BV, target_BV.float(), 0.0)
-        squares_B = (prediction_BV - target_BV).square().sum(dim=1)
-        n_valid_B = valid_BV.sum(dim=1) if n_valid_B is None else n_valid_B
-        squared_error = (squares_B / n_valid_B).sum() / global_rows
         # Ranks' gradients of what they share will be averaged, where these have to be added.
-        objective = squared_error if self._units_apart else world_size() * squared_error
+        scale = 1 if self._units_apart else world_size()
+        n_valid_B = valid_BV.sum(dim=1) if n_valid_B is None else n_valid_B
+        error_BV = prediction_BV - target_BV
+        squared_error = (error_BV.square().sum(dim=1) / n_valid_B).sum() / global_rows
+        gradient_BV = error_BV.mul_((2 * scale / (n_valid_B * global_rows))[:, None])
+        objective = scale * squared_error
         if self.correlation_weight == 0:
-            mse = sum_over_ranks(squared_error.detach())
-            return LossTerms(objective, mse, mse, None)
+            mse = sum_over_ranks(squared_error)
+            return LossTerms(objective, mse, mse, None), gradient_BV
 
-        pearson_SV, rows_SV, batch_rows, mse = self._global_pearson(
-            prediction_BV, target_BV, valid_BV, squared_error.detach(), subject_B
-        )
-        counts_SV = rows_SV > 0
+        found = self._correlate(prediction_BV, target_BV, valid_BV, squared_error, subject_B)
+        counts_SV = found.rows_SV > 0
         n_S = counts_SV.sum(dim=1)
         n_S = sum_over_ranks(n_S) if self._units_apart else n_S
-        of_each_S = torch.where(counts_SV, 1 - pearson_SV, 0.0).sum(dim=1) / n_S.clamp(min=1)
-        dissimilarity = of_each_S.sum() / (n_S > 0).sum()
-        correlation_loss = dissimilarity * (batch_rows / global_rows)
+        of_each_SV = counts_SV / (n_S.clamp(min=1)[:, None] * (n_S > 0).sum())
+        of_each_SV *= found.batch_rows / global_rows
+        correlation_loss = torch.where(counts_SV, of_each_SV * (1 - found.pearson_SV), 0.0).sum()
         objective = objective + self.correlation_weight * correlation_loss
-        correlation_loss = correlation_loss.detach()
+        slope_SV = -self.correlation_weight * scale * of_each_SV
+        # Of r: t' / (|p'| |t'|) - r p' / |p'|^2, of what is left of both without their means.
+        gradient_BV.addcmul_(target_BV, found.of_its_row(slope_SV * found.by_target_SV))
+        gradient_BV.addcmul_(prediction_BV, found.of_its_row(slope_SV * found.by_prediction_SV))
+        mse = found.squared_error
         if self._units_apart:
             mse, correlation_loss = sum_over_ranks(torch.stack([mse, correlation_loss])).unbind()
         loss = mse + self.correlation_weight * correlation_loss
-        return LossTerms(objective, loss, mse, correlation_loss)
+        return LossTerms(objective, loss, mse, correlation_loss), gradient_BV
 
     def of_rows(self, prediction_BV: Tensor, target_BV: Tensor, valid_BV: Tensor) -> Tensor:
         """Return nothing of held-out rows: their loss follows from their scores."""
@@ -190,42 +236,45 @@ class EncodingLoss(nn.Module):
         summary = scores.summary()
         return summary["mse"] + self.correlation_weight * (1 - summary["pearson_mean"])
 
-    def _global_pearson(
+    def _correlate(
         self,
         prediction_BV: Tensor,
         target_BV: Tensor,
         valid_BV: Tensor,
         squared_error: Tensor,
         subject_B: Tensor | None,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return r per subject and voxel (S, V), the rows of all ranks that it is valid in and
-        those of all voxels, and the squared errors' global sum."""
+    ) -> _Correlation:
+        """Correlate the rows of all ranks; predictions and targets lose their means in place."""
         shape = self._n_subjects, prediction_BV.shape[1]
         n = shape[0] * shape[1]
         rows_of = self._rows_of_subjects(subject_B, prediction_BV.device)
+        # Of voxels that are valid in all rows, or in none, nothing has to be counted or masked.
+        is_alike = len(valid_BV) > 0 and valid_BV.stride(0) == 0
 
         def summed(rows_BV: Tensor) -> Tensor:
             of_subjects = [(rows_BV if at is None else rows_BV[at]).sum(dim=0) for at in rows_of]
             return torch.cat(of_subjects)
+
+        def counted() -> Tensor:
+            if not is_alike:
+                return summed(valid_BV.float())
+            n_rows = [len(valid_BV) if at is None else len(at) for at in rows_of]
+            return torch.cat([n_of * valid_BV[0].float() for n_of in n_rows])
 
         def of_its_row(values_SV: Tensor) -> Tensor:
             if subject_B is None or len(rows_of) == 1:
                 return values_SV
             return values_SV[subject_B.to(values_SV.device)]
 
-        with torch.no_grad():
-            rows_SV = summed(valid_BV.to(prediction_BV.dtype))
-            sums = [rows_SV, summed(prediction_BV), summed(target_BV)]
-            every = torch.cat([*sums, rows_SV.new_full((1,), len(valid_BV))])
-            every = every if self._units_apart else sum_over_ranks(every)
-            *of_means, batch_rows = every.split([n, n, n, 1])
-            rows_SV, prediction_sum_SV, target_sum_SV = (each.view(shape) for each in of_means)
-            prediction_mean_SV = prediction_sum_SV / rows_SV.clamp(min=1)
-            target_mean_SV = target_sum_SV / rows_SV.clamp(min=1)
-        # The means are constants to autograd: their gradient would be multiplied by the sum of
-        # deviations from a mean, which is 0.
-        prediction_BV = torch.where(valid_BV, prediction_BV - of_its_row(prediction_mean_SV), 0.0)
-        target_BV = torch.where(valid_BV, target_BV - of_its_row(target_mean_SV), 0.0)
+        n_rows = prediction_BV.new_full((1,), len(valid_BV))
+        every = torch.cat([counted(), summed(prediction_BV), summed(target_BV), n_rows])
+        every = every if self._units_apart else sum_over_ranks(every)
+        *of_means, batch_rows = every.split([n, n, n, 1])
+        rows_SV, prediction_mean_SV, target_mean_SV = (each.view(shape) for each in of_means)
+        for rows_BV, mean_SV in ((prediction_BV, prediction_mean_SV), (target_BV, target_mean_SV)):
+            rows_BV -= of_its_row(mean_SV.div_(rows_SV.clamp(min=1)))
+            if not is_alike:
+                rows_BV *= valid_BV
         products = torch.cat(
             [
                 summed(prediction_BV * target_BV),
@@ -234,8 +283,8 @@ class EncodingLoss(nn.Module):
                 squared_error.reshape(1),
             ]
         )
-        products = products if self._units_apart else _SumOverRanks.apply(products)
-        *of_squares, total_squared_error = products.split([n, n, n, 1])
+        products = products if self._units_apart else sum_over_ranks(products)
+        *of_squares, squared_error = products.split([n, n, n, 1])
         covariance_SV, prediction_square_SV, target_square_SV = (
             each.view(shape) for each in of_squares
         )
@@ -243,14 +292,19 @@ class EncodingLoss(nn.Module):
             (prediction_square_SV > _rounding_of_squares(prediction_mean_SV, rows_SV))
             & (target_square_SV > _rounding_of_squares(target_mean_SV, rows_SV))
         ) | ~torch.isfinite(covariance_SV)
-        # Constant voxels leave the graph before the root is taken: its slope at 0 is infinite.
-        one = torch.ones_like(covariance_SV)
-        norms_SV = (
-            torch.where(varies_SV, prediction_square_SV, one).sqrt()
-            * torch.where(varies_SV, target_square_SV, one).sqrt()
+        by_target_SV = prediction_square_SV.sqrt().mul_(target_square_SV.sqrt()).reciprocal_()
+        by_target_SV = torch.where(varies_SV, by_target_SV, 0.0)
+        pearson_SV = torch.where(varies_SV, covariance_SV * by_target_SV, 0.0)
+        by_prediction_SV = torch.where(varies_SV, -pearson_SV / prediction_square_SV, 0.0)
+        return _Correlation(
+            pearson_SV,
+            rows_SV,
+            batch_rows.squeeze(0),
+            squared_error.squeeze(0),
+            by_target_SV,
+            by_prediction_SV,
+            of_its_row,
         )
-        pearson_SV = torch.where(varies_SV, covariance_SV, 0.0) / norms_SV
-        return pearson_SV, rows_SV, batch_rows.squeeze(0), total_squared_error.squeeze(0).detach()
 
     def _rows_of_subjects(
         self, subject_B: Tensor | None, device: torch.device
@@ -276,17 +330,15 @@ def sum_over_ranks(values: Tensor) -> Tensor:
     return total
 
 
-class _SumOverRanks(torch.autograd.Function):
-    """`sum_over_ranks` with a gradient, for a result that each rank uses in the same way.
-
-    Every rank's objective then depends on the sum alike, so that the gradient of all objectives
-    together is this rank's own times the number of ranks, and needs no communication.
-    """
+class _KnownGradient(torch.autograd.Function):
+    """A number whose gradient has been found with it, in fewer passes over rows and voxels."""
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor) -> Tensor:
-        return sum_over_ranks(values) if world_size() > 1 else values.clone()
+    def forward(ctx: Any, prediction_BV: Tensor, value: Tensor, gradient_BV: Tensor) -> Tensor:
+        ctx.save_for_backward(gradient_BV)
+        return value.clone()
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        return gradient * world_size()
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, None, None]:
+        (gradient_BV,) = ctx.saved_tensors
+        return gradient_BV.mul_(slope), None, None
