@@ -9,7 +9,7 @@ configuration.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     Field,
@@ -100,6 +100,8 @@ class Job(BaseSettings):
         hide_input_in_errors=True,
     )
 
+    is_sent: ClassVar[bool] = True
+    """Whether a submission has all of its code; see .rayignore."""
     config: str | None = Field(None, exclude=True)
     """YAML file (path or URI) with any of these settings; the command line wins over it."""
     preflight: PreflightConfig = Field(PreflightConfig(), exclude=True)
@@ -544,6 +546,7 @@ class PrecomputeJob(Job):
 class DemoJob(Job):
     """Make a film with scans whose noise ceiling is known, and run the main job on it."""
 
+    is_sent: ClassVar[bool] = False
     out: str = "demo"
     """Folder for the film, its scans, the data set and the runs."""
     n_trs: int = Field(360, ge=120)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any
-
-from pydantic import BaseModel
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from giblet_ray.errors import InputError
 from giblet_ray.settings import flat_settings
+
+if TYPE_CHECKING:
+    from giblet_ray.config import Job
 
 _SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Variable, of this odd name, in which Ray tells a submitted job about itself."""
@@ -19,16 +22,21 @@ _PLACES = ("dataset", "out", "storage.path", "tracking.uri")
 """Settings that name what a job reads or leaves behind."""
 
 
-def refuse_passing_places(job: BaseModel) -> None:
+def refuse_passing_places(job: Job) -> None:
     """Make sure that nothing that a submitted job leaves behind, or reads, is in its own folder.
 
     Raises
     ------
     InputError
-        If a place is given, or left, as a relative path.
+        If a place is given, or left, as a relative path; or if the job's code is not sent.
     """
     if _SUBMITTED not in os.environ:
         return
+    if not job.is_sent:
+        raise InputError(
+            f"{Path(sys.argv[0]).name}: its code is not sent to clusters; it is accepted where one "
+            "sits, without ray job submit"
+        )
     settings = flat_settings(job.model_dump())
     for name in _PLACES:
         value = settings.get(name)

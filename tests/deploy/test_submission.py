@@ -43,7 +43,7 @@ def submitted(monkeypatch: pytest.MonkeyPatch) -> None:
             ["--model", "m", "--dataset", "/d", "--out", "p", *TO_S3[2:]],
             "--out is p: ",
         ),
-        (DemoJob, [], "--out is demo: "),
+        (DemoJob, ["--out", "/shared/demo"], "its code is not sent to clusters"),
     ],
 )
 def test_a_submitted_job_leaves_nothing_in_its_passing_folder(
