@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -146,7 +146,9 @@ def _make(
     records = _make_missing(storage, plan, kept, show, progress)
     resume.delete_leftovers(storage, records)
     spaces = keep_spaces(storage, plan.units)
-    blobs = keep_blobs(storage, plan.parts, before, lambda part: _prepared(storage, plan, part))
+    blobs = keep_blobs(
+        storage, plan.parts, before, lambda part: _prepare(storage, plan, [part])[part.name]
+    )
     written = [file for of_part in blobs.values() for file in of_part.values()]
     delete_other_blobs(storage, [*spaces.blobs, *written])
     progress.doing = "comparing films"
@@ -171,15 +173,20 @@ def _make_missing(
     progress.doing = "starting"
     connect()
     records = dict(kept)
-    prepared = {}
-    for name, part in plan.parts.items():
-        of_part = [unit.path for unit in plan.units if unit.part == name]
-        if not part.has_network or kept.keys() >= set(of_part):
-            continue
-        progress.doing = f"preparing {name}"
-        prepared[name] = _prepared(storage, plan, part)
-        for path in kept.keys() & set(of_part):
-            if kept[path].made_with | prepared[name].made_with != kept[path].made_with:
+    of_part: dict[str, list[str]] = {}
+    for unit in plan.units:
+        of_part.setdefault(unit.part, []).append(unit.path)
+    missing = [
+        part
+        for name, part in plan.parts.items()
+        if part.has_network and not kept.keys() >= set(of_part.get(name, ()))
+    ]
+    if missing:
+        progress.doing = f"preparing {', '.join(part.name for part in missing)}"
+    prepared = _prepare(storage, plan, missing)
+    for name, found in prepared.items():
+        for path in kept.keys() & set(of_part[name]):
+            if kept[path].made_with | found.made_with != kept[path].made_with:
                 show(f"{path}: made with other weights; made again")
                 del records[path]
     outlive_losses(
@@ -226,28 +233,42 @@ def _run_once(
         tell()
 
 
-def _prepared(storage: Storage, plan: Plan, part: Part) -> Prepared:
-    """Return what all workers of a part load; it is made by one of them, where it must be."""
-    films = films_of(part, plan.films)
-    recipe = part.network_recipe(part.recipe(films))
-    found = find_prepared(storage, part.network, recipe)
-    if found is not None:
-        return found
+def _prepare(storage: Storage, plan: Plan, parts: Sequence[Part]) -> dict[str, Prepared]:
+    """Return what all workers of each part load, by part; where it must be made, that is done by a
+    worker for each network, at once."""
     import ray
 
     from giblet_ray.precompute.pipeline import attempt, raise_error
 
-    def prepare() -> tuple[str, bytes]:
-        keep_prepared(storage, part.network, recipe, part.prepare(films))
-        return "", b""
+    def making(part: Part) -> Callable[[], tuple[str, bytes]]:
+        films = films_of(part, plan.films)
 
-    raise_error(ray.get(ray.remote(attempt).remote(prepare)))
-    found = find_prepared(storage, part.network, recipe)
-    if found is None:
-        raise InputError(
-            f"{storage.location}: what {part.network} is made with is gone; start again"
-        )
-    return found
+        def prepare() -> tuple[str, bytes]:
+            recipe = part.network_recipe(part.recipe(films))
+            keep_prepared(storage, part.network, recipe, part.prepare(films))
+            return "", b""
+
+        return prepare
+
+    found = {part.name: _find(storage, plan, part) for part in parts}
+    of_networks = {part.network: part for part in parts if found[part.name] is None}
+    made = [ray.remote(attempt).remote(making(part)) for part in of_networks.values()]
+    for answer in ray.get(made):
+        raise_error(answer)
+    prepared = {}
+    for part in parts:
+        kept = found[part.name] or _find(storage, plan, part)
+        if kept is None:
+            raise InputError(
+                f"{storage.location}: what {part.network} is made with is gone; start again"
+            )
+        prepared[part.name] = kept
+    return prepared
+
+
+def _find(storage: Storage, plan: Plan, part: Part) -> Prepared | None:
+    recipe = part.network_recipe(part.recipe(films_of(part, plan.films)))
+    return find_prepared(storage, part.network, recipe)
 
 
 def _notes(manifest: Manifest) -> list[str]:
