@@ -108,9 +108,9 @@ class Ready:
         self.seconds_waited = 0.0
         self._loader, self._ready = loader, dict[tuple[int, int], Batch]()
 
-    def without(self, parts: Collection[str]) -> Ready:
-        """Give batches without some parts."""
-        return Ready(self._loader.without(parts))
+    def without(self, names: Collection[str]) -> Ready:
+        """Give batches without some of their values."""
+        return Ready(self._loader.without(names))
 
     def batches(self, order: Sequence[Windows]) -> Iterator[Batch]:
         """Yield the batch of the shape that is wanted, whatever the rows."""

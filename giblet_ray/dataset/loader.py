@@ -67,8 +67,8 @@ class Loader(Protocol):
     def batches(self, order: Sequence[Windows]) -> Iterator[Batch]:
         """Yield a batch for each element of `order`, in that order; empty ones too."""
 
-    def without(self, parts: Collection[str]) -> Self:
-        """Return what delivers the same batches without some parts of the stimulus."""
+    def without(self, names: Collection[str]) -> Self:
+        """Return what delivers the same batches without some of their values."""
 
 
 class _Exists:
@@ -125,9 +125,9 @@ class _Buffers:
         self._turn = 0
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
 
-    def without(self, parts: Collection[str]) -> _Buffers:
-        """Return buffers of the other parts."""
-        kinds = {name: kind for name, kind in self._kinds.items() if name not in parts}
+    def without(self, names: Collection[str]) -> _Buffers:
+        """Return buffers of the other values."""
+        kinds = {name: kind for name, kind in self._kinds.items() if name not in names}
         return _Buffers(kinds, self._lag_trs, self._context_trs, self._device)
 
     def fill(self, windows: Windows, gather: Callable[[dict[str, np.ndarray]], None]) -> Gathered:
@@ -176,10 +176,10 @@ class Prefetching:
         self._device = device
         self._buffers = _Buffers(kinds, lag_trs, context_trs, device)
 
-    def without(self, parts: Collection[str]) -> Self:
+    def without(self, names: Collection[str]) -> Self:
         """See :class:`Loader`."""
         fewer = copy.copy(self)
-        fewer._buffers = self._buffers.without(parts)
+        fewer._buffers = self._buffers.without(names)
         return fewer
 
     def _prefetch(self, make: Generator[Gathered]) -> Iterator[Batch]:
@@ -344,10 +344,10 @@ class DeviceLoader:
                     first = scan_first_row[scan] if name == "bold" else of_film
                     self._values[name][first + start : first + start + length] = value[0]
 
-    def without(self, parts: Collection[str]) -> Self:
+    def without(self, names: Collection[str]) -> Self:
         """See :class:`Loader`; what it leaves out is not held by it."""
         fewer = copy.copy(self)
-        fewer._values = {name: of for name, of in self._values.items() if name not in parts}
+        fewer._values = {name: of for name, of in self._values.items() if name not in names}
         return fewer
 
     def batches(self, order: Sequence[Windows]) -> Iterator[Batch]:

@@ -122,10 +122,10 @@ class HeldRows:
         lag_trs, context_trs : int
             The lag, and C; see :meth:`Windows.rows`.
         out : mapping of str to ndarray
-            For parts of the stimulus a buffer (n, C + W, *shape) each, and for ``bold`` one of
-            (n, W, units). Where a buffer has fewer entries than the rows, their first are copied.
-            Rows that a window does not have (:meth:`Windows.rows`), and units that its subject does
-            not have, become 0.
+            For each that is wanted of the stimulus's parts a buffer (n, C + W, *shape), and for
+            ``bold`` one of (n, W, units). Where a buffer has fewer entries than the rows, their
+            first are copied. Rows that a window does not have (:meth:`Windows.rows`), and units
+            that its subject does not have, become 0.
 
         Raises
         ------
@@ -142,6 +142,8 @@ class HeldRows:
         rows = np.where(exists, first[:, None] + trs, -1)
         for part in out.keys() & self._parts.keys():
             self._parts[part].take(rows, out[part])
+        if "bold" not in out:
+            return
         trs, exists = windows.bold_rows()
         rows = np.where(exists, self._first_bold[windows.scan][:, None] + trs, -1)
         bold, n_units = out["bold"], self._n_units[windows.scan]
@@ -202,6 +204,8 @@ class StreamedRows:
             n = out[part].shape[2]
             chosen = [views[part][rows, :n] for views, rows in zip(held, taken, strict=True)]
             _join(chosen, exists, out[part])
+        if "bold" not in out:
+            return
         trs, exists = windows.bold_rows()
         taken = _stretches(trs, exists, starts)
         columns = [self._columns[scan] for scan in windows.scan.tolist()]

@@ -105,11 +105,12 @@ class StreamLoader(Prefetching):
         self._scans, self._window, self._horizon = list(scans), window, horizon
         self._lag_trs, self._context_trs = lag_trs, context_trs
 
-    def without(self, parts: Collection[str]) -> Self:
+    def without(self, names: Collection[str]) -> Self:
         """See :class:`giblet_ray.dataset.loader.Loader`; they are not read, either."""
-        fewer = super().without(parts)
-        others = tuple(part for part in self._selection.parts if part not in parts)
-        fewer._selection = replace(self._selection, parts=others)
+        fewer = super().without(names)
+        parts = tuple(part for part in self._selection.parts if part not in names)
+        subjects = () if "bold" in names else self._selection.subjects
+        fewer._selection = replace(self._selection, parts=parts, subjects=subjects)
         return fewer
 
     def batches(self, order: Sequence[Windows]) -> Iterator[Batch]:

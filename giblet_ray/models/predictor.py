@@ -129,13 +129,14 @@ class Shapes:
 
 
 class FixedVectors(Protocol):
-    """Makes vectors of a part's rows that no step of a training changes."""
+    """Makes vectors of a part's rows, and has nothing that a step of a training changes."""
 
     n_features: int
     """F."""
 
     def __call__(self, rows: Tensor) -> Tensor:
-        """Return vectors (..., F) of rows (..., *shape), as :meth:`Shapes.inputs` gives them."""
+        """Return vectors (..., F), float32, of rows (..., *shape) as :meth:`Shapes.inputs` gives
+        them; those of TRs that do not exist are given as 0 later."""
 
 
 class Predictor(nn.Module, ABC):

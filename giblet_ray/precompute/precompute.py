@@ -240,35 +240,35 @@ def _prepare(storage: Storage, plan: Plan, parts: Sequence[Part]) -> dict[str, P
 
     from giblet_ray.precompute.pipeline import attempt, raise_error
 
+    films = {part.name: films_of(part, plan.films) for part in parts}
+    recipes = {part.name: part.network_recipe(part.recipe(films[part.name])) for part in parts}
+
+    def find(part: Part) -> Prepared | None:
+        return find_prepared(storage, part.network, recipes[part.name])
+
     def making(part: Part) -> Callable[[], tuple[str, bytes]]:
-        films = films_of(part, plan.films)
+        recipe, of = recipes[part.name], films[part.name]
 
         def prepare() -> tuple[str, bytes]:
-            recipe = part.network_recipe(part.recipe(films))
-            keep_prepared(storage, part.network, recipe, part.prepare(films))
+            keep_prepared(storage, part.network, recipe, part.prepare(of))
             return "", b""
 
         return prepare
 
-    found = {part.name: _find(storage, plan, part) for part in parts}
+    found = {part.name: find(part) for part in parts}
     of_networks = {part.network: part for part in parts if found[part.name] is None}
     made = [ray.remote(attempt).remote(making(part)) for part in of_networks.values()]
     for answer in ray.get(made):
         raise_error(answer)
     prepared = {}
     for part in parts:
-        kept = found[part.name] or _find(storage, plan, part)
+        kept = found[part.name] or find(part)
         if kept is None:
             raise InputError(
                 f"{storage.location}: what {part.network} is made with is gone; start again"
             )
         prepared[part.name] = kept
     return prepared
-
-
-def _find(storage: Storage, plan: Plan, part: Part) -> Prepared | None:
-    recipe = part.network_recipe(part.recipe(films_of(part, plan.films)))
-    return find_prepared(storage, part.network, recipe)
 
 
 def _notes(manifest: Manifest) -> list[str]:

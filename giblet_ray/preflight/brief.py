@@ -154,7 +154,8 @@ def need_of_host(job: TrainJob, data: DataView, size: StepSize, use_gpu: bool) -
 def need_of_gpu(job: TrainJob, data: DataView, size: StepSize) -> Need:
     """Return what each worker needs of its GPU, the data included if it was asked to live there."""
     bf16 = job.train.precision != "fp32"
-    resident = data.n_bytes if data.residence == "device" else made_once_bytes(data, size)
+    resident = data.n_bytes if data.residence == "device" else 0
+    resident += made_once_bytes(data, size)
     return gpu_need(size, job.scaling.min_workers, bf16, resident)
 
 

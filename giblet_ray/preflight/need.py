@@ -92,7 +92,8 @@ def host_need(
             held["films' vectors"] = made_once
         if size.activations:
             estimates["activations"] = size.activations
-    held["batches"] = _BATCH_BUFFERS * size.share + size.normalisation
+    rings = 2 if size.vectors else 1  # of the loader that rows came from, and of the rest's
+    held["batches"] = rings * _BATCH_BUFFERS * size.share + size.normalisation
     if streamed:
         held["streamed rows"] = streamed
     return Need({**held, "libraries": LIBRARY_BYTES}, estimates)

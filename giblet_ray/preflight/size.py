@@ -32,6 +32,9 @@ from giblet_ray.training.step import Ranks, Scores
 FLOAT_BYTES = 4
 _MOMENTS = 2
 """Numbers that AdamW keeps for each of a parameter."""
+_COPIES_IN_LOSS = 3
+"""Tensors of a part's rows and units that the loss works with and lets go of: predictions, targets,
+and their products."""
 _SHAPES = torch.device("meta")
 
 
@@ -175,14 +178,15 @@ def kept_by_step(
 ) -> int:
     """Run forward pass, loss and backward pass of a batch; return the bytes kept between them.
 
-    Tensors that share their memory are counted once, parameters not at all.
+    Tensors that share their memory are counted once, parameters not at all. What the loss works
+    with while all of them are there comes on top.
     """
     at_once = job.train.model_copy(update={"accumulation": 1, "precision": "fp32"})
     scores = Scores(normalisation, shapes, job.model_copy(update={"train": at_once}), device)
     ranks = Ranks(model, 1, device, job.model.batch_norm == "frozen")
     with _kept(model) as kept:
         scores.backward(ranks, batch, batch.windows.n_trs, LossTotals({}, device))
-    return sum(kept.values())
+    return sum(kept.values()) + _COPIES_IN_LOSS * FLOAT_BYTES * batch.values["bold"].numel()
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from giblet_ray.errors import InputError
 from giblet_ray.evaluation.scan_sums import world_size
@@ -30,7 +31,7 @@ class LossTerms(NamedTuple):
     Attributes
     ----------
     objective : Tensor
-        This rank's share, to call `backward()` on. Gradients averaged over the ranks, as
+        This rank's share, to call `backward()` on, once. Gradients averaged over the ranks, as
         DistributedDataParallel does, are those of `loss`; with `units_apart`, they are added up.
     loss : Tensor
         mse + weight * correlation_loss; this and the following are the same on every rank and
@@ -339,6 +340,7 @@ class _KnownGradient(torch.autograd.Function):
         return value.clone()
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, None, None]:
         (gradient_BV,) = ctx.saved_tensors
         return gradient_BV.mul_(slope), None, None

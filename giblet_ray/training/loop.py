@@ -20,7 +20,6 @@ from giblet_ray.config import TrainJob
 from giblet_ray.dataset.loader import Loader
 from giblet_ray.dataset.normalise import Normalisation
 from giblet_ray.dataset.order import OrderedWindows
-from giblet_ray.dataset.windows import join_windows
 from giblet_ray.models.fitted import FittedPredictor
 from giblet_ray.models.predictor import Shapes, build_predictor
 from giblet_ray.training.checkpoint_writer import CheckpointWriter
@@ -28,7 +27,7 @@ from giblet_ray.training.finished import is_finished
 from giblet_ray.training.fit import fit_at_once, training_trs
 from giblet_ray.training.initial import freeze_trunk, take_trunk
 from giblet_ray.training.loss_totals import LossTotals
-from giblet_ray.training.made_once import FilmRows, make_once
+from giblet_ray.training.made_once import make_once
 from giblet_ray.training.memory import MemoryPeak
 from giblet_ray.training.optimizer import build_optimizer, build_schedule
 from giblet_ray.training.pace import Rate, epoch_line
@@ -160,9 +159,8 @@ def train(
     )
     frozen = job.model.batch_norm == "frozen", frozen_trunk
     ranks = Ranks(model, world_size, device, *frozen, shards)
-    read = join_windows(windows.train, windows.val)
-    films = FilmRows(read, normalisation.scans, run.lag_trs, model.context_trs)
-    loader = make_once(model, loader, films, shapes, link)
+    if not is_finished(position, settings):
+        loader = make_once(model, loader, windows, normalisation, run.lag_trs, shapes, link)
     rate = Rate(total_steps, position.step)
     memory = MemoryPeak(device)
     with CheckpointWriter(model, optimizer, normalisation, space, run, link, shards) as writer:

@@ -1,9 +1,10 @@
 """What a model makes of films before anything that it learns: once, not in each step.
 
 No step changes the colours and components of a TR's pictures (:attr:`Predictor.fixed_vectors`). The
-workers share out the rows that a run reads, and each keeps the vectors of all::
+workers share out the rows that a run reads, and each keeps the vectors of all, for as long as it
+trains::
 
-    once           rows of films  -- loader --> model.fixed_vectors --> table (N, F)
+    at the start   rows of films  -- loader --> model.fixed_vectors --> table (N, F)
     in each step   BOLD           -- loader ----------------------.
                    vectors        -- table -----------------------+--> batch
 
@@ -25,7 +26,10 @@ from torch import Tensor
 
 from giblet_ray.dataset.layout import ScanKey
 from giblet_ray.dataset.loader import Batch, Loader
-from giblet_ray.dataset.windows import Windows, batch_windows, part_of
+from giblet_ray.dataset.normalise import Normalisation
+from giblet_ray.dataset.order import OrderedWindows
+from giblet_ray.dataset.windows import Windows, batch_windows, join_windows, part_of
+from giblet_ray.evaluation.scan_sums import world_size
 from giblet_ray.models.predictor import Predictor, Shapes
 from giblet_ray.training.pace import Rate
 
@@ -78,7 +82,7 @@ class FilmRows:
     def __init__(
         self, windows: Windows, scans: Sequence[ScanKey], lag_trs: int, context_trs: int
     ) -> None:
-        self._windows, self._lag_trs, self._context_trs = windows, lag_trs, context_trs
+        self._lag_trs, self._context_trs = lag_trs, context_trs
         number = {film: n for n, film in enumerate(dict.fromkeys(scan.stimulus for scan in scans))}
         self._film_S = np.array([number[scan.stimulus] for scan in scans])
         self._n_phases = int(windows.phase.max(initial=0)) + 1
@@ -93,7 +97,7 @@ class FilmRows:
         first = self._first[self._film(windows)]
         return np.where(exists, first[:, None] + trs, self.n)
 
-    def covering(self) -> tuple[Windows, np.ndarray]:
+    def covering(self, windows: Windows) -> tuple[Windows, np.ndarray]:
         """Return windows that read all rows between them, and the first that each is to make.
 
         ::
@@ -102,6 +106,11 @@ class FilmRows:
             b          |-----=====|          b makes what a has not
             c     |-----===|                 c is not needed
 
+        Parameters
+        ----------
+        windows : Windows
+            All that are read.
+
         Returns
         -------
         windows : Windows
@@ -109,13 +118,13 @@ class FilmRows:
         first : ndarray of int64, shape (windows,)
             From this row on, its own are made by it.
         """
-        begin, end = self._reach(self._windows) + self._first[self._film(self._windows)]
+        begin, end = self._reach(windows) + self._first[self._film(windows)]
         order = np.lexsort((-end, begin))
         begin, end = begin[order], end[order]
         made = np.maximum.accumulate(np.concatenate([[0], end]))[:-1]
         first = np.maximum(begin, made)
         needed = end > first
-        return self._windows[order[needed]], first[needed]
+        return windows[order[needed]], first[needed]
 
     def _film(self, windows: Windows) -> np.ndarray:
         return self._film_S[windows.scan] * self._n_phases + windows.phase
@@ -160,10 +169,10 @@ class MadeOnce:
         """See :class:`Loader`."""
         return self._loader.seconds_waited
 
-    def without(self, parts: Collection[str]) -> Self:
+    def without(self, names: Collection[str]) -> Self:
         """See :class:`Loader`."""
         fewer = copy.copy(self)
-        fewer._loader = self._loader.without(parts)
+        fewer._loader = self._loader.without(names)
         return fewer
 
     def batches(self, order: Sequence[Windows]) -> Iterator[Batch]:
@@ -177,7 +186,13 @@ class MadeOnce:
 
 @torch.no_grad()
 def make_once(
-    model: Predictor, loader: Loader, rows: FilmRows, shapes: Shapes, link: Link
+    model: Predictor,
+    loader: Loader,
+    windows: OrderedWindows,
+    normalisation: Normalisation,
+    lag_trs: int,
+    shapes: Shapes,
+    link: Link,
 ) -> Loader:
     """Make the vectors that are kept, all ranks together.
 
@@ -187,12 +202,16 @@ def make_once(
         Prepared, on its device.
     loader : Loader
         Delivers this rank's batches.
-    rows : FilmRows
-        The rows that the run's windows read.
+    windows : OrderedWindows
+        Of all ranks.
+    normalisation : Normalisation
+        For the scans of the windows.
+    lag_trs : int
+        A window's BOLD lies this many TRs after its stimulus.
     shapes : Shapes
         What the model is built for.
     link : Link
-        This rank's place among the others.
+        Tells the user.
 
     Returns
     -------
@@ -204,13 +223,18 @@ def make_once(
         return loader
     makers = [model.fixed_vectors[part] for part in parts]
     sizes = [maker.n_features for maker in makers]
+    read = join_windows(windows.train, windows.val)
+    rows = FilmRows(read, normalisation.scans, lag_trs, model.context_trs)
     table = torch.zeros(rows.n + 1, sum(sizes), device=link.device)
-    windows, first = rows.covering()
-    size = batch_windows(_MADE_TRS, windows.shape[1])
+    chosen, first = rows.covering(read)
+    size = batch_windows(_MADE_TRS, chosen.shape[1])
     # The same batches for any number of ranks, so that the vectors are the same numbers.
-    starts = part_of(np.arange(0, len(windows), size), link.rank, link.world_size).tolist()
+    n_ranks = world_size()
+    rank = dist.get_rank() if n_ranks > 1 else 0
+    starts = part_of(np.arange(0, len(chosen), size), rank, n_ranks).tolist()
     rate = Rate(len(starts), 0)
-    batches = loader.batches([windows[start : start + size] for start in starts])
+    others = [name for name in ("bold", *shapes.parts) if name not in parts]
+    batches = loader.without(others).batches([chosen[start : start + size] for start in starts])
     for done, (start, batch) in enumerate(zip(starts, batches, strict=True), start=1):
         of = rows.of(batch.windows)
         new = (of >= first[start : start + size, None]) & (of < rows.n)
@@ -218,10 +242,10 @@ def make_once(
         inputs = shapes.inputs({part: batch.values[part][at] for part in parts})
         made = [maker(inputs[part]) for part, maker in zip(parts, makers, strict=True)]
         table[torch.from_numpy(of[new])] = torch.cat(made, dim=1)
-        if link.rank == 0 and rate.is_due():
+        if rank == 0 and rate.is_due():
             share = f"{done / len(starts):.0%}"
             link.show(f"vectors of {', '.join(parts)}  {share}  {rate.left(done)}")
-    if link.world_size > 1:
+    if n_ranks > 1:
         dist.all_reduce(table)  # each row is 0 on all ranks but one
     model.given_vectors = frozenset(parts)
     return MadeOnce(loader.without(parts), parts, rows, table, sizes)

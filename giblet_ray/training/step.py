@@ -63,7 +63,8 @@ class Ranks:
     ) -> None:
         self.model, self.world_size, self.device = model, world_size, device
         self._frozen, self._frozen_trunk = frozen_batch_norm, frozen_trunk
-        self.parallel: nn.Module = model.eval()  # until it is asked to train
+        model.eval()  # until it is asked to train
+        self.parallel: nn.Module = model
         own = set(model.head_units) if shards is not None else set()
         names = dict(model.named_parameters())
         self._own = [each for name, each in names.items() if name in own]

@@ -25,7 +25,7 @@ from giblet_ray.models.predictor import Shapes, build_predictor
 from giblet_ray.parts.value import ValueType
 from giblet_ray.training import made_once
 from giblet_ray.training.data import model_shapes
-from giblet_ray.training.identity import run_record
+from giblet_ray.training.identity import new_order, run_record
 from giblet_ray.training.loop import BareLink, train
 from giblet_ray.training.made_once import FilmRows, make_once, parts_to_keep, vector_bytes
 
@@ -76,7 +76,7 @@ def test_every_row_that_windows_read_is_made_once(windows: Windows, lag: int, co
     for key, each in zip(keys, rows.of(windows).flatten().tolist(), strict=True):
         assert number.setdefault(key, each) == each
     assert len(set(number.values())) == len(number)
-    chosen, first = rows.covering()
+    chosen, first = rows.covering(windows)
     of = rows.of(chosen)
     made = of[(of >= first[:, None]) & (of < rows.n)].tolist()
     assert sorted(made) == sorted({*number.values()} - {rows.n})
@@ -99,8 +99,9 @@ def test_batches_have_what_the_model_makes_of_their_rows(
     loader = training.loader(CPU)
     order = [data.train[start : start + 3] for start in range(0, len(data.train), 3)]
     raw = [(shapes.inputs(_copied(batch)), batch.exists) for batch in loader.batches(order)]
-    rows = FilmRows(data.train, data.scans, data.lag_trs, data.context_trs)
-    kept = make_once(model, loader, rows, shapes, BareLink(CPU))
+    windows = data.ordered(new_order(training.job, data))
+    how = windows, training.normalisation, data.lag_trs, shapes, BareLink(CPU)
+    kept = make_once(model, loader, *how)
     batches = kept.batches(order)
     for batch, (inputs, exists) in zip(batches, raw, strict=True):
         assert batch.values.keys() == {"bold"}
