@@ -39,6 +39,8 @@ from giblet_ray.settings import Group
 
 _TASKS = 2
 """Kinds of work without a network: of films, and of scans."""
+_LEAST_SECONDS = 60
+"""Of film for an actor: one takes as long to start as EnCodec to hear so much, or longer."""
 _WORKING_BYTES = 512 * 2**20
 """Memory of a worker besides the values it makes: libraries, decoders, blocks."""
 _COPIES = 3
@@ -129,8 +131,18 @@ def share_work(work: Mapping[str, Sequence[Work]], parts: Mapping[str, Part]) ->
     """Share out the cluster that is connected to."""
     totals = cluster_totals()
     networks = {part.network for part in parts.values() if part.has_network}
-    n_work = {name: len(of_part) for name, of_part in work.items() if name in networks}
+    n_work = {
+        name: min(len(of_part), math.ceil(_film_seconds(of_part) / _LEAST_SECONDS))
+        for name, of_part in work.items()
+        if name in networks
+    }
     return share_cluster(totals.get("CPU", 0), totals.get("GPU", 0), n_work)
+
+
+def _film_seconds(work: Sequence[Work]) -> float:
+    """Return how long the films are that work is of."""
+    films = {(each.unit.stimulus, each.unit.phase): each.unit.film for each in work}
+    return sum(film.stop_seconds for film in films.values())
 
 
 def run(

@@ -155,29 +155,37 @@ class Volume(Space):
         """
         if not _is_nifti(file):
             return Array(self.n_units).read(file, part, trs, None)
-        from nilearn.masking import apply_mask
-
         image = _load(file)
         block_trs = max(1, _BLOCK_BYTES // (4 * self.inside.size))
         blocks = [
             slice(start, min(start + block_trs, trs.stop))
             for start in range(trs.start, trs.stop, block_trs)
         ]
-        mask_image = _as_image(self.inside.astype(np.uint8), image.affine)
         bold_TV = np.empty((trs.stop - trs.start, self.n_units), np.float32)
         decoded = _decode(image, file, [(..., block) for block in blocks])
         for block, volumes_XYZT in zip(blocks, decoded, strict=True):
-            block_TV = apply_mask(
-                _as_image(volumes_XYZT, image.affine),
-                mask_image,
-                dtype=np.float32,
-                smoothing_fwhm=smoothing_fwhm_mm,
-                ensure_finite=False,
-            )
+            block_TV = volumes_XYZT[self.inside].T
             if smoothing_fwhm_mm is not None:
-                block_TV[~np.isfinite(volumes_XYZT[self.inside].T)] = np.nan
+                is_finite_TV = np.isfinite(block_TV)
+                block_TV = self._smoothed(volumes_XYZT, image.affine, smoothing_fwhm_mm)
+                block_TV[~is_finite_TV] = np.nan
             bold_TV[block.start - trs.start : block.stop - trs.start] = block_TV
         return bold_TV
+
+    def _smoothed(
+        self, volumes_XYZT: NDArray[Any], affine: NDArray[Any], fwhm_mm: float
+    ) -> NDArray[np.float32]:
+        # Imported where it is used: it takes seconds.
+        from nilearn.masking import apply_mask
+
+        smoothed_TV: NDArray[np.float32] = apply_mask(
+            _as_image(volumes_XYZT, affine),
+            _as_image(self.inside.astype(np.uint8), affine),
+            dtype=np.float32,
+            smoothing_fwhm=fwhm_mm,
+            ensure_finite=False,
+        )
+        return smoothed_TV
 
     def smooths(self, file: Path) -> bool:
         return _is_nifti(file)

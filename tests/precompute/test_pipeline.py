@@ -53,6 +53,15 @@ def unit_of(part, phase, start_seconds, n_trs, stimulus="film"):
 FILM = FilmFiles(name="film", n_trs=1, tr_seconds=1.5, seconds=900, files={"film": "film.mp4"})
 
 
+@pytest.mark.parametrize(("n_trs", "n_actors"), [(17, 1), (40, 2), (599, 6)])
+def test_short_films_are_not_worth_an_actor_each(monkeypatch, n_trs, n_actors):
+    monkeypatch.setattr(pipeline, "cluster_totals", lambda: {"CPU": 8.0})
+    part = Codes("codes", CodesConfig())
+    units = [unit_of(part, 0, 0, n_trs, name) for name in ("one", "two")]
+    work = {"codes": [pipeline.Work(unit=unit) for unit in units for _ in range(3)]}
+    assert pipeline.share_work(work, {"codes": part}).pools["codes"].size == n_actors
+
+
 def test_phases_of_a_film_are_joined_of_the_pieces_of_the_one_that_ends_last():
     part = Codes("codes", CodesConfig())
     units = [unit_of(part, 0, 0, 599), unit_of(part, 1, 0.9, 599), unit_of(part, 2, 0.4, 598)]
