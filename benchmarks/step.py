@@ -314,6 +314,9 @@ def measure(
         CONSOLE.print(f"{what}: left out, needs {n * STATE_BYTES / 1e9:,.0f} GB, {free}")
         return [], _targets(what, machine, [], [])
     training = Training(job, n_units, device)
+    if training.kept_parts:
+        parts, made = ", ".join(sorted(training.kept_parts)), 1e3 * training.made_seconds
+        CONSOLE.print(f"{what}: vectors of {parts}, made once: {made:,.1f} ms")
     of_loss, of_gradients = training.check()
     floor = training.floor_seconds(machine)
     with plain_steps(job, n_units, device) as plainly:
@@ -333,7 +336,6 @@ def measure(
     seconds = (training.n_trs / ours.median, training.n_trs / plain.median, floor)
     times = (f"{1e3 * each:,.1f}" for each in seconds)
     cells = [name, f"{batch_trs}", f"{n_units:,}", *times, spread(faster)]
-    cells += [f"{1e3 * training.made_seconds:,.1f}" if training.kept_parts else ""]
     cells += [f"{statistics.median(shares):.2f}", f"{of_loss:.0e}, {of_gradients:.0e}"]
     return cells, _targets(what, machine, faster, shares)
 
@@ -373,7 +375,7 @@ def main() -> None:
     )
     table = Table(
         *("model", "TRs", "units", "step, ms", "plain, ms", "floor, ms"),
-        *("times faster", "made once, ms", "floor / step", "loss, gradients differ by"),
+        *("times faster", "floor / step", "loss, gradients differ by"),
     )
     targets: list[Target] = []
     for name, n_units, batch_trs in product(given.models, given.units, given.batches):
