@@ -38,7 +38,7 @@ from giblet_ray.spaces.kinds import CHOOSING, files_of_labels, files_of_scan
 _READERS = 8
 """Files that are read at a time for their checksums."""
 
-_BOLD_LIBRARIES = ("h5py", "nibabel", "nilearn", "numpy")
+_BOLD_LIBRARIES = ("h5py", "nibabel", "nilearn", "numpy", "scipy")
 """Packages that read scans."""
 
 
