@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import cast
+from functools import partial
+from typing import Any, cast
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from giblet_ray.dataset.schema import Manifest
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.dataset.writer import write_manifest
 from giblet_ray.errors import InputError
-from giblet_ray.parts.part import Part, PartInPieces, Prepared
+from giblet_ray.parts.part import FilmFiles, Part, PartInPieces, Prepared
 from giblet_ray.precompute import resume
 from giblet_ray.precompute.chosen import films_of
 from giblet_ray.precompute.kept_blobs import blobs_are_whole, delete_other_blobs, keep_blobs
@@ -246,19 +247,13 @@ def _prepare(storage: Storage, plan: Plan, parts: Sequence[Part]) -> dict[str, P
     def find(part: Part) -> Prepared | None:
         return find_prepared(storage, part.network, recipes[part.name])
 
-    def making(part: Part) -> Callable[[], tuple[str, bytes]]:
-        recipe, of = recipes[part.name], films[part.name]
-
-        def prepare() -> tuple[str, bytes]:
-            keep_prepared(storage, part.network, recipe, part.prepare(of))
-            return "", b""
-
-        return prepare
-
     found = {part.name: find(part) for part in parts}
     of_networks = {part.network: part for part in parts if found[part.name] is None}
-    made = [ray.remote(attempt).remote(making(part)) for part in of_networks.values()]
-    for answer in ray.get(made):
+    made = [
+        partial(_make_prepared, storage, part, recipes[part.name], films[part.name])
+        for part in of_networks.values()
+    ]
+    for answer in ray.get([ray.remote(attempt).remote(make) for make in made]):
         raise_error(answer)
     prepared = {}
     for part in parts:
@@ -269,6 +264,13 @@ def _prepare(storage: Storage, plan: Plan, parts: Sequence[Part]) -> dict[str, P
             )
         prepared[part.name] = kept
     return prepared
+
+
+def _make_prepared(
+    storage: Storage, part: Part, recipe: dict[str, Any], films: Sequence[FilmFiles]
+) -> tuple[str, bytes]:
+    keep_prepared(storage, part.network, recipe, part.prepare(films))
+    return "", b""
 
 
 def _notes(manifest: Manifest) -> list[str]:

@@ -11,12 +11,18 @@ from typing import Literal
 import torch
 
 from giblet_ray.checkpoint.record import RunRecord
-from giblet_ray.checkpoint.store import keep_checkpoint, latest_record, open_latest
+from giblet_ray.checkpoint.store import (
+    keep_checkpoint,
+    latest_record,
+    open_latest,
+    store_files,
+)
 from giblet_ray.config import TrainJob
 from giblet_ray.dataset.loader import MemoryLoader
 from giblet_ray.dataset.residence import normalise_here
 from giblet_ray.dataset.rows import HeldRows
 from giblet_ray.dataset.storage import Storage
+from giblet_ray.evaluation.scan_sums import world_size
 from giblet_ray.training.data import plan_data
 from giblet_ray.training.identity import run_record, sized
 from giblet_ray.training.loop import BareLink, train
@@ -60,6 +66,20 @@ class LocalLink(BareLink):
 
     def show(self, line: str) -> None:
         self.lines.append(line)
+
+
+class RankLink(LocalLink):
+    """One of several ranks, each of which stores its files of a checkpoint."""
+
+    def __init__(self, rank: int, folder: Path, die_at: Callable[[dict[str, float]], bool]) -> None:
+        super().__init__(folder, die_at, torch.device("cpu"))
+        self.rank, self.world_size = rank, world_size()
+
+    def keep(self, folder: Path, name: str) -> None:
+        if self.rank == 0:
+            super().keep(folder, name)
+        else:
+            store_files(*self.place, folder, name)
 
 
 class LocalTraining:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from local_training import LocalLink, LocalTraining
+from local_training import LocalLink, LocalTraining, RankLink
 from ranks import run_ranks
 
 from giblet_ray.checkpoint.record import RunRecord
@@ -19,7 +19,6 @@ from giblet_ray.config import TrainJob
 from giblet_ray.dataset.layout import ScanKey
 from giblet_ray.dataset.loader import Batch
 from giblet_ray.dataset.windows import Windows
-from giblet_ray.evaluation.scan_sums import world_size
 from giblet_ray.models.multimodal.config import MultimodalConfig
 from giblet_ray.models.predictor import Shapes, build_predictor
 from giblet_ray.parts.value import ValueType
@@ -147,22 +146,10 @@ def test_a_training_that_goes_on_makes_the_same_vectors(
     assert curves(found) == curves(wanted)[-len(curves(found)) :]
 
 
-class RankLink(LocalLink):
-    """One of several ranks, the first of which keeps checkpoints."""
-
-    def __init__(self, rank: int, folder: Path) -> None:
-        super().__init__(folder, lambda metrics: False, CPU)
-        self.rank, self.world_size = rank, world_size()
-
-    def keep(self, folder: Path, name: str) -> None:
-        if self.rank == 0:
-            super().keep(folder, name)
-
-
 def _trained_by_a_rank(rank: int, settings: dict[str, Any], folder: Path) -> list[float]:
     made_once.KEPT_SHARE = 1.0
     training = LocalTraining(TrainJob.model_validate(settings))
-    link = RankLink(rank, folder)
+    link = RankLink(rank, folder, lambda metrics: False)
     run: RunRecord = run_record(training.job, training.data, None)
     how = training.loader(CPU), training.normalisation, training.data.space_files(), link
     train(training.job, run, training.data.ordered(run.order), *how)

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 import torch
-from local_training import DeathError, LocalLink, LocalTraining
+from local_training import DeathError, LocalTraining, RankLink
 from ranks import run_ranks
 from three_people import UNITS, people_job
 
 from giblet_ray.checkpoint.files import restore_checkpoint
 from giblet_ray.checkpoint.pieces import load_weights, state_files, weight_pieces
 from giblet_ray.checkpoint.record import read_record
-from giblet_ray.checkpoint.store import latest_record, store_files
+from giblet_ray.checkpoint.store import latest_record
 from giblet_ray.checkpoint.trained import Encoder
 from giblet_ray.config import TrainJob
 from giblet_ray.errors import InputError
@@ -39,20 +39,6 @@ def job_of(folder: Path, model: dict[str, Any], **groups: Any) -> dict[str, Any]
     """Settings of a training on people whose units differ (50, 70 and 400)."""
     shared = {"data": {"window": 4}, "train": TRAIN, "scaling": {"num_workers": 3}}
     return {**people_job(folder, **shared, **groups), "model": {**SMALL, **model}}
-
-
-class RankLink(LocalLink):
-    """One of several ranks, each of which stores its files of a checkpoint."""
-
-    def __init__(self, rank: int, folder: Path, die_at: Any) -> None:
-        super().__init__(folder, die_at, CPU)
-        self.rank, self.world_size = rank, world_size()
-
-    def keep(self, folder: Path, name: str) -> None:
-        if self.rank == 0:
-            super().keep(folder, name)
-        else:
-            store_files(*self.place, folder, name)
 
 
 def _trained_by_a_rank(
