@@ -204,6 +204,6 @@ def _notes_on_groups(groups: Sequence[RunGroup]) -> list[str]:
         return []
     differ = ", ".join(differing_grouping(groups))
     return [
-        f"ranked in {len(groups)} groups, since scores on different data, TRs or voxels cannot be "
-        f"ranked together: they differ in {differ}"
+        f"ranked in {len(groups)} groups, since scores on different data, TRs or voxels, and other "
+        f"losses, cannot be ranked together: they differ in {differ}"
     ]

@@ -77,7 +77,7 @@ class CommonTrs:
     spans : tuple of Span
         Stretches of BOLD TRs, in ascending order within each stimulus.
     scans : tuple of ScanKey
-        Scans of these stimuli that each run was trained for.
+        Scans of these stimuli that chose each run's epoch.
     valid : mapping of str to ndarray
         Voxels of each subject that are valid in each run.
     """
@@ -94,7 +94,7 @@ class CommonTrs:
     def are_all_of(self, trained: TrainedRun) -> bool:
         """Whether a run has no other validation TRs, and no other scans."""
         n_trs = sum(int(mask.sum()) for mask in trained.validation.values())
-        return n_trs == self.n_trs and len(self.scans) == len(trained.scans)
+        return n_trs == self.n_trs and self.scans == trained.scans_in("val")
 
 
 def common_trs(trained: Sequence[TrainedRun]) -> CommonTrs:
@@ -113,7 +113,8 @@ def common_trs(trained: Sequence[TrainedRun]) -> CommonTrs:
             raise InputError(f"{names} were trained on different data sets: no TR is common")
         if not _same_voxels(first.data.selection, other.data.selection):
             raise InputError(f"{names} predict different voxels (data.voxels): none can be paired")
-    scans = tuple(scan for scan in first.scans if all(scan in each.scans for each in trained))
+    of_each = [each.scans_in("val") for each in trained]
+    scans = tuple(scan for scan in of_each[0] if all(scan in of_run for of_run in of_each))
     spans: list[Span] = []
     for stimulus in dict.fromkeys(scan.stimulus for scan in scans):
         masks = [each.validation[stimulus] for each in trained if stimulus in each.validation]

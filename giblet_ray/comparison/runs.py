@@ -94,11 +94,15 @@ class ComparedRun:
         speeds = sorted(self.curves.get("train/rows_per_second", {}).values())
         return speeds[len(speeds) // 2] if speeds else None
 
-    @property
-    def grouping(self) -> dict[str, Any]:
-        """What must be equal for two runs' scores to be about the same thing."""
-        chosen = {k: v for k, v in self.settings.items() if k in _JUDGED}
-        return {"data set": self.dataset[:32], **dict(sorted(chosen.items()))}
+    def grouping(self, metric: str) -> dict[str, Any]:
+        """Return what must be equal for two runs' values of a metric to be about the same thing."""
+        by_loss = Score(metric).is_of_loss
+        decides = {
+            name: value
+            for name, value in self.settings.items()
+            if name in _JUDGED or (by_loss and name.startswith("loss."))
+        }
+        return {"data set": self.dataset[:32], **dict(sorted(decides.items()))}
 
     @property
     def is_done(self) -> bool:
@@ -114,6 +118,8 @@ class RunGroup:
     ----------
     title : str
         Data set, and whatever tells the group from the others.
+    grouping : dict
+        What is equal in all of them; see :meth:`ComparedRun.grouping`.
     ranked : tuple of ComparedRun
         Best first.
     unranked : tuple of ComparedRun
@@ -121,6 +127,7 @@ class RunGroup:
     """
 
     title: str
+    grouping: dict[str, Any]
     ranked: tuple[ComparedRun, ...]
     unranked: tuple[ComparedRun, ...]
 
@@ -189,12 +196,16 @@ def settings_that_differ(runs: Sequence[ComparedRun]) -> list[str]:
 
 
 def by_settings(runs: Iterable[ComparedRun]) -> list[list[ComparedRun]]:
-    """Return runs together that differ in their seed alone, in the order of the first of each."""
-    groups: dict[tuple, list[ComparedRun]] = {}
+    """Return runs together that differ in their seed alone, in the order of the first of each.
+
+    Of several with the same seed, such as a sweep's best and its settings trained again, the first
+    stands for all: they are one training.
+    """
+    groups: dict[tuple, dict[Any, ComparedRun]] = {}
     for run in runs:
         told = sorted((k, repr(v)) for k, v in run.settings.items() if k not in _SAME_SETTINGS)
-        groups.setdefault(tuple(told), []).append(run)
-    return list(groups.values())
+        groups.setdefault(tuple(told), {}).setdefault(run.settings.get(SEED), run)
+    return [list(by_seed.values()) for by_seed in groups.values()]
 
 
 def short_names(names: Sequence[str]) -> dict[str, str]:
@@ -223,25 +234,25 @@ def group_runs(runs: Sequence[ComparedRun], metric: str) -> list[RunGroup]:
     """Rank runs, apart where their scores are about other data; the largest group comes first."""
     by_key: dict[tuple, list[ComparedRun]] = {}
     for run in runs:
-        by_key.setdefault(tuple(run.grouping.items()), []).append(run)
+        by_key.setdefault(tuple(run.grouping(metric).items()), []).append(run)
     groups = []
-    differing = _differing_keys(by_key)
-    for members in by_key.values():
+    differing = _differing_keys([dict(key) for key in by_key])
+    for key, members in by_key.items():
         scored = [run for run in members if run.value(metric) is not None]
         scored.sort(key=lambda run: run.name)
         ranked = Score(metric).ranked(scored, lambda run: run.value(metric))
         unranked = tuple(run for run in members if run.value(metric) is None)
-        groups.append(RunGroup(_title(members[0], differing), tuple(ranked), unranked))
+        title = _title(members[0], differing)
+        groups.append(RunGroup(title, dict(key), tuple(ranked), unranked))
     return sorted(groups, key=lambda group: (-len(group.ranked), group.title))
 
 
 def differing_grouping(groups: Sequence[RunGroup]) -> list[str]:
-    """Return what tells groups apart: the data set, or settings of the split."""
-    return _differing_keys({tuple(group.runs[0].grouping.items()): [] for group in groups})
+    """Return what tells groups apart: the data set, settings of the split, or of the loss."""
+    return _differing_keys([group.grouping for group in groups])
 
 
-def _differing_keys(by_key: Mapping[tuple, Any]) -> list[str]:
-    groupings = [dict(key) for key in by_key]
+def _differing_keys(groupings: Sequence[Mapping[str, Any]]) -> list[str]:
     names = dict.fromkeys(name for grouping in groupings for name in grouping)
     return [name for name in names if len({grouping.get(name, "") for grouping in groupings}) > 1]
 

@@ -105,7 +105,7 @@ def _group(comparison: Comparison, compared: ComparedGroup) -> dict[str, Any]:
     group = compared.group
     return {
         "title": group.title,
-        "grouping": group.runs[0].grouping,
+        "grouping": group.grouping,
         "settings": list(compared.settings),
         "importance": {
             "shares": compared.importance.shares,

@@ -46,6 +46,11 @@ class Score:
         return not self.name.endswith(_LOWER_IS_BETTER)
 
     @property
+    def is_of_loss(self) -> bool:
+        """Whether it is the loss itself, so that settings of the loss decide what it means."""
+        return self.name.endswith("/loss")
+
+    @property
     def label(self) -> str:
         """What it is, in words."""
         return _IN_WORDS.get(self.name, (self.name, ""))[0]

@@ -41,7 +41,6 @@ from giblet_ray.judge.partition import Fit, from_product, from_refits, plan_part
 from giblet_ray.judge.permuted import from_permuted
 from giblet_ray.judge.regions import read_atlas
 from giblet_ray.judge.responses import responses_of
-from giblet_ray.judge.rows import judged_scans
 from giblet_ray.progress import Progress
 
 
@@ -77,7 +76,7 @@ def evaluate_run(
     record, dataset = folds[0].checkpoint.record, folds[0].data.dataset
     name, units = name_of(folds), folds[0].data.units
     is_shared = folds[0].data.units_are_shared
-    scans = list(dict.fromkeys(scan for fold in folds for scan in judged_scans(fold)))
+    scans = list(dict.fromkeys(scan for fold in folds for scan in fold.scans_in("test")))
     least_trs = response_trs(dataset.manifest.tr_seconds)
     # First, so that what cannot be had is told before anything is predicted.
     n_shared = max(units.values()) if is_shared else None

@@ -21,6 +21,7 @@ from giblet_ray.config import TrainJob
 from giblet_ray.dataset.binary import as_arrays
 from giblet_ray.dataset.layout import ScanKey, bold_column
 from giblet_ray.dataset.reader import Dataset, Span
+from giblet_ray.dataset.splits import SetName
 from giblet_ray.dataset.view import DataView
 from giblet_ray.errors import InputError
 from giblet_ray.spaces.space import Space
@@ -61,6 +62,12 @@ class OpenedRun:
         """Load the model, onto a GPU where there is one."""
         device = "cuda" if torch.cuda.is_available() else "cpu"
         return Encoder.load(self.checkpoint.location, device=device, packages=self.packages)
+
+    def scans_in(self, name: SetName) -> tuple[ScanKey, ...]:
+        """Return the scans that have TRs in a set, in the order of the record."""
+        split = self.data.split
+        films = {span.stimulus for span in split.spans(name)}
+        return tuple(s for s in self.scans if s.stimulus in films and split.has(name, s.repeat))
 
     @cached_property
     def spaces(self) -> dict[str, Space]:

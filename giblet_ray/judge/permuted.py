@@ -30,7 +30,7 @@ from giblet_ray.judge.folds import (
     valid_units,
 )
 from giblet_ray.judge.opened import OpenedRun
-from giblet_ray.judge.rows import judged_scans, predicted_rows
+from giblet_ray.judge.rows import predicted_rows
 
 N_ORDERS = 10
 """Orders that the blocks of a part are put in; what is lost is the mean over them."""
@@ -92,7 +92,7 @@ def from_permuted(
                 for phase, seen in enumerate(stimulus.phases)
             ]
             spans = dataset.at_row_groups(s for s in fold.data.split.test if s.stimulus == film)
-            of_film = [scan for scan in judged_scans(fold) if scan.stimulus == film]
+            of_film = [scan for scan in fold.scans_in("test") if scan.stimulus == film]
             for step, (name, order) in enumerate(sums):
                 part, order_T = parts[name], orders[order][film]
                 shown = Shown(encoder, [_in_order(rows, part, order_T) for rows in whole])

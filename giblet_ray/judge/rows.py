@@ -82,13 +82,6 @@ def joined(scan: ScanKey, pieces: Sequence[Rows]) -> ScanRows:
     return ScanRows(scan.subject, scan.stimulus, tr_T, *pair)
 
 
-def judged_scans(opened: OpenedRun) -> list[ScanKey]:
-    """Return the scans that have test TRs, in the order of the record."""
-    films = {span.stimulus for span in opened.data.split.test}
-    has = opened.data.split.has
-    return [s for s in opened.scans if s.stimulus in films and has("test", s.repeat)]
-
-
 def pieces_of_test(
     opened: OpenedRun, report: Callable[[float], None], encoder: Predicts | None = None
 ) -> Iterator[tuple[ScanKey, Rows]]:
@@ -102,7 +95,7 @@ def pieces_of_test(
     InputError
         If weights or data cannot be read.
     """
-    encoder, scans = encoder or opened.load(), judged_scans(opened)
+    encoder, scans = encoder or opened.load(), opened.scans_in("test")
     spans = opened.data.dataset.at_row_groups(opened.data.split.test)
 
     def z_scored(span: Span, scan: ScanKey) -> NDArray[np.float32]:
@@ -126,7 +119,7 @@ def all_rows(
     InputError
         If weights or data cannot be read.
     """
-    pieces: dict[ScanKey, list[Rows]] = {scan: [] for scan in judged_scans(opened)}
+    pieces: dict[ScanKey, list[Rows]] = {scan: [] for scan in opened.scans_in("test")}
     for scan, rows in pieces_of_test(opened, report, encoder):
         pieces[scan].append(rows)
     return {scan: joined(scan, of_scan) for scan, of_scan in pieces.items()}

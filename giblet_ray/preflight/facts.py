@@ -6,7 +6,7 @@ Shapes: N rows of the sample, K sequences of T symbols, V voxels.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -15,8 +15,7 @@ from giblet_ray.dataset.binary import as_arrays
 from giblet_ray.dataset.config import SplitConfig
 from giblet_ray.dataset.layout import bold_column
 from giblet_ray.dataset.normalise import Normalisation
-from giblet_ray.dataset.reader import Span
-from giblet_ray.dataset.splits import IN_WORDS, SETS, smallest_p_line
+from giblet_ray.dataset.splits import IN_WORDS, SETS, SetName, smallest_p_line
 from giblet_ray.dataset.view import DataView
 from giblet_ray.parts.reading import find_reading
 from giblet_ray.preflight.brief import windows_line
@@ -43,8 +42,9 @@ def describe_parts(
     form = f"{kinds[data.selection.columns[-1]].dtype} {data.units_in_words}"
     masked = f"{normalisation.n_masked:,} voxels masked"
     scales = [
-        f"{name} TRs {_scale(data, sample, tables, normalisation, spans)}"
-        for name, spans in (("training", data.split.train), ("validation", data.split.val))
+        f"{IN_WORDS[name]} TRs {_scale(data, sample, tables, normalisation, name)}"
+        for name in SETS
+        if name != "test"
     ]
     lines["bold"] = f"{form}: z-scored, {', '.join(scales)}; {masked}"
     rows = sum(map(len, sample.spans))
@@ -83,18 +83,19 @@ def _scale(
     sample: Sample,
     tables: Sequence[pa.Table],
     normalisation: Normalisation,
-    chosen: Iterable[Span],
+    name: SetName,
 ) -> str:
-    """Return mean and standard deviation of z-scored BOLD at some TRs of the sample."""
+    """Return mean and standard deviation of z-scored BOLD at a set's TRs of the sample."""
     kinds = sample.selection.value_types(data.dataset)
     n, total, squares = 0, 0.0, 0.0
     for table, span in zip(tables, sample.spans, strict=True):
         take = np.zeros(len(span), bool)
-        for each in chosen:
+        for each in data.split.spans(name):
             if each.stimulus == span.stimulus:
                 take[max(0, each.start - span.start) : max(0, each.stop - span.start)] = True
         for index, scan in enumerate(data.scans):
-            if scan.stimulus == span.stimulus and take.any():
+            is_seen = scan.stimulus == span.stimulus and data.split.has(name, scan.repeat)
+            if is_seen and take.any():
                 column = bold_column(scan.subject, scan.repeat)
                 bold_NV = _arrays(table, column, kinds[bold_column(scan.subject)])[take]
                 scored = (bold_NV - normalisation.mean_SV[index]) / normalisation.std_SV[index]

@@ -1,4 +1,5 @@
-"""What a run's score is of: scores of the same TRs and units can be held against each other."""
+"""What a run's score is of: scores of the same TRs and units can be held against each other, and
+losses only if they are the same loss."""
 
 from __future__ import annotations
 
@@ -11,14 +12,16 @@ def difference(one: Record, other: Record) -> str | None:
     """Say what tells the validation TRs and units of two runs apart; None if nothing does."""
     theirs = _judged_on(other)
     for name, value in _judged_on(one).items():
-        if value != theirs[name]:
-            return f"{name} is {value}, there {theirs[name]}"
+        if value != theirs.get(name):
+            return f"{name} is {value}, there {theirs.get(name)}"
     return None
 
 
 def _judged_on(record: Record) -> dict[str, str]:
     """Return what decides which numbers a score was computed from, by setting."""
     judged = sorted(marked_settings(TrainJob, Mark.JUDGED))
+    if record.chosen_by.is_of_loss:
+        judged += sorted(name for name in record.settings if name.startswith("loss."))
     return {
         "train.score": record.chosen_by.name,
         "the data set's checksum": record.dataset.checksum[:12],

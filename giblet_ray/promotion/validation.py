@@ -130,9 +130,7 @@ def predict_validation(
         If weights or data cannot be read, or a prediction is not finite.
     """
     first = members[0]
-    spans, has = first.data.split.val, first.data.split.has
-    films = {span.stimulus for span in spans}
-    scans = [s for s in first.scans if s.stimulus in films and has("val", s.repeat)]
+    spans, scans = first.data.split.val, first.scans_in("val")
     of: dict[str, list[ScanKey]] = {}
     for scan in scans:
         of.setdefault("all" if shared else scan.subject, []).append(scan)

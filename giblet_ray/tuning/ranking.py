@@ -22,9 +22,11 @@ from giblet_ray.tuning.space import Settings
 
 
 def by_score(trials: Sequence[TrialRecord], score: Score) -> list[TrialRecord]:
-    """Return trials from best to worst, of equal ones the first first; unscored ones last."""
+    """Return trials from best to worst, of equal ones the first first; unscored ones, and then
+    those that failed, last: what cannot be trained to its end is nobody's best."""
     in_order = sorted(trials, key=lambda trial: trial.number)
-    return score.ranked(in_order, lambda trial: trial.best(score))
+    ranked = score.ranked(in_order, lambda trial: trial.best(score))
+    return sorted(ranked, key=lambda trial: trial.state == "failed")
 
 
 def by_settings(trials: Sequence[TrialRecord], score: Score) -> list[list[TrialRecord]]:
@@ -40,6 +42,8 @@ def by_settings(trials: Sequence[TrialRecord], score: Score) -> list[list[TrialR
     in_order = sorted(groups.values(), key=lambda group: min(trial.number for trial in group))
 
     def reached(group: list[TrialRecord]) -> float | None:
+        if group[0].state == "failed":
+            return None
         seeds = seeds_of(group, score)
         return group[0].best(score) if seeds is None else seeds.mean
 

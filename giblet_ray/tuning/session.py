@@ -101,9 +101,9 @@ def run_sweep(
         director.close()
         ranked = by_settings(list(director.trials.values()), score)
         trials = [trial for group in ranked for trial in group]
-        if not trials or trials[0].best(score) is None:
+        if not any(t.state != "failed" and t.best(score) is not None for t in trials):
             causes = "; ".join(dict.fromkeys(t.cause for t in trials)) or "none was started"
-            raise InputError(f"sweep {job.name}: no trial was scored: {causes}")
+            raise InputError(f"sweep {job.name}: no trial was scored that has not failed: {causes}")
         seeds = seeds_of(ranked[0], score)
         if seeds is None and job.sweep.seeds > 1:
             show("note: no settings were trained to their end with several seeds: one trial wins")

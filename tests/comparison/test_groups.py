@@ -18,6 +18,9 @@ def test_runs_that_differ_in_their_seed_alone_are_summed_up(make_run: Callable) 
     ]
     unfinished = {"model.embed_dim": 2, "train.seed": 1}
     runs.append(make_run("2-1", 0.5, settings=unfinished, status="KILLED"))
+    # The settings of the best, trained again: no other seed, and no other training.
+    again = {"model.embed_dim": 2, "train.seed": 0}
+    runs += [make_run(name, 0.4, settings=again) for name in ("2-0 by its sweep", "2-0 once more")]
     (group,) = group_runs(runs, METRIC)
     assert notes_on_seeds(group, {run.id: run.name for run in runs}, METRIC) == [
         f"8-1, 8-0 differ in their seed alone: {METRIC} mean 0.2400, SD 0.0566 over 2 seeds",

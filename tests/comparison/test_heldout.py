@@ -17,6 +17,7 @@ from giblet_ray.comparison.kept import KEPT
 from giblet_ray.comparison.pairs import PairSettings, intervals_of
 from giblet_ray.comparison.read import read_runs
 from giblet_ray.comparison.scores import read_voxel_pearson
+from giblet_ray.config import TrainJob
 from giblet_ray.dataset.binary import as_arrays
 from giblet_ray.dataset.layout import bold_column
 from giblet_ray.dataset.reader import Dataset, Selection, Span
@@ -44,6 +45,31 @@ def test_scores_over_all_held_out_trs_are_those_that_the_training_recorded(
         np.testing.assert_allclose(scored.pearson_V, recorded, atol=1e-5)
         assert scored.mean.value == pytest.approx(one.run.value("val/pearson_mean"), abs=1e-5)
         assert len(scored.mean.series) == common.n_trs
+
+
+def test_only_the_repeats_that_chose_a_run_are_scored(
+    make_run: Any, dataset_writer: Any, train_locally: Any, tiny_model: Any, tmp_path: Path
+) -> None:
+    """Training, validation and test have the same TRs of a film, of other scans."""
+    dataset_writer(tmp_path / "film", {"one": 117, "two": 83}, ("01", "02"), repeats=3)
+    job = TrainJob(
+        dataset=str(tmp_path / "film"),
+        name="run",
+        data={
+            "split": {"kind": "repeats", "val_repeats": (2,), "test_repeats": (3,)},
+            "modalities": ("text",),
+        },
+        model=tiny_model,
+        train={"epochs": 1, "batch_trs": 64},
+    )
+    link = train_locally(job, tmp_path / "run")
+    one = TrainedRun.open(make_run("run", folder=str(tmp_path / "run")))
+    common = common_trs([one, one])
+    assert {scan.repeat for scan in common.scans} == {2}
+    assert common.are_all_of(one)
+    scored = score_run(one, common)
+    assert scored.mean.value == pytest.approx(link.reports[-1]["val/pearson_mean"], abs=1e-5)
+    np.testing.assert_allclose(scored.pearson_V, read_voxel_pearson(one.run.folder), atol=1e-5)
 
 
 def test_runs_of_different_lag_are_paired_on_the_same_bold(

@@ -109,6 +109,20 @@ def test_runs_on_other_data_or_splits_are_ranked_apart(
     assert small.title != large.title
 
 
+def test_losses_are_ranked_among_runs_of_the_same_loss_alone(make_run: Callable) -> None:
+    """A weight of 0 leaves out a term that cannot be below 0, whatever is predicted."""
+    curves = {"val/pearson_mean": {1: 0.1}, "val/loss": {1: 2.0}}
+    runs = [
+        make_run(str(weight), curves=curves, settings={"loss.correlation_weight": weight})
+        for weight in (0, 1)
+    ]
+    assert len(group_runs(runs, "val/pearson_mean")) == 1
+    titles = [group.title for group in group_runs(runs, "val/loss")]
+    assert [title.rpartition(", ")[2] for title in titles] == [
+        f"loss.correlation_weight {weight}" for weight in (0, 1)
+    ]
+
+
 def test_runs_are_grouped_by_what_files_said_and_not_by_their_paths(
     make_run: Callable, arrays_and_dataset: Any, tmp_path: Path
 ) -> None:

@@ -270,6 +270,20 @@ def same_film(*spans: tuple[str, int, int]) -> dict[str, Any]:
     return {"group": "a", "spans": [dict(zip(names, span, strict=True)) for span in spans]}
 
 
+def test_models_are_not_compared_by_losses_that_are_not_the_same(store: Store) -> None:
+    def of_loss(weight: float) -> Callable[[dict[str, Any]], None]:
+        def change(record: dict[str, Any]) -> None:
+            record["config"]["train"]["score"] = "val/loss"
+            record["config"]["loss"]["correlation_weight"] = weight
+
+        return change
+
+    store.promote(run=store.run("a", 0.25, change=of_loss(1.0)))
+    with pytest.raises(InputError, match=r"loss.correlation_weight is 0.0, there 1.0"):
+        store.promote(run=store.run("b", 0.1, change=of_loss(0.0)))
+    assert store.promote(run=store.run("c", 0.2, change=of_loss(1.0))).changed
+
+
 def test_models_of_other_lag_and_size_are_compared(store: Store) -> None:
     store.promote(run=store.run("a", 0.25))
     lag = store.run("b", 0.3, change=lambda r: r["config"]["data"].update(lag_seconds=6.0))

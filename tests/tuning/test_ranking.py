@@ -9,7 +9,7 @@ import pytest
 from giblet_ray.evaluation.score import Score
 from giblet_ray.tuning.config import SweepConfig
 from giblet_ray.tuning.journal import TrialRecord
-from giblet_ray.tuning.ranking import by_settings, repeats, seeds_of
+from giblet_ray.tuning.ranking import by_score, by_settings, repeats, seeds_of
 
 R, LOSS = Score(), Score("val/loss")
 
@@ -66,6 +66,19 @@ def test_settings_that_did_not_train_with_every_seed_come_after_those_that_did()
     again = [trial(6, 8, 0.95, 1, state="stopped"), trial(7, 32, 0.01, 1)]
     assert numbers([*SEARCHED, *again])[:2] == [[7, 3][::-1], [2]]
     assert seeds_of(by_settings([*SEARCHED, *again], R)[1], R) is None
+
+
+def test_what_failed_is_never_the_best_however_well_it_began() -> None:
+    """Its settings would fail again; a promotion would not take it either."""
+    trials = [
+        trial(0, 4, 0.9, state="failed"),
+        trial(1, 8, 0.2),
+        trial(2, 8, 0.95, 1, state="failed"),
+        trial(3, 16, 0.1, state="stopped"),
+        trial(4, 32, None, state="stopped"),
+    ]
+    assert numbers(trials) == [[1, 2], [3], [0], [4]]
+    assert [each.number for each in by_score(trials, R)] == [1, 3, 4, 2, 0]
 
 
 def test_without_other_seeds_the_best_trial_wins_stopped_or_not() -> None:

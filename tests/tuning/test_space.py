@@ -66,6 +66,14 @@ def test_the_default_space_is_valid() -> None:
     assert parse_space(DEFAULT_SPACE, BASE).keys() == DEFAULT_SPACE.keys()
 
 
+def test_the_loss_is_not_searched_where_trials_are_chosen_by_it() -> None:
+    written = {"loss.correlation_weight": "0,1"}
+    assert parse_space(written, BASE).keys() == written.keys()
+    by_loss = BASE.model_copy(update={"train": BASE.train.model_copy(update={"score": "val/loss"})})
+    with pytest.raises(InputError, match="correlation_weight: decides what val/loss is"):
+        parse_space(written, by_loss)
+
+
 @pytest.mark.parametrize(
     ("written", "message"),
     [
