@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 
 from rich.table import Table
@@ -27,10 +28,10 @@ def _stimuli(dataset: Dataset) -> Table:
         silent = f"{silent_trs:,}" if spoken.difference(lacks) else "no text"
         table.add_row(name, f"{n_trs:,}", f"{hours:.2f}", silent, f"{n_scans:,}", ", ".join(lacks))
 
+    n_scans = Counter(scan.stimulus for scan in manifest.scans)
     for stimulus in manifest.stimuli:
-        n_scans = sum(scan.stimulus == stimulus.name for scan in manifest.scans)
         lacks = [part for part in manifest.parts if part not in stimulus.shards]
-        add(stimulus.name, stimulus.n_trs, stimulus.silent_trs, n_scans, lacks)
+        add(stimulus.name, stimulus.n_trs, stimulus.silent_trs, n_scans[stimulus.name], lacks)
     table.add_section()
     n_trs = sum(stimulus.n_trs for stimulus in manifest.stimuli)
     silent_trs = sum(stimulus.silent_trs for stimulus in manifest.stimuli)

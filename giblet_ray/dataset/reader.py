@@ -178,6 +178,7 @@ class Dataset:
         of_them = {
             "stimuli": tuple(self.stimuli[name] for name in names),
             "scans": tuple(scan for name in names for scan in self._scans_of.get(name, ())),
+            "provenance": {},  # of all files: most of a manifest
         }
         return Dataset(self.storage, self.manifest.model_copy(update=of_them))
 

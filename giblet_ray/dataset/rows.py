@@ -8,6 +8,7 @@ Rows that are streamed wait in the worker's own memory.
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
@@ -91,7 +92,7 @@ class HeldRows:
             if "/" not in name
         }
         of_film = starts({film: len(found) for film, found in where.items()})
-        self.n_phases = {name: sum(film == name for film, _ in where) for name in films}
+        self.n_phases = dict(Counter(name for name, _ in where))
         # First row of each scan's stimulus at each of its phases.
         phases = range(max(self.n_phases.values()))
         self._first = np.array(

@@ -35,6 +35,9 @@ _RESAMPLER_OPTIONS = {
     "async": "1",
     "first_pts": "0",
 }
+_PADDING_SECONDS = 0.15
+"""Of an encoder, which packets count and decoders leave out: most in MP3, 1,152 + 529 samples
+before and up to 1,152 after (0.13 s at 22.05 kHz; https://lame.sourceforge.io/tech-FAQ.txt)."""
 
 
 def read_audio(
@@ -58,8 +61,8 @@ def read_audio(
         Length of a block (s); the last one may be shorter. Memory depends on it alone.
     duration_seconds : float, optional
         Length to deliver (s), counted from `start_seconds`: later sound is left out, and up to
-        `media.END_TOLERANCE_SECONDS` that lack at the end are silence. By default, all
-        there is.
+        `media.END_TOLERANCE_SECONDS` that lack at the end are silence, and what an encoder
+        pads. By default, all there is.
     start_seconds : float
         Sound before this (s), counted from the film's start, is left out.
 
@@ -91,7 +94,7 @@ def read_audio(
             return
     if wanted is None:
         return
-    if wanted - n_samples > END_TOLERANCE_SECONDS * sample_rate:
+    if wanted - n_samples > (END_TOLERANCE_SECONDS + _PADDING_SECONDS) * sample_rate:
         raise InputError(
             f"{path}: its audio ends at {start_seconds + n_samples / sample_rate:.2f} s, "
             f"{start_seconds + wanted / sample_rate:.2f} s are expected; the file is truncated or "

@@ -225,9 +225,13 @@ def _last_packet_ends(
             stamps = [each for each in (packet.pts, packet.dts) if each is not None]
             if not stamps:
                 continue
-            shown, decoded = stamps[0] * packet.time_base, stamps[-1] * packet.time_base
-            _check_order(path, before.get(packet.stream_index), latest, decoded)
-            before[packet.stream_index] = latest = decoded
+            shown = stamps[0] * packet.time_base
+            # Matroska's are FFmpeg's guess, which has none for the first pictures where they are
+            # stored in another order than shown.
+            if packet.dts is not None:
+                decoded = packet.dts * packet.time_base
+                _check_order(path, before.get(packet.stream_index), latest, decoded)
+                before[packet.stream_index] = latest = decoded
             end = shown + _duration(packet)
             ends[packet.stream_index] = max(ends[packet.stream_index], end)
     except av.FFmpegError as error:

@@ -126,6 +126,8 @@ def _onsets(events: Path, films: Films) -> list[tuple[str, float]]:
         if name in films:
             try:
                 onset = float(row.get("onset") or "n/a")
+                if not math.isfinite(onset):
+                    raise ValueError(onset)
             except ValueError as error:
                 raise InputError(
                     f"{events}, line {number}: onset is {row.get('onset')!r}; seconds are expected"

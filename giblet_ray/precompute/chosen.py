@@ -86,7 +86,7 @@ def parts_of_films(
                         f"{film.path}: {_LACKS[missing[0]]}, which {name} is made from; "
                         f"--{part.group}.make false leaves that out"
                     )
-        if not any(film in films_of(part, films) for part in made.values()):
+        if all(part.lacks(film) for part in made.values()):
             raise InputError(f"{film.path}: there is nothing to be made of it; leave it out")
         notes += [f"{film.name} is without {', '.join(of)}: {why}" for why, of in lacking.items()]
     return made, tuple(notes)

@@ -11,6 +11,7 @@ from giblet_ray.dataset.layout import ScanKey
 from giblet_ray.dataset.schema import Manifest
 from giblet_ray.dataset.stored import Phase, Scan, Stimulus, StoredPart, Subject
 from giblet_ray.errors import InputError
+from giblet_ray.parts.built_in import SPOKEN
 from giblet_ray.parts.part import FilmFiles
 from giblet_ray.precompute.kept_blobs import KeptBlobs
 from giblet_ray.precompute.kept_spaces import KeptSpaces
@@ -61,7 +62,8 @@ def build_manifest(
             names = spaces.unit_names.get(unit.subject)
             subject = Subject(value=record.value, space=space, unit_names=names)
             subjects.setdefault(unit.subject, subject)
-            provenance.setdefault("bold", _bold_provenance(job, plan, unit))
+            if "bold" not in provenance:
+                provenance["bold"] = _bold_provenance(job, plan, unit)
         elif unit.part not in parts:
             parts[unit.part] = _stored_part(plan, unit, record, blobs)
         elif record.made_with != (others := parts[unit.part].made_with):
@@ -73,11 +75,15 @@ def build_manifest(
         path: {"fingerprint": record.fingerprint, "facts": record.facts}
         for path, record in records.items()
     }
+    of_films: dict[str, list[Unit]] = {film.name: [] for film in plan.films}
+    for unit in plan.units:
+        if not unit.subject:
+            of_films[unit.stimulus].append(unit)
     return Manifest(
         tr_seconds=job.tr_seconds,
         row_group_trs=job.row_group_trs,
         parts=parts,
-        stimuli=tuple(_stimulus(plan, film, records) for film in plan.films),
+        stimuli=tuple(_stimulus(plan, film, of_films[film.name], records) for film in plan.films),
         subjects=subjects,
         scans=tuple(_scan(plan, unit, records) for unit in plan.units if unit.part == BOLD),
         blobs=(*spaces.blobs, *(file for each in blobs.values() for file in each.values())),
@@ -85,8 +91,9 @@ def build_manifest(
     )
 
 
-def _stimulus(plan: Plan, film: FilmFiles, records: Mapping[str, Record]) -> Stimulus:
-    of_film = [unit for unit in plan.units if unit.stimulus == film.name and not unit.subject]
+def _stimulus(
+    plan: Plan, film: FilmFiles, of_film: Sequence[Unit], records: Mapping[str, Record]
+) -> Stimulus:
     files = {role: file for unit in of_film for role, file in unit.files.items()}
     phases = []
     for phase, seen in enumerate(plan.phases[film.name]):
@@ -95,7 +102,11 @@ def _stimulus(plan: Plan, film: FilmFiles, records: Mapping[str, Record]) -> Sti
             Phase(
                 seconds=seen.start_seconds,
                 n_trs=seen.n_trs,
-                silent_trs=sum(records[unit.path].facts.get("silent_trs", 0) for unit in units),
+                silent_trs=sum(
+                    records[unit.path].facts["silent_trs"]
+                    for unit in units
+                    if plan.parts[unit.part].kind in SPOKEN
+                ),
                 shards={unit.part: records[unit.path].shard for unit in units},
             )
         )

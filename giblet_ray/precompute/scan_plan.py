@@ -134,9 +134,9 @@ def plan_scan(
     if said.lengths == "exact":
         _check_length(job, scan, taken, crop, n_units)
     scrubbed = [volumes[0] + tr for start, stop in row.scrub for tr in range(start, stop)]
-    if scrubbed and scrubbed[-1] >= volumes[1]:
+    if scrubbed and max(scrubbed) >= volumes[1]:
         raise InputError(
-            f"{row.where}: scrub names volume {scrubbed[-1] - volumes[0]}; the scan has "
+            f"{row.where}: scrub names volume {max(scrubbed) - volumes[0]}; the scan has "
             f"{volumes[1] - volumes[0]}, from 0"
         )
     if row.film_offset_seconds:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache, partial
@@ -93,19 +94,12 @@ def plan_scans(
             ranges.append((scan.row, plan.path, volumes))
         repeats[scan.label] = plan
     check_ranges(ranges)
+    seen: dict[str, dict[float, FilmFiles]] = {name: {} for name in by_name}
+    for (_, stimulus), repeats in plans.items():
+        for scan in repeats.values():
+            seen[stimulus][scan.film.start_seconds] = scan.film
     phases = {
-        name: tuple(
-            sorted(
-                {
-                    scan.film.start_seconds: scan.film
-                    for (_, stimulus), repeats in plans.items()
-                    for scan in repeats.values()
-                    if stimulus == name
-                }.values(),
-                key=lambda each: each.start_seconds,
-            )
-        )
-        or (film,)
+        name: tuple(seen[name][start] for start in sorted(seen[name])) or (film,)
         for name, film in by_name.items()
     }
     numbered = tuple(
@@ -125,7 +119,7 @@ def _same_scan(scan: FoundScan, other: str, pattern: str) -> InputError:
     )
 
 
-def _in_order(repeat: tuple[str, ScanPlan]) -> tuple[int, str]:
-    """Sort 2 before 10, whatever their zeros."""
-    label = repeat[0].lstrip("0")
-    return len(label), label
+def _in_order(repeat: tuple[str, ScanPlan]) -> list[tuple[int, str]]:
+    """Sort 2 before 10, whatever their zeros, and ses-1_run-10 before ses-2_run-1."""
+    words = re.split(r"(\d+)", repeat[0])
+    return [(int(word), "") if word.isdecimal() else (-1, word) for word in words]

@@ -115,7 +115,7 @@ class Surface(Space):
         numbers_V = whole_numbers(np.concatenate([left_N, right_N]), file)
         left_N, right_N = np.split(numbers_V, [len(left_N)])
         if np.intersect1d(left_N[left_N > 0], right_N).size:
-            shift = max(int(left_N.max()), *left)
+            shift = max(int(left_N.max()), *left, 0)
             right_N = np.where(right_N > 0, right_N + shift, 0)
             left = {number: f"L {name}" for number, name in left.items()}
             right = {number + shift: f"R {name}" for number, name in right.items()}

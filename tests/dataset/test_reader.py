@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -282,6 +283,15 @@ class _Listed(MemoryFileSystem):
         if path.endswith(".parquet"):
             self.asked.add(path)
         return super().info(path, **more)
+
+
+def test_what_a_task_is_sent_does_not_grow_with_the_data_set(arrays_and_dataset: tuple) -> None:
+    _, dataset = arrays_and_dataset
+    large = dataset.manifest.model_copy(update={"provenance": {"shards": ["x" * 1000] * 1000}})
+    some = Dataset(dataset.storage, large).only(["one"])
+    assert len(pickle.dumps(some)) < 20_000
+    span = Span("one", 0, 9)
+    assert some.read(span, Selection(("text",))).equals(dataset.read(span, Selection(("text",))))
 
 
 def test_shards_are_listed_together(arrays_and_dataset: tuple) -> None:

@@ -130,6 +130,26 @@ def test_one_sound_track_is_not_worth_a_word(make_film):
     assert sound_notes(make_film("none.mkv", 3.0)) == []
 
 
+@pytest.mark.parametrize("fps", [10, 24, 25])
+def test_pictures_that_are_stored_in_another_order_than_shown_are_a_film(make_film, fps):
+    """Matroska has no decoding times: FFmpeg makes them up, but for the first pictures."""
+    path = make_film("film.mkv", 6.0, fps=fps, video_codec="libx264", sound=np.zeros(6 * 24_000))
+    with av.open(str(path)) as container:
+        stamps = [p.pts for p in container.demux(video=0) if p.size]
+    assert stamps != sorted(stamps)
+    assert probe_film(path).duration_seconds == pytest.approx(6.0, abs=0.01)
+
+
+@pytest.mark.parametrize("seconds", np.arange(14.885, 14.92, 0.005).tolist())
+def test_what_counts_as_a_tr_of_sound_can_be_read(tmp_path, burst, seconds):
+    """Packets of MP3 hold padding, which the decoder leaves out: their ends are later."""
+    sound_N = burst(15, 44_100)[: round(seconds * 44_100)]
+    path = write_sound(tmp_path / "story.mp3", sound_N, "libmp3lame", 44_100)
+    n_trs = tr_count(probe_film(path), 1.5)
+    samples_N = np.concatenate(list(read_audio(path, 24_000, duration_seconds=1.5 * n_trs)))
+    assert len(samples_N) == 36_000 * n_trs
+
+
 STREAMS = [("mpg", "mpeg2video", "mp2"), ("ts", "mpeg2video", "mp2"), ("ts", "mpeg4", "aac")]
 
 

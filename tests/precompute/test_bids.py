@@ -120,6 +120,16 @@ def test_two_films_in_one_run_are_two_scans(copied: Path, plan: Callable[..., Pl
     assert taken == {("one", 2): (0, 9), ("two", 1): (9, 20)}
 
 
+@pytest.mark.parametrize("onset", ["nan", "inf", "soon"])
+def test_an_onset_that_is_no_time_is_refused(
+    copied: Path, plan: Callable[..., Plan], onset: str
+) -> None:
+    (events,) = copied.parents[1].glob("sub-01/ses-1/func/*run-2_events.tsv")
+    events.write_text(f"onset\tduration\tstim_file\n{onset}\t4\tone.mp4\n")
+    with pytest.raises(InputError, match=f"line 2: onset is '{onset}'; seconds are expected"):
+        plan(copied, "--space", "fsaverage5", "--subjects", "01", "--scan.lengths", "trim")
+
+
 def test_films_are_named_after_task_and_run_where_no_events_tell(
     copied: Path, plan: Callable[..., Plan], film_folder: Path, tmp_path: Path
 ) -> None:

@@ -65,6 +65,16 @@ def test_a_session_that_showed_a_film_again_is_refused_but_for_a_pattern_that_te
     ]
 
 
+def test_repeats_are_counted_by_each_number_of_their_names(folder, tmp_path):
+    names = [f"ses-{ses}_run-{run}" for ses, run in ((1, 9), (1, 10), (2, 1), (10, 1))]
+    for name in names:
+        np.save(tmp_path / f"{name}.npy", np.ones((9, 5), np.float32))
+    lines = [f"1 one {name}.npy {name}" for name in reversed(names)]
+    job = request(folder, tmp_path / "out").model_copy(update={"bold": ()})
+    plan = make_plan(with_table(job, tmp_path, "subject stimulus file repeat", *lines))
+    assert {scan.repeat: Path(scan.path).stem for scan in plan.scans} == dict(enumerate(names, 1))
+
+
 def test_units_may_be_chosen_by_a_file_of_each_subject(folder, tmp_path):
     mask = nibabel.load(folder / "mask.nii.gz")
     inside = np.argwhere(np.asarray(mask.dataobj) > 0)
@@ -173,6 +183,7 @@ def test_a_row_is_of_the_scan_that_names_tell(folder, tmp_path):
         (("subject stimulus crop_start_trs", "1 one 2"), ("7 TRs after cropping 2", "9 TRs")),
         (("subject stimulus last_volume", "1 one 9"), ("volumes 0 to 9", "has 9, from 0 to 8")),
         (("subject stimulus scrub", "1 one 9"), ("scrub names volume 9", "has 9, from 0")),
+        (("subject stimulus scrub", "1 one 3-20,2"), ("scrub names volume 20", "has 9, from 0")),
         (("subject stimulus scrub", "1 one 0-8"), ("every volume that is taken is scrubbed",)),
         (("subject stimulus file", "3 one none.npy"), ("none.npy: no such file",)),
         (

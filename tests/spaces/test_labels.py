@@ -181,3 +181,11 @@ def test_numbers_that_both_hemispheres_use_are_regions_of_each(tmp_path: Path) -
     called = [labels.names.get(int(number)) for number in labels.of_units_V]
     assert called == [None, "L V1", "L A1", "R V1", "R V1", None]
     assert len(labels.names) == 2 * len(REGIONS)
+
+
+def test_hemispheres_without_names_or_regions_on_one_side_are_labelled(tmp_path: Path) -> None:
+    file = tmp_path / "a_hemi-L.label.gii"
+    left = save_surface_labels(file, np.array([0, 2, 5]), np.array([2, 0, 0]), {})
+    labels = labels_of(Surface({"left": 3, "right": 3}), left)
+    assert labels.of_units_V.tolist() == [0, 2, 5, 7, 0, 0]
+    assert labels.names == {2: "2", 5: "5", 7: "7"}
