@@ -190,6 +190,8 @@ def restore_checkpoint(
                 # A copy: no mapped file is held on to.
                 of_optimizer[STEP] = step.clone().to(parameter.device)
                 optimizer.state[parameter] = of_optimizer
+    except torch.OutOfMemoryError:  # no fault of the checkpoint's
+        raise
     except (OSError, RuntimeError, KeyError, SafetensorError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{folder}: not a complete checkpoint of this run: {reason}") from error

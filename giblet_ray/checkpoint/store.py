@@ -12,7 +12,7 @@ from pathlib import Path
 
 from giblet_ray.checkpoint.damage import damage
 from giblet_ray.checkpoint.record import RECORD, Record, record_at
-from giblet_ray.dataset.storage import Storage
+from giblet_ray.dataset.storage import PART_SUFFIX, Storage
 from giblet_ray.errors import InputError
 
 SWEEP = "sweep.json"
@@ -25,6 +25,10 @@ _NAME = re.compile(r"epoch-(?P<epoch>[0-9]{4,})-step-(?P<step>[0-9]{7,})")
 def keep_checkpoint(storage: Storage, run: str, folder: Path, name: str) -> None:
     """Store a checkpoint below a run's folder; keep it, the one before it and the best."""
     store_files(storage, run, folder, name)
+    # Of a worker that was killed when it wrote a checkpoint of this name.
+    for file in storage.names(f"{run}/{name}"):
+        if file.endswith(PART_SUFFIX):
+            storage.delete(file)
     drop_checkpoints(storage, run, keep=_KEPT)
 
 

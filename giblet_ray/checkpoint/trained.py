@@ -99,7 +99,7 @@ class Encoder:
                 weights = load_weights(folder, record)
                 valid_SV = load_valid_voxels(folder, record)
                 encoder = cls.build(record, weights, valid_SV, device, packages)
-            except InputError:
+            except (InputError, torch.OutOfMemoryError):
                 raise
             except (OSError, RuntimeError, SafetensorError) as error:
                 where = f"{checkpoint.location}/{record.weight_files[0]}"
@@ -239,7 +239,8 @@ class Encoder:
         ------
         InputError
             If the model has no head for this subject, or several and none is named; if it does not
-            read a part, or not do without one.
+            read a part, or not do without one; if rows are of another dtype or shape than those
+            that it was trained on, of one part fewer than of another, or none.
         """
         for name in values:
             if name not in self.shapes.parts:
@@ -247,6 +248,12 @@ class Encoder:
                     f"{name}: the model reads {', '.join(self.shapes.parts)}"
                     f"{nearest(name, self.shapes.parts)}"
                 )
+        n_trs = {name: len(rows) for name, rows in values.items()}
+        if len({*n_trs.values()}) > 1 or 0 in n_trs.values():
+            found = ", ".join(f"{n} of {name}" for name, n in n_trs.items())
+            raise InputError(
+                f"rows: found {found}; each part has one row per TR, of one TR or more"
+            )
         return self.predict_trs(values, self.head_of(subject))
 
     @torch.inference_mode()
@@ -415,8 +422,11 @@ class Encoder:
         wanted = self.shapes.values[part]
         found = wanted.model_copy(update={"shape": values.shape[1:]})
         reading = find_reading(self.shapes.encoders[part], part)
-        if not reading.suits(found, wanted):
-            raise InputError(f"{part}: found rows of {found}, the model was trained on {wanted}")
+        if values.dtype != wanted.dtype or not reading.suits(found, wanted):
+            shape = " x ".join(map(str, values.shape[1:]))
+            raise InputError(
+                f"{part}: found rows of {values.dtype}({shape}), the model was trained on {wanted}"
+            )
         return torch.from_numpy(np.ascontiguousarray(values[:, : wanted.shape[0]]))
 
 

@@ -96,7 +96,8 @@ class _Exists:
 
     def _ones(self, shape: tuple[int, int]) -> Tensor:
         if shape not in self._all:
-            self._all[shape] = torch.ones(shape, dtype=torch.bool, device=self._device)
+            with torch.inference_mode(False):  # validation may ask first, and training then uses it
+                self._all[shape] = torch.ones(shape, dtype=torch.bool, device=self._device)
         return self._all[shape]
 
 

@@ -26,6 +26,8 @@ from giblet_ray.errors import InputError
 
 _T = TypeVar("_T")
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+PART_SUFFIX = ".part"
+"""Of a file on a local disk that is not whole yet, or whose writer was killed."""
 _HASH_BLOCK_BYTES = 4 * 2**20
 _COPY_BYTES = 4 * 2**20
 
@@ -211,7 +213,7 @@ class Storage:
         """
         final = Path(self.path(name))
         folder = final.parent if self.is_local else Path(tempfile.gettempdir())
-        part = folder / f"{final.name}.{uuid.uuid4().hex[:8]}.part"
+        part = folder / f"{final.name}.{uuid.uuid4().hex[:8]}{PART_SUFFIX}"
         n_written = 0
         try:
             folder.mkdir(parents=True, exist_ok=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -149,12 +150,13 @@ def shown_monitor(
                 say_at = time.monotonic() + _WAIT_SECONDS
                 show(f"waiting for {what_is_missing()}")
 
-    thread = threading.Thread(target=poll, name="monitor", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
-        for line in ray.get(monitor.take.remote()).lines:
-            show(line)
+    with ThreadPoolExecutor(1, "monitor") as thread:
+        polling = thread.submit(poll)
+        try:
+            yield
+        finally:
+            done.set()
+            wait([polling])
+            for line in ray.get(monitor.take.remote()).lines:
+                show(line)
+        polling.result()  # what went wrong in it is told, too

@@ -87,16 +87,21 @@ def test_the_best_and_the_latest_two_are_kept(interrupted: Path, finished: Path)
 
 
 def test_what_a_killed_writer_left_is_no_checkpoint_and_goes(
-    run: Path, local_training: Callable
+    run: Path, finished: Path, local_training: Callable
 ) -> None:
     half = run / "epoch-0002-step-0000036"
     shutil.copytree(saved(run)[-1], half)
     (half / "record.json").unlink()
+    again = run / saved(finished)[-1].name
+    again.mkdir()
+    (again / "model.safetensors.0123abcd.part").write_bytes(b"half")
     (run / "mine").mkdir()
     (run / "mine/notes.txt").write_text("not a checkpoint")
     link = local_training(**TRAINING).train(run)
     assert f"continuing after epoch 2, step {2 * STEPS_PER_EPOCH + 11}" in link.lines
     assert not half.exists()
+    assert again in saved(run)
+    assert not list(run.rglob("*.part"))
     assert (run / "mine/notes.txt").exists()
 
 

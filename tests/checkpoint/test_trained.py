@@ -86,6 +86,40 @@ def test_who_shares_units_has_a_head_for_nobody_in_particular(alike: Encoder) ->
         alike.predict("09", text=text)
 
 
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (
+            np.zeros((9, 1024)),
+            r"text: found rows of float64\(1024\), .* trained on float32\(1024\)",
+        ),
+        (np.zeros((9, 512), np.float32), r"text: found rows of float32\(512\), the model was"),
+        (np.zeros((0, 1024), np.float32), r"rows: found 0 of text; each part has one row per TR"),
+    ],
+    ids=["dtype", "shape", "none"],
+)
+def test_rows_that_it_was_not_trained_on_are_refused(
+    alike: Encoder, rows: np.ndarray, message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        alike.predict("01", text=rows)
+
+
+def test_parts_of_other_lengths_are_refused_and_not_filled_up(people: Path, tmp_path: Path) -> None:
+    groups = {
+        "model": {**MODEL, "audio_codebooks": 4},
+        "data": {"modalities": ("audio", "text")},
+        "train": {"epochs": 1, "batch_trs": 24},
+    }
+    settings = people_job(people, **groups)
+    LocalTraining(TrainJob.model_validate(settings)).train(tmp_path / "run")
+    encoder = Encoder.load(tmp_path / "run")
+    values = encoder.read_stimulus(Dataset.open(str(people)), Span("one", 0, 9))
+    shorter = {**values, "text": values["text"][:8]}
+    with pytest.raises(InputError, match=r"rows: found 9 of codes, 8 of text; each part has one"):
+        encoder.predict("01", **shorter)
+
+
 def test_who_shares_none_has_no_such_head(encoder: Encoder) -> None:
     with pytest.raises(InputError, match=r"subject group: the model was trained on 01, 02, 03$"):
         encoder.head_of("group")

@@ -208,6 +208,20 @@ def test_batch_stays_valid_until_the_next_but_one(arrays_and_dataset: tuple) -> 
         saved = [(batch.values["text"], batch.values["text"].clone())]
 
 
+def test_what_validation_asked_for_first_can_be_trained_on(arrays_and_dataset: tuple) -> None:
+    """In inference mode, whose tensors no gradient can flow past."""
+    pieces = Pieces(arrays_and_dataset[1], 1, 1)
+    loader = pieces.loader("device")
+    assert isinstance(loader, DeviceLoader)
+    with torch.inference_mode():
+        (first,) = loader.batches(pieces.order[:1])
+    (again,) = loader.batches(pieces.order[:1])
+    assert first.exists is again.exists
+    weight = torch.ones(again.exists.shape, requires_grad=True)
+    (weight * again.exists).sum().backward()
+    assert weight.grad is not None
+
+
 def test_loader_closed_early_leaves_no_thread(arrays_and_dataset: tuple) -> None:
     pieces = Pieces(arrays_and_dataset[1], 3, 1)
     batches = pieces.loader("memory").batches(pieces.order * 20)

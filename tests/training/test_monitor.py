@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,7 +15,7 @@ from ray.train.v2._internal.exceptions import (
 )
 
 from giblet_ray.training.failures import Failures
-from giblet_ray.training.monitor import started_monitor
+from giblet_ray.training.monitor import shown_monitor, started_monitor
 
 KILLED = WorkerHealthCheckFailedError("A worker health check failed.", RayActorError())
 OUT_OF_MEMORY = WorkerHealthCheckFailedError(
@@ -53,6 +54,22 @@ def test_the_worker_that_made_others_fail_is_told_of(
     fatal, traceback = ray.get(monitor.fatal.remote())
     assert fatal is None
     assert type(errors[max(errors)]).__name__ in traceback
+
+
+def test_what_fails_while_lines_are_shown_is_not_lost(cluster: None) -> None:
+    shown = threading.Event()
+
+    def show(line: str) -> None:
+        shown.set()
+        raise OSError("a closed pipe")
+
+    with started_monitor(9) as monitor:
+        ray.get(monitor.write.remote("epoch 1"))
+        with (
+            pytest.raises(OSError, match="a closed pipe"),
+            shown_monitor(monitor, show, lambda: "nothing"),
+        ):
+            assert shown.wait(60)
 
 
 def test_a_failure_too_many_is_told_with_what_failed(cluster: None) -> None:
