@@ -232,6 +232,11 @@ def _from_yaml(path: str) -> dict[str, Any]:
         raise InputError(f"--config {path}: not readable as YAML: {reason}") from error
     if not isinstance(content, dict):
         raise InputError(f"--config {path}: found {type(content).__name__}, accepted: settings")
+    if odd := [key for key in content if not isinstance(key, str)]:
+        raise InputError(
+            f"--config {path}: found the key {odd[0]!r}, accepted: names of settings (YAML reads "
+            "on, off, yes and no as true and false; quotes keep words)"
+        )
     return content
 
 

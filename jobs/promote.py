@@ -2,8 +2,8 @@
 
     python jobs/promote.py --run first
     python jobs/promote.py --best-of sweep-20261122-182801
-    python jobs/promote.py --stack first ridge                  # one model of both
-    python jobs/promote.py --best-of night --top 5 --stack ridge
+    python jobs/promote.py --stack first second                 # one model of both
+    python jobs/promote.py --best-of night --top 5 --stack first
 
 Takes a run or a sweep. Registers its best model as models:/giblet-encoder@champion, with its
 scores, unless the present champion is better, or was judged on other data. --force does it

@@ -88,6 +88,14 @@ def test_unknown_setting_in_yaml_is_named(tmp_path: Path) -> None:
         parse_job(TrainJob, ["--dataset", "d", "--config", str(settings)])
 
 
+@pytest.mark.parametrize(("text", "key"), [("1: 2\n", "1"), ("on: [push]\n", "True")])
+def test_a_key_in_yaml_that_is_no_word_is_told(tmp_path: Path, text: str, key: str) -> None:
+    settings = tmp_path / "settings.yaml"
+    settings.write_text(text)
+    with pytest.raises(InputError, match=f"settings.yaml: found the key {key}, accepted: names"):
+        parse_job(TrainJob, ["--dataset", "d", "--config", str(settings)])
+
+
 def run_job(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(ROOT / "jobs/train.py"), *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False)

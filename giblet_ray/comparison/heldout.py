@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from giblet_ray.comparison.runs import ComparedRun
 from giblet_ray.dataset.layout import ScanKey
-from giblet_ray.dataset.reader import Dataset, Selection, Span
+from giblet_ray.dataset.reader import Dataset, Span
 from giblet_ray.errors import InputError
 from giblet_ray.evaluation.influence import (
     MeanR,
@@ -28,7 +28,7 @@ from giblet_ray.evaluation.influence import (
     scan_influence,
 )
 from giblet_ray.evaluation.unit_scores import nanmean
-from giblet_ray.judge.opened import OpenedRun, open_run, read_bold
+from giblet_ray.judge.opened import OpenedRun, check_comparable, open_run, read_bold
 from giblet_ray.judge.rows import Rows, joined, predicted_rows
 from giblet_ray.spaces.usable import stretches
 
@@ -108,11 +108,7 @@ def common_trs(trained: Sequence[TrainedRun]) -> CommonTrs:
     """
     first = trained[0]
     for other in trained[1:]:
-        names = f"runs {first.run.name} and {other.run.name}"
-        if other.data.dataset.manifest.checksum != first.data.dataset.manifest.checksum:
-            raise InputError(f"{names} were trained on different data sets: no TR is common")
-        if not _same_voxels(first.data.selection, other.data.selection):
-            raise InputError(f"{names} predict different voxels (data.voxels): none can be paired")
+        check_comparable(first, other, f"runs {first.run.name} and {other.run.name}")
     of_each = [each.scans_in("val") for each in trained]
     scans = tuple(scan for scan in of_each[0] if all(scan in of_run for of_run in of_each))
     spans: list[Span] = []
@@ -185,10 +181,3 @@ def score_run(
     each = [nanmean(scans) for scans in of_subject.values()]
     pearson_V = nanmean(each) if trained.data.units_are_shared else np.concatenate(each)
     return ScoredRun(mean_r(influences), pearson_V)
-
-
-def _same_voxels(a: Selection, b: Selection) -> bool:
-    shared = a.units.keys() & b.units.keys()
-    return a.units.keys() == b.units.keys() and all(
-        np.array_equal(a.units[subject], b.units[subject]) for subject in shared
-    )

@@ -5,10 +5,10 @@ A metric is a function of one scan's held-out TRs::
     def spearman(prediction_TV, target_TV):      # ndarray, ndarray: (TRs, units) float32
         return scipy.stats....                   # ndarray: (units,), one number per unit
 
-What is logged, as ``val/spearman``, is the mean over a subject's scans, over subjects, and over the
-units that have a number; over units before subjects, where those of subjects differ. Rows lie where
-they were predicted, on the ranks' CPUs; some units at a time, all ranks are sent all rows, and one
-of them computes::
+of the units that count in the scan. What is logged, as ``val/spearman``, is the mean over a
+subject's scans, over subjects, and over the units that have a number; over units before subjects,
+where those of subjects differ. Rows lie where they were predicted, on the ranks' CPUs; some units
+at a time, all ranks are sent all rows, and one of them computes::
 
     units        0 ... k-1 | k ... 2k-1 | 2k ... 3k-1 | ...
     computed by  rank 0    | rank 1     | rank 0      | ...
@@ -157,15 +157,20 @@ class HeldOutRows:
         nowhere = np.full(valid_SU.shape[1], np.nan)
         by_subject: dict[str, list[NDArray]] = {name: [nowhere] for name in self._subjects}
         for scan in np.unique(scan_N):
-            prediction_TU, target_TU = rows_2NU[:, scan_N == scan]
-            found_U = np.asarray(metric(prediction_TU, target_TU), np.float64)
-            if found_U.shape != target_TU.shape[1:]:
+            valid_U = valid_SU[scan]
+            if not valid_U.any():
+                continue
+            # What does not count is NaN in a test's predictions, which a metric may not take.
+            prediction_TU, target_TU = rows_2NU[:, scan_N == scan][:, :, valid_U]
+            found = np.asarray(metric(prediction_TU, target_TU), np.float64)
+            if found.shape != target_TU.shape[1:]:
                 raise InputError(
                     f"--train.metrics: {name.removeprefix('val/')} returned a shape of "
-                    f"{found_U.shape} for {target_TU.shape[1]} units; one number for each is "
+                    f"{found.shape} for {target_TU.shape[1]} units; one number for each is "
                     "expected"
                 )
-            counted_U = np.where(valid_SU[scan], found_U, np.nan)
+            counted_U = np.full(len(valid_U), np.nan)
+            counted_U[valid_U] = found
             by_subject[self._subjects[scan]].append(counted_U)
         return np.stack([nanmean(scans) for scans in by_subject.values()])
 

@@ -9,7 +9,7 @@ from giblet_ray.dataset.splits import response_trs
 from giblet_ray.errors import InputError
 from giblet_ray.evaluation.influence import MeanR, mean_r, scan_influence
 from giblet_ray.evaluation.paired import PairedTest, paired_tests
-from giblet_ray.judge.opened import OpenedRun, open_run
+from giblet_ray.judge.opened import OpenedRun, check_comparable, open_run
 from giblet_ray.judge.rows import all_rows
 from giblet_ray.progress import Progress
 
@@ -40,9 +40,10 @@ def compare_tests(
     Raises
     ------
     InputError
-        If one cannot be read, or they are judged on different TRs.
+        If one cannot be read, or they are judged on different data, units or TRs.
     """
     opened = [open_run(location, packages=packages) for location in (one, other)]
+    check_comparable(*opened, "the two")
     with Progress(show) as progress:
         progress.doing = "predicting the test TRs with both models"
         means = [_mean(each) for each in opened]

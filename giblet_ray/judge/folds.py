@@ -13,6 +13,7 @@ Shapes: T test TRs of a scan, V units.
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -57,8 +58,12 @@ def part_of(report: Report, index: int, n: int) -> Report:
 
 
 def name_of(folds: Folds) -> str:
-    """Return the name of a run, or of a training in folds."""
-    name: str = folds[0].checkpoint.record.config["name"]
+    """Return the name of a run, of a training in folds, or of a trial, as in ``night-0003``: those
+    of two sweeps have the same numbers."""
+    config = folds[0].checkpoint.record.config
+    name: str = config["name"]
+    if name.isdecimal():
+        return f"{posixpath.basename(config['storage']['path'])}-{name}"
     return name if len(folds) == 1 else name.rpartition("-fold")[0]
 
 

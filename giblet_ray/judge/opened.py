@@ -112,6 +112,23 @@ class OpenedRun:
         return np.where(self.valid(scan.subject), (bold_NV - mean_V) / std_V, 0.0)
 
 
+def check_comparable(one: OpenedRun, other: OpenedRun, names: str) -> None:
+    """Refuse two runs whose scores are about other data.
+
+    Raises
+    ------
+    InputError
+        If they were trained on different data sets, or predict different units; `names` says who.
+    """
+    if one.data.dataset.manifest.checksum != other.data.dataset.manifest.checksum:
+        raise InputError(f"{names} were trained on different data sets: no TR is common")
+    mine, theirs = one.data.selection.units, other.data.selection.units
+    if mine.keys() != theirs.keys() or not all(
+        np.array_equal(mine[subject], theirs[subject]) for subject in mine
+    ):
+        raise InputError(f"{names} predict different voxels (data.voxels): none can be paired")
+
+
 def is_finished_run(record: Record) -> bool:
     """Whether the training that a run's latest record is of has ended."""
     return is_finished(record.position, TrainConfig.model_validate(record.config["train"]))

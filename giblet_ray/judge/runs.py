@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
+from typing import TYPE_CHECKING
 
 from giblet_ray.checkpoint.judged import count_reading
 from giblet_ray.checkpoint.store import find_checkpoint, is_sweep, latest_record
@@ -14,6 +15,9 @@ from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
 from giblet_ray.judge.choice import best_trial, find_run
 from giblet_ray.tracking.sqlite import check_store
+
+if TYPE_CHECKING:
+    from giblet_ray.tracking.registry import Registered
 
 _REGISTRY = "models:"
 
@@ -75,8 +79,8 @@ def _found(wanted: str, job: EvaluateJob, stack: ExitStack) -> tuple[str, ...]:
     if wanted.startswith(_REGISTRY):
         from giblet_ray.tracking.registry import fetch_registered
 
-        folder, _ = stack.enter_context(fetch_registered(wanted, job.tracking.uri))
-        return (str(folder),)
+        folder, registered = stack.enter_context(fetch_registered(wanted, job.tracking.uri))
+        return (_own_folder(registered, str(folder), job.tracking.uri),)
     for location in (Storage.at(job.storage.path).describe(wanted), wanted):
         try:
             find_checkpoint(location)
@@ -97,6 +101,20 @@ def _found(wanted: str, job: EvaluateJob, stack: ExitStack) -> tuple[str, ...]:
     store = open_store(job.tracking.uri)
     sweeps = {name for run in store.runs() if run.is_sweep for name in (run.name, run.id)}
     return ((best_trial if wanted in sweeps else find_run)(store, wanted).folder,)
+
+
+def _own_folder(registered: Registered, folder: str, uri: str) -> str:
+    """Return the folder of the run that trained a registered model, which counts its readings, or,
+    where that is gone or has gone on, the folder of the model's own files."""
+    from giblet_ray.tracking.store import open_store
+
+    for run in open_store(uri).runs():
+        if run.id == registered.run_id and run.folder:
+            with suppress(InputError):
+                own = find_checkpoint(run.folder).record
+                if own.weights_checksum == find_checkpoint(folder).record.weights_checksum:
+                    return run.folder
+    return folder
 
 
 def _folds(wanted: str, storage: Storage) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from giblet_ray.config import TrainJob, TuneJob
 from giblet_ray.console import duration
 from giblet_ray.dataset.reader import Dataset
 from giblet_ray.dataset.residence import place_data
+from giblet_ray.dataset.view import DataView
 from giblet_ray.evaluation.score import Score
 from giblet_ray.models.predictor import Shapes
 from giblet_ray.preflight.brief import need_of_host, shared_bytes, tell_training
@@ -20,7 +21,7 @@ from giblet_ray.preflight.size import measure_activations, step_size
 from giblet_ray.preflight.training import epoch_seconds, examine
 from giblet_ray.progress import Progress
 from giblet_ray.training.data import model_shapes, plan_data
-from giblet_ray.training.identity import sized
+from giblet_ray.training.identity import kept_same, sized
 from giblet_ray.training.trainer import choose_gpu
 from giblet_ray.tuning.live import with_space
 from giblet_ray.tuning.plan import fitting_trials, plan_sweep
@@ -44,11 +45,11 @@ def preflight_sweep(job: TuneJob, show: Callable[[str], None]) -> None:
     InputError
         If the sweep cannot be started, or its largest trial does not fit.
     """
-    job, _ = open_sweep(job)
+    job, journal = open_sweep(job)
     dataset = Dataset.open(job.dataset)
     job = with_space(job, dataset)
     space = parse_space(job.sweep.space or {}, job)
-    widest = plan_sweep(job, space, dataset)
+    widest = plan_sweep(job, space, dataset, kept_same(job, journal.same()))
     job = sized(job, widest)
     report = Report(show)
     with Progress(show) as progress:
@@ -58,13 +59,13 @@ def preflight_sweep(job: TuneJob, show: Callable[[str], None]) -> None:
         at_a_time = fitting_trials(job, use_gpu)
         cluster = look_at_cluster(look_at_gpus=use_gpu)
         progress.doing = "measuring trials"
-        smallest, largest = _extremes(job, space, dataset, measure_activations)
+        smallest, largest = _extremes(job, space, widest, measure_activations)
         ranks = job.scaling.max_workers
         trial, small = with_settings(job, largest), with_settings(job, smallest)
-        data = place_data(plan_data(trial, dataset), job.data.residence, use_gpu)
+        data = place_data(plan_data(trial, dataset, widest.same), job.data.residence, use_gpu)
         show(f"the largest trial: {_shown(largest)}")
         rehearsal = examine(trial, data, use_gpu, cluster, report, progress)
-    small_data = place_data(plan_data(small, dataset), job.data.residence, use_gpu)
+    small_data = place_data(plan_data(small, dataset, widest.same), job.data.residence, use_gpu)
     small_size = step_size(
         small, model_shapes(small_data), len(small_data.scans), ranks, small_data.window
     )
@@ -107,7 +108,7 @@ def preflight_sweep(job: TuneJob, show: Callable[[str], None]) -> None:
 
 
 def check_sweep(
-    job: TuneJob, space: Space, dataset: Dataset, use_gpu: bool, show: Callable[[str], None]
+    job: TuneJob, space: Space, data: DataView, use_gpu: bool, show: Callable[[str], None]
 ) -> None:
     """Say in a few lines what the largest trials need, and whether they will fail for it.
 
@@ -119,8 +120,8 @@ def check_sweep(
         Validated settings.
     space : Space
         What it searches.
-    dataset : Dataset
-        The job's data set.
+    data : DataView
+        What all trials read.
     use_gpu : bool
         Trials have GPUs.
     show : callable
@@ -136,10 +137,11 @@ def check_sweep(
 
     def tell(settings: Settings, show: Callable[[str], None]) -> Report:
         trial = with_settings(job, settings)
-        data = place_data(plan_data(trial, dataset), job.data.residence, use_gpu)
-        return tell_training(trial, data, use_gpu, show, at_a_time)
+        planned = plan_data(trial, data.dataset, data.same)
+        placed = place_data(planned, job.data.residence, use_gpu)
+        return tell_training(trial, placed, use_gpu, show, at_a_time)
 
-    smallest, largest = _extremes(job, space, dataset)
+    smallest, largest = _extremes(job, space, data)
     report = tell(smallest, lambda line: None)
     report.show = show
     report.refuse(job.preflight.force)
@@ -152,7 +154,7 @@ def check_sweep(
 def _extremes(
     job: TuneJob,
     space: Space,
-    dataset: Dataset,
+    data: DataView,
     activations: Callable[[TrainJob, Shapes, int, int], int] = lambda *trial: 0,
 ) -> tuple[Settings, Settings]:
     """Return the value of each setting with which a trial needs least memory, and most."""
@@ -160,10 +162,10 @@ def _extremes(
 
     def need(settings: Settings) -> int:
         trial = with_settings(job, settings)
-        data = plan_data(trial, dataset)
-        shapes = model_shapes(data)
-        kept = activations(trial, shapes, ranks, data.window)
-        size = replace(step_size(trial, shapes, 1, ranks, data.window), activations=kept)
+        planned = plan_data(trial, data.dataset, data.same)
+        shapes = model_shapes(planned)
+        kept = activations(trial, shapes, ranks, planned.window)
+        size = replace(step_size(trial, shapes, 1, ranks, planned.window), activations=kept)
         return host_need(size, ranks, use_gpu=False).total
 
     least: Settings = {}

@@ -67,7 +67,7 @@ def run_sweep(
     """
     use_gpu = choose_gpu(job)
     at_a_time = fitting_trials(job, use_gpu)
-    check(job, space, data.dataset, use_gpu, show)
+    check(job, space, data, use_gpu, show)
     folder, score = sweep_folder(job), Score(job.train.score)
     storage, checksum = Storage.at(folder), data.dataset.manifest.checksum
     with _recorded(job, storage, show) as runs:

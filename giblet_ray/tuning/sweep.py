@@ -15,6 +15,7 @@ from giblet_ray.checkpoint.judged import Judged
 from giblet_ray.checkpoint.seeds import Seeds
 from giblet_ray.config import TuneJob
 from giblet_ray.dataset.reader import Dataset
+from giblet_ray.dataset.view import DataView
 from giblet_ray.evaluation.score import Score
 from giblet_ray.tracking.ready import connect_beside_store
 from giblet_ray.training.identity import kept_same, sized
@@ -25,7 +26,7 @@ from giblet_ray.tuning.resume import earlier_trials, open_sweep, sweep_folder
 from giblet_ray.tuning.space import Space, parse_space, show_value
 from giblet_ray.tuning.table import table_console, trials_table
 
-Check = Callable[[TuneJob, Space, Dataset, bool, Callable[[str], None]], None]
+Check = Callable[[TuneJob, Space, DataView, bool, Callable[[str], None]], None]
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def sweep(job: TuneJob, show: Callable[[str], None], check: Check = lambda *swee
         Is given each line that the user should see.
     check : callable, optional
         Is shown what will be tried before it is, and may refuse it with an InputError: the job,
-        its space and data set, whether trials have GPUs, and `show`.
+        its space, what all trials read, whether these have GPUs, and `show`.
 
     Raises
     ------

@@ -88,8 +88,10 @@ def test_rows_come_in_the_order_of_their_trs() -> None:
     wanted = {len(target[scan == s]): target[scan == s][tr[scan == s].argsort()] for s in range(3)}
 
     def look(prediction_TV: np.ndarray, target_TV: np.ndarray) -> np.ndarray:
-        np.testing.assert_array_equal(target_TV, wanted[len(target_TV)].numpy())
-        return np.ones(5)
+        n_trs, n_units = target_TV.shape
+        counts_V = VALID[N_TRS.index(n_trs)]
+        np.testing.assert_array_equal(target_TV, wanted[n_trs][:, counts_V].numpy())
+        return np.ones(n_units)
 
     assert held.compute({"val/look": look}, VALID) == {"val/look": 1.0}
 
@@ -109,8 +111,24 @@ def test_ranks_that_share_the_rows_agree() -> None:
 def test_a_metric_without_a_number_per_unit_is_refused() -> None:
     held = HeldOutRows(SUBJECTS, 5, torch.device("cpu"))
     held.add(*rows())
-    with pytest.raises(InputError, match=r"mean returned a shape of \(\) for 5 units"):
+    with pytest.raises(InputError, match=r"mean returned a shape of \(\) for 4 units"):
         held.compute({"val/mean": lambda p, t: np.mean(p)}, VALID)
+
+
+def test_a_metric_sees_no_unit_that_does_not_count() -> None:
+    """Nothing is predicted of it when a test is judged: many functions take no NaN."""
+    held = HeldOutRows(SUBJECTS, 5, torch.device("cpu"))
+    scan, tr, prediction, target = rows()
+    held.add(scan, tr, torch.where(VALID[scan], prediction, math.nan), target)
+
+    def finite(prediction_TV: np.ndarray, target_TV: np.ndarray) -> np.ndarray:
+        if not np.isfinite(prediction_TV).all():
+            raise ValueError("Input contains NaN")
+        return pearson(prediction_TV, target_TV)
+
+    found = held.compute({"val/finite": finite}, VALID)["val/finite"]
+    assert found == pytest.approx(expected(), abs=1e-6)
+    assert math.isnan(held.compute({"val/r": finite}, torch.zeros_like(VALID))["val/r"])
 
 
 def test_metrics_are_loaded_by_the_name_of_their_function() -> None:

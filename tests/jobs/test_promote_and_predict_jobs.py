@@ -11,7 +11,10 @@ import nibabel
 import numpy as np
 import pytest
 
+from giblet_ray.checkpoint.store import find_checkpoint
+from giblet_ray.config import EvaluateJob
 from giblet_ray.dataset.reader import Dataset
+from giblet_ray.judge.runs import found_runs
 from giblet_ray.tracking.mlflow_run import MlflowRun
 
 
@@ -38,8 +41,17 @@ def test_promoted_run_predicts_a_data_set(
     said = say("promote.py", *store, "--run", "night")
     assert "models:/giblet-encoder@champion" in said
     assert "nothing: it is the first" in said
+    champion = "models:/giblet-encoder@champion"
+    job = EvaluateJob(run=(champion,), tracking={"uri": f"sqlite:///{lab}/mlflow.db"})
+    with found_runs(job) as found:  # the run itself, which counts how often it was judged
+        assert found == {champion: (str(lab / "runs/night"),)}
+    (lab / "runs/night").rename(lab / "runs/moved")
+    with found_runs(job) as found:
+        ((location,),) = found.values()
+        assert find_checkpoint(location).record == find_checkpoint(str(lab / "runs/moved")).record
+    (lab / "runs/moved").rename(lab / "runs/night")
     dataset = arrays_and_dataset[1].storage.location
-    words = ["--model", "models:/giblet-encoder@champion", "--dataset", dataset]
+    words = ["--model", champion, "--dataset", dataset]
     said = say("predict.py", *store, *words, "--out", "predicted")
     assert "200 of 2 stimuli" in said
     assert "TRs/s" in said

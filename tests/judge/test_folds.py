@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from giblet_ray.dataset.layout import ScanKey
 from giblet_ray.dataset.reader import Dataset, Span
 from giblet_ray.errors import InputError
 from giblet_ray.judge.evaluate import evaluate_run
-from giblet_ray.judge.folds import check_folds, gathered_rows, score_rows, valid_units
+from giblet_ray.judge.folds import check_folds, gathered_rows, name_of, score_rows, valid_units
 from giblet_ray.judge.opened import OpenedRun, open_run
 from giblet_ray.judge.permuted import from_permuted, permuted_trs
 from giblet_ray.judge.rows import all_rows
@@ -49,6 +49,21 @@ def trained(
 
 def opened(folder: Path) -> list[OpenedRun]:
     return [open_run(str(folder / f"runs/cv-fold{fold}")) for fold in (1, 2, 3)]
+
+
+def test_trials_of_two_sweeps_have_names_of_their_own(
+    trained: tuple[Path, dict[str, np.ndarray]],
+) -> None:
+    one = opened(trained[0])[0]
+    names = []
+    for sweep in ("night", "day"):
+        config = {**one.checkpoint.record.config, "name": "0003"}
+        config["storage"] = {"path": f"/lab/runs/{sweep}"}
+        record = one.checkpoint.record.model_copy(update={"config": config})
+        names.append(name_of([replace(one, checkpoint=replace(one.checkpoint, record=record))]))
+    assert names == ["night-0003", "day-0003"]
+    assert name_of([one]) == "cv-fold1"
+    assert name_of(opened(trained[0])) == "cv"
 
 
 def test_every_tr_is_judged_once_and_r_is_over_the_whole_scan(

@@ -20,6 +20,7 @@ from giblet_ray.dataset.reader import Dataset
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
 from giblet_ray.evaluation.scan_sums import ScanSums
+from giblet_ray.judge.beside import beside_in_words
 from giblet_ray.judge.judge import judge_run
 from giblet_ray.judge.opened import open_run
 from giblet_ray.judge.rows import all_rows
@@ -183,6 +184,16 @@ def test_no_offset_or_gain_of_any_scan_moves_r_of_what_is_predicted(
         found.append([each.pearson_V for each in sums.compute().subjects.values()])
     np.testing.assert_allclose(found[0], found[1], rtol=0, atol=1e-6)
     np.testing.assert_allclose(found[0], read_units(run), atol=1e-6)
+
+
+def test_runs_on_other_data_are_not_tested_against_each_other(
+    trained: Callable[..., Trained],
+) -> None:
+    one, other = (str(trained(split).folder) for split in ("stimuli", "repeats"))
+    said = beside_in_words(one, other, (), lambda line: None)
+    assert said == (
+        "cannot be compared: the two were trained on different data sets: no TR is common"
+    )
 
 
 @pytest.mark.parametrize("split", ["stimuli", "repeats"])

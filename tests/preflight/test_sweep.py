@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from giblet_ray.config import TuneJob
 from giblet_ray.dataset.reader import Dataset
 from giblet_ray.preflight.placement import look_at_cluster
 from giblet_ray.preflight.sweep import check_sweep
+from giblet_ray.training.data import plan_data
 from giblet_ray.tuning.space import parse_space
 
 
@@ -32,7 +34,8 @@ def test_trials_that_run_at_a_time_are_counted_together(
         }
     )
     space = parse_space(job.sweep.space or {}, job)
-    check_sweep(job, space, dataset, False, lines.append)
+    data = plan_data(job)
+    check_sweep(job, space, data, False, lines.append)
     assert lines[0] == (f"the largest trial: model.head_dim={half_of_it}, 3 of which run at a time")
     assert "; 3 on one machine" in lines[2]
     assert lines[-1].startswith(
@@ -40,5 +43,29 @@ def test_trials_that_run_at_a_time_are_counted_together(
     )
     alone = job.model_copy(update={"sweep": job.sweep.model_copy(update={"max_concurrent": 1})})
     lines.clear()
-    check_sweep(alone, space, dataset, False, lines.append)
+    check_sweep(alone, space, data, False, lines.append)
     assert not any(line.startswith("note:") for line in lines)
+
+
+def test_a_sweep_that_goes_on_needs_its_table_of_same_intervals_no_more(
+    cluster: None,
+    arrays_and_dataset: tuple[Any, Dataset],
+    tiny_model: dict[str, Any],
+    tmp_path: Path,
+) -> None:
+    table = tmp_path / "same.tsv"
+    head = "group\tstimulus\tstart_seconds\tstop_seconds\n"
+    table.write_text(f"{head}credits\tone\t0\t12\ncredits\ttwo\t112.5\t124.5\n")
+    job = TuneJob.model_validate(
+        {
+            "dataset": arrays_and_dataset[1].storage.location,
+            "model": tiny_model,
+            "data": {"modalities": ["text"], "split": {"same": str(table)}},
+            "sweep": {"space": {"model.head_dim": "16,32"}},
+        }
+    )
+    space, data = parse_space(job.sweep.space or {}, job), plan_data(job)
+    table.unlink()
+    lines: list[str] = []
+    check_sweep(job, space, data, False, lines.append)
+    assert lines[0].startswith("the largest trial: model.head_dim=32")
