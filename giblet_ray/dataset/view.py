@@ -369,7 +369,7 @@ def _same(settings: SplitConfig, dataset: Dataset) -> tuple[SameFilm, ...]:
     n_trs = {name: stimulus.n_trs for name, stimulus in dataset.stimuli.items()}
     timing = n_trs, dataset.manifest.tr_seconds
     if settings.same is None:
-        found = dataset.manifest.provenance.get("same", [])
+        found = dataset.manifest.provenance.get("same") or []
         return same_films(found, dataset.storage.location, *timing)
     return read_same(settings.same, *timing)
 

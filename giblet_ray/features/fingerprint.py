@@ -14,7 +14,6 @@ Shapes: M moments, D numbers.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -131,8 +130,14 @@ def equal_intervals(films: Mapping[str, Fingerprint]) -> list[Equal]:
     list of Equal
         Of at least :data:`LEAST_SECONDS`, those of each pair of films in time's order.
     """
+    return [each for one in films for each in equal_to(one, films)]
+
+
+def equal_to(one: str, films: Mapping[str, Fingerprint]) -> list[Equal]:
+    """Find such intervals of one film and itself, and of it and each that comes after it."""
     found: list[Equal] = []
-    for one, other in itertools.combinations_with_replacement(films, 2):
+    names = list(films)
+    for other in names[names.index(one) :]:
         of_pair = []
         for name in ("picture_MD", "sound_MD"):
             patterns = getattr(films[one], name), getattr(films[other], name)

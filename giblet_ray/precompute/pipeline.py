@@ -30,7 +30,7 @@ from ray.data import ActorPoolStrategy
 from giblet_ray.cluster import cluster_totals, living_nodes, never_restart
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
-from giblet_ray.features.fingerprint import Fingerprint, fingerprint
+from giblet_ray.features.fingerprint import Equal, Fingerprint, equal_to, fingerprint
 from giblet_ray.parts.part import PICTURES, SOUND, FilmFiles, Part, PartInPieces, Prepared
 from giblet_ray.precompute.makers import Piece, make_bold, make_shard, make_shards
 from giblet_ray.precompute.prepared import find_prepared
@@ -177,7 +177,42 @@ def run(
             yield from _results(answer)
 
 
-def fingerprints(films: Sequence[FilmFiles]) -> dict[str, Fingerprint]:
+def equal_films(films: Sequence[FilmFiles], tell: Callable[[str], None]) -> list[Equal]:
+    """Find the intervals of films that show, or sound, the same; a task for each film.
+
+    Parameters
+    ----------
+    films : sequence of FilmFiles
+        What is compared, each with itself, too.
+    tell : callable
+        Is told how far it is.
+
+    Raises
+    ------
+    InputError
+        If one cannot be decoded.
+    """
+    made = _fingerprints(films, lambda done: tell(f"looking at films, {done}"))
+    held = ray.put(made)  # which tasks map: no copy for each
+    task = ray.remote(equal_to)
+    # The first has most to be compared with.
+    tasks = [task.remote(film.name, held) for film in films]
+    found = _all_done(tasks, lambda done: tell(f"comparing films with those after them, {done}"))
+    return [each for of_film in found for each in of_film]
+
+
+def _all_done(tasks: Sequence[ray.ObjectRef], tell: Callable[[str], None]) -> list[Any]:
+    """Wait for tasks, and tell how many are done."""
+    waiting = list(tasks)
+    while waiting:
+        tell(f"{len(tasks) - len(waiting)} of {len(tasks)}")
+        _, waiting = ray.wait(waiting)
+    return ray.get(list(tasks))
+
+
+def _fingerprints(
+    films: Sequence[FilmFiles], tell: Callable[[str], None]
+) -> dict[str, Fingerprint]:
     """Return what each film shows and sounds like, by stimulus, made by a task each.
 
     Raises
@@ -196,7 +231,7 @@ def fingerprints(films: Sequence[FilmFiles]) -> dict[str, Fingerprint]:
 
         return attempt(make)
 
-    rows = ray.get([ray.remote(of_film).remote(film) for film in films])
+    rows = _all_done([ray.remote(of_film).remote(film) for film in films], tell)
     found = {}
     for film, row in zip(films, rows, strict=True):
         raise_error(row)

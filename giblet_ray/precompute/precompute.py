@@ -114,7 +114,8 @@ def precompute(job: PrecomputeJob, show: Callable[[str], None]) -> Summary:
         if before is not None:
             progress.doing = "verifying what is finished"
             kept = resume.finished(storage, plan.units, before)
-            if len(kept) == n_units and blobs_are_whole(storage, before):
+            is_compared = before.provenance.get("same") is not None or not job.compare_films
+            if len(kept) == n_units and blobs_are_whole(storage, before) and is_compared:
                 resume.delete_work(storage)
                 show(f"nothing to do: {storage.location} is finished, and its checksums are right")
                 return Summary(Dataset.open(job.out), 0, n_units, progress.seconds)
@@ -138,7 +139,8 @@ def _make(
     for note in plan.notes:
         show(f"note: {note}")
     if before is not None:
-        show(f"{n_units - len(kept)} of {n_units} shards are damaged or gone: made again")
+        if n_lost := n_units - len(kept):
+            show(f"{n_lost} of {n_units} shards are damaged or gone: made again")
         resume.reopen(storage, kept)
     elif kept:
         show(f"kept {len(kept)} of {n_units} shards, finished before and verified")
@@ -152,8 +154,10 @@ def _make(
     )
     written = [file for of_part in blobs.values() for file in of_part.values()]
     delete_other_blobs(storage, [*spaces.blobs, *written])
-    progress.doing = "comparing films"
-    same = compare_films(plan.films) if job.compare_films else []
+    if job.compare_films:
+        same = compare_films(plan.films, partial(setattr, progress, "doing"))
+    else:
+        same = _found_before(before, plan)
     manifest = build_manifest(plan.job, plan, records, spaces, blobs, same)
     write_manifest(storage, manifest)
     resume.delete_work(storage)
@@ -273,12 +277,20 @@ def _make_prepared(
     return "", b""
 
 
+def _found_before(before: Manifest | None, plan: Plan) -> list[dict[str, Any]] | None:
+    """Return what was found when the same films were compared, if they were."""
+    if before is None or {each.name for each in before.stimuli} != {f.name for f in plan.films}:
+        return None
+    found: list[dict[str, Any]] | None = before.provenance.get("same")
+    return found
+
+
 def _notes(manifest: Manifest) -> list[str]:
     """What a user should know of a data set that is right and yet not perfect."""
     shards = manifest.provenance["shards"].values()
     said = [note for of_shard in shards for note in of_shard["facts"].get("notes", ())]
     notes = [f"note: {note}" for note in dict.fromkeys(said)]
-    notes += same_in_words(manifest.provenance["same"])
+    notes += same_in_words(manifest.provenance["same"] or [])
     cut = manifest.provenance["bold"]["cut"] if manifest.scans else {}
     for scan in manifest.scans:
         # What was scrubbed on request is in the table of scans.

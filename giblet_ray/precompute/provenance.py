@@ -27,7 +27,7 @@ def build_manifest(
     records: Mapping[str, Record],
     spaces: KeptSpaces,
     blobs: KeptBlobs,
-    same: Sequence[dict[str, Any]],
+    same: Sequence[dict[str, Any]] | None,
 ) -> Manifest:
     """Describe a data set whose shards are all finished.
 
@@ -43,8 +43,8 @@ def build_manifest(
         What the units are.
     blobs : dict
         What is kept beside the rows of parts.
-    same : sequence of dict
-        Intervals of films that show the same.
+    same : sequence of dict or None
+        Intervals of films that show the same; None if films were not compared.
 
     Raises
     ------
@@ -54,7 +54,7 @@ def build_manifest(
     """
     parts: dict[str, StoredPart] = {}
     subjects: dict[str, Subject] = {}
-    provenance: dict[str, Any] = {"giblet_ray": version("giblet_ray"), "same": list(same)}
+    provenance: dict[str, Any] = {"giblet_ray": version("giblet_ray"), "same": same}
     for unit in plan.units:
         record = records[unit.path]
         if unit.part == BOLD:

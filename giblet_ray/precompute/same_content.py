@@ -7,7 +7,7 @@ split keeps each group in one set.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from giblet_ray.features.fingerprint import Equal
@@ -22,8 +22,15 @@ _ALIKE_SECONDS = 2.0
 """Intervals of a film that begin and end no farther apart are one, found by other films."""
 
 
-def compare_films(films: Sequence[FilmFiles]) -> list[Row]:
+def compare_films(films: Sequence[FilmFiles], tell: Callable[[str], None]) -> list[Row]:
     """Compare films, and each with itself, on the cluster that is connected to.
+
+    Parameters
+    ----------
+    films : sequence of FilmFiles
+        All of them.
+    tell : callable
+        Is told how far it is.
 
     Returns
     -------
@@ -35,10 +42,9 @@ def compare_films(films: Sequence[FilmFiles]) -> list[Row]:
     InputError
         If a film cannot be decoded.
     """
-    from giblet_ray.features.fingerprint import equal_intervals
-    from giblet_ray.precompute.pipeline import fingerprints
+    from giblet_ray.precompute.pipeline import equal_films
 
-    return grouped(equal_intervals(fingerprints(films)))
+    return grouped(equal_films(films, tell))
 
 
 def grouped(found: Sequence[Equal]) -> list[Row]:

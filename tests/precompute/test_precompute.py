@@ -14,7 +14,8 @@ from two_films import CONSTANT_VOXELS, N_TRS, NAN_VOXELS, TR, request, silent
 from giblet_ray.dataset.binary import as_arrays
 from giblet_ray.dataset.layout import MANIFEST, ScanKey, bold_column
 from giblet_ray.dataset.reader import Dataset, Selection, Span
-from giblet_ray.dataset.storage import sha256_of_file
+from giblet_ray.dataset.storage import Storage, sha256_of_file
+from giblet_ray.dataset.writer import write_manifest
 from giblet_ray.errors import InputError
 from giblet_ray.features.audio import read_audio
 from giblet_ray.features.codes import cut_codes
@@ -312,6 +313,24 @@ def test_a_damaged_shard_of_a_finished_data_set_is_made_again(copied, made, clus
     assert any("1 of 21 shards" in line for line in shown)
     assert summary.dataset.blob(codebooks)  # whole again
     assert summary.dataset.manifest.checksum == made[1].dataset.manifest.checksum
+
+
+def test_films_that_were_not_compared_are_compared_when_asked(copied, made, cluster):
+    job, out = copied
+    apart = job.model_copy(update={"compare_films": False})
+    found = made[1].dataset.manifest.provenance["same"]
+    (out / "bold/02/one.parquet").write_bytes(b"")
+    again = run.precompute(apart, print).dataset.manifest
+    assert again.provenance["same"] == found  # by the data set that was mended
+    unknown = again.model_copy(update={"provenance": {**again.provenance, "same": None}})
+    write_manifest(Storage.at(str(out)), unknown)
+    shown = []
+    assert run.precompute(apart, shown.append).n_made == 0
+    assert any("nothing to do" in line for line in shown)
+    summary = run.precompute(job, shown.append)
+    assert summary.n_made == 0
+    assert summary.dataset.manifest.checksum == made[1].dataset.manifest.checksum
+    assert not any("damaged" in line for line in shown)
 
 
 def test_an_edited_manifest_is_refused(copied):
