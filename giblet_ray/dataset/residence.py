@@ -14,6 +14,7 @@ from giblet_ray.dataset.loader import DeviceLoader, Loader, MemoryLoader
 from giblet_ray.dataset.normalise import Normalisation, UsedRows
 from giblet_ray.dataset.normalise_on_cluster import fit_on_cluster
 from giblet_ray.dataset.order import DataOrder
+from giblet_ray.dataset.reader import Selection, Span
 from giblet_ray.dataset.rows import HeldRows
 from giblet_ray.dataset.source import get_blocks, hold_shards, read_shards
 from giblet_ray.dataset.stream import HORIZON_BATCHES, StreamLoader
@@ -45,7 +46,7 @@ def place_data(data: DataView, residence: str, use_gpu: bool) -> DataView:
 def read_rows(data: DataView) -> ray.data.Dataset:
     """Return the rows that training needs: held in the object store, or BOLD alone to stream."""
     if data.residence == "stream":
-        return read_shards(data.dataset, replace(data.selection, parts=()))
+        return read_shards(data.dataset, *_bold_of(data))
     return hold_shards(data.dataset, data.selection)
 
 
@@ -105,12 +106,17 @@ def open_loader(data: DataView, device: torch.device, order: DataOrder) -> Loade
 def normalise_here(data: DataView) -> Normalisation:
     """Compute in this process what :func:`normalise` does on the cluster."""
     if data.residence == "stream":
-        bold = replace(data.selection, parts=())
-        spans = data.dataset.row_groups()
+        bold, spans = _bold_of(data)
         blocks: Iterator[pa.Table] = (data.dataset.read(span, bold) for span in spans)
     else:
         blocks = get_blocks(data.blocks)
     return _used_rows(data).fit(blocks)
+
+
+def _bold_of(data: DataView) -> tuple[Selection, list[Span]]:
+    """Return what is read to z-score BOLD: it is the same beside every phase of a film."""
+    spans = [span for span in data.dataset.row_groups() if span.phase == 0]
+    return replace(data.selection, parts=()), spans
 
 
 def _used_rows(data: DataView) -> UsedRows:

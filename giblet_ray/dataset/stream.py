@@ -104,6 +104,10 @@ class StreamLoader(Prefetching):
         self._dataset, self._selection = dataset, selection
         self._scans, self._window, self._horizon = list(scans), window, horizon
         self._lag_trs, self._context_trs = lag_trs, context_trs
+        self._repeats: dict[str, dict[str, int]] = {}
+        for scan in scans:
+            seen = self._repeats.setdefault(scan.stimulus, {})
+            seen[scan.subject] = max(scan.repeat, seen.get(scan.subject, 1))
 
     def without(self, names: Collection[str]) -> Self:
         """See :class:`giblet_ray.dataset.loader.Loader`; they are not read, either."""
@@ -151,11 +155,19 @@ class StreamLoader(Prefetching):
             spans.append(Span(stimulus, max(0, first - before), last, phase))
         return spans
 
+    def _selection_of(self, stimulus: str) -> Selection:
+        """Return what is read of a stimulus: no BOLD of those who have not seen it."""
+        seen = self._repeats[stimulus]
+        subjects = tuple(name for name in self._selection.subjects if name in seen)
+        return replace(self._selection, subjects=subjects, repeats=seen)
+
     def _read(self, spans: Sequence[Span]) -> Generator[Views]:
         """Yield the rows of each span, read a few spans ahead."""
         if not spans:
             return
-        span_bytes = max(map(len, spans)) * self._selection.row_bytes(self._dataset)
+        films = dict.fromkeys(span.stimulus for span in spans)
+        row_bytes = max(self._selection_of(film).row_bytes(self._dataset) for film in films)
+        span_bytes = max(map(len, spans)) * row_bytes
         todo = iter(spans)
         readers = ThreadPoolExecutor(STREAM_READERS, "stream")
         try:
@@ -170,8 +182,9 @@ class StreamLoader(Prefetching):
     def rows(self, span: Span) -> Views:
         """Read the rows of a span; of row groups that it cuts, its own rows are copied, so that
         the others can be let go of."""
-        (table,) = self._dataset.read(span, self._selection).to_batches()
-        views = block_views(table, self._selection.value_types(self._dataset))
+        selection = self._selection_of(span.stimulus)
+        (table,) = self._dataset.read(span, selection).to_batches()
+        views = block_views(table, selection.value_types(self._dataset))
         for name, view in views.items():
             if table.column(name).buffers()[1].size > view.nbytes:
                 views[name] = view.copy()

@@ -192,7 +192,9 @@ def equal_films(films: Sequence[FilmFiles], tell: Callable[[str], None]) -> list
     InputError
         If one cannot be decoded.
     """
-    made = _fingerprints(films, lambda done: tell(f"looking at films, {done}"))
+    made: Mapping[str, Fingerprint] = _fingerprints(
+        films, lambda done: tell(f"looking at films, {done}")
+    )
     held = ray.put(made)  # which tasks map: no copy for each
     task = ray.remote(equal_to)
     # The first has most to be compared with.

@@ -96,8 +96,8 @@ def plan_scans(
     check_ranges(ranges)
     seen: dict[str, dict[float, FilmFiles]] = {name: {} for name in by_name}
     for (_, stimulus), repeats in plans.items():
-        for scan in repeats.values():
-            seen[stimulus][scan.film.start_seconds] = scan.film
+        for planned in repeats.values():
+            seen[stimulus][planned.film.start_seconds] = planned.film
     phases = {
         name: tuple(seen[name][start] for start in sorted(seen[name])) or (film,)
         for name, film in by_name.items()

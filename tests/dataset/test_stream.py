@@ -77,6 +77,19 @@ def test_streams_what_was_written(film: tuple) -> None:
     np.testing.assert_array_equal(found[:, 0], arrays["bold/01/film.parquet"])
 
 
+def test_bold_is_read_of_those_who_saw_the_film(tmp_path: Path, dataset_writer: Callable) -> None:
+    """Of a large study, in which each subject saw some films, the rest would be null."""
+    unseen = (("02", "one"), ("01", "two"))
+    dataset_writer(tmp_path, {"one": 30, "two": 20}, ("01", "02"), unseen=unseen, repeats=2)
+    dataset = Dataset.open(str(tmp_path))
+    scans = [scan for scan in dataset.scans if scan != ScanKey("02", "two", 2)]
+    selection = Selection(("text",), ("01", "02"), repeats={"01": 2, "02": 2})
+    kinds = {"text": dataset.value_type("text"), "bold": dataset.value_type("bold/01")}
+    loader = StreamLoader(dataset, selection, kinds, scans, 1, 0, torch.device("cpu"))
+    assert loader.rows(Span("one", 0, 9)).keys() == {"text", "bold/01", "bold/01/2"}
+    assert loader.rows(Span("two", 0, 9)).keys() == {"text", "bold/02"}
+
+
 def test_holds_no_more_of_row_groups_than_a_span_has(film: tuple) -> None:
     _, dataset = film
     loader, span = make_loader(dataset), Span("film", 15, 33)
