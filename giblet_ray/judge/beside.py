@@ -43,7 +43,7 @@ def compare_tests(
         If one cannot be read, or they are judged on different data, units or TRs.
     """
     opened = [open_run(location, packages=packages) for location in (one, other)]
-    check_comparable(*opened, "the two")
+    check_comparable(opened[0], opened[1], "the two")
     with Progress(show) as progress:
         progress.doing = "predicting the test TRs with both models"
         means = [_mean(each) for each in opened]

@@ -154,10 +154,9 @@ def _make(
     )
     written = [file for of_part in blobs.values() for file in of_part.values()]
     delete_other_blobs(storage, [*spaces.blobs, *written])
+    same = _found_before(before, plan)
     if job.compare_films:
         same = compare_films(plan.films, partial(setattr, progress, "doing"))
-    else:
-        same = _found_before(before, plan)
     manifest = build_manifest(plan.job, plan, records, spaces, blobs, same)
     write_manifest(storage, manifest)
     resume.delete_work(storage)
