@@ -13,7 +13,6 @@ training that is killed before it is written logs them once more. Torch alone.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
@@ -28,6 +27,7 @@ from giblet_ray.checkpoint.files import (
 )
 from giblet_ray.checkpoint.pieces import Files, state_files, weight_pieces
 from giblet_ray.checkpoint.record import Position, RunRecord
+from giblet_ray.checkpoint.scratch import scratch_folder
 from giblet_ray.dataset.normalise import Normalisation
 from giblet_ray.errors import InputError, one_line
 from giblet_ray.evaluation.unit_scores import HeldOutScores
@@ -124,8 +124,7 @@ class CheckpointWriter:
             self._under_way.pop(0).result()
 
     def _write(self, copied: Files, rest: Callable[..., None] | None, name: str) -> None:
-        with tempfile.TemporaryDirectory() as temporary:
-            folder = Path(temporary)
+        with scratch_folder() as folder:
             of_ranks = self._together(lambda: self._write_state(folder, copied, name))
             checksums = {file: told for of_rank in of_ranks for file, told in of_rank.items()}
             self._together(lambda: self._write_rest(folder, rest, checksums, name))
