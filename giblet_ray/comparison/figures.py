@@ -24,7 +24,7 @@ from giblet_ray.comparison.runs import (
     short_names,
     show_setting,
 )
-from giblet_ray.evaluation.drawing import BARS, BIN_WIDTH, OTHERS, PALETTE, finish, plain
+from giblet_ray.evaluation.drawing import BARS, OTHERS, PALETTE, bin_edges, finish, plain
 from giblet_ray.evaluation.interval import Interval
 from giblet_ray.evaluation.score import Score
 
@@ -205,14 +205,8 @@ def voxel_histograms(scores: Sequence[tuple[str, NDArray[np.float64]]], n_runs: 
     figure = Figure(figsize=(9, 4.8), layout="constrained")
     axes = figure.subplots()
     finite = [(label, r_V[np.isfinite(r_V)]) for label, r_V in scores]
-    lowest = min(r_V.min() for _, r_V in finite)
-    highest = max(r_V.max() for _, r_V in finite)
-    most_bins = max(8.0, 2 * math.sqrt(max(len(r_V) for _, r_V in finite)))
-    # Few voxels want wide bins; an edge at 0 makes figures comparable.
-    width = BIN_WIDTH * max(1, math.ceil((highest - lowest) / BIN_WIDTH / most_bins))
-    first, last = math.floor(lowest / width), math.floor(highest / width) + 1
-    edges = width * np.arange(first, last + 1)
-    edges[0] = min(edges[0], lowest)  # the product may round to just past it
+    of_runs = [r_V for _, r_V in finite]
+    edges = bin_edges(np.concatenate(of_runs), max(map(len, of_runs)))
     for index in range(len(finite) - 1, -1, -1):
         label, r_V = finite[index]
         counts, _ = np.histogram(r_V, edges)

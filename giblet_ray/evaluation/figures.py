@@ -6,7 +6,6 @@ Figures are made without pyplot, so that no window, backend or current figure is
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,20 +15,13 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
 from giblet_ray.errors import InputError
-from giblet_ray.evaluation.drawing import BARS, BIN_WIDTH, PALETTE, finish
+from giblet_ray.evaluation.drawing import BARS, PALETTE, bin_edges, finish
 from giblet_ray.evaluation.score import VAL_PEARSON
 
-DPI = 150
-TRAIN_COLOR, VALIDATION_COLOR, CEILING_COLOR = "#7a7a7a", PALETTE[0], PALETTE[1]
+TRAIN_COLOR, VALIDATION_COLOR = "#7a7a7a", PALETTE[0]
 
 
-def learning_curves(
-    history: Sequence[Mapping[str, Any]],
-    path: str | Path | None = None,
-    *,
-    ceiling_mean: float | None = None,
-    chosen: int | None = None,
-) -> Figure:
+def learning_curves(history: Sequence[Mapping[str, Any]], *, chosen: int | None = None) -> Figure:
     """Draw the loss of training and validation TRs, and the validation r, over epochs.
 
     Parameters
@@ -37,10 +29,6 @@ def learning_curves(
     history : sequence of mapping
         One per epoch: "epoch", and where they were measured "train_loss", "val_loss" and
         "val_pearson_mean" (mean r over voxels). A value may be missing in some epochs, or in all.
-    path : str or Path, optional
-        File to save to, of any format that matplotlib writes (.png, .svg, .pdf).
-    ceiling_mean : float, optional
-        Mean noise ceiling over voxels, as r; drawn as a line.
     chosen : int, optional
         The epoch that was chosen; drawn as a dotted line.
 
@@ -62,15 +50,8 @@ def learning_curves(
     loss_axes.set(title="Loss", ylabel="loss (BOLD in z-scores)")
     _curve(pearson_axes, history, "val_pearson_mean", "validation", VALIDATION_COLOR)
     pearson_axes.set(title="Correlation", ylabel="Pearson r over TRs, mean of units")
-    if ceiling_mean is not None:
-        pearson_axes.axhline(
-            ceiling_mean,
-            color=CEILING_COLOR,
-            linestyle="--",
-            label=f"noise ceiling, {ceiling_mean:.3f}",
-        )
     bottom, top = pearson_axes.get_ylim()
-    pearson_axes.set_ylim(min(bottom, 0), max(top, 1.08 * (ceiling_mean or 0)))
+    pearson_axes.set_ylim(min(bottom, 0), max(top, 0))
     for axes in (loss_axes, pearson_axes):
         axes.set(xlabel="epoch", xlim=(history[0]["epoch"] - 0.5, history[-1]["epoch"] + 0.5))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
@@ -79,15 +60,10 @@ def learning_curves(
             axes.axvline(chosen, color="black", linestyle=":", linewidth=1, label="chosen epoch")
         if axes.get_legend_handles_labels()[0]:
             axes.legend(frameon=False)
-    return _saved(figure, path)
+    return figure
 
 
-def voxel_histogram(
-    pearson_V: ArrayLike,
-    path: str | Path | None = None,
-    *,
-    ceiling_mean: float | None = None,
-) -> Figure:
+def voxel_histogram(pearson_V: ArrayLike) -> Figure:
     """Draw how many voxels are predicted how well, with mean and median.
 
     No high percentile: without that of chance it says nothing.
@@ -96,10 +72,6 @@ def voxel_histogram(
     ----------
     pearson_V : array-like
         (V,) Pearson r of each voxel over validation TRs; NaN for voxels that were not scored.
-    path : str or Path, optional
-        File to save to, of any format that matplotlib writes.
-    ceiling_mean : float, optional
-        Mean noise ceiling over voxels, as r; drawn as a line.
 
     Returns
     -------
@@ -116,11 +88,7 @@ def voxel_histogram(
         raise InputError(f"pearson_V: none of {len(pearson_V)} voxels was scored, one must be")
     figure = Figure(figsize=(6.4, 4), layout="constrained")
     axes = figure.subplots()
-    # Bins of one width, with an edge at 0, make the histograms of different runs comparable.
-    first, last = np.floor(pearson.min() / BIN_WIDTH), np.floor(pearson.max() / BIN_WIDTH) + 1
-    edges = BIN_WIDTH * np.arange(first, last + 1)
-    edges[0] = min(edges[0], pearson.min())  # the product above may round to just past it
-    axes.hist(pearson, bins=edges.tolist(), color=BARS)
+    axes.hist(pearson, bins=bin_edges(pearson).tolist(), color=BARS)
     axes.axvline(0, color="black", linewidth=0.8)
     for name, value, linestyle in (
         ("mean", pearson.mean(), "-"),
@@ -128,13 +96,6 @@ def voxel_histogram(
     ):
         axes.axvline(
             value, color=VALIDATION_COLOR, linestyle=linestyle, label=f"{name}, {value:.3f}"
-        )
-    if ceiling_mean is not None:
-        axes.axvline(
-            ceiling_mean,
-            color=CEILING_COLOR,
-            linestyle="--",
-            label=f"mean noise ceiling, {ceiling_mean:.3f}",
         )
     axes.set(
         title=f"Validation correlation of {len(pearson):,} voxels",
@@ -144,7 +105,7 @@ def voxel_histogram(
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     finish(axes)
     figure.legend(loc="outside lower center", ncols=2, frameon=False)
-    return _saved(figure, path)
+    return figure
 
 
 def epoch_curves(history: Sequence[Mapping[str, float]]) -> list[dict[str, Any]]:
@@ -168,9 +129,3 @@ def _curve(
     if points:
         epochs, values = zip(*points, strict=True)
         axes.plot(epochs, values, color=color, label=label, marker="o", markersize=3)
-
-
-def _saved(figure: Figure, path: str | Path | None) -> Figure:
-    if path is not None:
-        figure.savefig(path, dpi=DPI)
-    return figure

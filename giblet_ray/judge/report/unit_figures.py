@@ -17,7 +17,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
 from giblet_ray.evaluation.block_bootstrap import MeanInterval
-from giblet_ray.evaluation.drawing import BARS, BIN_WIDTH, OTHERS, PALETTE, finish, plain
+from giblet_ray.evaluation.drawing import BARS, OTHERS, PALETTE, bin_edges, finish, plain
 from giblet_ray.evaluation.null import Null
 
 DENSITY = "viridis_r"
@@ -42,7 +42,7 @@ def units_figure(
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     histogram, ranked = figure.subplots(1, 2)
     scored = {name: values[np.isfinite(values)] for name, values in pearson_V.items()}
-    edges = _edges(np.concatenate(list(scored.values())), min(map(len, scored.values())))
+    edges = bin_edges(np.concatenate(list(scored.values())), min(map(len, scored.values())))
     shares = np.linspace(0, 1, _QUANTILES)
     for index, (name, values) in enumerate(scored.items()):
         few = len(scored) <= len(PALETTE)
@@ -83,7 +83,7 @@ def chance_figure(pearson_V: NDArray, null: Null, interval: MeanInterval) -> Fig
     data = pearson_V[np.isfinite(pearson_V)]
     chance_VP = null.null_VP[np.isfinite(null.pearson_V)]
     chance = chance_VP.ravel()
-    edges = _edges(np.concatenate([data, [chance.min(), chance.max()]]), len(data))
+    edges = bin_edges(np.concatenate([data, [chance.min(), chance.max()]]), len(data))
     for values, color, label in (
         (chance, OTHERS, f"by chance, 95 % below {np.percentile(chance, 95):.3f}"),
         (data, PALETTE[0], f"data, median {np.median(data):.3f}"),
@@ -163,16 +163,6 @@ def _density(
     axes.plot(ends, ends, color="black", linewidth=1, linestyle="--", label="r = ceiling")
     axes.axhline(0, color="black", linewidth=0.8)
     axes.set(xlabel=label, ylabel="Pearson r on test TRs", aspect="equal")
-
-
-def _edges(values: NDArray, n_units: int) -> NDArray:
-    """Return edges of bins of one width, wider where units are few, 0 among them."""
-    most = max(8.0, 1.5 * np.sqrt(n_units))
-    width = BIN_WIDTH * max(1, np.ceil(np.ptp(values) / BIN_WIDTH / most))
-    first, last = np.floor(values.min() / width), np.floor(values.max() / width) + 1
-    edges = width * np.arange(first, last + 1)
-    edges[0] = min(edges[0], values.min())  # the product may round to just past it
-    return edges
 
 
 def _end(*panels: Axes) -> None:
