@@ -6,7 +6,7 @@ import math
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 _ERROR = "error.txt"
 """Traceback of the failure that a run was given up after."""
+_LOOK_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -223,6 +224,9 @@ class _Started:
     def wait(self) -> TrainingFailedError | None:
         """Wait until it ends: see :func:`fit_workers`."""
         try:
+            # Ray cancels a task by a KeyboardInterrupt that wakes nobody who waits for a lock.
+            while not self._ended.done():
+                wait([self._ended], timeout=_LOOK_SECONDS)
             self._ended.result()
         except TrainingFailedError as error:
             return error
