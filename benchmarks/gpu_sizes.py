@@ -46,7 +46,7 @@ class Size:
 
 SIZES = {
     "cuda": Size(4096, 4000, (90, 160), 64, 4, {"head_dim": 2048}),
-    "cpu": Size(300, 24, (18, 32), 64, 2, {**TINY, "audio_codebooks": 2}),
+    "cpu": Size(300, 240, (18, 32), 64, 2, {**TINY, "audio_codebooks": 2}),
 }
 
 
