@@ -14,6 +14,7 @@ from pathlib import Path
 _PREFIX = "giblet_ray-checkpoint-"
 _NEW_SECONDS = 60
 """A folder may be so old without having been locked."""
+_LOCK = fcntl.LOCK_EX | fcntl.LOCK_NB
 
 
 @contextmanager
@@ -24,21 +25,22 @@ def scratch_folder() -> Iterator[Path]:
     from who dies, in other containers of this machine too.
     """
     for left in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
-        # What is another user's, or in use, is theirs.
+        # Another user's, or in use, or where there are no locks: it stays.
         with suppress(OSError):
             if time.time() - left.stat().st_mtime > _NEW_SECONDS:
-                with _locked(left):
+                with _opened(left) as file:
+                    fcntl.flock(file, _LOCK)
                     shutil.rmtree(left)
-    with tempfile.TemporaryDirectory(prefix=_PREFIX) as name, _locked(Path(name)):
+    with tempfile.TemporaryDirectory(prefix=_PREFIX) as name, _opened(Path(name)) as file:
+        with suppress(OSError):
+            fcntl.flock(file, _LOCK)
         yield Path(name)
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the lock of a folder; BlockingIOError where another process does."""
+def _opened(folder: Path) -> Iterator[int]:
     file = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
+        yield file
     finally:
         os.close(file)

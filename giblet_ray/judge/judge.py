@@ -25,7 +25,7 @@ from giblet_ray.evaluation.scan_sums import ScanSums
 from giblet_ray.evaluation.unit_scores import HeldOutScores
 from giblet_ray.judge.folds import Folds, Rows, valid_units
 from giblet_ray.judge.opened import OpenedRun, open_run
-from giblet_ray.judge.rows import pieces_of_test
+from giblet_ray.judge.rows import pieces_of
 from giblet_ray.progress import Progress
 
 
@@ -171,7 +171,7 @@ def score_test(
     scans = opened.scans_in("test")
     subjects = [scan.subject for scan in scans]
     scores = TallyOfTest(opened, subjects, {name: opened.valid(name) for name in subjects})
-    for scan, (tr_T, prediction_TV, bold_TV) in pieces_of_test(opened, report):
+    for scan, (tr_T, prediction_TV, bold_TV) in pieces_of(opened, "test", report):
         pair = torch.from_numpy(prediction_TV), torch.from_numpy(bold_TV)
         scores.add(scans.index(scan), tr_T, *pair)
     return scores.compute()

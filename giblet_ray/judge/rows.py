@@ -1,6 +1,6 @@
-"""The test TRs of a run, predicted by its chosen checkpoint and measured, scan by scan.
+"""The TRs of a run's set, predicted by its chosen checkpoint and measured, scan by scan.
 
-Shapes: T test TRs of a scan, V units.
+Shapes: T TRs of a scan, V units.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from giblet_ray.dataset.layout import ScanKey
 from giblet_ray.dataset.reader import Dataset, Span
+from giblet_ray.dataset.splits import SetName
 from giblet_ray.evaluation.influence import ScanRows
 from giblet_ray.judge.opened import OpenedRun
 
@@ -82,10 +83,13 @@ def joined(scan: ScanKey, pieces: Sequence[Rows]) -> ScanRows:
     return ScanRows(scan.subject, scan.stimulus, tr_T, *pair)
 
 
-def pieces_of_test(
-    opened: OpenedRun, report: Callable[[float], None], encoder: Predicts | None = None
+def pieces_of(
+    opened: OpenedRun,
+    name: SetName,
+    report: Callable[[float], None],
+    encoder: Predicts | None = None,
 ) -> Iterator[tuple[ScanKey, Rows]]:
-    """Predict the test TRs of all scans, a row group at a time; BOLD is z-scored, float32.
+    """Predict a set's TRs of all scans, a row group at a time; BOLD is z-scored, float32.
 
     What is held is one model (the run's own, or another that is given) and one row group of one
     stimulus. Units that took no part in a subject have NaN predicted and 0 measured in its scans.
@@ -95,8 +99,8 @@ def pieces_of_test(
     InputError
         If weights or data cannot be read.
     """
-    encoder, scans = encoder or opened.load(), opened.scans_in("test")
-    spans = opened.data.dataset.at_row_groups(opened.data.split.test)
+    encoder, scans = encoder or opened.load(), opened.scans_in(name)
+    spans = opened.data.dataset.at_row_groups(opened.data.split.spans(name))
 
     def z_scored(span: Span, scan: ScanKey) -> NDArray[np.float32]:
         return opened.z_scored(span, scan).astype(np.float32)
@@ -120,6 +124,6 @@ def all_rows(
         If weights or data cannot be read.
     """
     pieces: dict[ScanKey, list[Rows]] = {scan: [] for scan in opened.scans_in("test")}
-    for scan, rows in pieces_of_test(opened, report, encoder):
+    for scan, rows in pieces_of(opened, "test", report, encoder):
         pieces[scan].append(rows)
     return {scan: joined(scan, of_scan) for scan, of_scan in pieces.items()}

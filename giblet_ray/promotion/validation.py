@@ -21,8 +21,9 @@ from giblet_ray.dataset.reader import Span
 from giblet_ray.dataset.splits import response_trs
 from giblet_ray.errors import InputError
 from giblet_ray.evaluation.influence import z_scored
+from giblet_ray.judge.folds import part_of
 from giblet_ray.judge.opened import OpenedRun
-from giblet_ray.judge.rows import predicted_rows
+from giblet_ray.judge.rows import pieces_of
 from giblet_ray.models.folds import gapped_folds
 from giblet_ray.models.stack.weights import Sums, Weights, find_weights
 
@@ -138,30 +139,21 @@ def predict_validation(
         name: _empty(first, tuple(mine), spans, len(members), folder / f"{index}")
         for index, (name, mine) in enumerate(of.items())
     }
-    pieces = first.data.dataset.at_row_groups(spans)
     for index, opened in enumerate(members):
-        encoder = opened.load()
-
-        def read(span: Span, scan: ScanKey, opened: OpenedRun = opened) -> NDArray:
-            return opened.z_scored(span, scan).astype(np.float32)
-
-        for done, span in enumerate(pieces, 1):
-            of_film = [scan for scan in scans if scan.stimulus == span.stimulus]
-            for scan, rows in predicted_rows(encoder, opened, span, of_film, read).items():
-                tr_T, prediction_TV, bold_TV = rows
-                into = found["all" if shared else scan.subject]
-                mine = into.scan_N == into.scans.index(scan)
-                at = np.flatnonzero(mine & np.isin(into.tr_N, tr_T))
-                valid_V = opened.valid(scan.subject)
-                if not np.isfinite(prediction_TV[:, valid_V]).all():
-                    name = opened.checkpoint.record.config["name"]
-                    raise InputError(
-                        f"run {name}: predicts a number that is not finite of {scan}; its training "
-                        "diverged, or its weights are damaged"
-                    )
-                into.predicted_MNV[index, at] = np.where(valid_V, prediction_TV, 0)
-                into.bold_NV[at] = bold_TV
-            report((index + done / len(pieces)) / len(members))
+        share = part_of(report, index, len(members))
+        for scan, (tr_T, prediction_TV, bold_TV) in pieces_of(opened, "val", share):
+            into = found["all" if shared else scan.subject]
+            mine = into.scan_N == into.scans.index(scan)
+            at = np.flatnonzero(mine & np.isin(into.tr_N, tr_T))
+            valid_V = opened.valid(scan.subject)
+            if not np.isfinite(prediction_TV[:, valid_V]).all():
+                name = opened.checkpoint.record.config["name"]
+                raise InputError(
+                    f"run {name}: predicts a number that is not finite of {scan}; its training "
+                    "diverged, or its weights are damaged"
+                )
+            into.predicted_MNV[index, at] = np.where(valid_V, prediction_TV, 0)
+            into.bold_NV[at] = bold_TV
     return found
 
 

@@ -23,7 +23,7 @@ from pydantic import ValidationError
 
 from giblet_ray.config import TrainJob
 from giblet_ray.errors import InputError, nearest
-from giblet_ray.evaluation.score import Score
+from giblet_ray.evaluation.score import VAL_PEARSON, Score
 from giblet_ray.settings import setting_fields
 from giblet_ray.training.config import SEED
 
@@ -146,8 +146,8 @@ def parse_space(text: Mapping[str, Any], base: TrainJob) -> Space:
         if Score(base.train.score).is_of_loss and name.startswith("loss."):
             raise InputError(
                 f"--sweep.space {name}: decides what {base.train.score} is, so that its values "
-                "cannot be ranked by it; choose by --train.score val/pearson_mean, or run a sweep "
-                "for each"
+                f"cannot be ranked by it; choose by --train.score {VAL_PEARSON}, or run a sweep for "
+                "each"
             )
         if name.startswith(_SCORING):
             raise InputError(
