@@ -146,7 +146,7 @@ def parse_space(text: Mapping[str, Any], base: TrainJob) -> Space:
         if Score(base.train.score).is_of_loss and name.startswith("loss."):
             raise InputError(
                 f"--sweep.space {name}: decides what {base.train.score} is, so that its values "
-                f"cannot be ranked by it; choose by --train.score {VAL_PEARSON}, or run a sweep for "
+                f"cannot be ranked by it; choose by --train.score {VAL_PEARSON}, or sweep for "
                 "each"
             )
         if name.startswith(_SCORING):
