@@ -22,7 +22,6 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -44,7 +43,6 @@ from giblet_ray.dataset.reader import Dataset
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.training.loop import BareLink
 from giblet_ray.training.memory import MemoryPeak
-from giblet_ray.training.worker import open_checkpoint
 
 ROW, MOST = 8, 1.1
 
@@ -158,10 +156,9 @@ class StoredLink(BareLink):
     @contextmanager
     def resume(self) -> Iterator[Path | None]:
         """Give the folder of the latest checkpoint."""
-        opened = partial(open_checkpoint, self._storage)
-        with open_latest(self._storage, self._run, opened, self.show) as name:
-            self._goes_on = name is not None
-            yield None if name is None else Path(self._storage.path(name))
+        with open_latest(self._storage, self._run, self.show) as folder:
+            self._goes_on = folder is not None
+            yield folder
 
     def keep(self, folder: Path, name: str) -> None:
         """Keep a checkpoint."""

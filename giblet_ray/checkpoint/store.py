@@ -65,36 +65,41 @@ def _newest_first(names: Iterable[str]) -> list[str]:
 def open_latest(
     storage: Storage,
     run: str,
-    open_folder: Callable[[str], AbstractContextManager[str]],
     show: Callable[[str], None],
-) -> Iterator[str | None]:
+    open_folder: Callable[[str], AbstractContextManager[str | Path]] | None = None,
+) -> Iterator[Path | None]:
     """Find a run's latest checkpoint that is whole, and keep it open.
 
     Parameters
     ----------
     storage, run : Storage, str
         Where the run is.
-    open_folder : callable
-        Gives a local folder with the files of a checkpoint's path.
     show : callable
         Is told of every checkpoint that is passed over.
+    open_folder : callable, optional
+        Gives a local folder with the files of a checkpoint's path (default: this process's own).
 
     Yields
     ------
-    str or None
-        Path of the checkpoint below the storage; None if the run has none yet.
+    Path or None
+        A local folder with its files; None if the run has none yet.
 
     Raises
     ------
     InputError
         If none of several is whole.
     """
+
+    def fetched(name: str) -> AbstractContextManager[Path]:
+        return storage.fetch(name, map(posixpath.basename, storage.names(name)))
+
     names = _newest_first(checkpoint_names(storage, run))
     for name in names:
-        with open_folder(name) as folder:
-            problem = damage(Path(folder))
+        with (open_folder or fetched)(name) as opened:
+            folder = Path(opened)
+            problem = damage(folder)
             if problem is None:
-                yield name
+                yield folder
                 return
         show(f"{problem}; going back to the checkpoint before it")
     if names:

@@ -161,13 +161,15 @@ class TrainLink:
         with ExitStack() as stack:
             if self.rank == 0:
                 opened = partial(open_checkpoint, self._storage)
-                latest = open_latest(self._storage, self._job.name, opened, self.show)
-                name = stack.enter_context(latest)
+                latest = open_latest(self._storage, self._job.name, self.show, opened)
+                folder = stack.enter_context(latest)
+                if folder is not None:
+                    name = f"{self._job.name}/{read_record(folder).position.name}"
             name = broadcast_from_rank_zero(name)
-            if name is not None:
+            if self.rank > 0 and name is not None:
                 folder = Path(stack.enter_context(open_checkpoint(self._storage, name)))
-                if self.rank == 0:
-                    self._restore(read_record(folder).unsent)
+            if self.rank == 0 and folder is not None:
+                self._restore(read_record(folder).unsent)
             if self._system is not None:
                 self._system.start()
             yield folder

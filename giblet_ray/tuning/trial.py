@@ -18,12 +18,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from ray import tune
 from ray.exceptions import RayError
-from ray.tune.integration.ray_train import TuneReportCallback
 
 from giblet_ray.checkpoint.claim import DEAD_SECONDS, claimed
 from giblet_ray.checkpoint.record import Record, read_record
@@ -36,10 +35,11 @@ from giblet_ray.errors import InputError
 from giblet_ray.training.data import plan_data
 from giblet_ray.training.identity import check_batch, check_order, run_record
 from giblet_ray.training.loop import train
-from giblet_ray.training.worker import Given, Point, open_checkpoint
-from giblet_ray.training.worker_group import Workers
 from giblet_ray.tuning.journal import trial_folder
 from giblet_ray.tuning.space import Settings, with_settings
+
+if TYPE_CHECKING:
+    from giblet_ray.training.worker import Point
 
 
 @dataclass(frozen=True)
@@ -121,6 +121,12 @@ def _train(job: TrainJob, trial: TrialConfig, shared: Shared) -> None:
         loader = open_loader(data, link.device, run.order)
         train(job, run, data.ordered(run.order), loader, normalisation, data.space_files(), link)
         return
+    # Here, so that trials of one worker begin without Ray Train.
+    from ray.tune.integration.ray_train import TuneReportCallback
+
+    from giblet_ray.training.worker import Given
+    from giblet_ray.training.worker_group import Workers
+
     # Made here, and not in the driver: it reports to the trial that it is made in.
     callbacks = [TuneReportCallback()]
     with Workers(job, shared.use_gpu, callbacks) as workers:
@@ -178,15 +184,10 @@ class TrialLink:
     @contextmanager
     def resume(self) -> Iterator[Path | None]:
         """Give the folder of the latest checkpoint that is whole, if there is one."""
-        opened = partial(open_checkpoint, self._storage)
-        with open_latest(self._storage, self._run, opened, self.show) as name:
-            if name is None:
-                yield None
-                return
-            with opened(name) as folder:
-                unsent = read_record(Path(folder)).unsent
-                self._points = [(step, metrics) for step, metrics in unsent]
-                yield Path(folder)
+        with open_latest(self._storage, self._run, self.show) as folder:
+            if folder is not None:
+                self._points = [(step, metrics) for step, metrics in read_record(folder).unsent]
+            yield folder
 
     def keep(self, folder: Path, name: str) -> None:
         """Store the checkpoint."""

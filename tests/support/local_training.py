@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -47,11 +47,8 @@ class LocalLink(BareLink):
 
     @contextmanager
     def resume(self) -> Iterator[Path | None]:
-        def opened(name: str) -> nullcontext[str]:
-            return nullcontext(self._storage.path(name))
-
-        with open_latest(self._storage, self._run, opened, self.show) as name:
-            yield None if name is None else Path(self._storage.path(name))
+        with open_latest(self._storage, self._run, self.show) as folder:
+            yield folder
 
     def keep(self, folder: Path, name: str) -> None:
         keep_checkpoint(self._storage, self._run, folder, name)
