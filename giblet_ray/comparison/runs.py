@@ -96,11 +96,11 @@ class ComparedRun:
 
     def grouping(self, metric: str) -> dict[str, Any]:
         """Return what must be equal for two runs' values of a metric to be about the same thing."""
-        by_loss = Score(metric).is_of_loss
+        score = Score(metric)
         decides = {
             name: value
             for name, value in self.settings.items()
-            if name in _JUDGED or (by_loss and name.startswith("loss."))
+            if name in _JUDGED or score.is_decided_by(name)
         }
         return {"data set": self.dataset[:32], **dict(sorted(decides.items()))}
 

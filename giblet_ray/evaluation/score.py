@@ -45,10 +45,9 @@ class Score:
         """Whether more is better."""
         return not self.name.endswith(_LOWER_IS_BETTER)
 
-    @property
-    def is_of_loss(self) -> bool:
-        """Whether it is the loss itself, so that settings of the loss decide what it means."""
-        return self.name.endswith("/loss")
+    def is_decided_by(self, setting: str) -> bool:
+        """Whether a setting decides what it means, as those of the loss do for the loss itself."""
+        return self.name.endswith("/loss") and setting.startswith("loss.")
 
     @property
     def label(self) -> str:

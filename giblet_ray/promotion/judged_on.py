@@ -20,8 +20,7 @@ def difference(one: Record, other: Record) -> str | None:
 def _judged_on(record: Record) -> dict[str, str]:
     """Return what decides which numbers a score was computed from, by setting."""
     judged = sorted(marked_settings(TrainJob, Mark.JUDGED))
-    if record.chosen_by.is_of_loss:
-        judged += sorted(name for name in record.settings if name.startswith("loss."))
+    judged += sorted(filter(record.chosen_by.is_decided_by, record.settings))
     return {
         "train.score": record.chosen_by.name,
         "the data set's checksum": record.dataset.checksum[:12],

@@ -143,7 +143,7 @@ def parse_space(text: Mapping[str, Any], base: TrainJob) -> Space:
                 f"--sweep.space {name}: is chance, no value of which is better than another; "
                 "--sweep.seeds N trains the best trials with N seeds"
             )
-        if Score(base.train.score).is_of_loss and name.startswith("loss."):
+        if Score(base.train.score).is_decided_by(name):
             raise InputError(
                 f"--sweep.space {name}: decides what {base.train.score} is, so that its values "
                 f"cannot be ranked by it; choose by --train.score {VAL_PEARSON}, or sweep for "
