@@ -73,7 +73,7 @@ def _measure(settings: Mapping[str, Any], n_units: int, steps: int) -> tuple[int
     shapes = Shapes(values, {"numbers": "vector"}, {"01": n_units}, _TR_SECONDS)
     model = build_predictor(chosen, shapes, ())
     of_heads = [each for name, each in model.named_parameters() if model.is_of_heads(name)]
-    optimizer, loss = build_optimizer(model, 1e-3), EncodingLoss(0.5)
+    optimizer, loss = build_optimizer(model), EncodingLoss(0.5)
     numbers = torch.randn(1, model.context_trs + _TRS, _NUMBERS)
     exists = torch.ones(numbers.shape[:2], dtype=torch.bool)
     bold, valid = torch.randn(_TRS, n_units), torch.ones(_TRS, n_units, dtype=torch.bool)
@@ -83,8 +83,8 @@ def _measure(settings: Mapping[str, Any], n_units: int, steps: int) -> tuple[int
             begun = time.process_time()
         predicted = model({"numbers": numbers}, exists, torch.zeros(1, dtype=torch.long))[0][0]
         loss(predicted, bold, valid, _TRS).objective.backward()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.step(1e-3)
+        optimizer.zero_grad()
     seconds = (time.process_time() - begun) / steps
     return sum(each.numel() for each in of_heads), chosen.bottleneck_dim * chosen.filters, seconds
 

@@ -212,7 +212,7 @@ def _training_step(
     torch.manual_seed(0)
     model = build_predictor(job.model, shapes)
     shards = share_out_head(model, job, shapes, rank, workers)
-    optimizer = build_optimizer(model, job.as_its_model.optimizer.lr)
+    optimizer = build_optimizer(model)
     scan = np.ones((1, size.units), np.float32)
     normalisation = Normalisation((ScanKey("01", "film"),), 0 * scan, scan, scan.astype(bool))
     scores = Scores(normalisation, shapes, job, CPU, shards)
@@ -221,25 +221,23 @@ def _training_step(
 
     def step(n: int) -> float:
         scores.backward(ranks, batch, size.rows, totals)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.step(job.as_its_model.optimizer.lr)
+        optimizer.zero_grad()
         return float(totals.latest()["step/loss"])
 
     head = [each for name, each in model.named_parameters() if name in model.head_units]
-    return step, _held(head), (model, optimizer, shards)
+    return step, _held(head), (model, optimizer.state, shards)
 
 
 def _checkpoint(
-    rank: int, model: Any, optimizer: Any, shards: UnitShards | None
+    rank: int, model: Any, moments: Any, shards: UnitShards | None
 ) -> tuple[float, float]:
     """Return the seconds until all files are written, and those until training goes on."""
     dist.barrier()
     started = time.perf_counter()
     copied = waited = 0.0
     if rank == 0 or shards is not None:
-        copied_files = copy_to_host(
-            state_files(model, optimizer, weight_pieces(model, shards), rank)
-        )
+        copied_files = copy_to_host(state_files(model, moments, weight_pieces(model, shards), rank))
         copied = time.perf_counter() - started
         with tempfile.TemporaryDirectory() as folder:
             save_state(Path(folder), copied_files)

@@ -125,10 +125,10 @@ class Training:
         self.totals = LossTotals({}, device)
         how = job.as_its_model.optimizer
         decays = how.weight_decay, how.head_weight_decay
-        self.optimizer = build_optimizer(self.model, how.lr, *decays, how.betas)
+        self.optimizer = build_optimizer(self.model, *decays, how.betas)
         groups = [
-            {name: group[name] for name in ("params", "weight_decay")}
-            for group in self.optimizer.param_groups
+            {"params": parameters, "weight_decay": decay}
+            for decay, parameters in self.optimizer.groups.items()
         ]
         self.plain_optimizer = AdamW(groups, lr=how.lr, betas=how.betas)
 
@@ -199,17 +199,17 @@ class Training:
         """Take a step as a run does; return the TRs."""
         seed_dropout(0, number, 0)
         self._backward()
-        return self._finish(self.optimizer)
+        self.optimizer.step(self.job.as_its_model.optimizer.lr)
+        self.optimizer.zero_grad()
+        wait(self.device)
+        return self.n_trs
 
     def plain_step(self, number: int) -> int:
         """Take a plain step; return the TRs."""
         seed_dropout(0, number, 0)
         self.plain_gradients()
-        return self._finish(self.plain_optimizer)
-
-    def _finish(self, optimizer: AdamW) -> int:
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        self.plain_optimizer.step()
+        self.plain_optimizer.zero_grad()
         wait(self.device)
         return self.n_trs
 

@@ -25,7 +25,6 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch.optim import Optimizer
 
 from giblet_ray.checkpoint.damage import file_checksum
 from giblet_ray.checkpoint.pieces import (
@@ -33,6 +32,7 @@ from giblet_ray.checkpoint.pieces import (
     OF_OPTIMIZER,
     STEP,
     Files,
+    Moments,
     is_of_optimizer,
     opened_pieces,
 )
@@ -154,7 +154,7 @@ def restore_checkpoint(
     folder: Path,
     run: RunRecord,
     model: Predictor,
-    optimizer: Optimizer,
+    moments: Moments,
     shards: UnitShards | None = None,
 ) -> Position:
     """Load weights and optimizer in their place, and return where the training stood.
@@ -180,16 +180,16 @@ def restore_checkpoint(
                 raise RuntimeError(f"{', '.join(differ)}: in the model or in its files alone")
             for name, tensor in state.items():
                 weights.fill(tensor, name, own.get(name))
-        with opened_pieces(folder, record, OF_OPTIMIZER) as moments:
+        with opened_pieces(folder, record, OF_OPTIMIZER) as kept:
             for name, parameter in model.named_parameters():
-                if (step := moments.step(name)) is None:
+                if (step := kept.step(name)) is None:
                     continue
                 of_optimizer = {what: torch.empty_like(parameter) for what in MOMENTS}
                 for what, tensor in of_optimizer.items():
-                    moments.fill(tensor.detach(), name, own.get(name), what)
+                    kept.fill(tensor.detach(), name, own.get(name), what)
                 # A copy: no mapped file is held on to.
                 of_optimizer[STEP] = step.clone().to(parameter.device)
-                optimizer.state[parameter] = of_optimizer
+                moments[parameter] = of_optimizer
     except torch.OutOfMemoryError:  # no fault of the checkpoint's
         raise
     except (OSError, RuntimeError, KeyError, SafetensorError) as error:

@@ -9,15 +9,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import safe_open
-from torch import Tensor
-from torch.optim import Optimizer
+from torch import Tensor, nn
 
 from giblet_ray.checkpoint.record import Piece, Record
 from giblet_ray.models.predictor import Predictor
@@ -30,6 +29,8 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 """What AdamW keeps for each number of a parameter."""
 STEP = "step"
 """How many steps it has taken, a scalar."""
+Moments = MutableMapping[nn.Parameter, dict[str, Tensor]]
+"""Both, of each parameter that has taken a step."""
 
 Files = dict[str, dict[str, Tensor]]
 """Tensors by their name, by the name of their file."""
@@ -60,7 +61,7 @@ def weight_pieces(model: Predictor, shards: UnitShards | None) -> dict[str, tupl
 
 def state_files(
     model: Predictor,
-    optimizer: Optimizer | None,
+    moments: Moments,
     pieces: Mapping[str, tuple[Piece, ...]],
     rank: int = 0,
 ) -> Files:
@@ -78,7 +79,7 @@ def state_files(
         if name in mine:
             files.setdefault(mine[name], {})[name] = tensor
     for name, parameter in model.named_parameters():
-        state = {} if optimizer is None else optimizer.state.get(parameter, {})
+        state = moments.get(parameter)
         if name in mine and state:
             of_file = files.setdefault(f"{OF_OPTIMIZER}{mine[name]}", {})
             of_file |= {_key(name, what): state[what] for what in (*MOMENTS, STEP)}

@@ -86,19 +86,24 @@ class _Exists:
         is_film = (first >= self._context_trs) & (first + longest <= windows.film_trs)
         if is_film.all() and (windows.length == longest).all():
             return self._ones((n, self._context_trs + longest))
-        return torch.from_numpy(windows.rows(self._lag_trs, self._context_trs)[1]).to(self._device)
+        return _sent(windows.rows(self._lag_trs, self._context_trs)[1], self._device)
 
     def bold(self, windows: Windows) -> Tensor:
         """Return which BOLD TRs the windows have, (windows, W) bool, on the device."""
         if (windows.length == windows.shape[1]).all():
             return self._ones(windows.shape)
-        return torch.from_numpy(windows.bold_rows()[1]).to(self._device)
+        return _sent(windows.bold_rows()[1], self._device)
 
     def _ones(self, shape: tuple[int, int]) -> Tensor:
         if shape not in self._all:
             with torch.inference_mode(False):  # validation may ask first, and training then uses it
                 self._all[shape] = torch.ones(shape, dtype=torch.bool, device=self._device)
         return self._all[shape]
+
+
+def _sent(values: np.ndarray, device: torch.device) -> Tensor:
+    """Copy a few numbers to a device without waiting for what it has still to do."""
+    return torch.from_numpy(values).to(device, non_blocking=True)
 
 
 @dataclass
@@ -355,10 +360,10 @@ class DeviceLoader:
         """See :class:`Loader`."""
         for windows in order:
             exists = self._exists(windows)
-            scan = torch.from_numpy(windows.scan).to(self._device)
+            scan = _sent(windows.scan, self._device)
             offsets = torch.arange(-self._context_trs, windows.shape[1], device=self._device)
-            trs = torch.from_numpy(windows.start).to(self._device)[:, None] + offsets
-            phase = torch.from_numpy(windows.phase).to(self._device)
+            trs = _sent(windows.start, self._device)[:, None] + offsets
+            phase = _sent(windows.phase, self._device)
             stimulus_rows = self._stimulus_row[scan, phase][:, None] + trs - self._lag_trs
             bold_rows = (self._bold_row[scan][:, None] + trs)[:, self._context_trs :]
             has_bold = self._exists.bold(windows)

@@ -127,7 +127,8 @@ class UnitShards:
         cut = values_RV.new_zeros(*values_RV.shape[:-1], width)
         for index in subject_R.unique().tolist():
             start, stop = self.bounds(self._units[index], rank)
-            rows = (subject_R == index).nonzero().flatten().to(values_RV.device)
+            rows = (subject_R == index).nonzero().flatten()
+            rows = rows.to(values_RV.device, non_blocking=True)
             cut[rows, ..., : stop - start] = values_RV[rows, ..., start:stop]
         return cut
 
@@ -207,7 +208,8 @@ class UnitShards:
             return torch.cat(pieces, dim=-1)
         values_BWV = values_NWV.new_zeros(mine, sizes.trs, max(self._units))
         for index in subject_B.unique().tolist():
-            rows = (subject_B == index).nonzero().flatten().to(values_NWV.device)
+            rows = (subject_B == index).nonzero().flatten()
+            rows = rows.to(values_NWV.device, non_blocking=True)
             for rank, piece in enumerate(pieces):
                 start, stop = self.bounds(self._units[index], rank)
                 values_BWV[rows, :, start:stop] = piece[rows, :, : stop - start]

@@ -104,7 +104,7 @@ def overfit(
     scores = Scores(normalisation, shapes, whole, device)
     where = data.dataset.storage.location
     model.prepare(TrainingWindows(windows, normalisation.scans, loader, scores, _TRS, where))
-    optimizer = build_optimizer(model, _LR, weight_decay=0.0)
+    optimizer = build_optimizer(model, weight_decay=0.0)
     chosen = windows[: max(2, batch_windows(min(_TRS, job.train.batch_trs), data.window))]
     (batch,) = loader.batches([chosen])
     losses: list[float] = []
@@ -117,8 +117,8 @@ def overfit(
         totals = LossTotals({}, device)
         scores.backward(ranks, batch, chosen.n_trs, totals)
         losses.append(totals.latest()["step/loss"])
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.step(_LR)
+        optimizer.zero_grad()
     return Overfit(
         windows=len(chosen),
         steps=len(losses) - 1,

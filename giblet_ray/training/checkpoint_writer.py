@@ -19,13 +19,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torch.optim import Optimizer
-
 from giblet_ray.checkpoint.files import (
     save_checkpoint,
     save_state,
 )
-from giblet_ray.checkpoint.pieces import Files, state_files, weight_pieces
+from giblet_ray.checkpoint.pieces import Files, Moments, state_files, weight_pieces
 from giblet_ray.checkpoint.record import Position, RunRecord
 from giblet_ray.checkpoint.scratch import scratch_folder
 from giblet_ray.dataset.normalise import Normalisation
@@ -46,8 +44,10 @@ class CheckpointWriter:
 
     Parameters
     ----------
-    model, optimizer : Predictor, Optimizer or None
-        What is saved; of a model that is fitted at once, no optimizer.
+    model : Predictor
+        What is saved.
+    moments : Moments
+        What the optimizer keeps; nothing of a model that is fitted at once.
     normalisation : Normalisation
         How BOLD is z-scored.
     space : mapping of str to bytes
@@ -63,7 +63,7 @@ class CheckpointWriter:
     def __init__(
         self,
         model: Predictor,
-        optimizer: Optimizer | None,
+        moments: Moments,
         normalisation: Normalisation,
         space: Mapping[str, bytes],
         run: RunRecord,
@@ -71,7 +71,7 @@ class CheckpointWriter:
         shards: UnitShards | None = None,
     ) -> None:
         self._pieces = weight_pieces(model, shards)
-        self._state = partial(state_files, model, optimizer, self._pieces, link.rank)
+        self._state = partial(state_files, model, moments, self._pieces, link.rank)
         self._rest = partial(save_checkpoint, normalisation=normalisation, space=space, run=run)
         self._link, self._shards = link, shards
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")

@@ -265,7 +265,7 @@ class EncodingLoss(nn.Module):
         def of_its_row(values_SV: Tensor) -> Tensor:
             if subject_B is None or len(rows_of) == 1:
                 return values_SV
-            return values_SV[subject_B.to(values_SV.device)]
+            return values_SV[subject_B.to(values_SV.device, non_blocking=True)]
 
         n_rows = prediction_BV.new_full((1,), len(valid_BV))
         every = torch.cat([counted(), summed(prediction_BV), summed(target_BV), n_rows])
@@ -313,8 +313,8 @@ class EncodingLoss(nn.Module):
         """Return which rows are each subject's; None: all."""
         if self._n_subjects == 1 or subject_B is None:
             return [None]
-        each = range(self._n_subjects)
-        return [(subject_B == index).nonzero().flatten().to(device) for index in each]
+        each = [(subject_B == index).nonzero().flatten() for index in range(self._n_subjects)]
+        return [rows.to(device, non_blocking=True) for rows in each]
 
 
 def _rounding_of_squares(mean_SV: Tensor, rows_SV: Tensor) -> Tensor:

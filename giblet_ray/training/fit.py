@@ -129,6 +129,6 @@ def fit_at_once(
     position = Position(epoch=1, step=1, history=[{"epoch": 1, **metrics}])
     link.log(metrics, 1)
     link.show(epoch_line(position, job.train, "0 s left"))
-    with CheckpointWriter(model, None, normalisation, space, run, link) as writer:
+    with CheckpointWriter(model, {}, normalisation, space, run, link) as writer:
         writer.save(position, voxels)
     link.report({"epoch": 1, **metrics})

@@ -140,12 +140,12 @@ def train(
         return
     how = job.as_its_model.optimizer
     decays = how.weight_decay, how.head_weight_decay
-    optimizer = build_optimizer(model, how.lr, *decays, how.betas)
+    optimizer = build_optimizer(model, *decays, how.betas)
     position = Position()
     scores = Scores(normalisation, shapes, job, device, shards)
     with link.resume() as folder:
         if folder is not None:
-            position = restore_checkpoint(folder, run, model, optimizer, shards)
+            position = restore_checkpoint(folder, run, model, optimizer.state, shards)
             if rank == 0:
                 link.show(f"continuing after epoch {position.epoch}, step {position.step}")
         elif rank == 0:  # the others are given rank 0's weights
@@ -154,16 +154,15 @@ def train(
     steps_per_epoch = len(windows.steps(0, rank, world_size))
     total_steps = settings.epochs * steps_per_epoch
     warmup_steps = round(how.warmup_fraction * total_steps)
-    schedule = build_schedule(
-        optimizer, total_steps, warmup_steps, how.min_lr_fraction, position.step
-    )
+    schedule = build_schedule(how.lr, total_steps, warmup_steps, how.min_lr_fraction)
     frozen = job.model.batch_norm == "frozen", frozen_trunk
     ranks = Ranks(model, world_size, device, *frozen, shards)
     if not is_finished(position, settings):
         loader = make_once(model, loader, windows, normalisation, run.lag_trs, shapes, link)
     rate = Rate(total_steps, position.step)
     memory = MemoryPeak(device)
-    with CheckpointWriter(model, optimizer, normalisation, space, run, link, shards) as writer:
+    state = optimizer.state
+    with CheckpointWriter(model, state, normalisation, space, run, link, shards) as writer:
         while not is_finished(position, settings):
             whole_epoch = windows.steps(position.epoch, rank, world_size)
             steps = whole_epoch[position.step_in_epoch :]
@@ -172,11 +171,10 @@ def train(
             batches = loader.batches([windows.train[step.windows] for step in steps])
             for step, batch in zip(steps, batches, strict=True):
                 seed_dropout(settings.seed, position.step, rank)
-                learning_rate = optimizer.param_groups[0]["lr"]
+                learning_rate = schedule(position.step)
                 gradient_norm = scores.backward(ranks, batch, step.n_trs, totals)
-                optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
-                schedule.step()
+                optimizer.step(learning_rate)
+                optimizer.zero_grad()
                 position.step += 1
                 position.step_in_epoch += 1
                 rows += step.n_trs

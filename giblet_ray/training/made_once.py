@@ -179,7 +179,9 @@ class MadeOnce:
         """See :class:`Loader`."""
         for batch in self._loader.batches(order):
             rows = torch.from_numpy(self._rows.of(batch.windows))
-            taken = self._table.index_select(0, rows.flatten().to(self._table.device))
+            taken = self._table.index_select(
+                0, rows.flatten().to(self._table.device, non_blocking=True)
+            )
             vectors = taken.unflatten(0, tuple(rows.shape)).split(self._sizes, dim=-1)
             yield replace(batch, vectors=dict(zip(self._parts, vectors, strict=True)))
 

@@ -3,19 +3,89 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from torch import nn
-from torch.optim import AdamW, Optimizer
-from torch.optim.lr_scheduler import LambdaLR
+import torch
+from torch import Tensor, nn
+from torch.optim.adamw import adamw
 
 from giblet_ray.errors import InputError
 from giblet_ray.models.predictor import Predictor
 
+_EPSILON = 1e-8
+"""Added to the root of the second moment, as in torch.optim.AdamW."""
+
+
+class AdamW:
+    """AdamW, fused: one kernel updates all parameters of a group.
+
+    What ``torch.optim.AdamW(fused=True)`` computes, to the bit. That class imports all of
+    torch.compile when it is made, which takes each process of a training a second.
+
+    Parameters
+    ----------
+    groups : mapping of float to sequence of nn.Parameter
+        Parameters by their weight decay.
+    betas : (float, float)
+        Decay of the running means of the gradient and of its square.
+
+    Attributes
+    ----------
+    groups : mapping of float to sequence of nn.Parameter
+        As they were given.
+    state : dict of nn.Parameter to dict of str to Tensor
+        ``exp_avg``, ``exp_avg_sq`` and ``step`` of those that have had a gradient.
+    """
+
+    def __init__(
+        self, groups: Mapping[float, Sequence[nn.Parameter]], betas: tuple[float, float]
+    ) -> None:
+        self.groups, self._betas = groups, betas
+        self.state: dict[nn.Parameter, dict[str, Tensor]] = {}
+
+    @torch.no_grad()
+    def step(self, lr: float) -> None:
+        """Update all parameters that have a gradient."""
+        beta1, beta2 = self._betas
+        for weight_decay, parameters in self.groups.items():
+            used = [each for each in parameters if each.grad is not None]
+            states = [self._state_of(each) for each in used]
+            adamw(
+                [*used],
+                [each.grad for each in used if each.grad is not None],
+                [state["exp_avg"] for state in states],
+                [state["exp_avg_sq"] for state in states],
+                [],
+                [state["step"] for state in states],
+                fused=True,
+                amsgrad=False,
+                maximize=False,
+                beta1=beta1,
+                beta2=beta2,
+                lr=lr,
+                weight_decay=weight_decay,
+                eps=_EPSILON,
+            )
+
+    def zero_grad(self) -> None:
+        """Forget all gradients."""
+        for parameters in self.groups.values():
+            for each in parameters:
+                each.grad = None
+
+    def _state_of(self, parameter: nn.Parameter) -> dict[str, Tensor]:
+        if parameter not in self.state:
+            self.state[parameter] = {
+                "exp_avg": torch.zeros_like(parameter),
+                "exp_avg_sq": torch.zeros_like(parameter),
+                "step": torch.zeros((), device=parameter.device),
+            }
+        return self.state[parameter]
+
 
 def build_optimizer(
     model: nn.Module,
-    lr: float,
     weight_decay: float = 0.01,
     head_weight_decay: float | None = None,
     betas: tuple[float, float] = (0.9, 0.999),
@@ -26,8 +96,6 @@ def build_optimizer(
     ----------
     model : nn.Module
         On the device it will be trained on.
-    lr : float
-        Peak learning rate.
     weight_decay : float
         For the weights of linear and convolution layers. Biases, normalisation parameters and
         embeddings have none: pulling those towards 0 limits no complexity.
@@ -39,15 +107,13 @@ def build_optimizer(
     Returns
     -------
     AdamW
-        With a parameter group for each decay that there is, fused: one kernel updates all.
+        With a group for each decay that there is.
 
     Raises
     ------
     InputError
         For an argument out of its range, or a model with nothing to train.
     """
-    if not (math.isfinite(lr) and lr > 0):
-        raise InputError(f"lr: found {lr}, must be above 0")
     if head_weight_decay is None:
         head_weight_decay = weight_decay
     for name, decay in (("weight_decay", weight_decay), ("head_weight_decay", head_weight_decay)):
@@ -67,8 +133,7 @@ def build_optimizer(
             groups[decay if is_matrix else 0.0].append(parameter)
     if not any(groups.values()):
         raise InputError("model: found no trainable parameter, needs one")
-    given = [{"params": each, "weight_decay": decay} for decay, each in groups.items() if each]
-    return AdamW(given, lr=lr, betas=betas, fused=True)
+    return AdamW({decay: each for decay, each in groups.items() if each}, betas)
 
 
 def warmup_cosine(step: int, total_steps: int, warmup_steps: int, min_factor: float = 0.0) -> float:
@@ -105,28 +170,30 @@ def warmup_cosine(step: int, total_steps: int, warmup_steps: int, min_factor: fl
 
 
 def build_schedule(
-    optimizer: Optimizer,
-    total_steps: int,
-    warmup_steps: int,
-    min_factor: float = 0.0,
-    done: int = 0,
-) -> LambdaLR:
-    """Make the schedule of `warmup_cosine`, to be stepped once after every optimizer step.
+    lr: float, total_steps: int, warmup_steps: int, min_factor: float = 0.0
+) -> Callable[[int], float]:
+    """Make the schedule of `warmup_cosine`.
 
     Parameters
     ----------
-    optimizer : Optimizer
-        Its groups' learning rates are the peaks.
+    lr : float
+        Peak learning rate.
     total_steps, warmup_steps, min_factor
         As `warmup_cosine` takes them.
-    done : int
-        Steps that the optimizer has taken already.
+
+    Returns
+    -------
+    callable
+        From the optimizer steps already taken to the next one's learning rate.
 
     Raises
     ------
     InputError
-        For a warm-up that leaves no step at the peak, or a factor outside [0, 1].
+        For a learning rate of 0 or less, a warm-up that leaves no step at the peak, or a factor
+        outside [0, 1].
     """
+    if not (math.isfinite(lr) and lr > 0):
+        raise InputError(f"lr: found {lr}, must be above 0")
     if not 0 <= warmup_steps < total_steps:
         raise InputError(
             f"warmup_steps: found {warmup_steps}, must be at least 0 and below the run's "
@@ -137,6 +204,4 @@ def build_schedule(
     factor = partial(
         warmup_cosine, total_steps=total_steps, warmup_steps=warmup_steps, min_factor=min_factor
     )
-    for group in optimizer.param_groups:
-        group.setdefault("initial_lr", group["lr"])
-    return LambdaLR(optimizer, factor, last_epoch=done - 1)
+    return lambda step: lr * factor(step)

@@ -206,7 +206,10 @@ class Scores:
         """Return which windows are of films without a part, (B,) bool, by the parts that some
         lack."""
         scan = torch.from_numpy(scan_B).long()
-        return {part: lacks_S[scan].to(self._device) for part, lacks_S in self._lacks.items()}
+        return {
+            part: lacks_S[scan].to(self._device, non_blocking=True)
+            for part, lacks_S in self._lacks.items()
+        }
 
     def _precision(self) -> AbstractContextManager[Any]:
         """Return what predictions are computed in."""
@@ -252,13 +255,16 @@ class Scores:
             targets.z_scored(bold_BWV, scan_B).flatten(0, 1),
             targets.valid(scan_B, n_trs),
         )
-        n_valid_N = self._n_valid_S[scan_B.to(self._device)].repeat_interleave(n_trs)
+        n_valid_N = self._n_valid_S[scan_B.to(self._device, non_blocking=True)].repeat_interleave(
+            n_trs
+        )
         subject_N = subject.repeat_interleave(n_trs)
         is_row_N = (torch.arange(n_trs) < length_B[:, None]).flatten()
         if is_row_N.all():
             return (*of_rows, subject_N, n_valid_N)
-        rows_N = is_row_N.to(self._device)  # rows that only the longest windows have do not count
-        return (*(each[rows_N] for each in of_rows), subject_N[is_row_N], n_valid_N[rows_N])
+        # Rows that only the longest windows have do not count.
+        at = is_row_N.nonzero().flatten().to(self._device, non_blocking=True)
+        return (*(each[at] for each in of_rows), subject_N[is_row_N], n_valid_N[at])
 
     def backward(self, ranks: Ranks, batch: Batch, n_trs: int, totals: LossTotals) -> Tensor:
         """Compute and clip the gradients of a global batch; return their norm before clipping.

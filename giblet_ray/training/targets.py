@@ -46,7 +46,7 @@ class Targets:
 
     def z_scored(self, bold_BWV: Tensor, scan_B: Tensor) -> Tensor:
         """Return BOLD z-scored, float32; units that are not valid become 0."""
-        scan_B = scan_B.to(bold_BWV.device)
+        scan_B = scan_B.to(bold_BWV.device, non_blocking=True)
         mean_BV, std_BV = self._mean_SV[scan_B], self._std_SV[scan_B]
         scored_BWV = (bold_BWV.float() - mean_BV[:, None]) / std_BV[:, None]
         return torch.where(self.valid_SV[scan_B][:, None], scored_BWV, 0.0)
@@ -55,4 +55,5 @@ class Targets:
         """Return what is valid of each row of windows of so many TRs, (rows, V) bool."""
         if self._same_units:  # takes no memory
             return self.valid_SV[0].expand(len(scan_B) * n_trs, -1)
-        return self.valid_SV[scan_B.to(self.valid_SV.device)].repeat_interleave(n_trs, dim=0)
+        scan_B = scan_B.to(self.valid_SV.device, non_blocking=True)
+        return self.valid_SV[scan_B].repeat_interleave(n_trs, dim=0)

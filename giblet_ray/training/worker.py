@@ -91,7 +91,8 @@ def train_worker(config: dict[str, Any]) -> None:
 def _await(monitor: Any) -> Given | None:
     """Return what is trained on once it is ready; None if the training is given up."""
     monitor.arrived.remote()
-    importlib.import_module("torch._dynamo")  # as an optimizer does, seconds before its first step
+    if ray.train.get_context().get_world_size() > 1:  # DistributedDataParallel imports it, later
+        importlib.import_module("torch._dynamo")
     while True:
         fatal, _ = ray.get(monitor.fatal.remote())
         if fatal is not None:

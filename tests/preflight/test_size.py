@@ -112,8 +112,8 @@ def test_activations_of_shapes_are_those_that_a_real_step_keeps(
     gradients = [parameter.grad for parameter in built.parameters()]
     assert size.gradients == sum(each.nbytes for each in gradients if each is not None)
     assert size.weights == sum(value.nbytes for value in built.state_dict().values())
-    optimizer = build_optimizer(built, 1e-3)
-    optimizer.step()
+    optimizer = build_optimizer(built)
+    optimizer.step(1e-3)
     moments = [x for state in optimizer.state.values() for x in state.values() if x.dim()]
     assert size.optimizer == sum(moment.nbytes for moment in moments)
     assert size.share == 2 * sum(value.nbytes for value in batch.values.values())

@@ -51,7 +51,7 @@ def written(training: LocalTraining, tmp_path: Path) -> Written:
     model = build_predictor(training.job.model, Shapes.of_record(run.dataset))
     link = SlowLink(tmp_path / "run")
     space = training.data.space_files()
-    return model, CheckpointWriter(model, None, training.normalisation, space, run, link), link
+    return model, CheckpointWriter(model, {}, training.normalisation, space, run, link), link
 
 
 def test_what_is_written_is_what_was_when_it_was_saved(written: Written) -> None:

@@ -13,7 +13,7 @@ from ranks import run_ranks
 from three_people import UNITS, people_job
 
 from giblet_ray.checkpoint.files import restore_checkpoint
-from giblet_ray.checkpoint.pieces import load_weights, state_files, weight_pieces
+from giblet_ray.checkpoint.pieces import Moments, load_weights, state_files, weight_pieces
 from giblet_ray.checkpoint.record import read_record
 from giblet_ray.checkpoint.store import latest_record
 from giblet_ray.checkpoint.trained import Encoder
@@ -23,7 +23,6 @@ from giblet_ray.evaluation.scan_sums import world_size
 from giblet_ray.models.predictor import Shapes, build_predictor
 from giblet_ray.training.identity import run_record
 from giblet_ray.training.loop import train
-from giblet_ray.training.optimizer import build_optimizer
 from giblet_ray.training.shard_head import saved_bytes, share_out_head
 
 CPU = torch.device("cpu")
@@ -185,10 +184,10 @@ def _restored_by_a_rank(rank: int, settings: dict[str, Any], folder: Path) -> di
     shapes = Shapes.of_record(record.dataset)
     model = build_predictor(job.model, shapes)
     shards = share_out_head(model, job, shapes, rank, world_size())
-    optimizer = build_optimizer(model, 1e-2)
-    restore_checkpoint(folder, record.run, model, optimizer, shards)
+    moments: Moments = {}
+    restore_checkpoint(folder, record.run, model, moments, shards)
     held = sum(parameter.numel() for name, parameter in model.named_parameters() if "own" in name)
-    return {"held": held, **state_files(model, optimizer, weight_pieces(model, shards), rank)}
+    return {"held": held, **state_files(model, moments, weight_pieces(model, shards), rank)}
 
 
 def test_a_checkpoint_of_two_is_that_of_three_to_the_bit_and_each_holds_its_share(

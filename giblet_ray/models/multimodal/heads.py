@@ -188,7 +188,7 @@ class Heads(nn.Module):
             last = head[-1] if self.group is None else head
             own = spread(last(existing(rows, there)), rows.shape[:2], there)
             if self.group is not None:
-                kept = kept_B[windows, None, None].to(own.device)
+                kept = kept_B[windows, None, None].to(own.device, non_blocking=True)
                 own = predicted[index] + own * kept
             predicted[index] = own
         return predicted

@@ -244,7 +244,7 @@ class Multimodal(Predictor):
         if self.training and self._modality_dropout and len(given) > 1:
             # On the CPU: the same numbers wherever the model is.
             drawn_PB = torch.rand(len(given), shape[0], device="cpu") < self._modality_dropout
-            drawn_PB = drawn_PB.to(device)
+            drawn_PB = drawn_PB.to(device, non_blocking=True)
             none = drawn_PB.new_zeros(shape[0])
             without_PB = drawn_PB | torch.stack([lacking.get(part, none) for part in given])
             drawn_PB &= ~without_PB.all(0)
