@@ -76,33 +76,35 @@ def find_scans(job: PrecomputeJob, films: Films, rows: Sequence[ScanRow] | None)
         for path in _scans_of(given, job.scan.pattern, films)
         if absolute_file(path) not in listed
     ]
+    return [*_joined(found, [row for row in rows if row.file is None]), *of_table]
+
+
+def _joined(found: Sequence[FoundScan], rows: Sequence[ScanRow]) -> list[FoundScan]:
+    """Give each row to the scan that it is of."""
+    joined = [*found]
+    of_pair: dict[tuple[str, str], list[int]] = {}
+    for index, scan in enumerate(found):
+        of_pair.setdefault((scan.subject, scan.stimulus), []).append(index)
     for row in rows:
-        if row.file is None:
-            found = _joined(found, row)
-    return [*found, *of_table]
-
-
-def _joined(found: Sequence[FoundScan], row: ScanRow) -> list[FoundScan]:
-    """Give a row to the scan that it is of."""
-    same = [
-        scan
-        for scan in found
-        if (scan.subject, scan.stimulus) == (row.subject, row.stimulus)
-        and row.repeat in (None, scan.label)
-    ]
-    if len(same) != 1:
-        of = [scan.label for scan in found if scan.subject == row.subject and scan.label]
-        there = ", ".join(f"{scan.subject} {scan.stimulus} {scan.label}".strip() for scan in found)
-        raise InputError(
-            f"{row.where}: {in_words(row)}: "
-            + (
-                f"there are {len(same)} such scans; say which in the column repeat: {', '.join(of)}"
-                if same
-                else f"there is no such scan; there are {there or 'none'} (--bold), and a row may "
-                "name its file"
+        pair = of_pair.get((row.subject, row.stimulus), [])
+        same = [index for index in pair if row.repeat in (None, found[index].label)]
+        if len(same) != 1:
+            of = [found[index].label for index in same if found[index].label]
+            there = ", ".join(
+                f"{scan.subject} {scan.stimulus} {scan.label}".strip() for scan in found
             )
-        )
-    return [replace(scan, row=row) if scan is same[0] else scan for scan in found]
+            raise InputError(
+                f"{row.where}: {in_words(row)}: "
+                + (
+                    f"there are {len(same)} such scans; say which in the column repeat: "
+                    f"{', '.join(of)}"
+                    if same
+                    else f"there is no such scan; there are {there or 'none'} (--bold), and a row "
+                    "may name its file"
+                )
+            )
+        joined[same[0]] = replace(found[same[0]], row=row)
+    return joined
 
 
 def _named(path: str, pattern: str, films: Films) -> FoundScan:

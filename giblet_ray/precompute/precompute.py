@@ -215,9 +215,9 @@ def _run_once(
     for each in (each for of_part in work.values() for each in of_part if each.piece):
         wanted[each.unit.path] = wanted.get(each.unit.path, 0) + 1
     arrived: dict[str, list[tuple[Piece, np.ndarray]]] = {path: [] for path in wanted}
+    n_arrived, n_wanted = 0, sum(wanted.values())
 
     def tell() -> None:
-        n_arrived, n_wanted = sum(map(len, arrived.values())), sum(wanted.values())
         of_pieces = f", {n_arrived} of {n_wanted} pieces of films" if wanted else ""
         progress.doing = f"{len(records)} of {len(plan.units)} shards{of_pieces}"
 
@@ -229,6 +229,7 @@ def _run_once(
             each, values = done
             unit, pieces = each.unit, arrived[each.unit.path]
             pieces.append((cast(Piece, each.piece), values))
+            n_arrived += 1
             if len(pieces) == wanted[unit.path]:
                 part = cast(PartInPieces, plan.parts[unit.part])
                 for of in (unit, *each.others):

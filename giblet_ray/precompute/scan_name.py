@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from giblet_ray.errors import InputError
@@ -52,7 +53,7 @@ def scan_name(
         with a stimulus that there is not.
     """
     tail = _tail(path, pattern)
-    for expression in _expressions(pattern, stimuli):
+    for expression in _expressions(pattern, tuple(stimuli)):
         if match := re.search(expression, tail):
             return match.groupdict()
     raise InputError(
@@ -106,7 +107,7 @@ def keys_of_stimuli(
     pattern, stimuli
         As :func:`scan_name` takes them.
     """
-    expression = _expressions(pattern, stimuli)[0]
+    expression = _expressions(pattern, tuple(stimuli))[0]
     return [key for key in keys if re.search(expression, _tail(f"{file}::{key}", pattern))]
 
 
@@ -118,7 +119,8 @@ def _tail(path: str | Path, pattern: str) -> str:
     return f"{tail}::{key}" if separator and key else tail
 
 
-def _expressions(pattern: str, stimuli: Sequence[str]) -> list[str]:
+@lru_cache(maxsize=4)
+def _expressions(pattern: str, stimuli: tuple[str, ...]) -> list[str]:
     """Return what names of the stimuli that there are match, and what any names do."""
     # The longest first: of film and film_2, the second is meant where it is there.
     names = "|".join(map(re.escape, sorted(stimuli, key=len, reverse=True)))
