@@ -70,5 +70,5 @@ audit: setup  ## Look up known vulnerabilities of the pinned packages (deploy/au
 		$$(sed -E '/^(#|$$)/d; s/^([A-Z0-9-]+).*/--ignore-vuln \1/' deploy/audit.txt)
 
 .PHONY: clean
-clean:  ## Remove .venv and what the demo made
+clean:  ## Remove .venv and the folder demo
 	rm -rf $(VENV) demo

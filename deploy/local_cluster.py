@@ -6,7 +6,8 @@
 
 Takes nothing. Gives a head node and two worker nodes (raylets, each with processes and an object
 store of its own), MLflow on PostgreSQL where that is installed (on sqlite elsewhere), and S3
-storage in memory: all on loopback, on free ports, behind a token of its own. `down` ends these
+storage in memory: all on loopback, on free ports. Ray asks for a token of its own, the database for
+its file's owner; MLflow and the storage answer whoever is on this machine. `down` ends these
 processes, and nothing else, and deletes what they kept: it is there to try things.
 """
 
@@ -161,7 +162,9 @@ class LocalCluster:
             initdb, check=True, cwd=folder, stdout=self._log("postgresql"), stderr=subprocess.STDOUT
         )
         command = [*user, str(programs / "postgres"), "-D", data, "-k", str(folder)]
-        self._start("postgresql", *command, "-c", "listen_addresses=", "-c", "fsync=off")
+        # Who can write to the socket is the database's superuser.
+        options = ["listen_addresses=", "fsync=off", "unix_socket_permissions=0700"]
+        self._start("postgresql", *command, *(word for each in options for word in ("-c", each)))
         to = ["-h", str(folder), "-U", "mlflow"]
         ready = [str(programs / "pg_isready"), *to, "-q"]
         self._wait("postgresql", lambda: subprocess.run(ready, check=False).returncode == 0)

@@ -129,7 +129,7 @@ def _init(address: str | None, num_cpus: int | None, object_store_bytes: int | N
                 raise InputError(
                     f"RAY_ADDRESS {address}: the cluster runs Ray {ray_there} on Python "
                     f"{python_there}, this job Ray {ray_here} on Python {python_here}; the same "
-                    "Ray, and the same Python but for its last number, are accepted"
+                    "Ray and the same Python are accepted"
                 ) from error
             if "timed out during startup" not in str(error):
                 raise

@@ -456,9 +456,10 @@ class PrecomputeJob(Job):
     """How arrays with times become one row per TR, by the part's name: mean, over the samples in
     the TR (default: mean), or nearest, the sample nearest the TR's middle: gaze=nearest."""
     pretrained: dict[str, str] = {}
-    """Networks of the Hugging Face library (pip install '.[pretrained]') whose layers become parts,
-    by name: dino=facebook/dinov2-large clip=FOLDER; or vjepa2, dinov2, whisper, wav2vec_bert, llama
-    alone, with the settings of those who predict films best. Their settings: part_settings."""
+    """Networks of the Hugging Face library (pip install 'giblet_ray[pretrained]') whose layers
+    become parts, by name: dino=facebook/dinov2-large clip=FOLDER; or vjepa2, dinov2, whisper,
+    wav2vec_bert, llama alone, with the settings of those who predict films best. Their settings:
+    part_settings."""
     part: Annotated[Columns, Spelling("PATH PATH ...")] = ()
     """Parts of your own that are computed from the films, by import path: my_lab.motion:Motion.
     Their code is imported, here and on all machines."""

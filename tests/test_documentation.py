@@ -42,7 +42,7 @@ SETTINGS |= {
 }
 SETTINGS.add("preflight")  # short for preflight.only
 _MY_LAB = ROOT / "tests/support/my_lab"
-BEYOND_THIS_MACHINE = ("kubectl", "docker", "sudo", "ssh")
+BEYOND_THIS_MACHINE = ("kubectl", "docker", "sudo", "ssh", "openssl", "tr")
 TO_GET_DATA = ("datalad", "git", "aws", "curl", "wget", "unzip", "cd", "mkdir")
 
 

@@ -15,11 +15,11 @@ from giblet_ray.settings import Group
 
 
 class MotionEnergyConfig(Group):
-    """Video in a pyramid of motion energy filters (Nishimoto 2011); pip install '.[motion]'."""
+    """Video in a pyramid of motion energy filters (Nishimoto 2011)."""
 
     make: bool = False
-    """Store it too, as the part motion_energy: --data.modalities video,audio,text,motion_energy
-    trains on it."""
+    """Store it too (pip install 'giblet_ray[motion]'), as the part motion_energy: --data.modalities
+    video,audio,text,motion_energy trains on it."""
     height: int = Field(54, ge=16)
     """Rows of the pictures that are filtered (pixels)."""
     width: int = Field(96, ge=16)

@@ -30,7 +30,7 @@ from giblet_ray.settings import Group
 
 
 class PretrainedConfig(Group):
-    """A network of the Hugging Face library; pip install '.[pretrained]'."""
+    """A network of the Hugging Face library; pip install 'giblet_ray[pretrained]'."""
 
     model: str
     """Its name in the hub, or a folder that holds it (config.json, .safetensors, what prepares its

@@ -178,7 +178,9 @@ class TrainLink:
             self._monitor.started.remote()
             most = self._job.scaling.max_workers
             of = f" of at most {most}" if self._job.scaling.is_elastic else ""
-            self.show(f"training with {self.world_size}{of} worker{'s' if most > 1 else ''}")
+            where = "a GPU each" if self.device.type == "cuda" else "CPUs"
+            workers = f"{self.world_size}{of} worker{'s' if most > 1 else ''}"
+            self.show(f"training with {workers} on {where}")
 
     def keep(self, folder: Path, name: str) -> None:
         """Store the files; rank 0's are the last."""

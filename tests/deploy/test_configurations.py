@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -109,6 +110,23 @@ def test_a_node_s_environment_has_the_token_mode_and_the_lab_s_places(tmp_path: 
         "MLFLOW_TRACKING_PASSWORD=a b$c",
     } <= set(lines)
     assert shown.stderr == ""
+
+
+def test_kubernetes_takes_the_example_as_a_shell_does() -> None:
+    """kubectl keeps quotes, and comments that follow a value."""
+    lines = (ROOT / "deploy/giblet_ray.env.example").read_text().splitlines()
+    keys = [line.removeprefix("# ") for line in lines if re.match(r"(# )?[A-Z_]+=", line)]
+    assert "GIBLET_RAY_SCALING__USE_GPU=true" in lines
+    assert "AWS_ENDPOINT_URL=https://s3.lab.example" in keys
+    assert not [key for key in keys if re.search(r"[\s\"']", key)]
+
+
+def test_a_renamed_job_is_renamed_wherever_it_is_named() -> None:
+    text = (ROOT / "deploy/rayjob.yaml").read_text()
+    spec = text[text.index("apiVersion") :]
+    named = [line for line in spec.splitlines() if "giblet-ray-train" in line]
+    assert len(named) == 3
+    assert all("EDIT" in line for line in named)
 
 
 @pytest.mark.parametrize("name", CLUSTERS)

@@ -18,12 +18,15 @@ LEFT_BEHIND = [
     "comparison/giblet_ray/comparison.html",
     "data/film/frames/film.parquet",
     "demo/dataset/manifest.json",
+    "evaluation/first/units.parquet",
+    "film.mp4",
     "giblet_ray.env",
     "giblet_ray/__pycache__/cli.pyc",
     "mlartifacts/1/model",
     "mlflow.db",
     "predicted/new/film.parquet",
     "runs/first/epoch-001/model.safetensors",
+    "sub-01.nii.gz",
 ]
 
 
