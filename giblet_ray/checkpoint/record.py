@@ -328,11 +328,14 @@ def read_record(folder: Path) -> Record:
 
 
 def record_at(storage: Storage, name: str) -> Record:
-    """Return the record in a file; see :func:`read_record`."""
+    """Return the record in a file; see :func:`read_record`.
+
+    Storage that fails raises its own error, which says nothing of the record.
+    """
     where = storage.describe(name)
     try:
         return parse_record(storage.read(name), where)
-    except OSError as error:
+    except FileNotFoundError as error:
         raise InputError(f"{where}: damaged, or no checkpoint's record: {error}") from error
 
 

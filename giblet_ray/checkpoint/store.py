@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
+import logging
 import posixpath
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from giblet_ray.checkpoint.damage import damage
 from giblet_ray.checkpoint.record import RECORD, Record, record_at
+from giblet_ray.dataset.retry import StorageError
 from giblet_ray.dataset.storage import PART_SUFFIX, Storage
 from giblet_ray.errors import InputError
+
+_LOGGER = logging.getLogger(__name__)
 
 SWEEP = "sweep.json"
 """What a folder holds that is a sweep's."""
@@ -138,16 +142,26 @@ def is_sweep(storage: Storage, name: str) -> bool:
     return storage.size(posixpath.join(name, SWEEP)) is not None
 
 
-def sound_records(storage: Storage, run: str) -> dict[str, Record]:
+def sound_records(
+    storage: Storage, run: str, tell: Callable[[str], None] = lambda problem: None
+) -> dict[str, Record]:
     """Return the record of every checkpoint below a run's folder, by the checkpoint's path.
 
-    Left out are those whose record is damaged: what is wrong with it, a run says that would go on
-    from there.
+    Left out are those whose record is damaged; `tell` is told what is wrong with each.
+
+    Raises
+    ------
+    StorageError
+        If one cannot be read now: it may be that of the best.
     """
     records = {}
     for name in checkpoint_names(storage, run):
-        with contextlib.suppress(InputError):
+        try:
             records[name] = record_at(storage, posixpath.join(name, RECORD))
+        except StorageError:
+            raise
+        except InputError as error:
+            tell(str(error))
     return records
 
 
@@ -201,20 +215,28 @@ class Checkpoint:
 def best_checkpoint(storage: Storage, run: str) -> Checkpoint | None:
     """Return a run's best checkpoint, or None if the run has none.
 
-    One from within an epoch, which has no score, counts only if there is no other.
+    One from within an epoch, which has no score, counts only if there is no other. A warning tells
+    of those whose record is damaged.
 
     Raises
     ------
     InputError
-        If it has some, and the record of each is damaged.
+        If it has some, and the record of each is damaged, or one cannot be read now.
     """
-    records = sound_records(storage, run)
+    problems: list[str] = []
+    records = sound_records(storage, run, problems.append)
     best = best_of(records)
-    if best is not None:
-        return Checkpoint(storage, best, records[best])
-    for name in checkpoint_names(storage, run):
-        record_at(storage, posixpath.join(name, RECORD))
-    return None
+    if best is None and problems:
+        raise InputError(problems[0])
+    for problem in problems:
+        _warn_once(f"{problem}; this checkpoint is passed over")
+    return None if best is None else Checkpoint(storage, best, records[best])
+
+
+@cache
+def _warn_once(line: str) -> None:
+    """Warn of something that a job comes upon several times."""
+    _LOGGER.warning("%s", line)
 
 
 def find_checkpoint(location: str) -> Checkpoint:

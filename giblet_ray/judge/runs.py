@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from giblet_ray.checkpoint.judged import count_reading
 from giblet_ray.checkpoint.store import find_checkpoint, is_sweep, latest_record
 from giblet_ray.config import EvaluateJob
+from giblet_ray.dataset.retry import StorageError
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
 from giblet_ray.judge.choice import best_trial, find_run
@@ -84,6 +85,8 @@ def _found(wanted: str, job: EvaluateJob, stack: ExitStack) -> tuple[str, ...]:
     for location in (Storage.at(job.storage.path).describe(wanted), wanted):
         try:
             find_checkpoint(location)
+        except StorageError:
+            raise
         except InputError:
             continue
         return (location,)

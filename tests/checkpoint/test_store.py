@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 from giblet_ray.checkpoint.record import Position
 from giblet_ray.checkpoint.store import drop_checkpoints, find_checkpoint, latest_record
 from giblet_ray.checkpoint.trained import Encoder
+from giblet_ray.dataset.retry import StorageError
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
 
@@ -197,6 +198,45 @@ def test_dropping_keeps_the_best(run: Path) -> None:
     drop_checkpoints(Storage.at(str(run.parent)), run.name)
     (left,) = saved(run)
     assert position(left)["step_in_epoch"] == 0
+
+
+def best_of(run: Path) -> Path:
+    return Path(find_checkpoint(str(run)).location)
+
+
+def test_storage_that_fails_makes_no_other_checkpoint_the_best(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    best, read = best_of(run), Storage.read
+
+    def failing(self: Storage, name: str) -> bytes:
+        if best.name in name:
+            raise StorageError(f"{self.describe(name)}: AWS Error SLOW_DOWN; given up")
+        return read(self, name)
+
+    before = saved(run)
+    monkeypatch.setattr(Storage, "read", failing)
+    with pytest.raises(StorageError, match=f"{best.name}/record.json: AWS Error SLOW_DOWN"):
+        find_checkpoint(str(run))
+    with pytest.raises(StorageError):
+        drop_checkpoints(Storage.at(str(run.parent)), run.name)
+    assert saved(run) == before
+
+
+def test_a_best_checkpoint_whose_record_is_damaged_is_passed_over_aloud(
+    run: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    best = best_of(run)
+    truncate(best / "record.json")
+    assert best_of(run) != best
+    assert best_of(run) != best
+    (said,) = caplog.messages
+    assert said.startswith(f"{best}/record.json: damaged, or no checkpoint's record: ")
+    assert said.endswith("; this checkpoint is passed over")
+    for folder in saved(run):
+        (folder / "record.json").write_text("{}")
+    with pytest.raises(InputError, match=r"no checkpoint's record of version 2"):
+        best_of(run)
 
 
 def test_checkpoints_are_named_after_their_position() -> None:

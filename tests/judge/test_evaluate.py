@@ -14,6 +14,7 @@ import scipy.stats
 
 from giblet_ray.config import EvaluateJob
 from giblet_ray.dataset.reader import Dataset
+from giblet_ray.dataset.retry import StorageError
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
 from giblet_ray.judge.runs import found_runs
@@ -92,7 +93,9 @@ def test_it_is_written_unit_by_unit_and_in_the_scans_space(
     assert scores["test/minus_ridge"] == evaluation.baseline.beside.difference
 
 
-def test_runs_are_found_by_name_and_by_folder(lab: Path, tmp_path: Path) -> None:
+def test_runs_are_found_by_name_and_by_folder(
+    lab: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     job = EvaluateJob(
         run=("first", str(lab / "runs/ridge")),
         storage={"path": str(lab / "runs")},
@@ -110,4 +113,11 @@ def test_runs_are_found_by_name_and_by_folder(lab: Path, tmp_path: Path) -> None
         pass
     absent = job.model_copy(update={"run": ("frist",)})
     with pytest.raises(InputError, match=r"none\.db"), found_runs(absent):
+        pass
+
+    def failing(self: Storage, name: str) -> bytes:
+        raise StorageError(f"{self.describe(name)}: given up")
+
+    monkeypatch.setattr(Storage, "read", failing)
+    with pytest.raises(StorageError, match=r"record.json: given up"), found_runs(job):
         pass
