@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping
+from functools import cache
 
 from giblet_ray.secrets import redact
 
+_LOGGER = logging.getLogger(__name__)
 _PROGRESS_SECONDS = 4.0
 
 
 def show(line: str) -> None:
     """Print a line at once, without the secrets that it may hold."""
     print(redact(line), flush=True)
+
+
+@cache
+def warn_once(line: str) -> None:
+    """Warn of something that a job comes upon several times."""
+    _LOGGER.warning("%s", line)
 
 
 def say_stages(say: Callable[[str], None]) -> Callable[[str, float], None]:

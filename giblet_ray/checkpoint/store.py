@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 import posixpath
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 from giblet_ray.checkpoint.damage import damage
 from giblet_ray.checkpoint.record import RECORD, Record, record_at
+from giblet_ray.console import warn_once
 from giblet_ray.dataset.retry import StorageError
 from giblet_ray.dataset.storage import PART_SUFFIX, Storage
 from giblet_ray.errors import InputError
-
-_LOGGER = logging.getLogger(__name__)
 
 SWEEP = "sweep.json"
 """What a folder holds that is a sweep's."""
@@ -229,14 +226,8 @@ def best_checkpoint(storage: Storage, run: str) -> Checkpoint | None:
     if best is None and problems:
         raise InputError(problems[0])
     for problem in problems:
-        _warn_once(f"{problem}; this checkpoint is passed over")
+        warn_once(f"{problem}; this checkpoint is passed over")
     return None if best is None else Checkpoint(storage, best, records[best])
-
-
-@cache
-def _warn_once(line: str) -> None:
-    """Warn of something that a job comes upon several times."""
-    _LOGGER.warning("%s", line)
 
 
 def find_checkpoint(location: str) -> Checkpoint:

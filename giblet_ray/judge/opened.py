@@ -18,10 +18,11 @@ from giblet_ray.checkpoint.record import Record
 from giblet_ray.checkpoint.store import Checkpoint, find_checkpoint
 from giblet_ray.checkpoint.trained import Encoder
 from giblet_ray.config import TrainJob
+from giblet_ray.console import warn_once
 from giblet_ray.dataset.binary import as_arrays
 from giblet_ray.dataset.layout import ScanKey, bold_column
-from giblet_ray.dataset.reader import Dataset, Span
-from giblet_ray.dataset.splits import SetName
+from giblet_ray.dataset.reader import Dataset, Span, spans_by_stimulus
+from giblet_ray.dataset.splits import IN_WORDS, SetName
 from giblet_ray.dataset.view import DataView
 from giblet_ray.errors import InputError
 from giblet_ray.spaces.space import Space
@@ -64,10 +65,21 @@ class OpenedRun:
         return Encoder.load(self.checkpoint.location, device=device, packages=self.packages)
 
     def scans_in(self, name: SetName) -> tuple[ScanKey, ...]:
-        """Return the scans that have TRs in a set, in the order of the record."""
-        split = self.data.split
-        films = {span.stimulus for span in split.spans(name)}
-        return tuple(s for s in self.scans if s.stimulus in films and split.has(name, s.repeat))
+        """Return the scans that have two TRs or more in a set, in the order of the record.
+
+        Without two there is no r: a warning tells of those that saw a film of the set otherwise.
+        """
+        spans, found = spans_by_stimulus(self.data.split.spans(name)), []
+        for scan in self.scans:
+            if scan.stimulus in spans and self.data.split.has(name, scan.repeat):
+                usable = self.data.dataset.usable_trs(scan)
+                n_trs = sum(usable[of.start : of.stop].sum() for of in spans[scan.stimulus])
+                if n_trs >= 2:
+                    found.append(scan)
+                else:
+                    run, left = self.checkpoint.record.config["name"], f"{scan} is left out"
+                    warn_once(f"run {run}: {left}: of its {IN_WORDS[name]} TRs, {n_trs} have BOLD")
+        return tuple(found)
 
     @cached_property
     def spaces(self) -> dict[str, Space]:

@@ -18,10 +18,13 @@ from giblet_ray.checkpoint.trained import Encoder
 from giblet_ray.comparison.pairs import PairSettings, open_best, pair_all
 from giblet_ray.comparison.read import read_runs
 from giblet_ray.config import EvaluateJob, PredictJob
+from giblet_ray.dataset.config import SplitConfig
 from giblet_ray.dataset.layout import ScanKey
 from giblet_ray.dataset.reader import Dataset, Span
+from giblet_ray.dataset.splits import draw_split
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
+from giblet_ray.judge.beside import beside_in_words
 from giblet_ray.judge.evaluate import evaluate_run
 from giblet_ray.judge.judge import score_test
 from giblet_ray.judge.members import judge_stack
@@ -32,7 +35,7 @@ from giblet_ray.prediction.task import plan_task
 from giblet_ray.preflight.records import preflight_promotion
 from giblet_ray.promotion.plan_stack import plan_stack
 from giblet_ray.promotion.promote import Promotion, promote
-from giblet_ray.promotion.validation import predict_validation
+from giblet_ray.promotion.validation import gap_of, predict_validation
 from giblet_ray.tracking.recorded_run import KIND_TAG, PARENT_TAG
 from giblet_ray.tracking.registry import fetch_registered
 from giblet_ray.tracking.store import open_store
@@ -248,6 +251,42 @@ def test_weights_are_found_on_validation_trs_alone(
         assert {scan.subject for scan in each.scans} == {subject}
         for fitted, rows in each.folds(5):
             assert not set(fitted) & set(rows)
+
+
+def test_a_subject_whose_scans_end_early_has_the_weights_that_fit_all_and_is_left_out_aloud(
+    tmp_path: Path,
+    dataset_writer: Callable[..., Any],
+    train_locally: Callable[..., Any],
+    tiny_model: dict[str, Any],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It has trained; it has neither validation nor test TRs."""
+    lab, films = StackLab(tmp_path, train_locally), {"one": 330, "two": 270}
+    held_out = draw_split(SplitConfig(), films, 1.5)
+    ends = {
+        film: min(s.start for s in (*held_out.val, *held_out.test) if s.stimulus == film)
+        for film in films
+    }
+
+    def change(key: ScanKey, bold: np.ndarray) -> np.ndarray:
+        return bold[: ends[key.stimulus]] if key.subject == "02" else bold
+
+    dataset_writer(tmp_path / "data", films, ("01", "02"), change_bold=change)
+    lab.train_both(tiny_model, epochs=1)
+    promote(lab.job(stack=("first", "ridge"), name="short", model_name="short"), print)
+    opened = [open_run(str(tmp_path / "runs" / name)) for name in ("first", "ridge")]
+    (tmp_path / "predicted").mkdir()
+    found = predict_validation(opened, False, tmp_path / "predicted", lambda done: None)
+    assert list(found) == ["01"]
+    common_M = found["01"].find_weights(gap_of(opened[0])).common_M.numpy()
+    weights_VM = Encoder.load(tmp_path / "runs/short").model.weights[1].numpy()
+    np.testing.assert_allclose(weights_VM, np.tile(common_M, (24, 1)), atol=1e-6)
+    judged = json.loads((tmp_path / "runs/short/test.json").read_text())
+    assert list(judged["subjects"]) == ["01"]
+    said = "run short: sub 02, one is left out: of its test TRs, 0 have BOLD"
+    assert caplog.messages.count(said) == 1
+    runs = [str(tmp_path / "runs" / name) for name in ("first", "ridge")]
+    assert beside_in_words(*runs, (), print).startswith("r ")
 
 
 def test_a_stack_that_is_there_is_not_made_again(stack_lab: StackLab, stacked: Any) -> None:
