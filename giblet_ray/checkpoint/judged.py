@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from giblet_ray.checkpoint.json_file import read_json, write_json
+from giblet_ray.checkpoint.store import is_run
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
 from giblet_ray.settings import Group
@@ -17,6 +18,14 @@ from giblet_ray.settings import Group
 JUDGED = "test.json"
 UNITS = "test_units.safetensors"
 """Pearson r of each unit, by subject: (units,) float64, NaN where not scored."""
+READINGS = "readings.json"
+
+
+class Readings(Group):
+    """What a run's folder counts, from before it is judged on."""
+
+    readings: int = Field(ge=1)
+    """How often the test TRs have been predicted by checkpoints of this run."""
 
 
 class Judged(Group):
@@ -38,7 +47,7 @@ class Judged(Group):
     subjects: dict[str, dict[str, float]]
     """The same of each subject."""
     readings: int = Field(1, ge=1)
-    """How often the test TRs have been predicted by checkpoints of this run."""
+    """See :class:`Readings`."""
 
     def logged(self) -> dict[str, float]:
         """Return the scores by the names that MLflow has them by."""
@@ -100,15 +109,20 @@ def keep_judged(
     write_json(storage, _in(run, JUDGED), judged)
 
 
-def count_reading(run_folder: str) -> int:
-    """Count one more reading of the test TRs of a run that has been judged; return how many."""
-    storage = Storage.at(run_folder)
-    before = read_judged(storage, "")
-    if before is None:
+def count_reading(storage: Storage, run: str = "") -> int:
+    """Count one more reading of a run's test TRs, judged before or not; return how many.
+
+    A folder that is no run's, as that of a registered model's files, keeps no count.
+    """
+    judged, counted = read_judged(storage, run), read_json(storage, _in(run, READINGS), Readings)
+    known = [each.readings for each in (judged, counted) if each is not None]
+    if not known and not is_run(storage, run):
         return 1
-    counted = before.model_copy(update={"readings": before.readings + 1})
-    write_json(storage, JUDGED, counted)
-    return counted.readings
+    readings = max(known, default=0) + 1
+    write_json(storage, _in(run, READINGS), Readings(readings=readings))
+    if judged is not None:
+        write_json(storage, _in(run, JUDGED), judged.model_copy(update={"readings": readings}))
+    return readings
 
 
 def _in(run: str, name: str) -> str:

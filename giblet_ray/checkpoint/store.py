@@ -134,6 +134,12 @@ def checkpoint_names(storage: Storage, run: str) -> list[str]:
     return [name for name in folders if name == run or posixpath.dirname(name) == run]
 
 
+def is_run(storage: Storage, name: str) -> bool:
+    """Whether a folder is that of a run, which has checkpoints by the names of their epochs."""
+    found = checkpoint_names(storage, name)
+    return any(_NAME.fullmatch(posixpath.basename(each)) for each in found)
+
+
 def is_sweep(storage: Storage, name: str) -> bool:
     """Whether a folder is that of a sweep, whose runs lie below it."""
     return storage.size(posixpath.join(name, SWEEP)) is not None
@@ -228,6 +234,15 @@ def best_checkpoint(storage: Storage, run: str) -> Checkpoint | None:
     for problem in problems:
         warn_once(f"{problem}; this checkpoint is passed over")
     return None if best is None else Checkpoint(storage, best, records[best])
+
+
+def is_best(location: str, weights: str) -> bool:
+    """Whether a run at a path or URI is there, and its best checkpoint has the weights of a
+    checksum."""
+    try:
+        return find_checkpoint(location).record.weights_checksum == weights
+    except InputError:
+        return False
 
 
 def find_checkpoint(location: str) -> Checkpoint:

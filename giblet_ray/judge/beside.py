@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from giblet_ray.checkpoint.judged import count_reading
 from giblet_ray.dataset.splits import response_trs
-from giblet_ray.errors import InputError
 from giblet_ray.evaluation.influence import MeanR, mean_r, scan_influence
-from giblet_ray.evaluation.paired import PairedTest, paired_tests
+from giblet_ray.evaluation.paired import paired_tests
+from giblet_ray.judge.judge import name_of_test
 from giblet_ray.judge.opened import OpenedRun, check_comparable, open_run
 from giblet_ray.judge.rows import all_rows
 from giblet_ray.progress import Progress
@@ -16,15 +15,15 @@ from giblet_ray.progress import Progress
 _ROTATIONS = 2000
 
 
-def compare_tests(
+def beside_in_words(
     one: str, other: str, packages: Iterable[str], show: Callable[[str], None]
-) -> tuple[MeanR, MeanR, PairedTest]:
-    """Predict the test TRs with the best checkpoints of two runs, and test their difference.
+) -> tuple[str, str]:
+    """Predict the test TRs with the best checkpoints of two runs, and say how they differ.
 
     Parameters
     ----------
     one, other : str
-        Folders or URIs of runs.
+        Folders or URIs of runs, or of checkpoints.
     packages : iterable of str
         Packages that their models may be imported from.
     show : callable
@@ -32,10 +31,10 @@ def compare_tests(
 
     Returns
     -------
-    mean_one, mean_other : MeanR
-        Mean r over units, scans and subjects, with what each TR adds to it.
-    test : PairedTest
-        The first minus the second.
+    words : str
+        Mean r of both over units, scans and subjects, and the first minus the second.
+    name : str
+        What the test is called.
 
     Raises
     ------
@@ -46,23 +45,10 @@ def compare_tests(
     check_comparable(opened[0], opened[1], "the two")
     with Progress(show) as progress:
         progress.doing = "predicting the test TRs with both models"
-        means = [_mean(each) for each in opened]
-    for each in opened:
-        count_reading(each.checkpoint.run_folder)
+        mean, before = map(_mean, opened)
     least_trs = response_trs(opened[0].data.dataset.manifest.tr_seconds)
-    (test,) = paired_tests([(means[0], means[1])], least_trs, _ROTATIONS)
-    return means[0], means[1], test
-
-
-def beside_in_words(
-    one: str, other: str, packages: Iterable[str], show: Callable[[str], None]
-) -> str:
-    """Say how two runs differ on the test TRs, or why that cannot be said."""
-    try:
-        mean, other_mean, test = compare_tests(one, other, packages, show)
-    except InputError as error:
-        return f"cannot be compared: {error}"
-    return f"r {mean.value:.4f}, before {other_mean.value:.4f}: {test}"
+    (test,) = paired_tests([(mean, before)], least_trs, _ROTATIONS)
+    return f"r {mean.value:.4f}, before {before.value:.4f}: {test}", name_of_test(opened[0])
 
 
 def _mean(opened: OpenedRun) -> MeanR:

@@ -10,13 +10,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from giblet_ray.checkpoint.judged import Judged, keep_judged, read_judged
+from giblet_ray.checkpoint.judged import Judged, count_reading, keep_judged, read_judged
 from giblet_ray.checkpoint.store import find_checkpoint
 from giblet_ray.dataset.reader import Dataset
 from giblet_ray.dataset.storage import Storage
@@ -66,13 +67,12 @@ def judge_run(
         scores, own = score_test(
             opened, lambda done: setattr(progress, "doing", f"test TRs {done:.0%}")
         )
-    return keep_test(storage, run, before, opened, scores, own)
+    return keep_test(storage, run, opened, scores, own)
 
 
 def keep_test(
     storage: Storage,
     run: str,
-    before: Judged | None,
     opened: OpenedRun,
     scores: HeldOutScores,
     own: Mapping[str, float],
@@ -83,12 +83,10 @@ def keep_test(
     ----------
     storage, run : Storage, str
         Where the run is.
-    before : Judged or None
-        What its folder holds of its test.
     opened, scores, own
         As :func:`judged_of` takes them.
     """
-    judged = judged_of(opened, scores, own, 1 if before is None else before.readings + 1)
+    judged = judged_of(opened, scores, own, count_reading(storage, run))
     units = {subject: each.pearson_V for subject, each in scores.subjects.items()}
     keep_judged(storage, run, judged, units)
     return judged
@@ -102,13 +100,18 @@ def judged_of(
     return Judged(
         checkpoint=opened.checkpoint.label,
         weights=opened.checkpoint.record.weights_checksum,
-        name="test_seen_film" if opened.data.split.test_film_is_seen else "test",
+        name=name_of_test(opened),
         n_trs=sum(each.n_trs for each in scores.subjects.values()),
         n_units=int(max(scored)),
         metrics=scores.summary() | dict(own),
         subjects={subject: each.summary() for subject, each in scores.subjects.items()},
         readings=readings,
     )
+
+
+def name_of_test(opened: OpenedRun) -> Literal["test", "test_seen_film"]:
+    """Return what scores of a run's test TRs are called."""
+    return "test_seen_film" if opened.data.split.test_film_is_seen else "test"
 
 
 class TallyOfTest:

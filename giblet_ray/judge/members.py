@@ -173,7 +173,7 @@ def judge_stack(
     mean = mean_r([scan_influence(each) for each in rows.values()])
     least_trs = response_trs(opened.data.dataset.manifest.tr_seconds)
     members = score_members(opened, mean, alone, least_trs, _ROTATIONS)
-    judged = keep_test(storage, run, before, opened, *tally_rows(rows, [opened]))
+    judged = keep_test(storage, run, opened, *tally_rows(rows, [opened]))
     with storage.write(kept) as stream:
         stream.write(json.dumps([each.model_dump() for each in members], indent=1).encode())
     return judged, members

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
 from giblet_ray.checkpoint.judged import count_reading
-from giblet_ray.checkpoint.store import find_checkpoint, is_sweep, latest_record
+from giblet_ray.checkpoint.store import find_checkpoint, is_best, is_sweep, latest_record
 from giblet_ray.config import EvaluateJob
 from giblet_ray.dataset.retry import StorageError
 from giblet_ray.dataset.storage import Storage
@@ -46,7 +46,8 @@ def evaluate_all(
             evaluation = evaluate_run(locations, job, show, ridge, anew)
             checkpoints = [fold.checkpoint for fold in evaluation.folds]
             run_folders = [checkpoint.run_folder for checkpoint in checkpoints]
-            evaluation = evaluation.read_again(max(map(count_reading, run_folders)))
+            readings = [count_reading(Storage.at(of_run)) for of_run in run_folders]
+            evaluation = evaluation.read_again(max(readings))
             folder = f"{job.out or 'evaluation'}/{evaluation.name}"
             told = {
                 "checkpoint": ", ".join(checkpoint.label for checkpoint in checkpoints),
@@ -111,12 +112,10 @@ def _own_folder(registered: Registered, folder: str, uri: str) -> str:
     where that is gone or has gone on, the folder of the model's own files."""
     from giblet_ray.tracking.store import open_store
 
+    weights = find_checkpoint(folder).record.weights_checksum
     for run in open_store(uri).runs():
-        if run.id == registered.run_id and run.folder:
-            with suppress(InputError):
-                own = find_checkpoint(run.folder).record
-                if own.weights_checksum == find_checkpoint(folder).record.weights_checksum:
-                    return run.folder
+        if run.id == registered.run_id and run.folder and is_best(run.folder, weights):
+            return run.folder
     return folder
 
 

@@ -7,16 +7,19 @@ validation TRs of the same data. Any other comparison would mean nothing, and is
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
+from giblet_ray.checkpoint.judged import count_reading
 from giblet_ray.checkpoint.record import RECORD, Record, parse_record
 from giblet_ray.checkpoint.seeds import Seeds, read_seeds
-from giblet_ray.checkpoint.store import Checkpoint, best_checkpoint
+from giblet_ray.checkpoint.store import Checkpoint, best_checkpoint, is_best
 from giblet_ray.config import PromoteJob
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
 from giblet_ray.judge.choice import best_trial, find_run
 from giblet_ray.promotion.judged_on import difference
+from giblet_ray.tracking.logged_evaluation import log_evaluation
 from giblet_ray.tracking.recorded_run import DATASET_TAG, RUN_TAG, RecordedRun
 from giblet_ray.tracking.registry import Registered, find_alias, register, set_alias
 from giblet_ray.tracking.server import MLFLOW_ERRORS, tracking_errors
@@ -150,7 +153,7 @@ def _promote(
         model_id = log_checkpoint(store.uri, run.id, model_id, job.packages)
     version = register(store, job.model_name, model_id, _tags(candidate))
     set_alias(store, job.model_name, job.alias, version)
-    test = "" if present is None else _on_test(store, run, present, job, show)
+    test = "" if present is None else _on_test(store, run, present, champion, job, show)
     return Promotion(uri, version, run, candidate.record, replaced, changed=True, test=test)
 
 
@@ -158,18 +161,36 @@ def _on_test(
     store: Store,
     run: RecordedRun,
     present: Registered,
+    champion: Record | None,
     job: PromoteJob,
     show: Callable[[str], None],
 ) -> str:
-    """Say what both models reach on the test TRs: told, and nothing is chosen by it."""
+    """Say what both models reach on the test TRs: told, and nothing is chosen by it.
+
+    A reading of both runs is counted.
+    """
     # Here, so that a first model is promoted without the seconds that torch takes.
     from giblet_ray.judge.beside import beside_in_words
 
     try:
-        before = store.run(present.run_id).folder
+        former = store.run(present.run_id)
+        with ExitStack() as stack:
+            before = former.folder
+            # A run that was trained further has another best model than the registered one.
+            if champion is None or not is_best(before, champion.weights_checksum):
+                before = str(stack.enter_context(store.fetch(present.files)))
+            said, name = beside_in_words(run.folder, before, job.packages, show)
+        key = f"{name}/readings"
+        for each in {run.id: run, former.id: former}.values():
+            counted = count_reading(Storage.at(each.folder))
+            # Where the run's folder is gone, MLflow alone knows of those before.
+            readings = max(counted, each.metrics.get(key, 0) + 1)
+            log_evaluation(store.uri, each.id, {key: readings}, {})
+    except InputError as error:
+        return f"cannot be compared: {error}"
     except MLFLOW_ERRORS as error:
-        return f"cannot be compared: the run of the model before is out of reach: {error}"
-    return beside_in_words(run.folder, before, job.packages, show)
+        return f"cannot be compared: the model before is out of reach: {error}"
+    return said
 
 
 def _candidate(store: Store, run: RecordedRun) -> _Candidate:

@@ -12,8 +12,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from checkpoints import sign
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
+from safetensors.torch import load_file, save_file
 
 from giblet_ray.checkpoint.record import Units
 from giblet_ray.checkpoint.seeds import Seeds, keep_seeds
@@ -23,6 +26,8 @@ from giblet_ray.dataset.layout import ScanKey
 from giblet_ray.dataset.reader import Dataset, Span
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
+from giblet_ray.judge.judge import score_test
+from giblet_ray.judge.opened import open_run
 from giblet_ray.promotion.promote import Promotion, promote
 from giblet_ray.tracking.mlflow_run import MlflowRun
 from giblet_ray.tracking.recorded_run import KIND_TAG
@@ -308,15 +313,29 @@ def test_run_that_has_not_ended_is_refused_unless_forced(store: Store) -> None:
     assert store.client.get_run(run_id).info.status == "RUNNING"
 
 
-def test_run_that_was_trained_further_becomes_another_version(store: Store) -> None:
+def test_run_that_was_trained_further_becomes_another_version_and_stands_beside_the_one_before(
+    store: Store,
+) -> None:
     run_id = store.run("a", 0.25)
     store.promote(run=run_id)
     first = Path(store.client.get_run(run_id).data.tags["giblet_ray.run"]) / "epoch-0002"
-    shutil.copytree(first, first.with_name("epoch-0003"))
-    store.rescore(first.with_name("epoch-0003"), 0.3)
+    further = Path(shutil.copytree(first, first.with_name("epoch-0003")))
+    random = torch.Generator().manual_seed(0)
+    weights = load_file(further / "model.safetensors")
+    for tensor in weights.values():
+        if tensor.is_floating_point():
+            tensor *= torch.randn(tensor.shape, generator=random).exp()
+    save_file(weights, further / "model.safetensors")
+    sign(further, "model.safetensors")
+    store.rescore(further, 0.3)
     promoted = store.promote(run=run_id)
     assert promoted.version == "2"
     assert float(store.champion.tags["giblet_ray.score"]) == 0.3
+    scores = [score_test(open_run(str(each)))[0] for each in (further, first)]
+    now, before = (each.summary()["pearson_mean"] for each in scores)
+    assert promoted.test.startswith(f"r {now:.4f}, before {before:.4f}: ")
+    assert f"{now:.4f}" != f"{before:.4f}"
+    assert store.client.get_run(run_id).data.metrics["test/readings"] == 1
 
 
 def test_logged_model_serves_without_the_runs_folder(store: Store) -> None:

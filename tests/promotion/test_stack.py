@@ -26,7 +26,7 @@ from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
 from giblet_ray.judge.beside import beside_in_words
 from giblet_ray.judge.evaluate import evaluate_run
-from giblet_ray.judge.judge import score_test
+from giblet_ray.judge.judge import judge_run, score_test
 from giblet_ray.judge.members import judge_stack
 from giblet_ray.judge.opened import OpenedRun, open_run
 from giblet_ray.judge.report.methods import Code, methods
@@ -84,6 +84,29 @@ def test_a_stack_predicts_the_weighed_sum_of_its_members(
             )
 
 
+def test_a_promotion_counts_a_reading_of_both_runs_whether_they_were_judged_or_not(
+    stack_lab: StackLab,
+) -> None:
+    client, runs = MlflowClient(stack_lab.uri), stack_lab.folder / "runs"
+    ids = {run.name: run.id for run in open_store(stack_lab.uri).runs()}
+
+    def counts(name: str) -> tuple[int, float]:
+        kept = json.loads((runs / name / "readings.json").read_text())["readings"]
+        return kept, client.get_run(ids[name]).data.metrics["test/readings"]
+
+    def promoted(name: str) -> str:
+        job = stack_lab.job(run=name, model_name="read", force=True)
+        return promote(job, lambda line: None).test
+
+    assert promoted("ridge") == ""
+    assert promoted("first").startswith("r ")
+    assert counts("ridge") == counts("first") == (1, 1)
+    assert judge_run(Storage.at(str(runs)), "first", None, (), print).readings == 2
+    assert promoted("ridge").startswith("r ")
+    assert (counts("ridge"), counts("first")) == ((2, 2), (3, 3))
+    assert json.loads((runs / "first/test.json").read_text())["readings"] == 3
+
+
 def test_the_registered_model_is_the_stack(stack_lab: StackLab, stacked: Any) -> None:
     dataset = Dataset.open(str(stack_lab.folder / "data"))
     span = Span("one", 50, 60)
@@ -137,7 +160,7 @@ def test_the_test_trs_are_read_once_for_the_stack_and_all_members(
     """Each member predicts them once, and the stack's prediction is made of that."""
     copy = Path(shutil.copytree(stack_lab.folder / "runs/both", tmp_path / "both"))
     kept = json.loads((copy / "members.json").read_text())
-    for name in ("test.json", "members.json"):
+    for name in ("test.json", "members.json", "readings.json"):
         (copy / name).unlink()
     opened, asked = open_run(str(copy)), []
     whole, _ = score_test(opened)
@@ -286,7 +309,9 @@ def test_a_subject_whose_scans_end_early_has_the_weights_that_fit_all_and_is_lef
     said = "run short: sub 02, one is left out: of its test TRs, 0 have BOLD"
     assert caplog.messages.count(said) == 1
     runs = [str(tmp_path / "runs" / name) for name in ("first", "ridge")]
-    assert beside_in_words(*runs, (), print).startswith("r ")
+    said, name = beside_in_words(*runs, (), print)
+    assert said.startswith("r ")
+    assert name == "test"
 
 
 def test_a_stack_that_is_there_is_not_made_again(stack_lab: StackLab, stacked: Any) -> None:
