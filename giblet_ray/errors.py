@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 
 class InputError(ValueError):
@@ -17,6 +21,13 @@ class InputError(ValueError):
 def one_line(error: Exception) -> str:
     """Return what an exception of a library says, in one line; its name, if it says nothing."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def first_problem(error: ValidationError) -> str:
+    """Return the first that pydantic says, after the name of its field, if it is of one."""
+    first = error.errors()[0]
+    reason = first["msg"].removeprefix("Value error, ")
+    return ": ".join(filter(None, (".".join(map(str, first["loc"])), reason)))
 
 
 def nearest(name: str, accepted: Sequence[str]) -> str:

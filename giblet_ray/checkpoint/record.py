@@ -29,7 +29,7 @@ from giblet_ray.dataset.layout import ScanKey
 from giblet_ray.dataset.order import DataOrder
 from giblet_ray.dataset.splits import SameFilm, same_in_words
 from giblet_ray.dataset.storage import Storage
-from giblet_ray.errors import InputError
+from giblet_ray.errors import InputError, first_problem
 from giblet_ray.evaluation.score import Score
 from giblet_ray.kinds import read_settings
 from giblet_ray.models.config import ModelSettings
@@ -354,9 +354,7 @@ def parse_record(content: bytes | str, where: str) -> Record:
     try:
         return Record.model_validate(found)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"]))
-        raise InputError(f"{where}: damaged: {field}: {first['msg']}") from error
+        raise InputError(f"{where}: damaged: {first_problem(error)}") from error
 
 
 def check_same_run(before: RunRecord, now: RunRecord) -> None:

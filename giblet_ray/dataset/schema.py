@@ -22,7 +22,7 @@ from giblet_ray.dataset.stored import (
     WrittenFile,
     exact_first_tr,
 )
-from giblet_ray.errors import InputError
+from giblet_ray.errors import InputError, first_problem
 from giblet_ray.names import checked_name
 from giblet_ray.settings import Group
 
@@ -97,10 +97,7 @@ class Manifest(Group):
         try:
             manifest = cls.model_validate(content)
         except ValidationError as error:
-            first = error.errors()[0]
-            field = ".".join(map(str, first["loc"]))
-            parts = (where, field, first["msg"].removeprefix("Value error, "))
-            raise InputError(": ".join(filter(None, parts))) from error
+            raise InputError(f"{where}: {first_problem(error)}") from error
         manifest.__dict__["checksum"] = found  # of millions of shards, that takes seconds
         return manifest
 

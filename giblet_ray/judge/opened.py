@@ -24,7 +24,7 @@ from giblet_ray.dataset.layout import ScanKey, bold_column
 from giblet_ray.dataset.reader import Dataset, Span, spans_by_stimulus
 from giblet_ray.dataset.splits import IN_WORDS, SetName
 from giblet_ray.dataset.view import DataView
-from giblet_ray.errors import InputError
+from giblet_ray.errors import InputError, first_problem
 from giblet_ray.spaces.space import Space
 from giblet_ray.training.config import TrainConfig
 from giblet_ray.training.data import plan_data
@@ -224,6 +224,4 @@ def _job(
     try:
         return TrainJob(**config)
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(map(str, first["loc"]))
-        raise InputError(f"{checkpoint}: its setting {name}: {first['msg']}") from error
+        raise InputError(f"{checkpoint.location}: its setting {first_problem(error)}") from error

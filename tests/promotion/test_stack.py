@@ -371,6 +371,20 @@ def test_runs_that_cannot_be_stacked_are_refused(
         promote(stack_lab.job(stack=stack), lambda line: None)
 
 
+def test_a_member_of_somebody_s_own_code_is_told_in_one_short_line(
+    stack_lab: StackLab, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(stack_lab.folder / "runs/first", tmp_path / "own"))
+    for file in copy.glob("*/record.json"):
+        record = json.loads(file.read_text())
+        record["config"]["model"]["kind"] = "elsewhere.models:Gru"
+        file.write_text(json.dumps(record))
+    with pytest.raises(InputError, match=f"^{copy}/epoch-.*: its setting model: ") as raised:
+        open_run(str(copy))
+    assert "Value error" not in str(raised.value)
+    assert len(str(raised.value)) < 500
+
+
 def test_the_best_trials_of_a_sweep_are_stacked_with_other_runs(
     stack_lab: StackLab, stacked: Any
 ) -> None:
