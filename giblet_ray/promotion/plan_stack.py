@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from giblet_ray.checkpoint.record import RunRecord
 from giblet_ray.config import PromoteJob
+from giblet_ray.console import warn_once
 from giblet_ray.errors import InputError
 from giblet_ray.judge.choice import best_trials, find_run
 from giblet_ray.judge.members import is_stack
@@ -64,17 +65,21 @@ def plan_stack(store: Store, job: PromoteJob) -> Plan:
     runs = [find_run(store, wanted, "--stack") for wanted in job.stack]
     if job.best_of is not None:
         runs += best_trials(store, job.best_of, job.top or 1)
-    runs = list({run.id: run for run in runs}.values())
-    if len(runs) < 2:
+    different: dict[str, tuple[RecordedRun, OpenedRun]] = {}
+    for run in {run.id: run for run in runs}.values():
+        if run.status == "RUNNING":
+            raise InputError(f"--stack {run.name}: is still running, or was killed: let it end")
+        each = open_run(run.folder, packages=job.packages)
+        first, _ = different.setdefault(each.checkpoint.record.weights_checksum, (run, each))
+        if first is not run:
+            warn_once(f"--stack: run {run.name} has the weights of run {first.name}: left out")
+    if len(different) < 2:
         raise InputError(
             f"--stack {runs[0].name}: one run alone; two different ones or more are accepted"
         )
-    for run in runs:
-        if run.status == "RUNNING":
-            raise InputError(f"--stack {run.name}: is still running, or was killed: let it end")
-    opened = [open_run(run.folder, packages=job.packages) for run in runs]
+    sums, runs = list(different), [run for run, _ in different.values()]
+    opened = [each for _, each in different.values()]
     _check(runs, opened)
-    sums = [each.checkpoint.record.weights_checksum for each in opened]
     names = Counter(run.name for run in runs)
     keys = [
         run.name if names[run.name] == 1 else f"{run.name}-{checksum[:6]}"

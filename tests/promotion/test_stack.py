@@ -404,6 +404,19 @@ def test_the_best_trials_of_a_sweep_are_stacked_with_other_runs(
         plan_stack(store, stack_lab.job(best_of="night", top=3))
 
 
+def test_runs_of_the_same_weights_are_stacked_once(
+    stack_lab: StackLab, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As one run that two experiments have, or two trainings of the same settings."""
+    shutil.copytree(stack_lab.folder / "runs/first", stack_lab.folder / "runs/twin")
+    stack_lab.record("twin")
+    with pytest.raises(InputError, match="--stack first: one run alone; two different ones or mor"):
+        promote(stack_lab.job(stack=("first", "twin")), print)
+    assert caplog.messages == ["--stack: run twin has the weights of run first: left out"]
+    plan = plan_stack(open_store(stack_lab.uri), stack_lab.job(stack=("first", "twin", "ridge")))
+    assert list(plan.members) == ["first", "ridge"]
+
+
 def test_a_name_that_another_run_has_is_refused(stack_lab: StackLab) -> None:
     job = stack_lab.job(stack=("ridge", "first"), name="first")
     with pytest.raises(InputError, match=r"--name first: .* holds another run; give another"):
