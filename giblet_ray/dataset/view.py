@@ -245,6 +245,7 @@ def view_data(
     batch_trs: int = 1,
     head_per_subject: bool = False,
     may_lack: bool = False,
+    trains: bool = True,
 ) -> DataView:
     """Decide what is read, from the settings and the manifest alone; starts nothing.
 
@@ -269,6 +270,8 @@ def view_data(
         Whether the model has a head for each subject: their units may then differ.
     may_lack : bool
         Whether films may lack parts that others have.
+    trains : bool
+        Whether a model is trained, which may see no TR that is held out.
 
     Raises
     ------
@@ -285,7 +288,7 @@ def view_data(
     tr_seconds = dataset.manifest.tr_seconds
     if same is None:
         same = _same(settings.split, dataset)
-    if context_trs:
+    if context_trs and trains:
         check_context(dataset, settings.split, scans, same, context_trs)
     split = _split(settings, dataset, scans, same)
     lag_trs = settings.lag_trs(tr_seconds)

@@ -19,6 +19,8 @@ class ModelSettings(Family):
     }
     fitted: ClassVar[bool] = False
     """Whether the model is fitted at once; see :mod:`giblet_ray.models.fitted`."""
+    trains: ClassVar[bool] = True
+    """Whether it is trained, and not made of others that are: its context may reach over no gap."""
     fixed: ClassVar[dict[str, dict[str, Any]]] = {}
     """What the model makes of other groups' settings, by group and name: no other is accepted."""
 

@@ -45,9 +45,18 @@ def plan_data(
         where = f"{setting}: {dataset.storage.describe(part)}"
         find_reading(encoders[part], part).check_leading(dataset.value_type(part), first, where)
     context_trs = job.model.context_trs(dataset.manifest.tr_seconds)
-    data, batch_trs = job.as_its_model.data, job.train.batch_trs
-    how = context_trs, same, batch_trs, job.model.head_per_subject, job.model.films_may_lack_parts
-    return view_data(dataset, data, tuple(encoders), leading, *how)
+    return view_data(
+        dataset,
+        job.as_its_model.data,
+        tuple(encoders),
+        leading,
+        context_trs,
+        same,
+        job.train.batch_trs,
+        job.model.head_per_subject,
+        job.model.films_may_lack_parts,
+        job.model.trains,
+    )
 
 
 def encoders_of(job: TrainJob, dataset: Dataset) -> dict[str, str]:

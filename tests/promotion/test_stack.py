@@ -417,6 +417,18 @@ def test_runs_of_the_same_weights_are_stacked_once(
     assert list(plan.members) == ["first", "ridge"]
 
 
+def test_members_that_see_no_held_out_tr_are_stacked_whatever_they_see_together(
+    stack_lab: StackLab, tiny_model: dict[str, Any]
+) -> None:
+    """A gap of 14 TRs, 12 TRs of context at a lag of 3, and a member without a lag."""
+    far = {**tiny_model, "memory": "hrf", "head": "linear", "context_seconds": 18.0}
+    data = {"modalities": ("text",), "lag_seconds": 4.5}
+    stack_lab.run("far", far, data=data, train={"epochs": 1, "batch_trs": 64})
+    job = stack_lab.job(stack=("far", "ridge"), name="reach", model_name="reach")
+    assert promote(job, lambda line: None).record.lag_trs == 0
+    assert open_run(str(stack_lab.folder / "runs/reach")).data.context_trs == 15
+
+
 def test_a_name_that_another_run_has_is_refused(stack_lab: StackLab) -> None:
     job = stack_lab.job(stack=("ridge", "first"), name="first")
     with pytest.raises(InputError, match=r"--name first: .* holds another run; give another"):

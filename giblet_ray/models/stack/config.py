@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -38,6 +38,7 @@ class Member(Group):
 class StackConfig(FittedSettings):
     """Finished runs, stacked (jobs/promote.py --stack)."""
 
+    trains: ClassVar[bool] = False
     kind: str = "stack"
     """stack."""
     members: dict[str, Member] = Field(min_length=2)
