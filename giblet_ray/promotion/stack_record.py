@@ -135,10 +135,9 @@ def score_validation(
     tally = TallyOfTest(first, subjects, {name: first.valid(name) for name in subjects})
     loss, of_rows, index = build_loss(run_job.loss, run_job.packages), 0.0, 0
     for name, each in predicted.items():
-        stacked_NV = each.stacked(found[name], gap_trs)
-        for scan in range(len(each.scans)):
-            rows = each.scan_N == scan
-            pair = torch.from_numpy(stacked_NV[rows]), torch.from_numpy(each.bold_NV[rows])
+        for scan, stacked_TV in enumerate(each.stacked(found[name], gap_trs)):
+            rows = each.rows_of(scan)
+            pair = torch.from_numpy(stacked_TV), torch.from_numpy(each.bold_NV[rows])
             tally.add(index, each.tr_N[rows], *pair)
             valid = torch.from_numpy(first.valid(subjects[index])).expand_as(pair[0])
             of_rows += float(loss.of_rows(*pair, valid))

@@ -1,14 +1,15 @@
 """What runs predict of their validation TRs, and the weights that stack them.
 
 Predictions of all members are needed at once, and are kept in a temporary file meanwhile: 4 bytes
-per member, TR of a scan and unit. What is in memory is one model, or some units of all members.
+per member, TR of a scan and unit. What is in memory is one model, or a scan.
 
-Shapes: M members, N rows (validation TRs of scans), V units.
+Shapes: M members, N rows (validation TRs of scans), T of them of a scan, V units, U some of them,
+K folds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,16 +54,26 @@ class Predicted:
     predicted_MNV: np.memmap
     bold_NV: np.memmap
 
+    def rows_of(self, scan: int) -> slice:
+        """Return which rows are of the scan of this number."""
+        return slice(*np.searchsorted(self.scan_N, [scan, scan + 1]).tolist())
+
     def find_weights(self, gap_trs: int) -> Weights:
         """Return the weights of the members."""
-        folds = self.folds(gap_trs)
-        sums: list[list[Sums]] = [[] for _ in range(1 + 2 * len(folds))]
-        sets = [np.arange(len(self.tr_N)), *(rows for fold in folds for rows in fold)]
+        folds, all_rows = self.folds(gap_trs), np.arange(len(self.tr_N))
+        sets = [all_rows, *(rows for fold in folds for rows in fold)]
+        is_in = [torch.from_numpy(np.isin(all_rows, rows)) for rows in sets]
+        found: list[list[Sums]] = []
         for start in range(0, self.bold_NV.shape[1], _UNITS_AT_A_TIME):
-            predicted_MNU, bold_NU = self._about_means(slice(start, start + _UNITS_AT_A_TIME))
-            for found, rows in zip(sums, sets, strict=True):
-                found.append(Sums.of(predicted_MNU[:, rows], bold_NU[rows]))
-        every, *of_folds = (Sums.joined(of_units) for of_units in sums)
+            total: list[Sums] = []
+            for scan in range(len(self.scans)):
+                rows, units = self.rows_of(scan), slice(start, start + _UNITS_AT_A_TIME)
+                predicted_MTU, bold_TU = self._about_means(rows, units)
+                here = (of_set[rows] for of_set in is_in)
+                added = [Sums.of(predicted_MTU[:, in_T], bold_TU[in_T]) for in_T in here]
+                total = [a + b for a, b in zip(total, added, strict=True)] if total else added
+            found.append(total)
+        every, *of_folds = (Sums.joined(of_units) for of_units in zip(*found, strict=True))
         return find_weights(every, list(zip(of_folds[::2], of_folds[1::2], strict=True)))
 
     def folds(self, gap_trs: int) -> list[Fold]:
@@ -78,30 +89,27 @@ class Predicted:
         left = (len({*zip(film_N[fit], self.tr_N[fit], strict=True)}) for fit, _ in folds)
         return folds if min(left) >= gap_trs else []
 
-    def stacked(self, weights: Weights, gap_trs: int) -> NDArray[np.float32]:
-        """Return the stack's prediction (N, V), each TR by weights that were found without it.
+    def stacked(self, weights: Weights, gap_trs: int) -> Iterator[NDArray[np.float32]]:
+        """Yield the stack's prediction (T, V) of each scan, by weights found without each TR.
 
         Where there are no folds, by the weights of all: those are common ones.
         """
-        stacked_NV = np.zeros(self.bold_NV.shape, np.float32)
-        folds = self.folds(gap_trs)
-        sets = [rows for _, rows in folds] or [np.arange(len(self.tr_N))]
-        for index, rows in enumerate(sets):
-            found_VM = weights.folds_KVM[index] if folds else weights.own_VM
-            for member, weight_V in enumerate(found_VM.float().numpy().T):
-                stacked_NV[rows] += weight_V * self.predicted_MNV[member, rows]
-        return stacked_NV
-
-    def _about_means(self, units: slice) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return predictions and z-scored BOLD of some units, each scan about its own mean."""
-        predicted_MNU = torch.from_numpy(self.predicted_MNV[:, :, units].astype(np.float64))
-        bold_NU = torch.from_numpy(self.bold_NV[:, units].astype(np.float64))
+        folds, fold_N = self.folds(gap_trs), np.zeros(len(self.tr_N), np.int64)
+        for index, (_, rows) in enumerate(folds):
+            fold_N[rows] = index
+        found_KVM = (weights.folds_KVM if folds else weights.own_VM[None]).float().numpy()
         for scan in range(len(self.scans)):
-            rows = torch.from_numpy(np.flatnonzero(self.scan_N == scan))
-            bold_NU[rows] = z_scored(bold_NU[rows])[0]
-            of_scan_MTU = predicted_MNU[:, rows]
-            predicted_MNU[:, rows] = of_scan_MTU - of_scan_MTU.mean(1, keepdim=True)
-        return predicted_MNU, bold_NU
+            rows_T = self.rows_of(scan)
+            stacked_TV = np.zeros_like(self.bold_NV[rows_T])
+            for member, predicted_NV in enumerate(self.predicted_MNV):
+                stacked_TV += found_KVM[fold_N[rows_T], :, member] * predicted_NV[rows_T]
+            yield stacked_TV
+
+    def _about_means(self, rows: slice, units: slice) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return predictions and z-scored BOLD of some units of a scan, about their means."""
+        predicted_MTU = torch.from_numpy(self.predicted_MNV[:, rows, units].astype(np.float64))
+        bold_TU = torch.from_numpy(self.bold_NV[rows, units].astype(np.float64))
+        return predicted_MTU - predicted_MTU.mean(1, keepdim=True), z_scored(bold_TU)[0]
 
 
 def predict_validation(

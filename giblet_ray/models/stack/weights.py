@@ -57,6 +57,14 @@ class Sums:
         cross_VM = (p_VMN @ b_VN[:, :, None])[:, :, 0]
         return cls(p_VMN @ p_VMN.transpose(1, 2), cross_VM, b_VN.square().sum(1))
 
+    def __add__(self, other: Sums) -> Sums:
+        """Return the sums of other rows of the same units as well."""
+        return Sums(
+            self.gram_VMM + other.gram_VMM,
+            self.cross_VM + other.cross_VM,
+            self.square_V + other.square_V,
+        )
+
     @classmethod
     def joined(cls, of_units: Iterable[Sums]) -> Self:
         """Return the sums of some units, and of others after them."""
