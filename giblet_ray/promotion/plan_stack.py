@@ -16,6 +16,7 @@ from giblet_ray.judge.members import is_stack
 from giblet_ray.judge.opened import OpenedRun, open_run
 from giblet_ray.promotion.judged_on import difference
 from giblet_ray.tracking.recorded_run import RecordedRun
+from giblet_ray.tracking.server import tracking_errors
 from giblet_ray.tracking.store import Store
 
 
@@ -62,9 +63,10 @@ def plan_stack(store: Store, job: PromoteJob) -> Plan:
     InputError
         If there is no such run, one has not ended, or they were not chosen on the same TRs.
     """
-    runs = [find_run(store, wanted, "--stack") for wanted in job.stack]
-    if job.best_of is not None:
-        runs += best_trials(store, job.best_of, job.top or 1)
+    with tracking_errors(job.tracking.uri):
+        runs = [find_run(store, wanted, "--stack") for wanted in job.stack]
+        if job.best_of is not None:
+            runs += best_trials(store, job.best_of, job.top or 1)
     different: dict[str, tuple[RecordedRun, OpenedRun]] = {}
     for run in {run.id: run for run in runs}.values():
         if run.status == "RUNNING":

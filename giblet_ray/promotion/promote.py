@@ -110,12 +110,14 @@ def promote(job: PromoteJob, show: Callable[[str], None]) -> Promotion:
         worse than the present one, cannot be compared with it, or is still being trained.
     """
     store = open_store(job.tracking.uri)
+    if job.stacks:
+        # Here, as others need no torch, which takes seconds to import.
+        from giblet_ray.promotion.stack import stack_runs
+
+        stacked = stack_runs(store, job, show)
     with tracking_errors(job.tracking.uri):
         if job.stacks:
-            # Here, as others need no torch, which takes seconds to import.
-            from giblet_ray.promotion.stack import stack_runs
-
-            candidate = _candidate(store, stack_runs(store, job, show))
+            candidate = _candidate(store, stacked)
         elif job.run is not None:
             candidate = _candidate(store, find_run(store, job.run))
         else:

@@ -10,14 +10,13 @@ Shapes: M members, V units.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import yaml
 
 from giblet_ray.checkpoint.claim import claimed
 from giblet_ray.checkpoint.record import Position
+from giblet_ray.checkpoint.scratch import scratch_folder
 from giblet_ray.checkpoint.stacked import save_stack
 from giblet_ray.checkpoint.store import keep_checkpoint, latest_record
 from giblet_ray.config import PromoteJob
@@ -38,6 +37,7 @@ from giblet_ray.promotion.stack_record import (
 from giblet_ray.promotion.validation import gap_of, predict_validation
 from giblet_ray.tracking.mlflow_run import MlflowRun, ending
 from giblet_ray.tracking.recorded_run import RecordedRun
+from giblet_ray.tracking.server import tracking_errors
 from giblet_ray.tracking.store import Store
 from giblet_ray.training.report import report_best
 
@@ -61,9 +61,10 @@ def stack_runs(store: Store, job: PromoteJob, show: Callable[[str], None]) -> Re
             _make(plan, job, storage, show)
         elif not is_of(made, plan):
             raise InputError(f"--name {plan.name}: {folder} holds another run; give another --name")
-        recorded = [run for run in store.runs() if run.folder == folder]
+        with tracking_errors(job.tracking.uri):
+            recorded = [run for run in store.runs() if run.folder == folder]
         if not recorded or recorded[0].status != "FINISHED":
-            return store.run(_record(plan.name, job, storage, show))
+            return _record(plan.name, job, store, storage, show)
     show(f"run {plan.name} is there already")
     return recorded[0]
 
@@ -72,16 +73,12 @@ def _make(plan: Plan, job: PromoteJob, storage: Storage, show: Callable[[str], N
     """Find the weights, and keep the stack as a run's one checkpoint."""
     opened, gap_trs = plan.opened, gap_of(plan.opened[0])
     shared = not any(map(tells_subjects_apart, opened))
-    with (
-        tempfile.TemporaryDirectory() as files,
-        tempfile.TemporaryDirectory() as folder,
-        Progress(show) as progress,
-    ):
+    with scratch_folder() as files, scratch_folder() as folder, Progress(show) as progress:
 
         def report(done: float) -> None:
             progress.doing = f"predicting validation TRs {done:.0%}"
 
-        predicted = predict_validation(opened, shared, Path(files), report)
+        predicted = predict_validation(opened, shared, files, report)
         progress.doing = "finding weights"
         found = {name: each.find_weights(gap_trs) for name, each in predicted.items()}
         for name, weights in found.items():
@@ -91,8 +88,8 @@ def _make(plan: Plan, job: PromoteJob, storage: Storage, show: Callable[[str], N
         held_out, metrics = score_validation(run_job, opened[0], predicted, found, gap_trs)
         position = Position(epoch=1, step=1, history=[{"epoch": 1, **metrics}])
         checkpoints = [each.checkpoint for each in opened]
-        save_stack(Path(folder), checkpoints, kept_weights(found, run), run, position, held_out)
-        keep_checkpoint(storage, plan.name, Path(folder), position.name)
+        save_stack(folder, checkpoints, kept_weights(found, run), run, position, held_out)
+        keep_checkpoint(storage, plan.name, folder, position.name)
 
 
 def _in_words(name: str, weights: Weights, members: Sequence[str]) -> str:
@@ -107,21 +104,25 @@ def _in_words(name: str, weights: Weights, members: Sequence[str]) -> str:
     )
 
 
-def _record(name: str, job: PromoteJob, storage: Storage, show: Callable[[str], None]) -> str:
-    """Judge a stack on test TRs, record it in MLflow as a run that has ended; return its id."""
+def _record(
+    name: str, job: PromoteJob, store: Store, storage: Storage, show: Callable[[str], None]
+) -> RecordedRun:
+    """Judge a stack on test TRs, and record it in MLflow as a run that has ended."""
     folder = storage.describe(name)
     opened = open_run(folder, packages=job.packages)
     record, checkpoint = opened.checkpoint.record, opened.checkpoint
-    run = MlflowRun(job.tracking.uri, job.tracking.experiment, name, folder)
-    with ending(run.close):
-        run.epochs(record.position.history)
-        run.text(yaml.safe_dump(record.config, sort_keys=False), "config.yaml")
-        run.describe(record.settings, record.dataset.location, record.dataset.checksum)
-        judged, members = judge_stack(opened, storage, name, show)
-        show(f"run {name}, {judged.name}: {judged.in_words()}")
-        for each in members:
-            show(f"member {each.name}: {each.in_words()}")
-            run.metrics(each.logged(judged.name))
-        how = (record.chosen_by, job.tracking.log_model, job.packages, judged)
-        report_best(run, checkpoint, record.position.history, *how)
-    return run.id
+    judged, members = judge_stack(opened, storage, name, show)
+    show(f"run {name}, {judged.name}: {judged.in_words()}")
+    for each in members:
+        show(f"member {each.name}: {each.in_words()}")
+    with tracking_errors(job.tracking.uri):
+        run = MlflowRun(job.tracking.uri, job.tracking.experiment, name, folder)
+        with ending(run.close):
+            run.epochs(record.position.history)
+            run.text(yaml.safe_dump(record.config, sort_keys=False), "config.yaml")
+            run.describe(record.settings, record.dataset.location, record.dataset.checksum)
+            for each in members:
+                run.metrics(each.logged(judged.name))
+            how = (record.chosen_by, job.tracking.log_model, job.packages, judged)
+            report_best(run, checkpoint, record.position.history, *how)
+        return store.run(run.id)

@@ -9,6 +9,8 @@ K folds.
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from giblet_ray.checkpoint.files import writing
 from giblet_ray.dataset.layout import ScanKey
 from giblet_ray.dataset.reader import Span
 from giblet_ray.dataset.splits import response_trs
@@ -179,9 +182,18 @@ def _empty(
         scans,
         np.repeat(np.arange(len(scans)), list(map(len, trs))),
         np.concatenate(trs),
-        np.memmap(f"{file}-predicted", np.float32, "w+", shape=(n, n_rows, n_units)),
-        np.memmap(f"{file}-bold", np.float32, "w+", shape=(n_rows, n_units)),
+        _mapped(Path(f"{file}-predicted"), (n, n_rows, n_units)),
+        _mapped(Path(f"{file}-bold"), (n_rows, n_units)),
     )
+
+
+def _mapped(file: Path, shape: tuple[int, ...]) -> np.memmap:
+    """Return an array of 0 in a new file, whose room is taken: a disk that is full when a mapped
+    array is written to ends the process without a word."""
+    with writing(file.parent, "predictions of validation TRs"):
+        with file.open("wb") as stream:
+            os.posix_fallocate(stream.fileno(), 0, 4 * math.prod(shape))
+        return np.memmap(file, np.float32, "r+", shape=shape)
 
 
 def gap_of(opened: OpenedRun) -> int:

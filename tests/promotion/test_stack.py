@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -35,7 +38,7 @@ from giblet_ray.prediction.task import plan_task
 from giblet_ray.preflight.records import preflight_promotion
 from giblet_ray.promotion.plan_stack import plan_stack
 from giblet_ray.promotion.promote import Promotion, promote
-from giblet_ray.promotion.validation import gap_of, predict_validation
+from giblet_ray.promotion.validation import Predicted, gap_of, predict_validation
 from giblet_ray.tracking.recorded_run import KIND_TAG, PARENT_TAG
 from giblet_ray.tracking.registry import fetch_registered
 from giblet_ray.tracking.store import open_store
@@ -312,6 +315,31 @@ def test_a_subject_whose_scans_end_early_has_the_weights_that_fit_all_and_is_lef
     said, name = beside_in_words(*runs, (), print)
     assert said.startswith("r ")
     assert name == "test"
+
+
+def test_a_full_disk_is_told_by_its_folder_and_nothing_stays_there(
+    stack_lab: StackLab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(file: int, start: int, n_bytes: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    said = rf"^{tmp_path}/.*: predictions of validation TRs cannot be written here: .*No space left"
+    with pytest.raises(InputError, match=said):
+        promote(stack_lab.job(stack=("first", "ridge"), name="full"), print)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_fails_while_a_stack_is_made_is_not_laid_to_mlflow(
+    stack_lab: StackLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(self: Predicted, gap_trs: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(Predicted, "find_weights", failing)
+    with pytest.raises(OSError, match=r"^\[Errno 5\] Input/output error$"):
+        promote(stack_lab.job(stack=("first", "ridge"), name="failing"), print)
 
 
 def test_a_stack_that_is_there_is_not_made_again(stack_lab: StackLab, stacked: Any) -> None:
