@@ -28,6 +28,7 @@ from typing import Literal
 
 from pydantic import Field, ValidationError
 
+from giblet_ray.checkpoint.claim import is_claim
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.dataset.stored import WrittenFile
 from giblet_ray.errors import InputError
@@ -172,7 +173,7 @@ def finished_predictions(
     """
     if storage.is_file():
         raise InputError(f"--out {storage.location}: is a file; a folder is expected")
-    found = storage.entries()
+    found = {name for name in storage.entries() if not is_claim(name)}
     if found and not found & {RECORD, _MARK}:
         raise InputError(
             f"--out {storage.location}: holds no predictions, and something else ({min(found)}); "
@@ -198,20 +199,12 @@ def whole_or_nothing(storage: Storage, paths: Sequence[str]) -> Iterator[None]:
     """Mark a folder as unfinished while files are written; if that fails, leave none of them.
 
     What was there of predictions before is deleted first: finished ones, or those that a job
-    left which was killed. The mark lists the files, so that nothing else is ever deleted.
-
-    Raises
-    ------
-    InputError
-        If the folder cannot be written.
+    left which was killed. The mark lists the files, so that nothing else is ever deleted. No other
+    job may write to the folder meanwhile: whoever does this holds its claim.
     """
     before = _listed(storage)
-    try:
-        with storage.write(_MARK) as stream:
-            stream.write("\n".join([_MARK_TEXT, *paths, *before]).encode())
-    except OSError as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"--out {storage.location}: cannot be written: {reason}") from error
+    with storage.write(_MARK) as stream:
+        stream.write("\n".join([_MARK_TEXT, *paths, *before]).encode())
     storage.delete(RECORD)
     for name in storage.names():
         if name in before or (name.endswith(".part") and name.startswith(tuple(before))):

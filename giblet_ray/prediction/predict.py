@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 
+from giblet_ray.checkpoint.claim import claimed
 from giblet_ray.cluster import connect, outlive_losses
 from giblet_ray.config import PredictJob
 from giblet_ray.dataset.storage import Storage
@@ -93,20 +94,35 @@ def predict(job: PredictJob, show: Callable[[str], None]) -> Summary:
         progress.doing = "checking model and data set"
         task = plan_task(job)
         there = finished_predictions(storage, task.predictions, job.overwrite)
-        if there is not None:
-            show(f"{storage.location}: finished already, of the same model and data")
-            return Summary(storage.location, there, 0.0, already_finished=True)
-        progress.doing = "starting"
-        connect()
-        started = progress.seconds
-        made = outlive_losses(
-            lambda: _make(task, job, storage, progress),
-            lambda: show("a worker was lost; predicting anew"),
-        )
-        return Summary(storage.location, made, progress.seconds - started, already_finished=False)
+        if there is None:
+            with claimed(storage.location, "--out"):
+                # Of another job, which has ended meanwhile.
+                there = finished_predictions(storage, task.predictions, job.overwrite)
+                if there is None:
+                    return _make(task, job, storage, show, progress)
+        show(f"{storage.location}: finished already, of the same model and data")
+        return Summary(storage.location, there, 0.0, already_finished=True)
 
 
-def _make(task: Task, job: PredictJob, storage: Storage, progress: Progress) -> Predictions:
+def _make(
+    task: Task,
+    job: PredictJob,
+    storage: Storage,
+    show: Callable[[str], None],
+    progress: Progress,
+) -> Summary:
+    """Start, and predict, also if a worker is lost, while no other job works on the folder."""
+    progress.doing = "starting"
+    connect()
+    started = progress.seconds
+    made = outlive_losses(
+        lambda: _written(task, job, storage, progress),
+        lambda: show("a worker was lost; predicting anew"),
+    )
+    return Summary(storage.location, made, progress.seconds - started, already_finished=False)
+
+
+def _written(task: Task, job: PredictJob, storage: Storage, progress: Progress) -> Predictions:
     """Predict and write everything."""
     with whole_or_nothing(storage, task.predictions.paths):
         stimuli = tuple(_predicted(task, job, storage, progress))

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from giblet_ray.checkpoint.claim import claimed
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.dataset.stored import WrittenFile
 from giblet_ray.errors import InputError
@@ -185,11 +186,6 @@ def test_record_that_cannot_be_read_is_replaced_only_on_request(tmp_path: Path) 
     assert finished_predictions(storage, predictions(), overwrite=True) is None
 
 
-def test_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    storage = Storage.at(str(tmp_path / "file/out"))
-    with (
-        pytest.raises(InputError, match=r"--out .*file/out: cannot be written"),
-        whole_or_nothing(storage, []),
-    ):
-        pass
+def test_a_folder_that_is_claimed_is_still_a_new_one(tmp_path: Path) -> None:
+    with claimed(str(tmp_path), "--out"):
+        assert finished_predictions(Storage.at(str(tmp_path)), predictions(), False) is None

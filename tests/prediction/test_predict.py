@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from checkpoints import sign
+from claim_holder import holder
 from safetensors.numpy import load_file, save_file
 
 from giblet_ray.checkpoint.record import read_record
@@ -177,6 +178,29 @@ def test_finished_predictions_are_left_as_they_are(finished: tuple[Summary, Pred
     assert {path: path.stat().st_mtime_ns for path in Path(summary.out).iterdir()} == before
 
 
+def test_a_folder_that_another_job_works_on_is_left_to_it(
+    job: Callable[..., PredictJob], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    with holder(str(out)):
+        (out / "UNFINISHED").touch()
+        (out / "one.parquet").touch()
+        before = set(out.iterdir())
+        for overwrite in (False, True):
+            with pytest.raises(InputError, match=r"out: another job works on it, .* another --out"):
+                predict(job(overwrite=overwrite), pytest.fail)
+        assert set(out.iterdir()) == before
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_anything_is_started(
+    job: Callable[..., PredictJob], tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"file/out: cannot be written: ") as error:
+        predict(job(out=str(tmp_path / "file/out")), pytest.fail)
+    assert "\n" not in str(error.value)
+
+
 def test_films_without_scans_are_predicted_in_place_of_others(
     finished: tuple[Summary, PredictJob],
     checkpoint: Path,
@@ -251,7 +275,7 @@ def test_damaged_film_leaves_nothing_and_is_named(
     with pytest.raises(InputError, match=message) as error:
         predict(job(dataset=str(copy)), print)
     assert "\n" not in str(error.value)
-    assert not list((tmp_path / "out").iterdir())
+    assert not (tmp_path / "out").exists()
 
 
 def test_model_that_predicts_no_number_is_refused(
@@ -264,4 +288,4 @@ def test_model_that_predicts_no_number_is_refused(
     sign(copy, "model.safetensors")
     with pytest.raises(InputError, match=r"stimulus one, TR 0: the model predicts a number that i"):
         predict(job(model=str(copy)), print)
-    assert not list((tmp_path / "out").iterdir())
+    assert not (tmp_path / "out").exists()
