@@ -169,7 +169,7 @@ def finished_predictions(
     Raises
     ------
     InputError
-        If it holds other predictions, or something else, or is a file.
+        If it holds other predictions, some that cannot be read, or something else, or is a file.
     """
     if storage.is_file():
         raise InputError(f"--out {storage.location}: is a file; a folder is expected")
@@ -179,11 +179,11 @@ def finished_predictions(
             f"--out {storage.location}: holds no predictions, and something else ({min(found)}); "
             "give a new or empty folder"
         )
-    there = _read(storage) if RECORD in found else None
-    if RECORD not in found or (there is None and overwrite):
+    if RECORD not in found:
         return None
-    difference = there.difference(wanted) if there else f"its {RECORD} cannot be read"
-    if there is not None and difference is None:
+    there = _read(storage)
+    difference = there.difference(wanted)
+    if difference is None:
         whole = all(storage.size(shard.path) == shard.bytes for shard in there.shards)
         return there if whole else None
     if overwrite:
@@ -230,14 +230,18 @@ def _listed(storage: Storage) -> list[str]:
     listed = []
     if storage.size(_MARK) is not None:
         listed += storage.read(_MARK).decode().splitlines()[1:]
-    if storage.size(RECORD) is not None and (there := _read(storage)) is not None:
-        listed += [shard.path for shard in there.shards]
+    if storage.size(RECORD) is not None:
+        listed += [shard.path for shard in _read(storage).shards]
     endings = (ROWS_ENDING, *(ending for space in SPACES.values() for ending in space.endings))
     return [name for name in listed if name.endswith(endings)]
 
 
-def _read(storage: Storage) -> Predictions | None:
+def _read(storage: Storage) -> Predictions:
     try:
         return Predictions.model_validate_json(storage.read(RECORD))
-    except ValidationError:
-        return None
+    except ValidationError as error:
+        # Which files are predictions, and may be replaced, it does not tell.
+        raise InputError(
+            f"--out {storage.location}: its {RECORD} cannot be read: damaged, or made by another "
+            "release; give a new or empty folder"
+        ) from error

@@ -178,12 +178,14 @@ def test_folder_of_something_else_is_never_written_to(tmp_path: Path) -> None:
         finished_predictions(Storage.at(str(tmp_path / "notes.txt")), predictions(), False)
 
 
-def test_record_that_cannot_be_read_is_replaced_only_on_request(tmp_path: Path) -> None:
-    (tmp_path / "predictions.json").write_text("{")
-    storage = Storage.at(str(tmp_path))
-    with pytest.raises(InputError, match=r"its predictions.json cannot be read"):
-        finished_predictions(storage, predictions(), overwrite=False)
-    assert finished_predictions(storage, predictions(), overwrite=True) is None
+@pytest.mark.parametrize("content", ["{", '{"of_another_release": 1}'])
+def test_files_whose_record_cannot_be_read_are_never_mixed_with_others(
+    tmp_path: Path, content: str
+) -> None:
+    (tmp_path / "predictions.json").write_text(content)
+    for overwrite in (False, True):
+        with pytest.raises(InputError, match=r"its predictions.json cannot be read: .*new or empt"):
+            finished_predictions(Storage.at(str(tmp_path)), predictions(), overwrite)
 
 
 def test_a_folder_that_is_claimed_is_still_a_new_one(tmp_path: Path) -> None:
