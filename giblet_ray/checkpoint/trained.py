@@ -263,6 +263,7 @@ class Encoder:
         subject: int | None = None,
         at_a_time: int | None = None,
         after: int = 0,
+        first: int = 0,
     ) -> np.ndarray:
         """Predict as :meth:`predict` does, or for one of the subjects.
 
@@ -277,6 +278,8 @@ class Encoder:
             TRs that the model is given at a time, besides their context (default: all).
         after : int
             TRs after the last that are predicted, too: the film has ended.
+        first : int
+            The first TR that is predicted; those before it are its context.
         """
         self.model.check_parts(values.keys())
         device = next(self.model.parameters()).device
@@ -285,7 +288,7 @@ class Encoder:
         n, context = len(next(iter(rows.values()))), self.model.context_trs
         stop = n + after
         predicted = []
-        for start in range(0, stop, at_a_time or max(1, stop)):
+        for start in range(first, stop, at_a_time or max(1, stop)):
             window = range(start - context, min(stop, start + (at_a_time or stop)))
             inputs = {part: _window(row, window) for part, row in rows.items()}
             exists = torch.tensor([[0 <= tr < n for tr in window]], device=device)

@@ -14,6 +14,7 @@ import itertools
 import math
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import cast
 
@@ -28,14 +29,12 @@ from giblet_ray.checkpoint.record import Record
 from giblet_ray.checkpoint.trained import Encoder
 from giblet_ray.cluster import cluster_totals, never_restart
 from giblet_ray.dataset.binary import as_arrays, as_binary
+from giblet_ray.dataset.reader import Span
 from giblet_ray.dataset.source import ShardSource, plain_errors
 from giblet_ray.environment import cluster_address
 from giblet_ray.errors import InputError
 from giblet_ray.parts.value import ValueType
 from giblet_ray.prediction.task import Task
-
-_TASK_BYTES = 32 * 2**20
-"""A read task takes about so much, and an actor predicts as much at a time."""
 
 _ACTOR_TRS = 256
 """For fewer TRs, starting another actor takes longer than it saves."""
@@ -73,10 +72,13 @@ def predicted_blocks(
         If a file is damaged, there is no GPU where one is wanted, or the model predicts a number
         that is not finite.
     """
+    task_trs = task.trs_at_a_time(batch_trs)
+    task_bytes = task_trs * task.selection.row_bytes(task.dataset)
     context = task.encoder.model.context_trs
-    source = ShardSource(task.dataset, task.selection, task.spans, lead_trs=context)
+    spans = cut_spans(task.spans, task_trs)
+    source = ShardSource(task.dataset, task.selection, spans, task_bytes, lead_trs=context)
     totals = cluster_totals()
-    n_tasks = source.n_tasks(_TASK_BYTES, at_least=int(totals.get("CPU", 1)))
+    n_tasks = source.n_tasks(task_bytes, at_least=int(totals.get("CPU", 1)))
     resources = _resources(use_gpu, totals)
     n_places = max(1, int(totals.get("GPU" if "num_gpus" in resources else "CPU", 1)))
     n_trs = sum(map(len, task.spans))
@@ -85,6 +87,9 @@ def predicted_blocks(
     weights = {name: value.numpy() for name, value in task.encoder.model.state_dict().items()}
     ordered = DataContext.get_current().copy()
     ordered.execution_options.preserve_order = True
+    # What a task reads is one block, of which a model finds the context of each TR: Ray Data would
+    # cut large ones anywhere.
+    ordered.target_max_block_size = None
     with DataContext.current(ordered), warnings.catch_warnings():
         # Ray has no other way of setting what never_restart sets.
         warnings.filterwarnings("ignore", message=".*ray_remote_args_fn")
@@ -93,9 +98,7 @@ def predicted_blocks(
         predicted = rows.map_batches(
             _Predicting,
             batch_format="pyarrow",
-            # A model with context is given whole blocks, of which it finds the spans; so is one
-            # of films that lack parts.
-            batch_size=None if context or task.lacking else batch_trs,
+            batch_size=None,
             zero_copy_batch=True,
             compute=ActorPoolStrategy(size=n_actors),
             fn_constructor_kwargs={
@@ -114,7 +117,9 @@ def predicted_blocks(
         )
     with plain_errors():
         blocks = predicted.iter_batches(batch_size=None, batch_format="pyarrow")
-        rows_of = each_tr_once(cast(Iterator[pa.Table], blocks), task.predictions.value)
+        n_trs_of = {stimulus.name: stimulus.n_trs for stimulus in task.predictions.stimuli}
+        tables = cast(Iterator[pa.Table], blocks)
+        rows_of = each_tr_once(tables, task.predictions.value, n_trs_of)
         for stimulus, trs_T, bold_TV in rows_of:
             _check_finite(stimulus, trs_T, bold_TV[:, task.encoder.units_of(task.subject)])
             yield stimulus, trs_T, bold_TV
@@ -165,7 +170,7 @@ class _Predicting:
             tensors = {name: torch.from_numpy(value) for name, value in ray.get(weights).items()}
         self._encoder = Encoder.build(record, tensors, valid_SV, device, packages)
 
-    def __call__(self, rows: pa.Table) -> pa.Table:
+    def __call__(self, rows: pa.Table) -> Iterator[pa.Table]:
         """See :func:`predict_rows`."""
         return predict_rows(self._encoder, rows, *self._how)
 
@@ -177,15 +182,15 @@ def predict_rows(
     subject: int | None,
     batch_trs: int,
     lacking: Mapping[str, Sequence[str]] = MappingProxyType({}),
-) -> pa.Table:
-    """Return stimulus, TR and prediction of each row whose context is there.
+) -> Iterator[pa.Table]:
+    """Yield stimulus, TR and prediction of each row whose context is there, span by span.
 
     Parameters
     ----------
     encoder : Encoder
         The model.
     rows : Table
-        A block as :class:`ShardSource` reads it; of a model with context whole, not a part of it.
+        A block as :class:`ShardSource` reads it, whole.
     kinds : dict of str to ValueType
         The value columns of the rows.
     subject : int or None
@@ -198,19 +203,25 @@ def predict_rows(
     whole = rows.combine_chunks()
     values = {part: as_arrays(whole[part].chunk(0), kind) for part, kind in kinds.items()}
     context = encoder.model.context_trs
-    predicted, kept = [], []
     for span in _consecutive(whole) if context or lacking else [slice(0, whole.num_rows)]:
         lead = min(context, whole["tr"][span.start].as_py()) if context else 0
         film = whole["stimulus"][span.start].as_py()
         of_span = {
             part: value[span] for part, value in values.items() if film not in lacking.get(part, ())
         }
-        predicted.append(encoder.predict_trs(of_span, subject, batch_trs)[lead:])
-        kept.append(whole.slice(span.start + lead, span.stop - span.start - lead))
-    rows = pa.concat_tables(kept).combine_chunks()
-    names = rows["stimulus"].cast(pa.string())
-    value = as_binary(np.concatenate(predicted))
-    return pa.table({"stimulus": names, "tr": rows["tr"], "value": value})
+        bold_TV = encoder.predict_trs(of_span, subject, batch_trs, first=lead)
+        kept = whole.slice(span.start + lead, len(bold_TV))
+        names = kept["stimulus"].cast(pa.string())
+        yield pa.table({"stimulus": names, "tr": kept["tr"], "value": as_binary(bold_TV)})
+
+
+def cut_spans(spans: Iterable[Span], most: int) -> list[Span]:
+    """Cut spans into some of at most so many TRs."""
+    return [
+        replace(span, start=start, stop=min(start + most, span.stop))
+        for span in spans
+        for start in range(span.start, span.stop, most)
+    ]
 
 
 def _consecutive(rows: pa.Table) -> list[slice]:
@@ -245,20 +256,41 @@ def _check_finite(stimulus: str, trs_T: np.ndarray, bold_TV: np.ndarray) -> None
 
 
 def each_tr_once(
-    blocks: Iterable[pa.Table], kind: ValueType
+    blocks: Iterable[pa.Table], kind: ValueType, n_trs: Mapping[str, int]
 ) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     """Yield what is predicted, stimulus by stimulus: TRs and BOLD, as in :func:`predicted_blocks`.
 
     A span whose context reaches the film's beginning predicts all of it again, which is left out.
+
+    Parameters
+    ----------
+    blocks : iterable of Table
+        As :func:`predict_rows` yields them.
+    kind : ValueType
+        What a row of them holds.
+    n_trs : mapping of str to int
+        TRs of each stimulus.
+
+    Raises
+    ------
+    RuntimeError
+        If a TR is missing.
     """
-    last: dict[str, int] = {}
+    done = dict.fromkeys(n_trs, 0)
     for block in blocks:
         for stimulus, trs_T, bold_TV in _by_stimulus(block, kind):
-            until_T = np.maximum.accumulate([last.get(stimulus, -1), *trs_T])
-            last[stimulus] = until_T[-1]
+            until_T = np.maximum.accumulate([done[stimulus] - 1, *trs_T])
             new_T = trs_T > until_T[:-1]
-            if new_T.any():
-                yield stimulus, trs_T[new_T], bold_TV[new_T]
+            expected_T = np.arange(done[stimulus], until_T[-1] + 1)
+            if not np.array_equal(trs_T[new_T], expected_T):
+                found = f"TRs {trs_T[0]} to {trs_T[-1]} came"
+                raise RuntimeError(f"{stimulus}: {found} where {done[stimulus]} was expected")
+            done[stimulus] += len(expected_T)
+            if len(expected_T):
+                yield stimulus, expected_T, bold_TV[new_T]
+    for stimulus, n in done.items():
+        if n != n_trs[stimulus]:
+            raise RuntimeError(f"{stimulus}: {n} of {n_trs[stimulus]} TRs were predicted")
 
 
 def _by_stimulus(block: pa.Table, kind: ValueType) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:

@@ -148,6 +148,4 @@ def _predicted(
                 writer.add(trs_T, bold_TV)
                 done += len(trs_T)
                 progress.doing = f"{done:,} of {n_trs:,} TRs predicted"
-        yield written(storage, task.predictions, stimuli.pop(name))
-    if stimuli:
-        raise RuntimeError(f"no rows came of {', '.join(stimuli)}")
+        yield written(storage, task.predictions, stimuli[name])

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from giblet_ray.checkpoint.trained import Encoder
 
 _REGISTRY = "models:"
+_BLOCK_BYTES = 32 * 2**20
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,11 @@ class Task:
         """Chosen stimuli without rows of a part, by the parts that some lack."""
         names = (stimulus.name for stimulus in self.predictions.stimuli)
         return self.dataset.lacking(self.selection.parts, names)
+
+    def trs_at_a_time(self, batch_trs: int) -> int:
+        """Return how many TRs are about 32 MiB to read and to predict; a batch at least."""
+        row_bytes = self.selection.row_bytes(self.dataset)
+        return max(batch_trs, _BLOCK_BYTES // max(row_bytes, self.predictions.value.nbytes))
 
 
 def plan_task(job: PredictJob) -> Task:

@@ -42,7 +42,6 @@ class StimulusWriter:
     ) -> None:
         self._parquet, self._file, self._stimulus = parquet, file, stimulus
         self._n_units, self._units = n_units, units
-        self._n_rows = 0
 
     def add(self, trs_T: np.ndarray, bold_TV: np.ndarray) -> None:
         """Append rows.
@@ -53,16 +52,7 @@ class StimulusWriter:
             TRs of the stimulus: those that follow the last ones.
         bold_TV : ndarray of float32
             The response to them, lag TRs later.
-
-        Raises
-        ------
-        RuntimeError
-            If TRs are missing, or there twice.
         """
-        expected_T = np.arange(self._n_rows, self._n_rows + len(trs_T))
-        if not np.array_equal(trs_T, expected_T):
-            name = self._stimulus.name
-            raise RuntimeError(f"{name}: TR {trs_T[0]} came where {self._n_rows} was expected")
         bold_trs = pa.array((trs_T + self._stimulus.first_bold_tr).astype(np.int32))
         columns = [bold_trs, as_binary(bold_TV.astype("<f4", copy=False))]
         rows = pa.Table.from_arrays(columns, schema=self._parquet.schema)
@@ -73,13 +63,6 @@ class StimulusWriter:
             all_TV = np.full((len(bold_TV), self._n_units), np.nan, np.float32)
             all_TV[:, self._units] = bold_TV
             self._file.add(all_TV)
-        self._n_rows += len(bold_TV)
-
-    def check_complete(self) -> None:
-        """Raise RuntimeError unless every TR of the stimulus has its row."""
-        if self._n_rows != self._stimulus.n_trs:
-            name, n_trs = self._stimulus.name, self._stimulus.n_trs
-            raise RuntimeError(f"{name}: {self._n_rows} of {n_trs} TRs were predicted")
 
 
 @contextmanager
@@ -127,9 +110,7 @@ def open_writer(
         file = opened.enter_context(
             space.open_files(streams, stimulus.n_trs, predictions.tr_seconds, first_seconds, _WHAT)
         )
-        writer = StimulusWriter(parquet, file, stimulus, space.n_units, units)
-        yield writer
-        writer.check_complete()
+        yield StimulusWriter(parquet, file, stimulus, space.n_units, units)
 
 
 def written(storage: Storage, predictions: Predictions, stimulus: Predicted) -> Predicted:

@@ -53,9 +53,11 @@ def preflight_prediction(job: PredictJob, show: Callable[[str], None]) -> None:
     trained = TrainJob(dataset="", packages=job.packages, **settings, train=batch)
     # A model with context is given stretches, one at a time; another TRs from anywhere.
     window = job.batch_trs if plan.encoder.model.context_trs else 1
+    # Those of each batch, and then as one.
+    predictions = 2 * FLOAT_BYTES * plan.trs_at_a_time(job.batch_trs) * n_voxels
     # More than is held at a time: inference keeps no activations.
     need = Need(
-        {"libraries": LIBRARY_BYTES, "predictions": FLOAT_BYTES * job.batch_trs * n_voxels},
+        {"libraries": LIBRARY_BYTES, "predictions": predictions},
         {"a batch": measure_activations(trained, plan.encoder.shapes, 1, window)},
     )
     has_gpu = any(machine.gpus for machine in cluster.machines)

@@ -14,15 +14,17 @@ from torch import Tensor, nn
 
 from giblet_ray.checkpoint.record import read_record
 from giblet_ray.checkpoint.trained import Encoder
+from giblet_ray.dataset.binary import as_binary
 from giblet_ray.dataset.reader import Dataset, Selection, Span
 from giblet_ray.dataset.source import ShardSource
 from giblet_ray.models.predictor import Predictor, Shapes, by_subject
 from giblet_ray.parts.value import ValueType
-from giblet_ray.prediction.pipeline import each_tr_once, predict_rows
+from giblet_ray.prediction.pipeline import cut_spans, each_tr_once, predict_rows
 
 N_UNITS = 24
 BATCH_TRS = 7
 SELECTION = Selection(("text",))
+VALUE = ValueType(dtype="float32", shape=(N_UNITS,))
 
 
 class Fir(Predictor):
@@ -75,11 +77,12 @@ def in_pieces(
     if joined:
         blocks = [pa.concat_tables(blocks, promote_options="default").unify_dictionaries()]
     kinds = SELECTION.value_types(dataset)
-    predicted = (predict_rows(encoder, block, kinds, 0, BATCH_TRS) for block in blocks)
+    predicted = (
+        table for block in blocks for table in predict_rows(encoder, block, kinds, 0, BATCH_TRS)
+    )
+    n_trs = {name: stimulus.n_trs for name, stimulus in dataset.stimuli.items()}
     pieces: dict[str, Any] = {}
-    for stimulus, trs_T, bold_TV in each_tr_once(
-        predicted, ValueType(dtype="float32", shape=(N_UNITS,))
-    ):
+    for stimulus, trs_T, bold_TV in each_tr_once(predicted, VALUE, n_trs):
         trs, bold = pieces.setdefault(stimulus, ([], []))
         trs.append(trs_T)
         bold.append(bold_TV)
@@ -89,8 +92,8 @@ def in_pieces(
 @pytest.mark.parametrize("joined", [False, True], ids=["blocks", "one block"])
 @pytest.mark.parametrize(
     ("n_tasks", "read_trs"),
-    [(1, 16), (3, 32), (13, 16), (1, 1000)],
-    ids=["row groups", "pairs of them", "a task each", "whole films"],
+    [(1, 16), (3, 32), (13, 16), (1, 1000), (9, 5)],
+    ids=["row groups", "pairs of them", "a task each", "whole films", "pieces of row groups"],
 )
 @pytest.mark.parametrize("context", [0, 3, 20])
 def test_a_film_in_pieces_is_predicted_as_the_whole(
@@ -104,7 +107,7 @@ def test_a_film_in_pieces_is_predicted_as_the_whole(
     """Row groups have 16 TRs: a context of 20 reaches over more than one of them."""
     arrays, dataset = arrays_and_dataset
     encoder = encoder_of(checkpoint, context)
-    spans = dataset.row_groups()
+    spans = cut_spans(dataset.row_groups(), read_trs)
     found = in_pieces(dataset, encoder, spans, n_tasks, read_trs, joined)
     assert found.keys() == dataset.stimuli.keys()
     weight_CDV = encoder.model.weight.detach().numpy()  # type: ignore[union-attr, operator]
@@ -112,3 +115,22 @@ def test_a_film_in_pieces_is_predicted_as_the_whole(
         text_TD = arrays[f"text/{stimulus}.parquet"]
         assert trs_T.tolist() == [*range(len(text_TD))]
         np.testing.assert_allclose(bold_TV, plain(text_TD, weight_CDV), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("trs", "message"),
+    [
+        ([[0, 1, 2], [4, 5]], r"film: TRs 4 to 5 came where 3 was expected"),
+        ([[0, 1, 3, 4, 5]], r"film: TRs 0 to 5 came where 0 was expected"),
+        ([[0, 1, 2], [0, 1, 2, 3]], r"film: 4 of 6 TRs were predicted"),
+        ([], r"film: 0 of 6 TRs were predicted"),
+    ],
+)
+def test_a_tr_that_is_not_predicted_is_told(trs: list[list[int]], message: str) -> None:
+    def block(of: list[int]) -> pa.Table:
+        bold_TV = np.zeros((len(of), N_UNITS), np.float32)
+        names, numbers = pa.array(["film"] * len(of)), pa.array(of, pa.int32())
+        return pa.table({"stimulus": names, "tr": numbers, "value": as_binary(bold_TV)})
+
+    with pytest.raises(RuntimeError, match=message):
+        list(each_tr_once(map(block, trs), VALUE, {"film": 6}))

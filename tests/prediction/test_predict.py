@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from checkpoints import sign
 from claim_holder import holder
+from ray.data import DataContext
 from safetensors.numpy import load_file, save_file
 
 from giblet_ray.checkpoint.record import read_record
@@ -223,6 +224,29 @@ def test_films_without_scans_are_predicted_in_place_of_others(
     np.testing.assert_array_equal(trs, np.arange(LAG, 41 + LAG))
     wanted = expected(checkpoint, arrays, "three")
     np.testing.assert_allclose(bold_TV, wanted, rtol=0, atol=ROUNDING * np.nanstd(wanted))
+
+
+def test_context_is_found_whatever_the_size_of_rows_and_of_what_ray_makes_of_them(
+    cluster: None,
+    local_training: Callable[..., Any],
+    arrays_and_dataset: tuple[dict[str, np.ndarray], Dataset],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of rows so large that a block holds a batch of 10, with 13 TRs of context before them."""
+    arrays, dataset = arrays_and_dataset
+    local_training(model={"memory": "conv"}, train={"epochs": 1}).train(tmp_path / "run")
+    encoder = Encoder.load(tmp_path / "run")
+    assert encoder.model.context_trs == 13
+    monkeypatch.setattr("giblet_ray.prediction.task._BLOCK_BYTES", 1)
+    monkeypatch.setattr(DataContext.get_current(), "target_max_block_size", 2**16)
+    where = {"model": str(tmp_path / "run"), "dataset": dataset.storage.location}
+    predict(PredictJob(**where, out=str(tmp_path / "out"), batch_trs=10), print)
+    for film in dataset.stimuli:
+        parts = {part: arrays[f"{part}/{film}.parquet"] for part in encoder.shapes.parts}
+        wanted = encoder.predict(**parts)
+        _, bold_TV = read(tmp_path / f"out/{film}.parquet")
+        np.testing.assert_allclose(bold_TV, wanted, rtol=0, atol=ROUNDING * np.nanstd(wanted))
 
 
 def test_a_film_without_sound_is_predicted_by_a_model_with_modality_dropout(

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from giblet_ray.dataset.schema import Manifest
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.dataset.writer import write_manifest
 from giblet_ray.errors import InputError
+from giblet_ray.parts.value import ValueType
 from giblet_ray.prediction.task import plan_task
 
 
@@ -42,6 +44,17 @@ def test_chosen_stimuli_are_read_in_the_order_asked_for(job: Callable) -> None:
     assert starts[-1] == ("one", 112, 117)
     assert plan.selection.parts == ("frames", "codes", "text")
     assert plan.selection.leading == {"codes": 2}
+
+
+def test_what_is_held_at_a_time_depends_on_what_is_read_and_on_what_is_predicted(
+    job: Callable,
+) -> None:
+    plan = plan_task(job())
+    rows = 32 * 2**20 // plan.selection.row_bytes(plan.dataset)
+    assert (plan.trs_at_a_time(64), plan.trs_at_a_time(10**6)) == (rows, 10**6)
+    value = ValueType(dtype="float32", shape=(327_684,))
+    many = replace(plan, predictions=plan.predictions.model_copy(update={"value": value}))
+    assert (many.trs_at_a_time(16), many.trs_at_a_time(64)) == (25, 64)
 
 
 def test_run_folder_gives_its_best_checkpoint(job: Callable, checkpoint: Path) -> None:
