@@ -23,11 +23,11 @@ def one_line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def first_problem(error: ValidationError) -> str:
-    """Return the first that pydantic says, after the name of its field, if it is of one."""
+def first_problem(error: ValidationError, *group: str) -> str:
+    """Return the first that pydantic says, after the name of its field below those of its group."""
     first = error.errors()[0]
     reason = first["msg"].removeprefix("Value error, ")
-    return ": ".join(filter(None, (".".join(map(str, first["loc"])), reason)))
+    return ": ".join(filter(None, (".".join(map(str, (*group, *first["loc"]))), reason)))
 
 
 def nearest(name: str, accepted: Sequence[str]) -> str:

@@ -6,9 +6,9 @@ import base64
 import json
 import re
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import numpy as np
 import xxhash
@@ -40,6 +40,7 @@ RECORD = "record.json"
 VERSION: Literal[2] = 2
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _SHORT = 12
+_T = TypeVar("_T")
 
 
 def _plain(name: str) -> str:
@@ -231,10 +232,12 @@ class RunRecord(Group):
         Raises
         ------
         InputError
-            If the model is code of a package that may not be imported.
+            If the model is code of a package that may not be imported, or has settings that this
+            release does not know.
         """
-        settings: ModelSettings = read_settings(
-            ModelSettings, self.config["model"], packages, "the checkpoint's model.kind"
+        where = "the checkpoint's model.kind"
+        settings: ModelSettings = _known(
+            "model", lambda: read_settings(ModelSettings, self.config["model"], packages, where)
         )
         return settings
 
@@ -246,7 +249,8 @@ class RunRecord(Group):
     @property
     def lag_trs(self) -> int:
         """TRs by which BOLD follows its stimulus."""
-        return DataConfig.model_validate(self.config["data"]).lag_trs(self.dataset.tr_seconds)
+        data = _known("data", lambda: DataConfig.model_validate(self.config["data"]))
+        return data.lag_trs(self.dataset.tr_seconds)
 
     @property
     def chosen_by(self) -> Score:
@@ -309,6 +313,16 @@ class Record(RunRecord):
             if pieces != (Piece(file=pieces[0].file),) and starts != stops[:-1]:
                 raise ValueError(f"pieces of {name} leave units out, or hold some twice: {edges}")
         return self
+
+
+def _known(group: str, read: Callable[[], _T]) -> _T:
+    """Read a group of settings, which another release may have had otherwise."""
+    try:
+        return read()
+    except ValidationError as error:
+        raise InputError(
+            f"the checkpoint's {RECORD}: {first_problem(error, group)}; made by another release?"
+        ) from error
 
 
 def write_record(folder: Path, record: Record) -> None:

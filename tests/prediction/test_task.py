@@ -203,6 +203,19 @@ def test_damaged_record_is_one_line(job: Callable, checkpoint: Path, tmp_path: P
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("group", ["model", "data"])
+def test_settings_of_another_release_are_one_line(
+    job: Callable, checkpoint: Path, tmp_path: Path, group: str
+) -> None:
+    model = changed(
+        checkpoint, tmp_path / "other", lambda record: record["config"][group].update(mood="good")
+    )
+    told = rf"record.json: {group}.mood: Extra inputs .*; made by another release\?$"
+    with pytest.raises(InputError, match=told) as error:
+        plan_task(job(model=model))
+    assert "\n" not in str(error.value)
+
+
 def replace_weights(file: Path) -> None:
     save_file({"a": np.zeros(1)}, file)
     sign(file.parent, file.name)
