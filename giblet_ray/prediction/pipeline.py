@@ -15,6 +15,7 @@ import math
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from types import MappingProxyType
 from typing import cast
 
@@ -32,7 +33,7 @@ from giblet_ray.dataset.binary import as_arrays, as_binary
 from giblet_ray.dataset.reader import Span
 from giblet_ray.dataset.source import ShardSource, plain_errors
 from giblet_ray.environment import cluster_address
-from giblet_ray.errors import InputError
+from giblet_ray.errors import InputError, one_line
 from giblet_ray.parts.value import ValueType
 from giblet_ray.prediction.task import Task
 
@@ -69,8 +70,8 @@ def predicted_blocks(
     Raises
     ------
     InputError
-        If a file is damaged, there is no GPU where one is wanted, or the model predicts a number
-        that is not finite.
+        If a file is damaged, there is no GPU where one is wanted, its memory does not suffice, the
+        model is code that a node does not have, or it predicts a number that is not finite.
     """
     task_trs = task.trs_at_a_time(batch_trs)
     task_bytes = task_trs * task.selection.row_bytes(task.dataset)
@@ -96,7 +97,7 @@ def predicted_blocks(
         # Actors keep the CPUs that they claim: reads, which must go on beside them, claim none.
         rows = ray.data.read_datasource(source, override_num_blocks=n_tasks, num_cpus=0)
         predicted = rows.map_batches(
-            _Predicting,
+            Predicting,
             batch_format="pyarrow",
             batch_size=None,
             zero_copy_batch=True,
@@ -125,7 +126,7 @@ def predicted_blocks(
             yield stimulus, trs_T, bold_TV
 
 
-class _Predicting:
+class Predicting:
     """An actor that holds the model.
 
     Parameters
@@ -163,16 +164,29 @@ class _Predicting:
         lacking: Mapping[str, Sequence[str]],
         device: str,
     ) -> None:
+        self._model = record, weights, valid_SV, packages, device
         self._how = kinds, subject, batch_trs, lacking
+
+    @cached_property
+    def _encoder(self) -> Encoder:
+        """Built for the first rows: an actor whose constructor fails counts as one that is lost."""
+        record, weights, valid_SV, packages, device = self._model
         with warnings.catch_warnings():
             # Weights that are only read may lie in memory that is read-only.
             warnings.filterwarnings("ignore", message=".*not writable")
             tensors = {name: torch.from_numpy(value) for name, value in ray.get(weights).items()}
-        self._encoder = Encoder.build(record, tensors, valid_SV, device, packages)
+        return Encoder.build(record, tensors, valid_SV, device, packages)
 
     def __call__(self, rows: pa.Table) -> Iterator[pa.Table]:
         """See :func:`predict_rows`."""
-        return predict_rows(self._encoder, rows, *self._how)
+        try:
+            yield from predict_rows(self._encoder, rows, *self._how)
+        except torch.OutOfMemoryError as error:
+            _, _, batch_trs, _ = self._how
+            said = one_line(error).partition(". ")[0]
+            raise InputError(
+                f"--batch_trs {batch_trs}: {said}; use a smaller one, or --use_gpu false"
+            ) from error
 
 
 def predict_rows(

@@ -17,9 +17,10 @@ from giblet_ray.checkpoint.trained import Encoder
 from giblet_ray.dataset.binary import as_binary
 from giblet_ray.dataset.reader import Dataset, Selection, Span
 from giblet_ray.dataset.source import ShardSource
+from giblet_ray.errors import InputError
 from giblet_ray.models.predictor import Predictor, Shapes, by_subject
 from giblet_ray.parts.value import ValueType
-from giblet_ray.prediction.pipeline import cut_spans, each_tr_once, predict_rows
+from giblet_ray.prediction.pipeline import Predicting, cut_spans, each_tr_once, predict_rows
 
 N_UNITS = 24
 BATCH_TRS = 7
@@ -115,6 +116,21 @@ def test_a_film_in_pieces_is_predicted_as_the_whole(
         text_TD = arrays[f"text/{stimulus}.parquet"]
         assert trs_T.tolist() == [*range(len(text_TD))]
         np.testing.assert_allclose(bold_TV, plain(text_TD, weight_CDV), rtol=1e-4, atol=1e-4)
+
+
+def test_a_gpu_without_memory_for_the_model_is_told_in_one_line(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def build(*_: Any) -> Encoder:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nGPU 0 has ...")
+
+    monkeypatch.setattr(Encoder, "build", build)
+    monkeypatch.setattr("ray.get", dict)
+    valid_SV = np.ones((1, N_UNITS), bool)
+    how = read_record(checkpoint), {}, valid_SV, (), 0, BATCH_TRS, {}, {}, "cuda"
+    told = r"^--batch_trs 7: CUDA out of memory; use a smaller one, or --use_gpu false$"
+    with pytest.raises(InputError, match=told):
+        next(Predicting(*how)(pa.table({})))
 
 
 @pytest.mark.parametrize(

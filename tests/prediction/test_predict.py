@@ -302,6 +302,26 @@ def test_damaged_film_leaves_nothing_and_is_named(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_model_that_workers_cannot_import_is_told_at_once_in_one_line(
+    cluster: None, job: Callable, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its package lies where this process alone looks."""
+    (tmp_path / "only_here.py").write_text(
+        "from giblet_ray.models.multimodal.model import Multimodal as Mine"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    copy = Path(shutil.copytree(checkpoint, tmp_path / "own"))
+    record = json.loads((copy / "record.json").read_text())
+    record["config"]["model"]["kind"] = "only_here:Mine"
+    (copy / "record.json").write_text(json.dumps(record))
+    lines: list[str] = []
+    with pytest.raises(InputError, match=r"model.kind only_here:Mine: .*only_here") as error:
+        predict(job(model=str(copy), packages=("only_here",)), lines.append)
+    assert "\n" not in str(error.value)
+    assert not any("lost" in line for line in lines)
+    assert not (tmp_path / "out").exists()
+
+
 def test_model_that_predicts_no_number_is_refused(
     cluster: None, job: Callable, checkpoint: Path, tmp_path: Path
 ) -> None:
