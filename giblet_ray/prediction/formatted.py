@@ -12,14 +12,14 @@ Shapes: T BOLD TRs, V units.
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 
 import numpy as np
 
+from giblet_ray.checkpoint.claim import claimed
 from giblet_ray.cluster import connect, outlive_losses
 from giblet_ray.config import PredictJob
 from giblet_ray.dataset.reader import Dataset
@@ -30,7 +30,7 @@ from giblet_ray.features.source import matching_files
 from giblet_ray.prediction.file_format import FileFormat, Wanted, find_format
 from giblet_ray.prediction.fitted_rows import Fitted, OfSubject, fit_rows, in_words
 from giblet_ray.prediction.folder import Films, Model
-from giblet_ray.prediction.task import Task, found_model, plan_task
+from giblet_ray.prediction.task import Task, plan_tasks
 from giblet_ray.progress import Progress
 from giblet_ray.settings import Group
 
@@ -46,6 +46,51 @@ class FormattedPredictions(Group):
     lag_trs: int
     file: WrittenFile
     subjects: dict[str, OfSubject]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is predicted for whom, and written where.
+
+    Attributes
+    ----------
+    form : FileFormat
+        The form of the file.
+    wanted : mapping
+        BOLD TRs of each stimulus, by subject.
+    tasks : dict of str to Task
+        By subject.
+    storage, stem : Storage, str
+        The folder of the file, and its name there without its ending.
+    """
+
+    form: FileFormat
+    wanted: Wanted
+    tasks: dict[str, Task]
+    storage: Storage
+    stem: str
+
+    @property
+    def file(self) -> str:
+        """The file's name in its folder."""
+        return f"{self.stem}{self.form.ending}"
+
+
+def plan_format(job: PredictJob) -> Plan:
+    """Find the form, the model and the films, and make sure that they fit; starts nothing.
+
+    Raises
+    ------
+    InputError
+        If something is not there, does not fit, or is not to be replaced.
+    """
+    dataset = Dataset.open(job.dataset)
+    form, wanted = _asked_for(job, dataset)
+    storage, stem = _place(job, form)
+    tasks = plan_tasks(job, dataset, {subject: tuple(films) for subject, films in wanted.items()})
+    for subject, task in tasks.items():
+        form.check_units(subject, task.space.n_units)
+    return Plan(form, wanted, tasks, storage, stem)
 
 
 def predict_format(job: PredictJob, show: Callable[[str], None]) -> dict[str, str]:
@@ -70,68 +115,64 @@ def predict_format(job: PredictJob, show: Callable[[str], None]) -> dict[str, st
     """
     with Progress(show) as progress:
         progress.doing = "checking model, data set and samples"
-        form, wanted = _asked_for(job)
-        storage, file = _place(job, form)
-        with found_model(job) as (checkpoint, version, run_id):
-            here = job.model_copy(update={"model": checkpoint.location})
-            plans = _plans(here, form, wanted)
-        for note in form.notes(wanted):
+        plan = plan_format(job)
+        for note in plan.form.notes(plan.wanted):
             show(f"note: {note}")
-        progress.doing = "starting"
-        connect()
-        predicted: dict[str, dict[str, np.ndarray]] = {}
-        subjects: dict[str, OfSubject] = {}
-        for subject, task in plans.items():
-            progress.doing = f"predicting subject {subject}"
-            predicted[subject], subjects[subject] = outlive_losses(
-                partial(_of_subject, job, task, wanted[subject]),
-                lambda: show("a worker was lost; predicting anew"),
-            )
-            for line in in_words(subject, subjects[subject]):
-                show(line)
-        progress.doing = "writing"
-        stem = file.removesuffix(form.ending)
-        with storage.write(file) as stream:
-            form.write(stream, stem, predicted, wanted)
-        first = next(iter(plans.values())).predictions
-        size = storage.size(file)
-        made = FormattedPredictions(
-            format=str(job.format),
-            model=first.model.model_copy(
-                update={"asked": job.model, "version": version, "run_id": run_id}
-            ),
-            dataset=first.dataset,
-            tr_seconds=first.tr_seconds,
-            lag_trs=first.lag_trs,
-            file=WrittenFile(path=file, bytes=size or 0, sha256=storage.sha256(file)),
-            subjects=subjects,
-        )
-        with storage.write(f"{stem}.json") as stream:
-            stream.write(made.model_dump_json(indent=1).encode())
-    n_trs = sum(n for of in wanted.values() for n in of.values())
+        with claimed(plan.storage.describe(f"{plan.stem}.unfinished"), "--out"):
+            _place(job, plan.form)  # Another job, which has ended meanwhile, may have written it.
+            progress.doing = "starting"
+            connect()
+            made = _make(job, plan, show, progress)
+    n_trs = sum(n for of in plan.wanted.values() for n in of.values())
+    n_stimuli = len({name for of in plan.wanted.values() for name in of})
+    version = f" ({made.model.version})" if made.model.version else ""
     return {
-        "model": f"{job.model}{f' ({version})' if version else ''}",
-        "data set": first.dataset.location,
-        "subjects": ", ".join(wanted),
-        "TRs": f"{n_trs:,} of {len({name for of in wanted.values() for name in of})} stimuli",
-        "predictions": f"{storage.describe(file)}, {(size or 0) / 1e6:,.2f} MB",
+        "model": f"{job.model}{version}",
+        "data set": made.dataset.location,
+        "subjects": ", ".join(plan.wanted),
+        "TRs": f"{n_trs:,} of {n_stimuli} stimuli",
+        "predictions": f"{plan.storage.describe(plan.file)}, {made.file.bytes / 1e6:,.2f} MB",
     }
 
 
-def of_first_subject(job: PredictJob) -> PredictJob:
-    """Return the job that predicts for the first subject alone, as a folder: one at a time is."""
-    _, wanted = _asked_for(job)
-    subject, films = next(iter(wanted.items()))
-    folder = posixpath.dirname(job.out) or "."
-    plain = {"format": None, "samples": (), "out": f"{folder}/{subject}.predictions"}
-    return job.model_copy(update={**plain, "subject": subject, "stimuli": tuple(films)})
+def _make(
+    job: PredictJob, plan: Plan, show: Callable[[str], None], progress: Progress
+) -> FormattedPredictions:
+    """Predict for one subject after the other, and write the file and its record."""
+    predicted: dict[str, dict[str, np.ndarray]] = {}
+    subjects: dict[str, OfSubject] = {}
+    for subject, task in plan.tasks.items():
+        progress.doing = f"predicting subject {subject}"
+        predicted[subject], subjects[subject] = outlive_losses(
+            partial(_of_subject, job, task, plan.wanted[subject]),
+            lambda: show("a worker was lost; predicting anew"),
+        )
+        for line in in_words(subject, subjects[subject]):
+            show(line)
+    progress.doing = "writing"
+    storage, file = plan.storage, plan.file
+    with storage.write(file) as stream:
+        plan.form.write(stream, plan.stem, predicted, plan.wanted)
+    first = next(iter(plan.tasks.values())).predictions
+    made = FormattedPredictions(
+        format=str(job.format),
+        model=first.model,
+        dataset=first.dataset,
+        tr_seconds=first.tr_seconds,
+        lag_trs=first.lag_trs,
+        file=WrittenFile(path=file, bytes=storage.size(file) or 0, sha256=storage.sha256(file)),
+        subjects=subjects,
+    )
+    with storage.write(f"{plan.stem}.json") as stream:
+        stream.write(made.model_dump_json(indent=1).encode())
+    return made
 
 
-def _asked_for(job: PredictJob) -> tuple[FileFormat, Wanted]:
+def _asked_for(job: PredictJob, dataset: Dataset) -> tuple[FileFormat, Wanted]:
     """Return the form, and what its samples ask for, all of which the data set has."""
     form = find_format(str(job.format), job.packages)
     wanted = form.wanted(matching_files(job.samples, "--samples"))
-    names = list(Dataset.open(job.dataset).stimuli)
+    names = list(dataset.stimuli)
     for subject, films in wanted.items():
         for name in films:
             if name not in names:
@@ -143,29 +184,20 @@ def _asked_for(job: PredictJob) -> tuple[FileFormat, Wanted]:
 
 
 def _place(job: PredictJob, form: FileFormat) -> tuple[Storage, str]:
-    """Return the folder that the file is written in, and its name there."""
+    """Return the folder that the file is written in, and its name there without its ending."""
     folder, _, file = job.out.rpartition("/")
-    if not file.endswith(form.ending) or file == form.ending:
+    stem = file.removesuffix(form.ending)
+    if stem in ("", file):
         raise InputError(
             f"--out {job.out}: --format {job.format} is one file, whose name ends in {form.ending}"
         )
     storage = Storage.at(folder or ("/" if job.out.startswith("/") else "."))
-    if storage.size(file) is not None and not job.overwrite:
-        raise InputError(f"--out {job.out}: is there; give another --out, or --overwrite")
-    return storage, file
-
-
-def _plans(job: PredictJob, form: FileFormat, wanted: Wanted) -> dict[str, Task]:
-    """Return what is predicted from what, by subject."""
-    plans: dict[str, Task] = {}
-    for subject, films in wanted.items():
-        own = {"format": None, "samples": (), "subject": subject, "stimuli": tuple(films)}
-        task = plan_task(job.model_copy(update=own))
-        form.check_units(subject, task.space.n_units)
-        # All tasks are of one model, which is held once.
-        encoder = next((other.encoder for other in plans.values()), task.encoder)
-        plans[subject] = replace(task, encoder=encoder)
-    return plans
+    for name in (file, f"{stem}.json"):
+        if storage.size(name) is not None and not job.overwrite:
+            raise InputError(
+                f"--out {job.out}: {name} is there; give another --out, or --overwrite"
+            )
+    return storage, stem
 
 
 def _of_subject(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from giblet_ray.tracking.sqlite import check_store
 if TYPE_CHECKING:
     from giblet_ray.checkpoint.trained import Encoder
 
+_Subject = TypeVar("_Subject", str, str | None)
 _REGISTRY = "models:"
 _BLOCK_BYTES = 32 * 2**20
 
@@ -81,33 +82,65 @@ def plan_task(job: PredictJob) -> Task:
     InputError
         If there is no such model or data set, or they do not fit one another.
     """
-    dataset = Dataset.open(job.dataset)
-    stimuli = _checked_stimuli(dataset, job.stimuli)
-    with found_model(job) as (checkpoint, version, run_id):
+    return plan_tasks(job, Dataset.open(job.dataset), {job.subject: job.stimuli})[job.subject]
+
+
+def plan_tasks(
+    job: PredictJob, dataset: Dataset, wanted: Mapping[_Subject, Sequence[str]]
+) -> dict[_Subject, Task]:
+    """Do what :func:`plan_task` does for several subjects, with one model.
+
+    Parameters
+    ----------
+    job : PredictJob
+        Model, and what it does without.
+    dataset : Dataset
+        The films.
+    wanted : mapping of str or None to sequence of str
+        Stimuli by the subject whose response is predicted.
+    """
+    stimuli = {subject: _checked_stimuli(dataset, chosen) for subject, chosen in wanted.items()}
+    with _found_model(job) as (checkpoint, version, run_id):
         # Here, so that a job which has no data set or no model has not waited for torch.
         from giblet_ray.checkpoint.files import load_space
         from giblet_ray.checkpoint.trained import Encoder
 
         encoder = Encoder.load(checkpoint.location, packages=job.packages)
-        record = encoder.record
         with _as_setting():
             parts = encoder.parts_without(job.without)
-            subject = encoder.head_of(job.subject)
+            heads = {subject: encoder.head_of(subject) for subject in wanted}
         encoder.check(dataset, parts)
-        _check_parts(dataset, stimuli, parts, encoder.model.may_lack)
-        whose = encoder.name_of(subject)
-        of_space = record.dataset.spaces[whose]
-        with checkpoint.files(of_space.files.values()) as folder:
-            space = load_space(folder, of_space, checkpoint.location)
-    predictions = Predictions(
-        model=Model(
+        model = Model(
             asked=job.model,
             version=version,
             run_id=run_id,
             checkpoint=checkpoint.location,
-            weights=record.weights_checksum,
-            score=record.score,
-        ),
+            weights=encoder.record.weights_checksum,
+            score=encoder.record.score,
+        )
+        tasks = {}
+        for subject, head in heads.items():
+            _check_parts(dataset, stimuli[subject], parts, encoder.model.may_lack)
+            of_space = encoder.record.dataset.spaces[encoder.name_of(head)]
+            with checkpoint.files(of_space.files.values()) as folder:
+                space = load_space(folder, of_space, checkpoint.location)
+            tasks[subject] = _task(encoder, head, dataset, stimuli[subject], parts, space, model)
+    return tasks
+
+
+def _task(
+    encoder: Encoder,
+    subject: int | None,
+    dataset: Dataset,
+    stimuli: Sequence[str],
+    parts: tuple[str, ...],
+    space: Space,
+    model: Model,
+) -> Task:
+    """Return what is predicted by a head."""
+    record, whose = encoder.record, encoder.name_of(subject)
+    predictions = Predictions(
+        model=model,
         without=tuple(part for part in encoder.shapes.parts if part not in parts),
         subject=_named(encoder, subject),
         dataset=Films(location=dataset.storage.location, checksum=dataset.manifest.checksum),
@@ -157,7 +190,7 @@ def _as_setting() -> Iterator[None]:
 
 
 @contextmanager
-def found_model(job: PredictJob) -> Iterator[tuple[Checkpoint, str | None, str | None]]:
+def _found_model(job: PredictJob) -> Iterator[tuple[Checkpoint, str | None, str | None]]:
     """Give the checkpoint while the block runs, and its version and run in the registry."""
     if job.model.startswith(_REGISTRY):
         check_store(job.tracking.uri)

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from giblet_ray.cluster import connect
 from giblet_ray.config import PredictJob, TrainJob
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.prediction.folder import finished_predictions
-from giblet_ray.prediction.formatted import of_first_subject
-from giblet_ray.prediction.task import plan_task
+from giblet_ray.prediction.formatted import plan_format
+from giblet_ray.prediction.task import Task, plan_task
 from giblet_ray.preflight.disk import disk_room
 from giblet_ray.preflight.need import LIBRARY_BYTES, Need, gigabytes
 from giblet_ray.preflight.placement import check_gpu, check_host, look_at_cluster
 from giblet_ray.preflight.report import Report
 from giblet_ray.preflight.size import FLOAT_BYTES, measure_activations
 from giblet_ray.progress import Progress
+
+
+class _What(NamedTuple):
+    """Tasks, one after the other, and where what size of files is written."""
+
+    tasks: Sequence[Task]
+    storage: Storage
+    to: str
+    file_bytes: int
 
 
 def preflight_prediction(job: PredictJob, show: Callable[[str], None]) -> None:
@@ -33,19 +43,16 @@ def preflight_prediction(job: PredictJob, show: Callable[[str], None]) -> None:
     InputError
         For a model, data or folder that cannot be used, and where room is missing.
     """
-    if job.format is not None:  # One subject after the other is predicted, as the first is.
-        job = of_first_subject(job)
-    storage = Storage.at(job.out)
     with Progress(show) as progress:
         progress.doing = "checking model and data set"
-        plan = plan_task(job)
-        there = finished_predictions(storage, plan.predictions, job.overwrite)
+        what = _formatted(job) if job.format is not None else _as_folder(job)
         progress.doing = "looking at the cluster"
         connect()
         cluster = look_at_cluster(look_at_gpus=job.use_gpu is not False)
-    n_trs = sum(map(len, plan.spans))
+    plan = max(what.tasks, key=lambda task: task.predictions.value.nbytes)
+    n_trs = sum(len(span) for task in what.tasks for span in task.spans)
+    n_stimuli = len({film.name for task in what.tasks for film in task.predictions.stimuli})
     n_voxels = plan.predictions.value.shape[0]
-    output = FLOAT_BYTES * n_trs * n_voxels + plan.space.file_bytes(n_trs)
     weights = sum(value.nbytes for value in plan.encoder.model.state_dict().values())
     record = plan.encoder.record
     settings = {group: record.config[group] for group in ("data", "model", "loss")}
@@ -63,14 +70,14 @@ def preflight_prediction(job: PredictJob, show: Callable[[str], None]) -> None:
     has_gpu = any(machine.gpus for machine in cluster.machines)
     use_gpu = has_gpu if job.use_gpu is None else job.use_gpu
     report = Report(show)
-    finished = "finished already, nothing to do" if there is not None else storage.location
     report.add(
         "predictions",
         {
-            "TRs": f"{n_trs:,} of {len(plan.predictions.stimuli)} stimuli, {n_voxels:,} voxels",
-            "to": finished,
+            "TRs": f"{n_trs:,} of {n_stimuli} stimuli, {n_voxels:,} voxels",
+            "to": what.to,
             "disk": report.check(
-                lambda needed: disk_room(storage, needed, "--out"), Need({}, {"files": output})
+                lambda needed: disk_room(what.storage, needed, "--out"),
+                Need({}, {"files": what.file_bytes}),
             ),
         },
     )
@@ -93,3 +100,21 @@ def preflight_prediction(job: PredictJob, show: Callable[[str], None]) -> None:
         )
     report.add("cluster", rows)
     report.conclude("nothing was written")
+
+
+def _as_folder(job: PredictJob) -> _What:
+    task, storage = plan_task(job), Storage.at(job.out)
+    there = finished_predictions(storage, task.predictions, job.overwrite)
+    to = storage.location if there is None else "finished already, nothing to do"
+    n_trs = sum(map(len, task.spans))
+    rows = task.predictions.value.nbytes * n_trs
+    return _What([task], storage, to, rows + task.space.file_bytes(n_trs))
+
+
+def _formatted(job: PredictJob) -> _What:
+    plan = plan_format(job)
+    rows = sum(
+        FLOAT_BYTES * task.space.n_units * sum(plan.wanted[subject].values())
+        for subject, task in plan.tasks.items()
+    )
+    return _What([*plan.tasks.values()], plan.storage, plan.storage.describe(plan.file), rows)

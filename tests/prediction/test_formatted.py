@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from checkpoints import sign
+from claim_holder import holder
 from safetensors.numpy import load_file, save_file
 
 from giblet_ray.checkpoint.record import read_record
@@ -21,7 +22,7 @@ from giblet_ray.dataset.storage import Storage
 from giblet_ray.dataset.writer import write_manifest
 from giblet_ray.errors import InputError
 from giblet_ray.prediction.formats.algonauts2025 import check_submission, read_submission
-from giblet_ray.prediction.formatted import predict_format
+from giblet_ray.prediction.formatted import plan_format, predict_format
 
 LAG = 3
 MASKED = 17
@@ -129,6 +130,8 @@ def test_the_file_is_accepted_and_what_is_not_predicted_is_said_and_kept(
 @pytest.mark.parametrize(
     ("settings", "samples", "message"),
     [
+        ({"out": "file/s7.zip"}, None, r"file/s7.unfinished: cannot be written: "),
+        ({"out": "kept.zip"}, None, r"--out kept.zip: kept.json is there; give another --out, or "),
         ({"out": "s7"}, None, r"--out s7: --format algonauts2025 is one file, whose name ends in"),
         ({}, {"s07e01a": 4, "s07e02a": 4}, r"of subject 01, s07e02a is asked for, which is not in"),
         ({}, "sub-03", r"subject 03: the model was trained on 01, 02"),
@@ -137,18 +140,55 @@ def test_the_file_is_accepted_and_what_is_not_predicted_is_said_and_kept(
     ],
 )
 def test_what_cannot_be_predicted_is_said_before_anything_is_started(
-    lab: Path, tmp_path: Path, settings: dict[str, Any], samples: Any, message: str
+    lab: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    settings: dict[str, Any],
+    samples: Any,
+    message: str,
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("file", "kept.json"):
+        (tmp_path / name).touch()
     given = {"out": str(tmp_path / "s7.zip"), **settings}
     if samples is not None:
         name = samples if isinstance(samples, str) else "sub-01"
         of = samples if isinstance(samples, dict) else {"s07e01a": 4}
         np.save(tmp_path / f"{name}_samples.npy", of, allow_pickle=True)
         given["samples"] = str(tmp_path / f"{name}_samples.npy")
+    before = set(tmp_path.iterdir())
     with pytest.raises(InputError, match=message) as refused:
-        predict_format(job(lab, **given), pytest.fail)
+        predict_format(job(lab, **given), lambda line: None)
     assert "\n" not in str(refused.value)
-    assert not (tmp_path / "s7.zip").exists()
+    assert set(tmp_path.iterdir()) == before
+
+
+def test_a_file_that_another_job_works_on_is_left_to_it(lab: Path, tmp_path: Path) -> None:
+    with (
+        holder(str(tmp_path / "s7.unfinished")),
+        pytest.raises(
+            InputError, match=r"s7.unfinished: another job works on it, .* another --out"
+        ),
+    ):
+        predict_format(job(lab, out=str(tmp_path / "s7.zip")), lambda line: None)
+
+
+def test_the_model_is_loaded_once_for_all_subjects(
+    lab: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded, load = [], Encoder.load
+
+    def counted(*given: Any, **settings: Any) -> Encoder:
+        loaded.append(load(*given, **settings))
+        return loaded[-1]
+
+    monkeypatch.setattr(Encoder, "load", counted)
+    tasks = plan_format(job(lab, out=str(tmp_path / "s7.zip"))).tasks
+    assert len(loaded) == 1
+    assert {subject: task.subject for subject, task in tasks.items()} == {"01": 0, "02": 1}
+    assert all(task.encoder is loaded[0] for task in tasks.values())
+    for subject, task in tasks.items():
+        assert [film.name for film in task.predictions.stimuli] == [*WANTED[subject]]
 
 
 def test_a_model_of_other_units_is_refused(

@@ -10,6 +10,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 import yaml
 
@@ -119,6 +120,40 @@ def test_predict_tells_what_will_be_written(lab: Lab, say: Callable[..., str]) -
     large = say("predict.py", "--preflight", *given, "--batch_trs", 10**7)
     assert "may not fit: host memory" in large
     assert "use a smaller --batch_trs" in large
+
+
+FORM = """
+from giblet_ray.prediction.file_format import FileFormat
+class Mine(FileFormat):
+    ending = ".pkl"
+    def wanted(self, samples): return {"01": {"one": 100}, "02": {"one": 100, "two": 83}}
+    def check_units(self, subject, n_units): pass
+    def write(self, stream, stem, predicted, wanted): pass
+"""
+
+
+def test_predict_of_a_form_tells_of_all_subjects_and_of_its_own_file(
+    lab: Lab, say: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "form_of_mine.py").write_text(FORM)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    np.save(tmp_path / "sub-01_samples.npy", {"one": 4}, allow_pickle=True)
+    given = ["--model", lab.folder / "runs/first", "--dataset", lab.dataset]
+    given += ["--samples", "sub-01_samples.npy", "--format"]
+    said = say("predict.py", "--preflight", *given, "form_of_mine:Mine", "--out", "all.pkl")
+    assert "317 of 2 stimuli, 24 voxels" in said
+    assert f"{tmp_path}/all.pkl" in said
+    # 283 rows of 24 units.
+    assert "27.2 kB in" in said
+    (tmp_path / "all.json").touch()
+    given = ["predict.py", "--preflight", *given]
+    refused = say(*given, "form_of_mine:Mine", "--out", "all.pkl", fails=True)
+    assert "--out all.pkl: all.json is there; give another --out, or --overwrite" in refused
+    refused = say(*given, "algonauts2025", "--out", "all", fails=True)
+    assert "--out all: --format algonauts2025 is one file, whose name ends in .zip" in refused
+    refused = say(*given, "algonauts2025", "--out", "s7.zip", fails=True)
+    assert "subject 01 has 24 units" in refused
 
 
 def test_compare_and_promote_tell_what_they_would_do(lab: Lab, say: Callable[..., str]) -> None:
