@@ -14,6 +14,9 @@ A row's TR is that of the BOLD, counted as in a scan that begins with its film. 
     answers to      .   .   .   0   1   2  ...  n-4  n-3 n-2  n-1     (stimulus TR)
     row, volume                 0   1   2  ...                n-1     toffset = 3 TRs
 
+Where scans see the film begin between two volumes, its TR 0 begins ``phase_seconds`` into it (with
+several such phases, that of the first), and so much later is each row: toffset = 3 TRs + 0.9 s.
+
 The first TRs of a scan answer to what was before the film, and have no row; the last rows reach
 beyond the film's end. Values are BOLD z-scored per voxel as in training. A voxel that was masked
 in training (constant, or not finite) has no prediction: NaN, in both files, and so has, in the
@@ -88,9 +91,17 @@ class Predicted(Group):
     """TRs of the stimulus, rows and volumes."""
     first_bold_tr: int
     """TR of the first row: the lag."""
+    phase_seconds: float = 0.0
+    """Time in the film at which its TR 0 begins (s)."""
+
     without: tuple[str, ...] = ()
     """Parts that the model reads, and the film lacks."""
     files: dict[Format, tuple[WrittenFile, ...]] = Field(default_factory=dict)
+
+    @property
+    def shown(self) -> str:
+        """Name, and where in the film TR 0 begins."""
+        return self.name + (f" from {self.phase_seconds:g} s" if self.phase_seconds else "")
 
 
 class Predictions(Group):
@@ -138,7 +149,7 @@ class Predictions(Group):
 
     def difference(self, other: Predictions) -> str | None:
         """Say what tells these from other predictions, the numbers being the same if nothing."""
-        names = [[stimulus.name for stimulus in each.stimuli] for each in (self, other)]
+        names = [[stimulus.shown for stimulus in each.stimuli] for each in (self, other)]
         for what, one, another in (
             ("model", self.model.weights[:12], other.model.weights[:12]),
             ("subject", self.subject, other.subject),

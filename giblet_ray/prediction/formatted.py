@@ -116,7 +116,8 @@ def predict_format(job: PredictJob, show: Callable[[str], None]) -> dict[str, st
     with Progress(show) as progress:
         progress.doing = "checking model, data set and samples"
         plan = plan_format(job)
-        for note in plan.form.notes(plan.wanted):
+        of_films = dict.fromkeys(note for task in plan.tasks.values() for note in task.notes)
+        for note in (*plan.form.notes(plan.wanted), *of_films):
             show(f"note: {note}")
         with claimed(plan.storage.describe(f"{plan.stem}.unfinished"), "--out"):
             _place(job, plan.form)  # Another job, which has ended meanwhile, may have written it.

@@ -95,6 +95,8 @@ def predict(job: PredictJob, show: Callable[[str], None]) -> Summary:
         task = plan_task(job)
         there = finished_predictions(storage, task.predictions, job.overwrite)
         if there is None:
+            for note in task.notes:
+                show(f"note: {note}")
             with claimed(storage.location, "--out"):
                 # Of another job, which has ended meanwhile.
                 there = finished_predictions(storage, task.predictions, job.overwrite)

@@ -68,6 +68,18 @@ class Task:
         names = (stimulus.name for stimulus in self.predictions.stimuli)
         return self.dataset.lacking(self.selection.parts, names)
 
+    @property
+    def notes(self) -> list[str]:
+        """What a user should know of where in the films the TRs begin that are predicted."""
+        found: dict[str, list[str]] = {}
+        for film in self.predictions.stimuli:
+            n_phases = len(self.dataset.stimuli[film.name].phases)
+            if film.phase_seconds or n_phases > 1:
+                which = f", at the first of its {n_phases} phases" if n_phases > 1 else ""
+                said = f"TR 0 begins {film.phase_seconds:g} s into the film{which}"
+                found.setdefault(said, []).append(film.name)
+        return [f"{', '.join(names)}: {said}" for said, names in found.items()]
+
     def trs_at_a_time(self, batch_trs: int) -> int:
         """Return how many TRs are about 32 MiB to read and to predict; a batch at least."""
         row_bytes = self.selection.row_bytes(self.dataset)
@@ -158,6 +170,7 @@ def _task(
                 name=name,
                 n_trs=dataset.stimuli[name].n_trs,
                 first_bold_tr=record.lag_trs,
+                phase_seconds=dataset.stimuli[name].phases[0].seconds,
                 without=tuple(dataset.lacking(parts, [name])),
             )
             for name in stimuli

@@ -106,7 +106,7 @@ def open_writer(
         streams = [
             opened.enter_context(storage.write(stimulus.name + ending)) for ending in space.endings
         ]
-        first_seconds = stimulus.first_bold_tr * predictions.tr_seconds
+        first_seconds = stimulus.phase_seconds + stimulus.first_bold_tr * predictions.tr_seconds
         file = opened.enter_context(
             space.open_files(streams, stimulus.n_trs, predictions.tr_seconds, first_seconds, _WHAT)
         )

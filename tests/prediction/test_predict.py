@@ -114,16 +114,7 @@ def test_file_like_the_scans_holds_the_rows_and_begins_at_the_lag(
 def test_units_that_are_not_predicted_have_no_value(tmp_path: Path) -> None:
     space, units = Array(6), np.array([4, 0])
     stimulus = Predicted(name="film", n_trs=3, first_bold_tr=2)
-    predictions = Predictions(
-        model=Model(asked="m", version=None, run_id=None, checkpoint="m", weights="0", score=None),
-        dataset=Films(location="d", checksum="0"),
-        tr_seconds=1.5,
-        lag_trs=2,
-        value=ValueType(dtype="float32", shape=(2,)),
-        masked_voxels=0,
-        space=WrittenSpace(kind="array", endings=(".npy",), files={}),
-        stimuli=(stimulus,),
-    )
+    predictions = plain_predictions(2, stimulus)
     rows_TV = np.arange(6, dtype=np.float32).reshape(3, 2)
     storage = Storage.at(str(tmp_path))
     with open_writer(storage, predictions, stimulus, space, units) as writer:
@@ -133,6 +124,31 @@ def test_units_that_are_not_predicted_have_no_value(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found_TV[:, units], rows_TV)
     assert np.isnan(np.delete(found_TV, units, axis=1)).all()
     assert set(written(storage, predictions, stimulus).files) == {"rows", "space"}
+
+
+def test_file_like_the_scans_begins_where_the_first_tr_of_the_film_does(
+    arrays_and_dataset: tuple[Any, Dataset], tmp_path: Path
+) -> None:
+    stimulus = Predicted(name="film", n_trs=3, first_bold_tr=LAG, phase_seconds=0.9)
+    space, storage = arrays_and_dataset[1].space("01"), Storage.at(str(tmp_path))
+    with open_writer(storage, plain_predictions(24, stimulus), stimulus, space, None) as writer:
+        writer.add(np.arange(3), np.ones((3, 24), np.float32))
+    toffset = float(nibabel.load(tmp_path / "film.nii.gz").header["toffset"])
+    assert toffset == pytest.approx(LAG * 1.5 + 0.9)
+
+
+def plain_predictions(n_units: int, stimulus: Predicted) -> Predictions:
+    """Of a stimulus, where nothing else matters."""
+    return Predictions(
+        model=Model(asked="m", version=None, run_id=None, checkpoint="m", weights="0", score=None),
+        dataset=Films(location="d", checksum="0"),
+        tr_seconds=1.5,
+        lag_trs=stimulus.first_bold_tr,
+        value=ValueType(dtype="float32", shape=(n_units,)),
+        masked_voxels=0,
+        space=WrittenSpace(kind="array", endings=(".npy",), files={}),
+        stimuli=(stimulus,),
+    )
 
 
 def test_record_says_what_was_predicted_with_what(

@@ -46,6 +46,28 @@ def test_chosen_stimuli_are_read_in_the_order_asked_for(job: Callable) -> None:
     assert plan.selection.leading == {"codes": 2}
 
 
+def test_where_in_a_film_its_first_tr_begins_is_said(job: Callable, tmp_path: Path) -> None:
+    films = str(shutil.copytree(job().dataset, tmp_path / "films"))
+    content = Dataset.open(films).manifest.model_dump(mode="json")
+    of_one, of_two = (stimulus["phases"] for stimulus in content["stimuli"])
+    of_one[0]["seconds"] = 0.9
+    for scan in content["scans"]:
+        scan["onset_seconds"] = -0.9 if scan["stimulus"] == "one" else 0
+    of_two.append({**of_two[0], "seconds": 0.3, "shards": {}})
+    write_manifest(Storage.at(films), Manifest.model_validate(content))
+    before, plan = plan_task(job()), plan_task(job(dataset=films))
+    assert [film.phase_seconds for film in plan.predictions.stimuli] == [0.9, 0]
+    assert plan.notes == [
+        "one: TR 0 begins 0.9 s into the film",
+        "two: TR 0 begins 0 s into the film, at the first of its 2 phases",
+    ]
+    assert before.notes == []
+    same = {"dataset": before.predictions.dataset}
+    assert plan.predictions.model_copy(update=same).difference(before.predictions) == (
+        "its stimuli is one from 0.9 s, two, not one, two"
+    )
+
+
 def test_what_is_held_at_a_time_depends_on_what_is_read_and_on_what_is_predicted(
     job: Callable,
 ) -> None:
