@@ -56,7 +56,7 @@ def preflight_prediction(job: PredictJob, show: Callable[[str], None]) -> None:
     weights = sum(value.nbytes for value in plan.encoder.model.state_dict().values())
     record = plan.encoder.record
     settings = {group: record.config[group] for group in ("data", "model", "loss")}
-    batch = {"batch_trs": job.batch_trs}
+    batch = {"batch_trs": max(2, job.batch_trs)}  # a training takes no single TR
     trained = TrainJob(dataset="", packages=job.packages, **settings, train=batch)
     # A model with context is given stretches, one at a time; another TRs from anywhere.
     window = job.batch_trs if plan.encoder.model.context_trs else 1

@@ -117,6 +117,7 @@ def test_predict_tells_what_will_be_written(lab: Lab, say: Callable[..., str]) -
     # Rows of 24 voxels, and a NIfTI file of 4 x 5 x 3: 200 * 4 * (24 + 60) bytes and a header.
     assert "67.6 kB in" in said
     assert "batches of 64 TRs" in said
+    assert "batches of 1 TRs" in say("predict.py", "--preflight", *given, "--batch_trs", 1)
     large = say("predict.py", "--preflight", *given, "--batch_trs", 10**7)
     assert "may not fit: host memory" in large
     assert "use a smaller --batch_trs" in large
