@@ -62,9 +62,10 @@ def read_bids(job: PrecomputeJob) -> BidsPlan:
     found = find_scans(root, str(job.task), job.space, job.subjects)
     tr_seconds = _one_tr(job, found)
     films = find_films(job)
+    of_one_run = len({scan.entities.get("run") for scan in found}) == 1
     rows: list[ScanRow] = []
     for scan in found:
-        rows += rows_of_scan(job, scan, films, tr_seconds)
+        rows += rows_of_scan(job, scan, films, tr_seconds, of_one_run=of_one_run)
     rows = _with_repeats(rows)
     seen = {name: films[name][0] for name in films if any(row.stimulus == name for row in rows)}
     for name in seen:

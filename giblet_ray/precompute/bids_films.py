@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -48,9 +49,26 @@ def text_of(film: Path) -> str | None:
 
 
 def rows_of_scan(
-    job: PrecomputeJob, scan: BidsScan, films: Films, tr_seconds: float
+    job: PrecomputeJob, scan: BidsScan, films: Films, tr_seconds: float, *, of_one_run: bool
 ) -> list[ScanRow]:
-    """Return the films that a scan saw: by its events, or by names."""
+    """Return the films that a scan saw: by its events, or by names.
+
+    Parameters
+    ----------
+    job : PrecomputeJob
+    scan : BidsScan
+    films : mapping of str to list of Path
+        See :func:`find_films`.
+    tr_seconds : float
+        TR of the data set.
+    of_one_run : bool
+        Whether no scan is of another run than any other: then names need not tell the run.
+
+    Raises
+    ------
+    InputError
+        If its events name none of the films, or neither they nor names tell which it saw.
+    """
     shift = scan.start_seconds - scan.tr_seconds / 2
     events = _events(job, scan)
     if events is not None and (onsets := _onsets(events, films)):
@@ -72,27 +90,31 @@ def rows_of_scan(
                 )
             )
         return rows
-    name = _named_film(scan, films)
+    name = _named_film(scan, films, of_one_run=of_one_run)
     begins = None if abs(shift) < 1e-6 else -shift
     row = ScanRow(scan.path, scan.subject, name, scan.name, scan.path, onset_seconds=begins)
     return [row]
 
 
-def _named_film(scan: BidsScan, films: Films) -> str:
-    """Return the film that a scan's task, or its task and run, are named after."""
+def _named_film(scan: BidsScan, films: Films, *, of_one_run: bool) -> str:
+    """Return the film named after a scan's task and run; of one run, after the task, or the only
+    one that there is."""
     task, run = scan.entities["task"], scan.entities.get("run", "")
     number = run.lstrip("0") or run
     marks = (f"{task}_run-", f"{task}_", task, "run-")
-    names = [task, *(f"{mark}{each}" for each in (run, number) for mark in marks if each)]
-    if len(films) == 1:
-        return next(iter(films))
+    names = [f"{mark}{each}" for each in (run, number) for mark in marks if each]
+    if of_one_run:
+        names = [task, *names]
+        told = re.search(rf"run-0*(\d+)|^{re.escape(task)}_?0*(\d+)$", next(iter(films)))
+        if len(films) == 1 and not (run and told and number not in told.groups()):
+            names += films
     for name in names:
         if name in films:
             return name
     raise InputError(
         f"{scan.path}: which of the films it is of is not told by events with a stim_file, nor by "
         f"its task and run; the films are {', '.join(films)}: name one {task}_run-{run or 1}, or "
-        "say so in a --scan.table"
+        "leave out --bids, and use --bold and --scan.table"
     )
 
 
@@ -121,16 +143,28 @@ def _events(job: PrecomputeJob, scan: BidsScan) -> Path | None:
 def _onsets(events: Path, films: Films) -> list[tuple[str, float]]:
     """Return the films that a table of events names, in the order in which they begin."""
     onsets: dict[str, float] = {}
+    others: list[str] = []
     for number, row in read_tsv(events, str(events)).rows:
-        name = Path(row.get("stim_file") or "").stem
-        if name in films:
-            try:
-                onset = float(row.get("onset") or "n/a")
-                if not math.isfinite(onset):
-                    raise ValueError(onset)
-            except ValueError as error:
-                raise InputError(
-                    f"{events}, line {number}: onset is {row.get('onset')!r}; seconds are expected"
-                ) from error
-            onsets[name] = min(onset, onsets.get(name, math.inf))
+        stim_file = row.get("stim_file") or "n/a"
+        name = Path(stim_file).stem
+        if stim_file == "n/a":
+            continue
+        if name not in films:
+            others.append(stim_file)
+            continue
+        try:
+            onset = float(row.get("onset") or "n/a")
+            if not math.isfinite(onset):
+                raise ValueError(onset)
+        except ValueError as error:
+            raise InputError(
+                f"{events}, line {number}: onset is {row.get('onset')!r}; seconds are expected"
+            ) from error
+        onsets[name] = min(onset, onsets.get(name, math.inf))
+    if others and not onsets:
+        raise InputError(
+            f"{events}: its stim_file, {others[0]}, is none of the films, which are "
+            f"{', '.join(films)}: put it beside them; or, for scans of some films alone, leave out "
+            "--bids, and use --bold and --scan.table"
+        )
     return sorted(onsets.items(), key=lambda each: each[1])

@@ -146,6 +146,79 @@ def test_films_are_named_after_task_and_run_where_no_events_tell(
     assert {scan.film.name for scan in plan(copied, *words).scans} == {"movie_run-1", "movie_run-2"}
 
 
+@pytest.fixture
+def only(film_folder: Path, tmp_path: Path) -> Callable[[str], Path]:
+    """A folder that has film one alone, under some name."""
+
+    def make(name: str) -> Path:
+        folder = tmp_path / "only"
+        folder.mkdir()
+        shutil.copy(film_folder / "one.mp4", folder / name)
+        return folder
+
+    return make
+
+
+def test_scans_whose_events_name_another_film_are_not_of_the_only_one(
+    tree: Path, plan: Callable[..., Plan], only: Callable[[str], Path]
+) -> None:
+    words = ("--space", "fsaverage5", "--stimuli", str(only("one.mp4")))
+    with pytest.raises(InputError, match=r"run-2_events.tsv: its stim_file, films/two.mp4, is non"):
+        plan(tree, *words)
+
+
+def test_events_that_are_of_no_film_name_none(
+    copied: Path, plan: Callable[..., Plan], only: Callable[[str], Path]
+) -> None:
+    for events in copied.parents[1].rglob("*_events.tsv"):
+        events.write_text("onset\tduration\tstim_file\n0\t4\tn/a\n")
+    words = ("--space", "fsaverage5", "--scan.lengths", "trim", "--stimuli")
+    with pytest.raises(InputError, match=r"run-1.* which of the films it is of is not told by"):
+        plan(copied, *words, str(only("a.mp4")))
+
+
+@pytest.mark.parametrize("name", ["a", "movie", "movie_run-1", "run-1"])
+def test_the_only_film_is_not_that_of_several_runs(
+    copied: Path, plan: Callable[..., Plan], only: Callable[[str], Path], name: str
+) -> None:
+    for events in copied.parents[1].rglob("*_events.tsv"):
+        events.unlink()
+    words = ("--space", "fsaverage5", "--scan.lengths", "trim", "--stimuli")
+    with pytest.raises(InputError, match=r"movie_run-[12], or leave out --bids, and use --bold"):
+        plan(copied, *words, str(only(f"{name}.mp4")))
+
+
+@pytest.mark.parametrize(
+    ("name", "is_taken"),
+    [
+        ("my_film-2010", True),
+        ("movie", True),
+        ("cut_run-01", True),
+        ("cut_run-2", False),
+        ("movie2", False),
+    ],
+)
+def test_the_only_film_is_that_of_the_only_run_unless_it_is_named_after_another(
+    copied: Path,
+    plan: Callable[..., Plan],
+    only: Callable[[str], Path],
+    name: str,
+    is_taken: bool,
+) -> None:
+    for events in copied.parents[1].rglob("*_events.tsv"):
+        events.unlink()
+    for scan in copied.rglob("*run-2*"):
+        scan.unlink()
+    words = ("--space", "fsaverage5", "--scan.lengths", "trim")
+    folder = str(only(f"{name}.mp4"))
+    if not is_taken:
+        with pytest.raises(InputError, match=r"run-1.* which of the films it is of is not told by"):
+            plan(copied, *words, "--stimuli", folder)
+        return
+    scans = plan(copied, *words, "--stimuli", folder).scans
+    assert [(scan.film.name, scan.repeat) for scan in scans] == [(name, 1), (name, 2)] * 3
+
+
 def test_masks_of_a_subject_have_in_common_what_all_of_its_runs_have(
     tree: Path, plan: Callable[..., Plan], tmp_path: Path
 ) -> None:
