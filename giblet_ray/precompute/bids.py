@@ -24,7 +24,7 @@ from typing import Any
 from giblet_ray.config import PrecomputeJob
 from giblet_ray.dataset.trainable import PER_SUBJECT
 from giblet_ray.errors import InputError, one_line
-from giblet_ray.precompute.bids_films import find_films, rows_of_scan, text_of
+from giblet_ray.precompute.bids_films import find_films, find_texts, rows_of_scan
 from giblet_ray.precompute.bids_scans import BidsScan, find_scans
 from giblet_ray.precompute.chosen import NO_TEXT
 from giblet_ray.precompute.scan_table import ScanRow
@@ -42,11 +42,14 @@ class BidsPlan:
         The scans.
     said : list of str
         What was found and what is missing, line by line.
+    notes : list of str
+        Of files that are not used.
     """
 
     job: PrecomputeJob
     rows: list[ScanRow]
     said: list[str]
+    notes: list[str]
 
 
 def read_bids(job: PrecomputeJob) -> BidsPlan:
@@ -72,7 +75,7 @@ def read_bids(job: PrecomputeJob) -> BidsPlan:
         if len(films[name]) > 1:
             one, other, *_ = films[name]
             raise InputError(f"{one} and {other} are both named {name}: rename one")
-    texts = {name: text for name, film in seen.items() if (text := text_of(film)) is not None}
+    texts, notes = find_texts(job, films, seen)
     update: dict[str, Any] = {
         "film": tuple(map(str, seen.values())),
         "text": job.text or (tuple(texts.get(name, NO_TEXT) for name in seen) if texts else ()),
@@ -80,7 +83,7 @@ def read_bids(job: PrecomputeJob) -> BidsPlan:
     }
     if job.mask is None and job.atlas is None and any(scan.mask for scan in found):
         update["mask"] = _subject_masks(job, found)
-    return BidsPlan(job.model_copy(update=update), rows, _table(rows, list(seen)))
+    return BidsPlan(job.model_copy(update=update), rows, _table(rows, list(seen)), notes)
 
 
 def _one_tr(job: PrecomputeJob, scans: Sequence[BidsScan]) -> float:

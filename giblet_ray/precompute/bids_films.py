@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from giblet_ray.config import PrecomputeJob
 from giblet_ray.errors import InputError
+from giblet_ray.features.aligned import ALIGNED_SUFFIXES
+from giblet_ray.features.annotation_table import TABLE_SUFFIXES
 from giblet_ray.features.source import matching_files
+from giblet_ray.features.subtitles import SUBTITLE_SUFFIXES
 from giblet_ray.features.tsv import read_tsv
 from giblet_ray.precompute.bids_scans import BidsScan
 from giblet_ray.precompute.scan_table import ScanRow
 
-_FILMS = (".mp4", ".mkv", ".m4v", ".mov", ".avi", ".webm", ".mpg", ".mpeg", ".wav", ".mp3", ".flac")
+_PICTURES = (".mp4", ".mkv", ".m4v", ".mov", ".avi", ".webm", ".wmv", ".mpg", ".mpeg")
+_FILMS = (*_PICTURES, ".wav", ".mp3", ".m4a", ".flac", ".ogg")
+_TEXTS = (*SUBTITLE_SUFFIXES, *TABLE_SUFFIXES, *ALIGNED_SUFFIXES)
+"""Of several texts beside a film, that with the first of these is taken."""
+_MOST_NAMED = 5
+"""Files that are named of those that are not used."""
 Films = Mapping[str, list[Path]]
-_TEXTS = (".srt", ".vtt", ".ass", ".tsv", ".csv", ".xlsx")
 
 
 def find_films(job: PrecomputeJob) -> dict[str, list[Path]]:
@@ -33,7 +40,7 @@ def find_films(job: PrecomputeJob) -> dict[str, list[Path]]:
         folder = Path(str(job.stimuli))
         if not folder.is_dir():
             raise InputError(f"--stimuli {folder}: no such folder; that of the films is expected")
-        paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _FILMS)
+        paths = [path for path in _files(folder.rglob("*")) if path.suffix.lower() in _FILMS]
         if not paths:
             raise InputError(f"--stimuli {folder}: holds no film ({', '.join(_FILMS)})")
     films: dict[str, list[Path]] = {}
@@ -42,10 +49,45 @@ def find_films(job: PrecomputeJob) -> dict[str, list[Path]]:
     return films
 
 
-def text_of(film: Path) -> str | None:
-    """Return the text that lies beside a film under its name."""
-    beside = (film.with_suffix(end) for end in _TEXTS)
-    return next((str(path) for path in beside if path.is_file()), None)
+def find_texts(
+    job: PrecomputeJob, films: Films, seen: Mapping[str, Path]
+) -> tuple[dict[str, str], list[str]]:
+    """Return the text beside each film that scans saw, under its name, and a note of other files.
+
+    Those are all of ``--stimuli``, or what has the name of a film of ``--film``.
+    """
+    where, files = f"--stimuli {job.stimuli}", Path(str(job.stimuli)).rglob("*")
+    if job.film:
+        folders = {path.parent for paths in films.values() for path in paths}
+        where, files = "beside --film", (file for each in folders for file in each.glob("*"))
+    beside: dict[Path, list[Path]] = {}
+    for file in _files(files):
+        if not job.film or file.stem in films:
+            beside.setdefault(file.with_suffix(""), []).append(file)
+    texts = {
+        name: min(found, key=lambda file: _TEXTS.index(file.suffix.lower()))
+        for name, film in seen.items()
+        if (found := [each for each in beside.get(film.with_suffix(""), ()) if _is_text(each)])
+    }
+    used = {*map(str, texts.values()), *(str(film).partition("::")[0] for film in seen.values())}
+    left = [
+        file.name
+        for of_name in beside.values()
+        for file in of_name
+        if str(file) not in used and not (job.text and _is_text(file))
+    ]
+    more = f" and {len(left) - _MOST_NAMED} more" if len(left) > _MOST_NAMED else ""
+    notes = [f"{where}: not used: {', '.join(left[:_MOST_NAMED])}{more}"] if left else []
+    return {name: str(text) for name, text in texts.items()}, notes
+
+
+def _files(paths: Iterable[Path]) -> list[Path]:
+    """Return the files among paths, in order, without hidden ones."""
+    return sorted(path for path in paths if path.is_file() and not path.name.startswith("."))
+
+
+def _is_text(file: Path) -> bool:
+    return file.suffix.lower() in _TEXTS
 
 
 def rows_of_scan(

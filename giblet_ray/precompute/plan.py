@@ -63,7 +63,7 @@ class Plan:
     sources : dict of str to Source
         Name and checksum of every file that goes in, by its path.
     notes : tuple of str
-        What the films lack, for the user to be told.
+        What the films lack, and files beside them that are not used, for the user to be told.
     """
 
     job: PrecomputeJob
@@ -159,6 +159,7 @@ def make_plan(job: PrecomputeJob) -> Plan:
             )
         )
     said = () if bids is None else tuple(bids.said)
+    notes = (*notes, *(() if bids is None else bids.notes))
     return Plan(job, said, films, scans, phases, parts, tuple(units), sources, notes)
 
 

@@ -30,6 +30,13 @@ from giblet_ray.config import PrecomputeJob
 from giblet_ray.errors import InputError
 from giblet_ray.precompute.plan import Plan, make_plan
 
+TEXT_GRID = """File type = "ooTextFile"
+Object class = "TextGrid"
+0 4 <exists> 1
+"IntervalTier" "word" 0 4 1
+0 4 "hello"
+"""
+
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -144,6 +151,52 @@ def test_films_are_named_after_task_and_run_where_no_events_tell(
         plan(copied, *words)
     (films / "movie_run-02.mp4").rename(films / "movie_run-2.mp4")
     assert {scan.film.name for scan in plan(copied, *words).scans} == {"movie_run-1", "movie_run-2"}
+
+
+GENTLE = '{"words": [{"word": "hello", "start": 0, "end": 1}]}'
+SUBTITLE = "1\n00:00:00,000 --> 00:00:01,000\nhello\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "text", "note"),
+    [
+        ({"one.SRT": SUBTITLE}, "one.SRT", []),
+        ({"one.json": GENTLE}, "one.json", []),
+        ({"one.TextGrid": TEXT_GRID}, "one.TextGrid", []),
+        ({"one.json": GENTLE, "one.srt": SUBTITLE}, "one.srt", ["one.json"]),
+        ({"._one.mp4": "", "one.en.txt": "", "b.rm": ""}, None, ["b.rm, one.en.txt"]),
+        ({f"{n}.rm": "" for n in range(7)}, None, ["0.rm, 1.rm, 2.rm, 3.rm, 4.rm and 2 more"]),
+    ],
+)
+def test_a_film_s_text_lies_beside_it_and_files_that_are_not_used_are_named(
+    copied: Path,
+    plan: Callable[..., Plan],
+    only: Callable[[str], Path],
+    files: dict[str, str],
+    text: str | None,
+    note: list[str],
+) -> None:
+    folder = only("one.mp4")
+    for name, content in files.items():
+        (folder / name).write_text(content)
+    for scan in copied.rglob("*run-2*"):
+        scan.unlink()
+    found = plan(copied, "--space", "fsaverage5", "--stimuli", str(folder))
+    assert [Path(film.files.get("text", "None")).name for film in found.films] == [str(text)]
+    told = [each for each in found.notes if "not used" in each]
+    assert told == [f"--stimuli {folder}: not used: {each}" for each in note]
+
+
+def test_of_files_beside_given_films_those_of_their_names_are_named(
+    copied: Path, plan: Callable[..., Plan], only: Callable[[str], Path]
+) -> None:
+    folder = only("one.mp4")
+    for name in ("one.rm", "two.srt"):
+        (folder / name).touch()
+    for scan in copied.rglob("*run-2*"):
+        scan.unlink()
+    found = plan(copied, "--space", "fsaverage5", "--film", str(folder / "one.mp4"))
+    assert "beside --film: not used: one.rm" in found.notes
 
 
 @pytest.fixture
