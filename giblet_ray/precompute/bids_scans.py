@@ -115,8 +115,8 @@ def find_scans(root: Path, task: str, space: str | None, subjects: Sequence[str]
         scan = _scan(told, path)
         if (same := scans.setdefault((scan.subject, scan.name), scan)) is not scan:
             raise InputError(
-                f"{path} and {same.path} are both subject {scan.subject}'s scan {scan.name}; say "
-                f"which by --space NAME:RES, of {', '.join(spaces)}"
+                f"{path} and {same.path} are both subject {scan.subject}'s scan {scan.name}; "
+                f"{_which(told, same.entities, spaces)}"
             )
     return list(scans.values())
 
@@ -134,6 +134,17 @@ def _space_of(told: Mapping[str, str]) -> str:
     name = told.get("space", "native")
     grain = told.get("res") or told.get("den")
     return f"{name}:{grain}" if grain else str(name)
+
+
+def _which(one: Mapping[str, str], other: Mapping[str, str], spaces: Sequence[str]) -> str:
+    """Say what tells two scans of one name apart, and how to choose."""
+    differ = sorted(name for name in one.keys() | other if one.get(name) != other.get(name))
+    if {"res", "den"}.issuperset(differ):
+        return f"say which by --space NAME:RES, of {', '.join(spaces)}"
+    return (
+        f"they differ in {', '.join(differ)}, which --bids does not tell apart: leave it out, and "
+        "name those that are meant by --bold and --scan.pattern"
+    )
 
 
 def _only_space(root: Path, files: Sequence[tuple[dict[str, str], str]]) -> str:

@@ -291,6 +291,11 @@ def add_resolution(root: Path) -> None:
         shutil.copy(file, str(file).replace("_desc-preproc", "_res-2_desc-preproc"))
 
 
+def add_acquisition(root: Path) -> None:
+    for file in root.rglob(f"sub-01_ses-1_task-movie_run-1_space-{SPACE}_desc-preproc_bold.*"):
+        shutil.copy(file, str(file).replace("_run-1", "_acq-dico_run-1"))
+
+
 def cut_hemisphere(root: Path) -> None:
     (file,) = root.rglob("sub-01_ses-1_task-movie_run-1_hemi-R*.gii")
     file.unlink()
@@ -328,7 +333,12 @@ def move_mask(root: Path) -> None:
         (
             add_resolution,
             ("--space", SPACE),
-            r"are both subject 01's scan ses-1_run-1; say ",
+            r"are both subject 01's scan ses-1_run-1; say which by --space NAME:RES, of MNI152NLin",
+        ),
+        (
+            add_acquisition,
+            ("--space", SPACE),
+            r"are both subject 01's scan ses-1_run-1; they differ in acq, which .* --scan.pattern$",
         ),
         (cut_hemisphere, ("--space", "fsaverage5"), r"its other hemisphere, .* is not there$"),
         (remove_sidecars, ("--space", SPACE), r"no .json beside it says its RepetitionTime"),
