@@ -15,6 +15,8 @@ time, at its event's onset - (StartTime - TR / 2).
 
 from __future__ import annotations
 
+import atexit
+import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -132,6 +134,7 @@ def _subject_masks(job: PrecomputeJob, scans: Sequence[BidsScan]) -> str:
     folder = Path(f"{job.out.rstrip('/')}-masks")
     if job.preflight.only:  # which leaves nothing behind
         folder = Path(tempfile.mkdtemp(prefix="masks-"))
+        atexit.register(shutil.rmtree, folder)
     folder.mkdir(parents=True, exist_ok=True)
     for subject, files in masks.items():
         path = folder / f"sub-{subject}_mask.nii.gz"

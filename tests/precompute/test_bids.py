@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -279,6 +282,29 @@ def test_masks_of_a_subject_have_in_common_what_all_of_its_runs_have(
     mask = nibabel.load(tmp_path / "data-masks/sub-01_mask.nii.gz").get_fdata()
     assert mask.sum() == volumes(SPACE)["01"]
     assert found.scans[0].choosing["mask"].endswith("data-masks/sub-01_mask.nii.gz")
+
+
+PLANNED = """
+import sys
+from giblet_ray.cli import parse_job
+from giblet_ray.config import PrecomputeJob
+from giblet_ray.precompute.plan import make_plan
+print(make_plan(parse_job(PrecomputeJob, sys.argv[1:])).scans[0].choosing["mask"])
+"""
+
+
+def test_masks_that_are_made_to_say_what_a_job_needs_are_gone_when_it_ends(
+    tree: Path, film_folder: Path, tmp_path: Path
+) -> None:
+    words = ["--bids", str(tree), "--task", "movie", "--space", SPACE, "--codes.make", "false"]
+    words += ["--stimuli", str(film_folder), "--out", str(tmp_path / "data"), "--preflight"]
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    said = subprocess.check_output(
+        [sys.executable, "-c", PLANNED, *words], env={**os.environ, "TMPDIR": str(scratch)}
+    )
+    assert said.startswith(f"{scratch}/masks-".encode())
+    assert list(tmp_path.rglob("*")) == [scratch]
 
 
 def replace_tr(root: Path) -> None:
