@@ -11,13 +11,16 @@ from __future__ import annotations
 
 import argparse
 import csv
+import re
 import sys
 from pathlib import Path
+
+from giblet_ray.errors import InputError
+from giblet_ray.spaces.scan import scan_shape
 
 CLIPS = Path(__file__).with_name("clips.tsv")
 FILMS = {"MOVIE1": "CC1", "MOVIE2": "HO1", "MOVIE3": "CC2", "MOVIE4": "HO2"}
 """What follows the number in the films' names."""
-N_VOLUMES = {"MOVIE1": 921, "MOVIE2": 918, "MOVIE3": 915, "MOVIE4": 901}
 ENDINGS = {
     "2mm": "Atlas_MSMAll_hp2000_clean.dtseries.nii",
     "1.6mm": "Atlas_1.6mm_MSMAll_hp2000_clean.dtseries.nii",
@@ -35,7 +38,7 @@ def main() -> None:
     parser.add_argument("--resolution", choices=ENDINGS, default="2mm", help="91k or 59k mesh")
     parser.add_argument("--rests", action="store_true", help="keep the volumes of rests")
     given = parser.parse_args()
-    saw_1 = set() if given.version_1 == "none" else set(Path(given.version_1).read_text().split())
+    saw_1 = set() if given.version_1 == "none" else read_ids(given.version_1)
     rows = []
     for movie, clip_names in FILMS.items():
         for path in sorted(given.folder.glob(f"*/MNINonLinear/Results/tfMRI_{movie}_7T_*")):
@@ -43,13 +46,13 @@ def main() -> None:
             subject = path.parents[2].name
             if file.is_file():
                 film = f"7T_{movie}_{clip_names}" + "_v2" * (subject not in saw_1)
-                scrub = "" if given.rests else rests(movie)
+                scrub = "" if given.rests else rests(movie, scan_shape(file, tr_seconds=1.0)[0])
                 rows.append((subject, film, str(file.relative_to(given.folder)), scrub))
     if not rows:
-        sys.exit(f"error: {given.folder}: holds no ID/MNINonLinear/Results/tfMRI_MOVIE1_7T_AP/...")
+        raise InputError(f"{given.folder}: holds no ID/MNINonLinear/Results/tfMRI_MOVIE1_7T_AP/...")
     people = {subject for subject, *_ in rows}
     if unknown := saw_1 - people:
-        print(f"note: no scan of {len(unknown)} of those in {given.version_1}")
+        print(f"note: no scan of {len(unknown)} of the {len(saw_1)} people in {given.version_1}")
     lines = ["\t".join(cells) for cells in (COLUMNS, *sorted(rows))]
     (given.folder / "scans.tsv").write_text("\n".join(lines) + "\n")
     print(
@@ -58,16 +61,32 @@ def main() -> None:
     )
 
 
-def rests(movie: str) -> str:
+def read_ids(file: str) -> set[str]:
+    """Return the ids in a file, parted by lines, spaces or commas."""
+    try:
+        ids = re.findall(r"[^\s,;]+", Path(file).read_text(encoding="utf-8-sig"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"--version_1 {file}: cannot be read: {error}") from error
+    for word in ids or ["nothing"]:
+        if not re.fullmatch(r"[0-9]{6}", word):
+            raise InputError(f"--version_1 {file}: has {word}; ids of six digits are expected")
+    return set(ids)
+
+
+def rests(movie: str, n_volumes: int) -> str:
     """Return the volumes, of 1 s each, that lie not wholly in a clip: ``0-19,264-283``."""
     with CLIPS.open(newline="") as stream:
         clips = [row for row in csv.DictReader(stream, delimiter="\t") if row["movie"] == movie]
     edges = [0]
     for clip in clips:
         edges += [int(clip["start_seconds"]), int(clip["stop_seconds"])]
-    edges.append(N_VOLUMES[movie])
-    return ",".join(f"{a}-{b - 1}" for a, b in zip(edges[::2], edges[1::2], strict=True))
+    edges = [min(edge, n_volumes) for edge in (*edges, n_volumes)]
+    pairs = zip(edges[::2], edges[1::2], strict=True)
+    return ",".join(f"{a}-{b - 1}" for a, b in pairs if a < b)
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except InputError as error:
+        sys.exit(f"error: {error}")

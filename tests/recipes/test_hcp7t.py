@@ -33,23 +33,71 @@ SAW_1 = ("104416", "105923")
 """Saw version 1, and have the scans of two films."""
 
 
-def test_scans_that_are_there_are_listed_with_the_film_they_saw_and_its_rests(data: Path) -> None:
+@pytest.fixture
+def two_scans(data: Path) -> Path:
+    """The folder of two people, who have a scan each; 104416's lacks the last volume."""
     folder = data / "hcp7t"
-    for subject, run in (("100610", "tfMRI_MOVIE4_7T_AP"), ("104416", "tfMRI_MOVIE2_7T_PA")):
+    for subject, run, n in (
+        ("100610", "tfMRI_MOVIE4_7T_AP", 901),
+        ("104416", "tfMRI_MOVIE2_7T_PA", 917),
+    ):
         place = folder / subject / "MNINonLinear/Results" / run
         place.mkdir(parents=True)
-        (place / f"{run}_Atlas_1.6mm_MSMAll_hp2000_clean.dtseries.nii").write_bytes(b"1")
-    (folder / "version_1.txt").write_text("104416\n")
-    words = ("recipes/hcp7t/prepare.py", folder, "--version_1", folder / "version_1.txt")
-    with pytest.raises(SystemExit, match="holds no ID/MNINonLinear"):
-        run_script(*words)
-    run_script(*words, "--resolution", "1.6mm")
+        file = place / f"{run}_Atlas_1.6mm_MSMAll_hp2000_clean.dtseries.nii"
+        save_series(file, np.zeros((n, len(MODELS))), MODELS, 1.0)
+    return folder
+
+
+def prepare(folder: Path, version_1: str, *words: str) -> dict[str, dict[str, str]]:
+    """Run prepare.py; return the row of each subject."""
+    (folder / "version_1.txt").write_text(version_1)
+    given = (folder, "--version_1", folder / "version_1.txt", "--resolution", "1.6mm", *words)
+    run_script("recipes/hcp7t/prepare.py", *given)
     with (folder / "scans.tsv").open(newline="") as stream:
-        found = {row.pop("subject"): row for row in csv.DictReader(stream, delimiter="\t")}
+        return {row.pop("subject"): row for row in csv.DictReader(stream, delimiter="\t")}
+
+
+def test_scans_that_are_there_are_listed_with_the_film_they_saw_and_its_rests(
+    two_scans: Path,
+) -> None:
+    with pytest.raises(SystemExit, match="holds no ID/MNINonLinear"):
+        prepare(two_scans, "104416\n", "--resolution", "2mm")
+    found = prepare(two_scans, "104416\n")
     films = {subject: row["stimulus"] for subject, row in found.items()}
     assert films == {"100610": "7T_MOVIE4_HO2_v2", "104416": "7T_MOVIE2_HO1"}
-    assert found["104416"]["scrub"] == "0-19,247-266,525-544,795-814,898-917"
-    assert all((folder / row["file"]).is_file() for row in found.values())
+    assert found["100610"]["scrub"] == "0-19,252-271,502-521,777-796,881-900"
+    assert found["104416"]["scrub"] == "0-19,247-266,525-544,795-814,898-916"
+    assert all((two_scans / row["file"]).is_file() for row in found.values())
+
+
+def test_rests_end_with_a_scan_that_ends_before_its_film(two_scans: Path) -> None:
+    (file,) = two_scans.glob("104416/**/*.dtseries.nii")
+    save_series(file, np.zeros((540, len(MODELS))), MODELS, 1.0)
+    assert prepare(two_scans, "104416\n")["104416"]["scrub"] == "0-19,247-266,525-539"
+
+
+def test_ids_may_be_parted_by_commas(two_scans: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = prepare(two_scans, "104416, 999999,\n100610\n")
+    assert {row["stimulus"] for row in found.values()} == {"7T_MOVIE4_HO2", "7T_MOVIE2_HO1"}
+    assert "note: no scan of 1 of the 3 people in" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("Subject\n104416\n", "txt: has Subject; ids of six digits are expected"),
+        ("1044160\n", "txt: has 1044160; ids"),
+        ("\n", "txt: has nothing; ids"),
+    ],
+)
+def test_what_is_no_id_is_refused(two_scans: Path, content: str, message: str) -> None:
+    with pytest.raises(SystemExit, match=rf"^error: --version_1 .*{message}"):
+        prepare(two_scans, content)
+
+
+def test_a_list_of_ids_that_is_not_there_is_said(two_scans: Path) -> None:
+    with pytest.raises(SystemExit, match=r"^error: --version_1 absent\.txt: cannot be read: .*No"):
+        run_script("recipes/hcp7t/prepare.py", two_scans, "--version_1", "absent.txt")
 
 
 def clips(movie: str) -> list[dict[str, str]]:
