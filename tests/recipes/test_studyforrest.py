@@ -14,8 +14,9 @@ import nibabel
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from bids_tree import MOTION
-from documentation import span_commands
+from documentation import ROOT, span_commands
 from read_back import bold_of, set_of, sets_of
 from scan_files import AFFINE, save
 from script import run_script
@@ -174,6 +175,12 @@ def test_what_fmriprep_makes_of_the_raw_data_finds_its_films_by_run(data: Path) 
     found = {scan.film.name: (scan.taken.volumes, set(scan.columns)) for scan in plan.scans}
     columns = {*MOTION, "csf", "white_matter"}
     assert found == {f"run-{run}": ((0, n), columns) for run, n in enumerate(TRS, 1)}
+
+
+def test_what_fmriprep_makes_is_a_data_set_of_its_own() -> None:
+    files = (ROOT / "recipes/studyforrest").glob("precompute*.yaml")
+    places = sorted(yaml.safe_load(file.read_text())["out"] for file in files)
+    assert places == ["data/studyforrest/dataset", "data/studyforrest/dataset_mni"]
 
 
 def write_run(folder: Path, subject: str, run: int, n_trs: int) -> None:
