@@ -29,7 +29,7 @@ import h5py
 import numpy as np
 import yaml
 
-from giblet_ray.errors import InputError
+from giblet_ray.errors import InputError, one_line
 from giblet_ray.features.source import matching_files, split_source
 from giblet_ray.prediction.formats.algonauts2025 import read_submission
 from giblet_ray.prediction.numpy_pickle import write_dict
@@ -133,7 +133,7 @@ def scans_of(files: Iterable[str], is_wanted: Callable[[str], bool]) -> dict[str
     Raises
     ------
     InputError
-        For a file that is not named after a subject, and two scans of one part.
+        For a file that is not named after a subject or cannot be read, and two scans of one part.
     """
     found: dict[str, dict[str, Key]] = {}
     for file in files:
@@ -141,14 +141,18 @@ def scans_of(files: Iterable[str], is_wanted: Callable[[str], bool]) -> dict[str
         if whose is None:
             raise InputError(f"--scans {file}: its name does not tell whose they are, as sub-01_")
         parts = found.setdefault(whose[0], {})
-        with h5py.File(split_source(file)[0]) as scans:
-            for key in scans:
-                task = re.search(r"task-([A-Za-z0-9]+)", key)
-                if task is None or not is_wanted(task[1]):
-                    continue
-                if task[1] in parts:
-                    raise InputError(f"--scans {file}: {key} is the second scan of {task[1]}")
-                parts[task[1]] = Key(file, key)
+        try:
+            with h5py.File(split_source(file)[0]) as scans:
+                keys = list(scans)
+        except OSError as error:
+            raise InputError(f"--scans {file}: cannot be read: {one_line(error)}") from error
+        for key in keys:
+            task = re.search(r"task-([A-Za-z0-9]+)", key)
+            if task is None or not is_wanted(task[1]):
+                continue
+            if task[1] in parts:
+                raise InputError(f"--scans {file}: {key} is the second scan of {task[1]}")
+            parts[task[1]] = Key(file, key)
     return found
 
 
@@ -178,22 +182,28 @@ def write_samples(files: Iterable[str], films: Sequence[str], folder: Path) -> l
     Raises
     ------
     InputError
-        If a subject has no scan of them.
+        If a subject has no scan of them, or nobody has of one.
     """
-    names = {name for film in films for name in _named(film)}
-    lines = []
+    names, given = {name for film in films for name in _named(film)}, f"--films {' '.join(films)}"
+    found = scans_of(files, names.__contains__)
+    if unseen := sorted(names.difference(*found.values())):
+        raise InputError(f"{given}: there is no scan of {', '.join(unseen)}")
+    for subject, parts in found.items():
+        if not parts:
+            raise InputError(f"{given}: {subject} has no scan of them")
     folder.mkdir(parents=True, exist_ok=True)
-    for subject, parts in scans_of(files, names.__contains__).items():
+    lines = []
+    for subject, parts in found.items():
         samples: dict[str, int] = {}
         for part, (file, key) in parts.items():
             with h5py.File(file) as scans:
                 samples[part] = len(scans[key])
-        if not samples:
-            raise InputError(f"--films {' '.join(films)}: {subject} has no scan of them")
         out = folder / f"{subject}_held_fmri_samples.npy"
         with out.open("wb") as stream:
             write_dict(stream, samples)
-        lines.append(f"{out}: {sum(samples.values())} samples of {len(samples)} runs")
+        lacking = sorted(names - parts.keys())
+        rest = f"; no scan of {', '.join(lacking)}" if lacking else ""
+        lines.append(f"{out}: {sum(samples.values())} samples of {len(samples)} runs{rest}")
     return lines
 
 

@@ -121,11 +121,23 @@ def test_the_command_writes_the_samples_of_a_training_s_test_films(score, scans,
     assert read_samples(str(out / "sub-02_held_fmri_samples.npy")) == wanted
 
 
+def test_what_a_subject_lacks_of_the_films_is_said(score, scans, tmp_path):
+    with h5py.File(tmp_path / "sub-02_task-friends_bold.h5", "a") as stream:
+        del stream["ses-002_task-s07e01b"]
+    films = ["--films", "s07e01a", "s07e01b"]
+    lines = score.main(["--scans", scans[0], *films, "--samples", str(tmp_path / "held")])
+    assert lines[0].endswith(": 48 samples of 2 runs")
+    assert lines[1].endswith(": 31 samples of 1 runs; no scan of s07e01b")
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         ([], "--submission, or --films and --samples, are needed"),
-        (["--films", "s01e01a", "--samples", "held"], "--films s01e01a: sub-01 has no scan of"),
+        (
+            ["--films", "s07e01a", "s07e99z", "--samples", "held"],
+            "--films s07e01a s07e99z: there is no scan of s07e99z",
+        ),
         (["--films", "absent.yaml", "--samples", "held"], "absent.yaml: has no data.split.test"),
         (["--submission", "absent.zip"], "absent.zip: is no .zip that can be read"),
     ],
@@ -135,6 +147,21 @@ def test_what_cannot_be_scored_is_said(score, scans, tmp_path, monkeypatch, word
     with pytest.raises(InputError) as refused:
         score.main(["--scans", scans[0], *words])
     assert message in str(refused.value)
+
+
+def test_scans_that_cannot_be_read_are_said(score, tmp_path):
+    file = tmp_path / "sub-01_bold.h5"
+    file.write_text("/annex/objects/MD5E")
+    with pytest.raises(InputError, match=rf"^--scans {file}: cannot be read: "):
+        score.scans_of([str(file)], "life01".__eq__)
+
+
+def test_a_subject_that_has_no_scan_of_the_films_is_said(score, scans, tmp_path):
+    with h5py.File(tmp_path / "sub-02_task-friends_bold.h5", "a") as stream:
+        del stream["ses-002_task-s07e01b"]
+    words = ["--scans", scans[0], "--films", "s07e01b", "--samples", str(tmp_path / "held")]
+    with pytest.raises(InputError, match=r"--films s07e01b: sub-02 has no scan of them"):
+        score.main(words)
 
 
 def test_scans_that_are_not_those_of_the_predictions_are_said(score):
