@@ -566,7 +566,8 @@ class DemoJob(Job):
     """Times that each subject is scanned watching the film, from which --ceiling repeats is
     estimated."""
     high_pass_seconds: HighPass = Field(128.0, gt=0)
-    """High-pass of the scans (s), or none; the ceiling is that of what it leaves."""
+    """High-pass of the scans (s), or none, with which drift is noise; the ceiling is that of what
+    it leaves."""
     embedding: EmbeddingConfig = EmbeddingConfig()
 
     def made(self) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from giblet_ray.parts.codes import CodesConfig
 from giblet_ray.spaces.config import ScanConfig
 
 # Raised whenever the same settings give other files than before, so that old ones are remade.
-RECIPE = 1
+RECIPE = 2
 
 _FILM, _SUBTITLES = "demo-film.mp4", "demo-film.srt"
 _FEATURES = "features.tsv"

@@ -56,7 +56,7 @@ class DemoSettings:
         Times that each subject sees the film.
     high_pass_seconds : float or None
         The ceiling is that of scans from which slower cosines have been removed (None: of scans
-        as they are).
+        as they are, where drift is noise and lowers it).
     seed : int
         What everything random is drawn from.
 

@@ -119,7 +119,10 @@ def write_scans(
             report(len(reached) / (n_subjects * n_repeats))
         if n_repeats > 1:
             from_repeats[subject] = _ceiling_from(repeats)
-    _write_ceiling(folder, shared.ceiling, reached, from_repeats, high_pass_seconds)
+    ceiling_V = shared.ceiling
+    if basis_TC is None:  # the variance of drift is added to that of the noise
+        ceiling_V = ceiling_V / np.sqrt(1 + (settings.drift * ceiling_V) ** 2)
+    _write_ceiling(folder, ceiling_V, reached, from_repeats, high_pass_seconds)
     arrays: Any = {name: np.asarray(values, np.float32) for name, values in truth.items()}
     np.savez(folder / TRUTH, **arrays)
     words = {
@@ -148,10 +151,12 @@ def _write_ceiling(
 ) -> None:
     """Write the noise ceiling: of each voxel as .npy, and what sums it up as .json."""
     np.save(folder / CEILING_VOXELS, ceiling_V.astype(np.float32))
-    filtered = "" if high_pass_seconds is None else f" after a high-pass of {high_pass_seconds:g} s"
+    scan = "a scan, whose drift is noise"
+    if high_pass_seconds is not None:
+        scan = f"a scan after a high-pass of {high_pass_seconds:g} s, without what is left of drift"
     summary = {
         "what": "best Pearson r over TRs that any model of the film can expect",
-        "of": f"a scan{filtered}, without what is left of its drift",
+        "of": scan,
         "mean": float(ceiling_V.mean()),
         "median": float(np.median(ceiling_V)),
         "mean_r_of_signal_and_scan": reached,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from nilearn.signal import clean
 
-from giblet_ray.demo import DemoSettings, make_demo, scans, subjects
+from giblet_ray.demo import DemoSettings, make_demo, scans, simulate, subjects
 from giblet_ray.demo.measure import FEATURES
 from giblet_ray.evaluation.ceiling import explainable_ceiling
 
@@ -99,6 +99,16 @@ def test_ceiling_holds_for_high_passed_scans_of_every_subject(features_TF):
         ]
         np.testing.assert_allclose(np.mean(r_RV, axis=0), response.ceiling, atol=0.05)
         assert np.mean(r_RV) == pytest.approx(0.6, abs=0.005)
+
+
+@pytest.mark.parametrize("drift", [0.0, 1.0, 2.0])
+def test_without_a_high_pass_drift_lowers_the_ceiling(features_TF, tmp_path, drift):
+    settings = DemoSettings(n_voxels=N_VOXELS, drift=drift, n_repeats=4)
+    names = {name: tmp_path / f"{name}.nii.gz" for name in simulate.scan_names(settings)}
+    simulate.write_scans(tmp_path, features_TF, names, settings, lambda done: None)
+    told = json.loads((tmp_path / simulate.CEILING).read_text())
+    reached = np.mean(list(told["mean_r_of_signal_and_scan"].values()))
+    assert told["mean"] == pytest.approx(reached, abs=0.02)
 
 
 def test_high_pass_removes_most_of_the_drift():
