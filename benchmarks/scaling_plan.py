@@ -250,8 +250,8 @@ def _verdicts(case: Mapping[str, float], rate: Mapping[str, float]) -> str:
   {case["n_trs"] * in_parcels / 1e12:.2f} TB.
 - **Streaming whole brains.** For steps of {1e3 * sharded:.0f} ms a node reads
   {need / 1e9:.1f} GB/s: {need / STORAGE.value:.1f} times the storage that is assumed, and
-  {need / rate["read"]:.0f} cores at the rate measured here, before what windows with context read
-  twice. {4 * N_UNITS / ROW_BYTES:.0%} of it is BOLD.
+  {math.ceil(need / rate["read"])} cores at the rate measured here, before what windows with context
+  read twice. {4 * N_UNITS / ROW_BYTES:.0%} of it is BOLD.
 - **The plan in every worker.** Each has the manifest and all windows: {GPUS_PER_NODE} workers take
   up to {GPUS_PER_NODE * case["peak_bytes"] / 1e9:.1f} GB of a node for it."""
 

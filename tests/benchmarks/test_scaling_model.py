@@ -29,6 +29,16 @@ def test_a_plan_is_computed_from_what_was_measured(
     assert all(target.found is not None and target.found > 0 for target in targets)
 
 
+@pytest.mark.parametrize("rate", [2.24e9, 5e9, 6e9])
+def test_cores_that_are_said_to_read_a_node_s_rows_are_enough(rate: float) -> None:
+    case = {"seconds": 1.0, "peak_bytes": 1e9, "n_files": 1.0, "n_trs": 1.0}
+    text = scaling_plan._verdicts(case, {"read": rate})
+    found = re.search(r"a node reads\n +([\d.]+) GB/s: .*\n +(\d+) cores", text)
+    assert found is not None
+    need = 1e9 * float(found[1])
+    assert need <= rate * int(found[2]) < need + rate
+
+
 def test_bytes_are_those_of_the_issue_s_arithmetic() -> None:
     """Counted rank by rank and number by number."""
     plan = Plan(gpus=4, trunk=1000, head=8000, hidden=10)
