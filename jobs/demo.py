@@ -7,6 +7,9 @@ is known (--help: drift, fast features, ...; demo/source/truth.json: what was pl
 the data set, trains on it with two workers, stacks that with ridge, and gives the same things as
 jobs/train.py, jobs/promote.py --stack and jobs/evaluate.py: r on test TRs with its interval, ridge
 beside it, the share of the ceiling, and a report. Started again, it goes on with what is there.
+
+The audio codes are those of an untrained EnCodec, so that nothing is downloaded: scores with them
+say nothing about EnCodec's own.
 """
 
 from __future__ import annotations
@@ -44,7 +47,7 @@ def main(job: DemoJob) -> None:
 
     show(f"1/5  film and scans: {out / 'source'}")
     files = make_demo(out / "source", DemoSettings(**job.made()), say_stages(show))
-    show(f"2/5  data set: {out / 'dataset'}")
+    show(f"2/5  data set: {out / 'dataset'}; audio codes of an untrained EnCodec")
     made = files.sources(job.high_pass_seconds)
     precompute(PrecomputeJob(out=str(out / "dataset"), embedding=job.embedding, **made), show)
     show("3/5  training")

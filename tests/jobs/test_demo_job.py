@@ -27,6 +27,7 @@ def test_demo_says_where_everything_is_and_goes_on_with_what_is_there(
     first, again = (say("demo.py", "--n_trs", 120) for _ in range(2))
     for name in ("data set", "run", "best checkpoint", "MLflow page", "speed"):
         assert re.search(rf"^  {name} +\S", first, re.MULTILINE), name
+    assert "audio codes of an untrained EnCodec" in first
     assert Path("demo/dataset/manifest.json").is_file()
     assert Path("mlflow.db").is_file()
     assert "finished already" in again
