@@ -35,7 +35,7 @@ from science_exact import ceilings
 
 from giblet_ray.evaluation.block_bootstrap import bootstrap_mean_r
 from giblet_ray.evaluation.fdr import adjusted_p
-from giblet_ray.evaluation.influence import MeanR, ScanRows, mean_r, scan_influence
+from giblet_ray.evaluation.influence import MeanR, ScanRows, mean_r
 from giblet_ray.evaluation.null import draw_shifts, shift_null
 from giblet_ray.evaluation.paired import paired_tests
 from giblet_ray.evaluation.scan_sums import ScanSums
@@ -70,7 +70,7 @@ def coverage(options: Options) -> Iterator[Claim]:
         expected = []
         for seed in range(2 * n):
             rows = predicted(np.random.default_rng([seed, index, 1]), 1000, *how)
-            expected.append(np.mean(scan_influence(rows).pearson_V))
+            expected.append(mean_r([rows]).value)
         covered = []
         for seed in range(n):
             rows = predicted(np.random.default_rng([seed, index, 2]), 1000, *how)
@@ -194,7 +194,7 @@ def timing(options: Options) -> Iterator[Claim]:
 
 
 def _mean(prediction: Floats, bold: Floats) -> MeanR:
-    return mean_r([scan_influence(scan(prediction, bold))])
+    return mean_r([scan(prediction, bold)])
 
 
 def outside(value: float, low: float, high: float) -> float:

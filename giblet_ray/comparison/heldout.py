@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from giblet_ray.comparison.runs import ComparedRun
@@ -24,8 +25,10 @@ from giblet_ray.errors import InputError
 from giblet_ray.evaluation.influence import (
     MeanR,
     ScanInfluence,
-    mean_r,
+    added_up,
     scan_influence,
+    scored_units,
+    unit_weights,
 )
 from giblet_ray.evaluation.unit_scores import nanmean
 from giblet_ray.judge.opened import OpenedRun, check_comparable, open_run, read_bold
@@ -151,7 +154,8 @@ def score_run(
     """Predict the common TRs from a run's best checkpoint, and score every scan.
 
     Reads and predicts a row group of the data set at a time, once for all scans; what is held is
-    one model, and prediction and BOLD of the common TRs of one stimulus.
+    one model, and prediction and BOLD of the common TRs of one stimulus. BOLD is read once before:
+    what a unit counts for depends on where else it is scored.
 
     Raises
     ------
@@ -163,6 +167,15 @@ def score_run(
     def read(span: Span, scan: ScanKey) -> NDArray:
         return np.where(common.valid[scan.subject], read_bold(trained.data, span, scan), np.nan)
 
+    def scored(scan: ScanKey) -> NDArray[np.bool_]:
+        usable_T = trained.data.dataset.usable_trs(scan)
+        spans = [span for span in common.spans if span.stimulus == scan.stimulus]
+        pieces = [read(span, scan)[usable_T[span.start : span.stop]] for span in spans]
+        return scored_units(torch.from_numpy(np.concatenate(pieces)))
+
+    subjects, is_shared = [scan.subject for scan in common.scans], trained.data.units_are_shared
+    of_scans = unit_weights(subjects, [scored(scan) for scan in common.scans], is_shared)
+    weights = dict(zip(common.scans, of_scans, strict=True))
     influences: list[ScanInfluence] = []
     n_done = 0
     for stimulus in dict.fromkeys(span.stimulus for span in common.spans):
@@ -174,10 +187,11 @@ def score_run(
                 rows[scan].append(of_scan)
             n_done += len(span)
             report(n_done / common.n_trs)
-        influences += (scan_influence(joined(scan, parts)) for scan, parts in rows.items())
+        influences += (
+            scan_influence(joined(scan, parts), weights[scan]) for scan, parts in rows.items()
+        )
     of_subject: dict[str, list[NDArray[np.float64]]] = {}
     for found in influences:
         of_subject.setdefault(found.subject, []).append(found.pearson_V)
     each = [nanmean(scans) for scans in of_subject.values()]
-    pearson_V = nanmean(each) if trained.data.units_are_shared else np.concatenate(each)
-    return ScoredRun(mean_r(influences), pearson_V)
+    return ScoredRun(added_up(influences), nanmean(each) if is_shared else np.concatenate(each))

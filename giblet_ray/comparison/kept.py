@@ -74,6 +74,7 @@ def identity(trained: TrainedRun, common: CommonTrs) -> dict[str, Any]:
     """Return what scores of a run are of, as JSON has it."""
     units = b"".join(common.valid[subject].tobytes() for subject in sorted(common.valid))
     return {
+        "mean": "over scans, subjects, units",
         "weights": trained.checkpoint.record.weights_checksum,
         "dataset": trained.data.dataset.manifest.checksum,
         "spans": [[span.stimulus, span.start, span.stop] for span in common.spans],

@@ -7,8 +7,6 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from giblet_ray.comparison.heldout import (
     CommonTrs,
     ScoredRun,
@@ -152,7 +150,7 @@ def pair_all(
         settings.seed,
     )
     pairs = [
-        Pair(trained[i].run, trained[j].run, test, scored[i].pearson_V, scored[j].pearson_V)
+        Pair(trained[i].run, trained[j].run, test, scored[i], scored[j])
         for (i, j), test in zip(chosen, tests, strict=True)
     ]
     return pairs, _disagreements(trained, scored, common)
@@ -173,8 +171,6 @@ def _disagreements(
         if recorded is None or not common.are_all_of(each):
             continue
         again = scores.mean.value
-        if each.data.units_are_shared:  # the mean over subjects of a unit, then over units
-            again = float(np.nanmean(scores.pearson_V))
         if is_stack(each):
             notes.append(
                 f"run {each.run.name} is a stack: its weights were found on these TRs, where it "

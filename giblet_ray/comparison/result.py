@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from giblet_ray.comparison.heldout import ScoredRun
 from giblet_ray.comparison.importance import Importance
 from giblet_ray.comparison.runs import ComparedRun, RunGroup
 from giblet_ray.evaluation.interval import Interval
@@ -25,20 +26,20 @@ class Pair:
         The runs; differences are a - b.
     test : PairedTest
         Of the two mean r.
-    pearson_a_V, pearson_b_V : ndarray
-        (V,) r of each voxel, mean over scans, then subjects; NaN where not scored.
+    scored_a, scored_b : ScoredRun
+        How well each predicts them.
     """
 
     a: ComparedRun
     b: ComparedRun
     test: PairedTest
-    pearson_a_V: NDArray[np.float64]
-    pearson_b_V: NDArray[np.float64]
+    scored_a: ScoredRun
+    scored_b: ScoredRun
 
     @property
     def n_voxels(self) -> int:
         """Scored voxels."""
-        return int(np.isfinite(self.pearson_a_V).sum())
+        return int(np.isfinite(self.scored_a.pearson_V).sum())
 
     @property
     def warning(self) -> str:

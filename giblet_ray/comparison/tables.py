@@ -22,7 +22,7 @@
       pairs         paired tests between the best few runs, as below
     pair          the two chosen runs, or the best two; null where they cannot be paired:
       a, b          ids; differences are a - b
-      difference    of mean r over voxels, scans and subjects; low, high: its 95 % interval
+      difference    of mean r over scans, subjects and voxels; low, high: its 95 % interval
       p             two-sided, of this pair alone; family_p: as one of all pairs tested with it
       n_permutations, smallest_p    rotations behind family_p, and the smallest that they can give
       n_cosines     degrees of freedom; n_trs (of stimuli), n_voxels
@@ -163,8 +163,8 @@ def _pair(pair: Pair) -> dict[str, Any]:
         "n_cosines": test.n_cosines,
         "n_trs": test.n_trs,
         "n_voxels": pair.n_voxels,
-        "mean_r_a": np.nanmean(pair.pearson_a_V),
-        "mean_r_b": np.nanmean(pair.pearson_b_V),
+        "mean_r_a": pair.scored_a.mean.value,
+        "mean_r_b": pair.scored_b.mean.value,
         "warning": pair.warning,
     }
 

@@ -153,9 +153,8 @@ def _pair_pictures(comparison: Comparison) -> list[Picture]:
     if pair is None:
         return []
     labels = comparison.labels
-    figure = paired_difference(
-        pair.pearson_a_V, pair.pearson_b_V, pair.test, labels[pair.a.id], labels[pair.b.id]
-    )
+    units = pair.scored_a.pearson_V, pair.scored_b.pearson_V
+    figure = paired_difference(*units, pair.test, labels[pair.a.id], labels[pair.b.id])
     caption = (
         "Left: r of each unit under both runs. Middle: its difference. Right: the mean difference "
         "(line; dashed: the same with the other sign; bar: its interval) among those that chance "

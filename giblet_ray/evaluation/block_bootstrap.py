@@ -25,7 +25,15 @@ from numpy.typing import NDArray
 
 from giblet_ray.errors import InputError
 from giblet_ray.evaluation.blocks import block_length, cut_blocks
-from giblet_ray.evaluation.influence import MeanR, ScanRows, mean_r, scan_influence, z_scored
+from giblet_ray.evaluation.influence import (
+    MeanR,
+    ScanRows,
+    added_up,
+    scan_influence,
+    scored_units,
+    unit_weights,
+    z_scored,
+)
 from giblet_ray.evaluation.long_run import n_cosines, slow_cosines, student_quantile
 
 COVERAGE = 0.95
@@ -44,7 +52,7 @@ class MeanInterval:
     Attributes
     ----------
     value, low, high : float
-        The mean over units, scans and subjects, and its interval.
+        The mean over scans, subjects and units, and its interval.
     block_trs : int
         Least length of a block, as it was measured.
     n_blocks, n_trs, n_subjects : int
@@ -76,8 +84,9 @@ def bootstrap_mean_r(
     n_resamples: int = N_RESAMPLES,
     seed: int = 0,
     report: Callable[[float], None] = lambda done: None,
+    units_are_shared: bool = True,
 ) -> MeanInterval:
-    """Return the mean r over units, scans and subjects, with its interval.
+    """Return the mean r over scans, subjects and units, with its interval.
 
     ::
 
@@ -87,8 +96,8 @@ def bootstrap_mean_r(
     r* is computed from the resampled rows of every unit, and gives the interval its shape. Its
     percentiles alone are too narrow, since neighbouring blocks are drawn as if independent; the
     width is Student's, from the error of the mean and its N degrees of freedom that
-    :mod:`.long_run` finds. Where subjects are drawn, the width is that of S subjects: k = t(S - 1)
-    * sqrt(S / (S - 1)) / 1.96.
+    :mod:`.long_run` finds. Where subjects are drawn, with what their units weigh in the mean, the
+    width is that of S subjects: k = t(S - 1) * sqrt(S / (S - 1)) / 1.96.
 
     Parameters
     ----------
@@ -103,6 +112,8 @@ def bootstrap_mean_r(
         Of the draws.
     report : callable, optional
         Is told the share that is done.
+    units_are_shared : bool
+        Whether a unit is the same one in all subjects; see :func:`.influence.unit_weights`.
 
     Returns
     -------
@@ -119,7 +130,9 @@ def bootstrap_mean_r(
     5 R B V products per scan and 20 R V operations; beyond the rows, memory is bounded by the
     chunks of units.
     """
-    mean = mean_r([scan_influence(scan) for scan in scans])
+    scored = [scored_units(scan.bold_TV) for scan in scans]
+    weights = unit_weights([scan.subject for scan in scans], scored, units_are_shared)
+    mean = added_up(map(scan_influence, scans, weights))
     films = _Films(mean, least_trs)
     random = np.random.default_rng(seed)
     counts = [random.multinomial(n, np.full(n, 1 / n), n_resamples) for n in films.n_blocks]
@@ -127,19 +140,19 @@ def bootstrap_mean_r(
     for index, scan in enumerate(scans):
         film = films.names.index(scan.stimulus)
         block_T = films.block_of[film][scan.tr_T]
-        drawn_CR[index] = _resampled(scan, block_T, counts[film])
+        drawn_CR[index] = _resampled(scan, weights[index], block_T, counts[film])
         report((index + 1) / len(scans))
     subjects = list(dict.fromkeys(scan.subject for scan in scans))
-    of_subject = [np.array([scan.subject == name for scan in scans]) for name in subjects]
-    drawn_SR = np.stack([drawn_CR[rows].mean(axis=0) for rows in of_subject])
     n, are_drawn = len(subjects), len(subjects) >= SUBJECTS_ARE_DRAWN_FROM
     normal = student_quantile(1 - TAIL, 10**6)
     if are_drawn:
-        chosen_SR = random.integers(0, n, (n, n_resamples))
-        drawn_R = np.take_along_axis(drawn_SR, chosen_SR, axis=0).mean(axis=0)
+        times_SR = random.multinomial(n, np.full(n, 1 / n), n_resamples).T
+        times_CR = times_SR[[subjects.index(scan.subject) for scan in scans]]
+        weight_C = np.array([weight_V.sum() for weight_V in weights])
+        drawn_R = (times_CR * drawn_CR).sum(axis=0) / (weight_C @ times_CR)
         stretch = student_quantile(1 - TAIL, n - 1) * np.sqrt(n / (n - 1)) / normal
     else:
-        drawn_R = drawn_SR.mean(axis=0)
+        drawn_R = drawn_CR.sum(axis=0)
         cosines_N = slow_cosines(mean.series, n_cosines(mean.stretches, least_trs))
         error = np.sqrt(np.mean(cosines_N**2))
         stretch = (
@@ -195,8 +208,10 @@ class _Films:
 
 
 @torch.no_grad()
-def _resampled(scan: ScanRows, block_T: NDArray[np.int64], counts_RB: NDArray) -> Floats:
-    """Return the mean r over a scan's units in each resample, (R,)."""
+def _resampled(
+    scan: ScanRows, weight_V: Floats, block_T: NDArray[np.int64], counts_RB: NDArray
+) -> Floats:
+    """Return the weighted sum of r over a scan's units in each resample, (R,)."""
     device = scan.bold_TV.device
     kind = torch.promote_types(scan.bold_TV.dtype, scan.prediction_TV.dtype)
     kind = kind if kind == torch.float64 else torch.float32
@@ -207,7 +222,7 @@ def _resampled(scan: ScanRows, block_T: NDArray[np.int64], counts_RB: NDArray) -
     n_B = torch.bincount(blocks, minlength=n_blocks).to(kind)
     n_R1 = (counts @ n_B).clamp(min=1)[:, None]
     total_R = torch.zeros(n_resamples, dtype=torch.float64, device=device)
-    n_scored = 0
+    weights = torch.as_tensor(weight_V, dtype=kind, device=device)
     step = max(1, _BYTES_AT_A_TIME // (8 * (n_resamples * 8 + len(block_T) * 4)))
     for start in range(0, n_units, step):
         units = slice(start, start + step)
@@ -222,6 +237,5 @@ def _resampled(scan: ScanRows, block_T: NDArray[np.int64], counts_RB: NDArray) -
         p, b, pp, bb, pb = (each.div_(n_R1) for each in sums)
         scale = (pp - p * p).clamp_(min=0) * (bb - b * b).clamp_(min=0)
         r_RV = torch.where(scale > 1e-12, (pb - p * b) * scale.clamp(min=1e-12).rsqrt(), 0.0)
-        total_R += r_RV.sum(dim=1, dtype=torch.float64)
-        n_scored += r_RV.shape[1]
-    return (total_R / n_scored).cpu().numpy()
+        total_R += r_RV.mul_(weights[units][scored_V]).sum(dim=1, dtype=torch.float64)
+    return total_R.cpu().numpy()

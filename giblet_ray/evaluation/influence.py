@@ -4,18 +4,18 @@ The mean over units of Pearson's r is a smooth function of means over TRs. How f
 TR counts a little more is that TR's influence, in which units, however they depend on one another,
 are summed already::
 
-    influence_t = mean over v of [ p_tv b_tv - r_v (p_tv^2 + b_tv^2) / 2 ]      sum over t = 0
+    influence_t = sum over v of w_v [ p_tv b_tv - r_v (p_tv^2 + b_tv^2) / 2 ] / T    sum over t = 0
 
-for a scan's prediction p and BOLD b, both z-scored over the scan (the influence function of r:
-Devlin, Gnanadesikan & Kettenring 1975, doi:10.1093/biomet/62.3.531). Its autocorrelation is that
-which matters for the mean r; a unit's own is not.
+for a scan's prediction p and BOLD b, both z-scored over the scan, and what its units count for in
+the mean, w (the influence function of r: Devlin, Gnanadesikan & Kettenring 1975,
+doi:10.1093/biomet/62.3.531). Its autocorrelation is that which matters for the mean r; a unit's own
+is not.
 
 Shapes: T TRs of a scan, V units.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -67,7 +67,7 @@ class ScanRows:
 
 @dataclass(frozen=True)
 class ScanInfluence:
-    """r of a scan's units, and the influence of its TRs on their mean.
+    """r of a scan's units, what they add to the mean r of all scans, and what its TRs do.
 
     Attributes
     ----------
@@ -75,14 +75,17 @@ class ScanInfluence:
         See :class:`ScanRows`.
     pearson_V : ndarray
         (V,) float64; NaN where BOLD is constant or not finite, 0 where the prediction is constant.
+    part : float
+        Of the mean r: the weighted sum of `pearson_V`.
     influence_T : ndarray
-        (T,) float64, their sum is 0.
+        (T,) float64, in units of r; their sum is 0.
     """
 
     subject: str
     stimulus: str
     tr_T: NDArray[np.integer]
     pearson_V: Floats
+    part: float
     influence_T: Floats
 
 
@@ -93,7 +96,7 @@ class MeanR:
     Attributes
     ----------
     value : float
-        Mean over the scored units of a scan, over a subject's scans, over subjects.
+        Mean over scans, subjects and units, see :func:`unit_weights`.
     stretches : tuple of ndarray
         Influence of consecutive film TRs, all scans together, in units of r: the mean moves by a
         TR's number when it counts twice. A stretch ends where a film or its held-out part does.
@@ -120,17 +123,25 @@ class MeanR:
 
 
 @torch.no_grad()
-def scan_influence(rows: ScanRows) -> ScanInfluence:
+def scan_influence(rows: ScanRows, weight_V: Floats) -> ScanInfluence:
     """Return r and influence of a scan; computed in float64, some units at a time.
+
+    Parameters
+    ----------
+    rows : ScanRows
+        The scan.
+    weight_V : ndarray
+        (V,) from :func:`unit_weights`.
 
     Raises
     ------
     InputError
-        If a prediction of a unit that has BOLD is not finite, or no unit's BOLD varies.
+        If a prediction of a unit that has BOLD is not finite.
     """
     n_trs, n_units = rows.bold_TV.shape
     pearson_V = torch.empty(n_units, dtype=torch.float64)
     total_T = torch.zeros(n_trs, dtype=torch.float64, device=rows.bold_TV.device)
+    weights = torch.as_tensor(weight_V, device=rows.bold_TV.device)
     for start in range(0, n_units, _UNITS_AT_A_TIME):
         units = slice(start, start + _UNITS_AT_A_TIME)
         b_TV, scored_V = z_scored(rows.bold_TV[:, units])
@@ -142,36 +153,92 @@ def scan_influence(rows: ScanRows) -> ScanInfluence:
                 "must be finite"
             )
         r_V = (p_TV * b_TV).mean(dim=0)
-        counts_V = (scored_V & varies_V).double()
-        # What is not scored has 0 in all its terms; a constant prediction has r = 0.
-        total_T += ((p_TV * b_TV - r_V / 2 * (p_TV.square() + b_TV.square())) * counts_V).sum(1)
+        # What is not scored has 0 in all its terms; a constant prediction has r = 0, and no part.
+        terms_TV = p_TV * b_TV - r_V / 2 * (p_TV.square() + b_TV.square())
+        total_T += terms_TV @ (weights[units] * varies_V)
         pearson_V[units] = torch.where(scored_V, r_V.clamp(-1, 1), torch.nan).cpu()
-    n_scored = int(pearson_V.isfinite().sum())
-    if not n_scored:
-        raise InputError(
-            f"BOLD of subject {rows.subject}, {rows.stimulus}: no unit varies over {n_trs} TRs"
-        )
-    influence_T = (total_T / n_scored).cpu().numpy()
-    return ScanInfluence(rows.subject, rows.stimulus, rows.tr_T, pearson_V.numpy(), influence_T)
+    return ScanInfluence(
+        *(rows.subject, rows.stimulus, rows.tr_T),
+        pearson_V.numpy(),
+        part=float(np.nansum(weight_V * pearson_V.numpy())),
+        influence_T=(total_T / n_trs).cpu().numpy(),
+    )
 
 
-def mean_r(scans: Sequence[ScanInfluence]) -> MeanR:
-    """Return the mean over scans, then subjects, and the influence of every film TR on it.
+@torch.no_grad()
+def scored_units(bold_TV: Tensor) -> NDArray[np.bool_]:
+    """Return the units whose BOLD (T, V) is finite and varies, (V,)."""
+    some_units = bold_TV.split(_UNITS_AT_A_TIME, dim=1)
+    return torch.cat([z_scored(each_TV)[1] for each_TV in some_units]).cpu().numpy()
+
+
+def unit_weights(
+    subjects: Sequence[str], scored: Sequence[NDArray[np.bool_]], units_are_shared: bool = True
+) -> list[Floats]:
+    """Return what r of every scan's units counts for in the mean r; all of them together are 1.
+
+    The mean is that of :class:`.scan_sums.ScanSums`: of a unit over a subject's scans, then over
+    subjects, then over units; each over what scores it, so that a unit that is masked in one
+    subject stays in the others. Units that are a subject's own are averaged before subjects.
+
+    Parameters
+    ----------
+    subjects : sequence of str
+        Of each scan.
+    scored : sequence of ndarray
+        (V,) bool of each scan, see :func:`scored_units`.
+    units_are_shared : bool
+        Whether a unit is the same one in all subjects, where they have as many.
+
+    Returns
+    -------
+    list of ndarray
+        (V,) float64 of each scan, 0 where it is not scored.
+
+    Raises
+    ------
+    InputError
+        If there is no scan, or no unit of a subject is scored.
+    """
+    if not subjects:
+        raise InputError("mean r: found no scan, one is needed")
+    n_scans: dict[str, NDArray] = {}
+    for subject, scored_V in zip(subjects, scored, strict=True):
+        n_scans[subject] = n_scans.get(subject, 0) + scored_V
+    n_units = {subject: np.count_nonzero(n_V) for subject, n_V in n_scans.items()}
+    for subject, n in n_units.items():
+        if not n:
+            raise InputError(f"BOLD of subject {subject}: no unit varies over the TRs of a scan")
+    if units_are_shared and len({len(scored_V) for scored_V in scored}) == 1:
+        n_subjects_V = np.sum([n_V > 0 for n_V in n_scans.values()], axis=0)
+        shares = dict.fromkeys(n_scans, n_subjects_V * np.count_nonzero(n_subjects_V))
+    else:
+        shares = {subject: np.array(n * len(n_scans)) for subject, n in n_units.items()}
+    return [
+        scored_V / np.maximum(1, n_scans[subject] * shares[subject])
+        for subject, scored_V in zip(subjects, scored, strict=True)
+    ]
+
+
+def mean_r(scans: Sequence[ScanRows], units_are_shared: bool = True) -> MeanR:
+    """Return the mean r, see :func:`unit_weights`, and the influence of every film TR on it."""
+    scored = [scored_units(scan.bold_TV) for scan in scans]
+    weights = unit_weights([scan.subject for scan in scans], scored, units_are_shared)
+    return added_up(map(scan_influence, scans, weights))
+
+
+def added_up(scans: Iterable[ScanInfluence]) -> MeanR:
+    """Return the mean r that scans are parts of.
 
     Scans of one stimulus are added up TR by TR: what disturbs a film TR in all subjects counts as
     one event.
     """
-    if not scans:
-        raise InputError("mean r: found no scan, one is needed")
-    counts = Counter(scan.subject for scan in scans)
     value = 0.0
     films: dict[str, dict[int, float]] = {}
     for scan in scans:
-        weight = 1 / (len(counts) * counts[scan.subject])
-        value += weight * float(np.nanmean(scan.pearson_V))
+        value += scan.part
         film = films.setdefault(scan.stimulus, {})
-        shares = weight * scan.influence_T / len(scan.tr_T)
-        for tr, share in zip(scan.tr_T.tolist(), shares.tolist(), strict=True):
+        for tr, share in zip(scan.tr_T.tolist(), scan.influence_T.tolist(), strict=True):
             film[tr] = film.get(tr, 0.0) + share
     stretches, places = [], []
     for stimulus, film in films.items():

@@ -43,7 +43,7 @@ def mean_interval(mean: MeanR, least_trs: int) -> Interval:
     Parameters
     ----------
     mean : MeanR
-        Over units, scans and subjects, with what each film TR adds to it.
+        Over scans, subjects and units, with what each film TR adds to it.
     least_trs : int
         Errors are taken to last this long at least: the haemodynamic response.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from giblet_ray.dataset.splits import response_trs
-from giblet_ray.evaluation.influence import MeanR, mean_r, scan_influence
+from giblet_ray.evaluation.influence import MeanR, mean_r
 from giblet_ray.evaluation.paired import paired_tests
 from giblet_ray.judge.judge import name_of_test
 from giblet_ray.judge.opened import OpenedRun, check_comparable, open_run
@@ -32,7 +32,7 @@ def beside_in_words(
     Returns
     -------
     words : str
-        Mean r of both over units, scans and subjects, and the first minus the second.
+        Mean r of both over scans, subjects and units, and the first minus the second.
     name : str
         What the test is called.
 
@@ -52,4 +52,4 @@ def beside_in_words(
 
 
 def _mean(opened: OpenedRun) -> MeanR:
-    return mean_r([scan_influence(rows) for rows in all_rows(opened).values()])
+    return mean_r(list(all_rows(opened).values()), opened.data.units_are_shared)

@@ -16,7 +16,7 @@ from giblet_ray.dataset.splits import response_trs
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.evaluation.block_bootstrap import bootstrap_mean_r
 from giblet_ray.evaluation.fdr import adjusted_p
-from giblet_ray.evaluation.influence import MeanR, ScanRows, mean_r, scan_influence
+from giblet_ray.evaluation.influence import MeanR, ScanRows, mean_r
 from giblet_ray.evaluation.null import Null, draw_shifts, mean_null, shift_null
 from giblet_ray.evaluation.paired import paired_tests
 from giblet_ray.evaluation.unit_scores import HeldOutScores, UnitScores
@@ -97,10 +97,9 @@ def evaluate_run(
         each = list(rows.values())
         scores, own = tally_rows(rows, folds)
         nulls = _nulls(each, least_trs, job, report("chance"))
-        interval = bootstrap_mean_r(
-            each, least_trs, job.resamples, job.seed, report("resampling blocks of TRs")
-        )
-        mean = mean_r([scan_influence(scan) for scan in each])
+        how_many = (least_trs, job.resamples, job.seed, report("resampling blocks of TRs"))
+        interval = bootstrap_mean_r(each, *how_many, is_shared)
+        mean = mean_r(each, is_shared)
         members: tuple[MemberScore, ...] = ()
         if alone:
             how_much = (least_trs, job.permutations, job.seed)
@@ -185,7 +184,7 @@ def _beside(
     job: EvaluateJob,
 ) -> Baseline:
     """Return what is shown of ridge, its test TRs and its scores, beside a mean r."""
-    of_ridge = mean_r([scan_influence(scan) for scan in rows.values()])
+    of_ridge = mean_r(list(rows.values()), ridges[0].data.units_are_shared)
     (test,) = paired_tests([(mean, of_ridge)], least_trs, job.permutations, job.seed)
     units = {subject: of.pearson_V for subject, of in scores.items()}
     names = [each.checkpoint.record.config["name"] for each in ridges]

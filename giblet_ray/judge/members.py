@@ -12,7 +12,7 @@ from pydantic import Field
 from giblet_ray.checkpoint.judged import Judged, read_judged
 from giblet_ray.dataset.splits import response_trs
 from giblet_ray.dataset.storage import Storage
-from giblet_ray.evaluation.influence import MeanR, mean_r, scan_influence
+from giblet_ray.evaluation.influence import MeanR, mean_r
 from giblet_ray.evaluation.paired import paired_tests
 from giblet_ray.judge.folds import Report, Rows, part_of
 from giblet_ray.judge.judge import keep_test, tally_rows
@@ -35,7 +35,7 @@ class MemberScore(Group):
     weight: float = Field(ge=0, le=1)
     """In the stack: mean over units, then subjects."""
     pearson_mean: float
-    """r that it reaches alone: mean over units, scans, then subjects."""
+    """r that it reaches alone: the mean that the stack's r is."""
     difference: float
     """r of the stack, minus that."""
     low: float
@@ -93,7 +93,7 @@ def rows_of_members(
     for index in range(n):
         stack.keep_member(index)
         found = all_rows(opened, part_of(report, index, n), encoder)
-        alone.append(mean_r([scan_influence(each) for each in found.values()]))
+        alone.append(mean_r(list(found.values()), opened.data.units_are_shared))
         for scan, each in found.items():
             weights_VM = stack.weights_of(encoder.subject_index(scan.subject) or 0).cpu()
             weighed_TV = each.prediction_TV * weights_VM[:, index]
@@ -170,7 +170,7 @@ def judge_stack(
             progress.doing = f"predicting test TRs with each member {done:.0%}"
 
         rows, alone = rows_of_members(opened, report)
-    mean = mean_r([scan_influence(each) for each in rows.values()])
+    mean = mean_r(list(rows.values()), opened.data.units_are_shared)
     least_trs = response_trs(opened.data.dataset.manifest.tr_seconds)
     members = score_members(opened, mean, alone, least_trs, _ROTATIONS)
     judged = keep_test(storage, run, opened, *tally_rows(rows, [opened]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -10,10 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.stats
+from safetensors.numpy import load_file, save_file
 
 from giblet_ray.checkpoint.trained import Encoder
 from giblet_ray.comparison.heldout import TrainedRun, common_trs, score_run
-from giblet_ray.comparison.kept import KEPT
+from giblet_ray.comparison.kept import KEPT, read_kept
 from giblet_ray.comparison.pairs import PairSettings, intervals_of
 from giblet_ray.comparison.read import read_runs
 from giblet_ray.comparison.scores import read_voxel_pearson
@@ -96,6 +98,17 @@ def test_runs_of_different_lag_are_paired_on_the_same_bold(
         )
 
 
+def test_mean_of_subjects_of_whom_one_lacks_units_is_over_subjects_then_units(
+    trained: dict[str, TrainedRun],
+) -> None:
+    common = common_trs([trained["good"]])
+    fewer_V = np.arange(len(common.valid["02"])) % 3 > 0
+    scored = score_run(trained["good"], replace(common, valid={**common.valid, "02": fewer_V}))
+    assert scored.mean.value == pytest.approx(np.nanmean(scored.pearson_V), abs=1e-12)
+    everything = score_run(trained["good"], common)
+    assert scored.mean.value != pytest.approx(everything.mean.value, abs=1e-6)
+
+
 def _prediction(trained: TrainedRun, stimulus: str, trs: list[tuple[str, int]]) -> np.ndarray:
     """Predict the BOLD of each of some TRs by itself."""
     encoder, dataset = Encoder.load(trained.checkpoint.location), trained.data.dataset
@@ -170,6 +183,22 @@ def test_a_run_is_predicted_once_and_its_folder_keeps_what_each_tr_adds(
     assert not intervals
     assert "run good has no interval" in reason
     assert "validation.safetensors: damaged" in reason
+
+
+def test_what_a_folder_keeps_of_another_mean_is_made_anew(
+    trained: dict[str, TrainedRun], tmp_path: Path
+) -> None:
+    folder = shutil.copytree(trained["good"].run.folder, tmp_path / "good")
+    one = TrainedRun.open(replace(trained["good"].run, folder=str(folder)))
+    common = common_trs([one])
+    PairSettings(None, 99, 20, 0, Dataset.open, ()).score(one, common, print)
+    assert read_kept(one, common) is not None
+    arrays = load_file(folder / KEPT)
+    known = json.loads(arrays["known"].tobytes())
+    del known["of"]["mean"]
+    known = np.frombuffer(json.dumps(known).encode(), np.uint8)
+    save_file({**arrays, "known": known}, folder / KEPT)
+    assert read_kept(one, common) is None
 
 
 def test_a_run_whose_folder_takes_nothing_is_predicted_once_all_the_same(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import scipy.ndimage
@@ -11,7 +13,8 @@ import torch
 from giblet_ray.errors import InputError
 from giblet_ray.evaluation import block_bootstrap
 from giblet_ray.evaluation.block_bootstrap import bootstrap_mean_r
-from giblet_ray.evaluation.influence import ScanRows, mean_r, scan_influence
+from giblet_ray.evaluation.influence import ScanRows, mean_r
+from giblet_ray.evaluation.scan_sums import ScanSums
 
 
 def smooth(random: np.random.Generator, n: int, units: int) -> np.ndarray:
@@ -40,14 +43,41 @@ def test_resamples_are_r_of_rows_that_are_really_repeated() -> None:
         index = np.repeat(np.arange(47), of_blocks[block_T])
         r = [scipy.stats.pearsonr(p[index, v], b[index, v]).statistic for v in range(12)]
         expected.append(np.mean(r))
-    found = block_bootstrap._resampled(scan, block_T, counts)
+    alike = np.full(12, 1 / 12)
+    found = block_bootstrap._resampled(scan, alike, block_T, counts)
     np.testing.assert_allclose(found, expected, atol=1e-10)
     low = ScanRows("01", "film", scan.tr_T, scan.prediction_TV.float(), 1000 + scan.bold_TV.float())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(block_bootstrap, "_BYTES_AT_A_TIME", 1)
         np.testing.assert_allclose(
-            block_bootstrap._resampled(low, block_T, counts), expected, atol=1e-4
+            block_bootstrap._resampled(low, alike, block_T, counts), expected, atol=1e-4
         )
+
+
+@pytest.mark.parametrize("are_shared", [True, False])
+def test_value_is_that_of_the_scores_where_a_subject_lacks_units(are_shared: bool) -> None:
+    scans = [rows("01"), rows("01", "b", seed=1), rows("02", seed=2)]
+    for scan in scans:
+        scan.prediction_TV[:, :6] += 3 * scan.bold_TV[:, :6]
+    scans[2].bold_TV[:, :5] = 0.0
+    scans[1].bold_TV[:, 9] = 7.0
+    sums = ScanSums([scan.subject for scan in scans], 12, units_are_shared=are_shared)
+    for index, scan in enumerate(scans):
+        sums.add(index, scan.prediction_TV, scan.bold_TV)
+    found = bootstrap_mean_r(scans, 13, 100, 0, units_are_shared=are_shared)
+    expected = sums.compute().summary()["pearson_mean"]
+    assert found.value == pytest.approx(expected, abs=1e-12)
+    assert found.low < found.value < found.high
+
+
+def test_units_that_some_subjects_lack_are_no_spread_between_subjects() -> None:
+    """All are predicted perfectly, half of them at half of the units."""
+    scans = [rows(str(subject), seed=subject) for subject in range(16)]
+    for scan in scans[::2]:
+        scan.bold_TV[:, :6] = 0.0
+    same = [replace(scan, prediction_TV=scan.bold_TV) for scan in scans]
+    found = bootstrap_mean_r(same, 13, 100, 0)
+    assert (found.value, found.low, found.high) == pytest.approx((1, 1, 1), abs=1e-6)
 
 
 def test_interval_covers_what_is_expected() -> None:
@@ -97,7 +127,7 @@ def test_subjects_are_drawn_from_sixteen_on() -> None:
     many = bootstrap_mean_r(scans, 13, 300, 0)
     assert (few.subjects_are_drawn, many.subjects_are_drawn) == (False, True)
     assert many.high - many.low > 1.5 * (few.high - few.low)
-    means = [np.mean(scan_influence(scan).pearson_V) for scan in scans]
+    means = [mean_r([scan]).value for scan in scans]
     half = scipy.stats.t.ppf(0.975, 15) * np.std(means, ddof=1) / 4
     assert (many.high - many.low) / 2 == pytest.approx(half, rel=0.3)
     assert "over subjects" in str(many)
@@ -106,7 +136,7 @@ def test_subjects_are_drawn_from_sixteen_on() -> None:
 def test_value_is_the_mean_and_seed_decides() -> None:
     scans = [rows("01", "a"), rows("01", "b", 1, n=90), rows("02", "a", 2)]
     found = bootstrap_mean_r(scans, 13, 100, 0)
-    assert found.value == mean_r([scan_influence(scan) for scan in scans]).value
+    assert found.value == mean_r(scans).value
     assert found.low < found.value < found.high
     assert found == bootstrap_mean_r(scans, 13, 100, 0)
     assert found != bootstrap_mean_r(scans, 13, 100, 1)

@@ -8,7 +8,7 @@ import scipy.signal
 import scipy.stats
 import torch
 
-from giblet_ray.evaluation.influence import MeanR, ScanRows, mean_r, scan_influence
+from giblet_ray.evaluation.influence import MeanR, ScanRows, mean_r
 from giblet_ray.evaluation.interval import mean_interval
 from giblet_ray.evaluation.long_run import n_cosines, slow_cosines
 
@@ -40,7 +40,7 @@ def test_units_that_say_the_same_again_make_it_no_narrower() -> None:
     for times in (1, 12):
         rows = (torch.from_numpy(np.tile(each, (1, times))) for each in (prediction_TV, bold_TV))
         scan = ScanRows("01", "film", np.arange(300), *rows)
-        mean = mean_r([scan_influence(scan)])
+        mean = mean_r([scan])
         found.append(mean_interval(mean, LEAST_TRS))
     assert found[1].low == pytest.approx(found[0].low, abs=1e-9)
     assert found[1].high == pytest.approx(found[0].high, abs=1e-9)

@@ -9,7 +9,7 @@ import scipy.stats
 import torch
 
 from giblet_ray.errors import InputError
-from giblet_ray.evaluation.influence import MeanR, ScanRows, mean_r, scan_influence
+from giblet_ray.evaluation.influence import MeanR, ScanRows, mean_r
 from giblet_ray.evaluation.long_run import LEAST_COSINES, slow_cosines
 from giblet_ray.evaluation.paired import paired_tests
 
@@ -24,7 +24,7 @@ def slow(random: np.random.Generator, n: int, units: int, time: float = 40) -> n
 def scored(prediction: np.ndarray, bold: np.ndarray, first: int = 0) -> MeanR:
     trs = np.arange(first, first + len(bold))
     rows = ScanRows("01", "film", trs, torch.from_numpy(prediction), torch.from_numpy(bold))
-    return mean_r([scan_influence(rows)])
+    return mean_r([rows])
 
 
 def models(seed: int, n: int = 600, worse: tuple[float, ...] = (0, 0, 0)) -> list[MeanR]:

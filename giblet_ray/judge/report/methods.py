@@ -251,6 +251,11 @@ def _scores(evaluation: Evaluation) -> str:
     subjects = "; ".join(
         f"{name} {scores['pearson_mean']:.4f}" for name, scores in judged.subjects.items()
     )
+    order = (
+        "over subjects, and over units"
+        if evaluation.opened.data.units_are_shared
+        else "over units, and over subjects"
+    )
     group = ""
     if evaluation.group is not None:
         of = evaluation.group.summary()
@@ -260,7 +265,7 @@ def _scores(evaluation: Evaluation) -> str:
         )
     return (
         f"r is Pearson's correlation of prediction and BOLD over the test TRs of one scan, for one "
-        f"unit; then the mean over a subject's scans, over units, and over subjects. Mean "
+        f"unit; then the mean over a subject's scans, {order}, each over what is scored. Mean "
         f"{metrics['pearson_mean']:.4f}, median over units {metrics['pearson_median']:.4f}, 95th "
         f"percentile {metrics['pearson_p95']:.4f}; R2 against the scan's own mean "
         f"{metrics['r2_mean']:.4f}; over {judged.n_trs:,} TRs of all scans together and "
