@@ -79,7 +79,7 @@ class TrainConfig(Group):
     dropout and keeps BatchNorm's statistics."""
     metrics: Annotated[Columns, Spelling("PATH,PATH,...")] = ()
     """Further validation metrics, functions of your own by import path, such as
-    my_lab.metrics:spearman, which is logged as val/spearman."""
+    my_lab.metrics:spearman, which is logged as val/spearman; each by a name of its own."""
     score: str = VAL_PEARSON
     """Validation metric by which the best epoch, trial and model are chosen; one whose name ends in
     loss, mse or error is better when lower."""
@@ -89,6 +89,20 @@ class TrainConfig(Group):
     """Steps between checkpoints within an epoch; 0: only after each epoch."""
     log_every_steps: Annotated[int, Mark.FREE] = Field(10, ge=1)
     """Steps between the points of the training curves."""
+
+    @field_validator("metrics")
+    @classmethod
+    def _have_names_of_their_own(cls, paths: tuple[str, ...]) -> tuple[str, ...]:
+        taken = dict.fromkeys(MEASURED, "the one that every run has")
+        for path in paths:
+            name = metric_name(path)
+            if name in taken:
+                raise ValueError(
+                    f"{path} would be logged as {name}, as {taken[name]} is; give the function "
+                    "another name"
+                )
+            taken[name] = path
+        return paths
 
     @model_validator(mode="after")
     def _score_is_measured(self) -> Self:
