@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import scipy.signal
@@ -30,6 +32,25 @@ def test_cosines_are_of_one_size_and_independent_of_each_other_and_the_mean() ->
     np.testing.assert_allclose(basis @ basis.T, 100 * np.eye(8), atol=1e-10)
     np.testing.assert_allclose(basis.sum(axis=1), 0, atol=1e-10)
     assert len(slow_cosines(np.ones(3), 8)) == 2
+
+
+@pytest.mark.parametrize(("n_trs", "n"), [(2, 1), (301, 20), (300, 299)])
+def test_cosines_are_those_of_the_formula(n_trs: int, n: int) -> None:
+    series = np.random.default_rng(0).normal(size=n_trs)
+    expected = [
+        np.sqrt(2) * sum(np.cos(np.pi * j * (t + 0.5) / n_trs) * x for t, x in enumerate(series))
+        for j in range(1, n + 1)
+    ]
+    np.testing.assert_allclose(slow_cosines(series, n), expected, atol=1e-12 * n_trs)
+
+
+def test_cosines_take_memory_that_grows_with_the_series_alone() -> None:
+    series = np.random.default_rng(0).normal(size=20_000)
+    tracemalloc.start()
+    slow_cosines(series, 1250)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 20 * series.nbytes
 
 
 @pytest.mark.parametrize("coefficient", [0.0, 0.95])
