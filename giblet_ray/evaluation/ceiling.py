@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +30,7 @@ WITHIN_NOISE = 0.05
 """A ceiling whose repeats agree no better than by chance, at this p, is no divisor."""
 N_PERMUTATIONS = 199
 MAX_SPLITS = 50
+_UNITS_AT_A_TIME = 256
 
 Floats = NDArray[np.float64]
 
@@ -108,13 +110,15 @@ def explainable_ceiling(repeats_RTV: Tensor, least_trs: int, seed: int = 0) -> C
     no bias; its root has, where it is small beside its error: of units with a ceiling of 0.30, two
     repeats of 600 TRs give 0.26 in the mean, and four 0.28.
     """
-    z_RTV, scored_V = _repeats(repeats_RTV)
-    n = len(z_RTV)
-    # Of z-scores, what the mean of the repeats varies by is EV.
-    explained_V = z_RTV.mean(dim=0).square().mean(dim=0)
-    corrected_V = explained_V - (1 - explained_V) / (n - 1)
+    n = _n_repeats(repeats_RTV)
+
+    def corrected(z_RTV: Tensor) -> Tensor:
+        # Of z-scores, what the mean of the repeats varies by is EV.
+        explained_V = z_RTV.mean(dim=0).square().mean(dim=0)
+        return explained_V - (1 - explained_V) / (n - 1)
+
     kind = f"explainable variance of {n} repeats, bias corrected"
-    return _ceiling(z_RTV, corrected_V, scored_V, kind, least_trs, seed)
+    return _ceiling(repeats_RTV, corrected, kind, least_trs, seed)
 
 
 def split_half_ceiling(repeats_RTV: Tensor, least_trs: int, seed: int = 0) -> Ceiling:
@@ -146,8 +150,8 @@ def split_half_ceiling(repeats_RTV: Tensor, least_trs: int, seed: int = 0) -> Ce
     Assumes what :func:`explainable_ceiling` does. With two repeats the two are equal; with more
     they differ where noise is not alike in all.
     """
-    z_RTV, scored_V = _repeats(repeats_RTV)
-    n, half = len(z_RTV), len(z_RTV) // 2
+    n = _n_repeats(repeats_RTV)
+    half = n // 2
     splits = [
         (one, other)
         for one in itertools.combinations(range(n), half)
@@ -157,14 +161,17 @@ def split_half_ceiling(repeats_RTV: Tensor, least_trs: int, seed: int = 0) -> Ce
     if len(splits) > MAX_SPLITS:
         chosen = np.random.default_rng(seed).permutation(len(splits))[:MAX_SPLITS]
         splits = [splits[index] for index in chosen]
-    r_V = torch.zeros(z_RTV.shape[2], dtype=torch.float64, device=z_RTV.device)
-    for halves in splits:
-        (a_TV, _), (b_TV, _) = (z_scored(z_RTV[list(rows)].mean(dim=0)) for rows in halves)
-        r_V += (a_TV * b_TV).mean(dim=0) / len(splits)
-    k = 1 / half
-    reliability_V = k * r_V / (1 + (k - 1) * r_V)
+
+    def reliability(z_RTV: Tensor) -> Tensor:
+        r_V = torch.zeros(z_RTV.shape[2], dtype=torch.float64, device=z_RTV.device)
+        for halves in splits:
+            (a_TV, _), (b_TV, _) = (z_scored(z_RTV[list(rows)].mean(dim=0)) for rows in halves)
+            r_V += (a_TV * b_TV).mean(dim=0) / len(splits)
+        k = 1 / half
+        return k * r_V / (1 + (k - 1) * r_V)
+
     kind = f"split halves of {n} repeats, Spearman-Brown"
-    return _ceiling(z_RTV, reliability_V, scored_V, kind, least_trs, seed)
+    return _ceiling(repeats_RTV, reliability, kind, least_trs, seed)
 
 
 def shared_ceiling(subjects_STV: Tensor) -> SharedCeiling:
@@ -200,51 +207,50 @@ def shared_ceiling(subjects_STV: Tensor) -> SharedCeiling:
             f"shared ceiling: found BOLD of shape {tuple(subjects_STV.shape)}, must be of two "
             "subjects or more, (subjects, TRs, units)"
         )
-    z_STV, scored_SV = _z_scored_each(subjects_STV)
-    total_TV = z_STV.sum(dim=0)
-    lower: list[Tensor] = []
-    upper: list[Tensor] = []
-    for z_TV, scored_V in zip(z_STV, scored_SV, strict=True):
-        (all_TV, varies_V), (others_TV, others_V) = (
-            z_scored(rows) for rows in (total_TV, total_TV - z_TV)
-        )
-        for found, mean_TV, both_V in (
-            (lower, others_TV, scored_V & others_V),
-            (upper, all_TV, scored_V & varies_V),
-        ):
-            found.append(torch.where(both_V, (z_TV * mean_TV).mean(dim=0), torch.nan))
-    return SharedCeiling(*(torch.stack(each).cpu().numpy() for each in (lower, upper)))
+    lower_SV, upper_SV = np.empty((2, len(subjects_STV), subjects_STV.shape[2]))
+    for units, z_STV, scored_SV in _z_scored_each(subjects_STV):
+        total_TV = z_STV.sum(dim=0)
+        for subject, (z_TV, scored_V) in enumerate(zip(z_STV, scored_SV, strict=True)):
+            for bound_SV, rows_TV in ((lower_SV, total_TV - z_TV), (upper_SV, total_TV)):
+                mean_TV, varies_V = z_scored(rows_TV)
+                r_V = torch.where(scored_V & varies_V, (z_TV * mean_TV).mean(dim=0), torch.nan)
+                bound_SV[subject, units] = r_V.cpu().numpy()
+    return SharedCeiling(lower_SV, upper_SV)
 
 
-def _repeats(repeats_RTV: Tensor) -> tuple[Tensor, Tensor]:
-    """Return z-scored repeats and the units, (V,), that vary in all."""
+def _n_repeats(repeats_RTV: Tensor) -> int:
     if repeats_RTV.ndim != 3 or len(repeats_RTV) < 2:
         raise InputError(
             f"noise ceiling: found BOLD of shape {tuple(repeats_RTV.shape)}, must be of two "
             "repeats or more, (repeats, TRs, units)"
         )
-    z_RTV, scored_RV = _z_scored_each(repeats_RTV)
-    return z_RTV, scored_RV.all(dim=0)
+    return len(repeats_RTV)
 
 
-def _z_scored_each(bold_NTV: Tensor) -> tuple[Tensor, Tensor]:
-    z_NTV, scored_NV = zip(*map(z_scored, bold_NTV), strict=True)
-    return torch.stack(z_NTV), torch.stack(scored_NV)
+def _z_scored_each(bold_NTV: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """Yield some units at a time: which, each scan's z-scores (N, T, U), and which vary (N, U)."""
+    for start in range(0, bold_NTV.shape[2], _UNITS_AT_A_TIME):
+        units = slice(start, start + _UNITS_AT_A_TIME)
+        z_NTU, varies_NU = zip(*map(z_scored, bold_NTV[:, :, units]), strict=True)
+        yield units, torch.stack(z_NTU), torch.stack(varies_NU)
 
 
 def _ceiling(
-    z_RTV: Tensor, reliability_V: Tensor, scored_V: Tensor, kind: str, least_trs: int, seed: int
+    repeats_RTV: Tensor,
+    reliability: Callable[[Tensor], Tensor],
+    kind: str,
+    least_trs: int,
+    seed: int,
 ) -> Ceiling:
     """Return a ceiling with p: does the mean correlation of two repeats exceed shifted ones?"""
-    pairs = list(itertools.combinations(range(len(z_RTV)), 2))
-    n_trs = [z_RTV.shape[1]] * len(pairs)
-    shifts = draw_shifts(pairs, n_trs, least_trs, N_PERMUTATIONS, seed)
-    one, other = ([z_RTV[pair[end]] for pair in pairs] for end in (0, 1))
-    null = shift_null(one, other, shifts)
-    scored = scored_V.cpu().numpy()
-    ceiling_V = np.sqrt(np.clip(reliability_V.cpu().numpy(), 0, 1))
-    return Ceiling(
-        np.where(scored, ceiling_V, math.nan),
-        np.where(scored, null.p_values(), math.nan),
-        kind,
-    )
+    n_repeats, n_trs, n_units = repeats_RTV.shape
+    pairs = list(itertools.combinations(range(n_repeats), 2))
+    shifts = draw_shifts(pairs, [n_trs] * len(pairs), least_trs, N_PERMUTATIONS, seed)
+    ceiling_V, p_V = np.empty((2, n_units))
+    for units, z_RTV, scored_RV in _z_scored_each(repeats_RTV):
+        one, other = ([z_RTV[pair[end]] for pair in pairs] for end in (0, 1))
+        scored_V = scored_RV.all(dim=0).cpu().numpy()
+        of_units = np.sqrt(np.clip(reliability(z_RTV).cpu().numpy(), 0, 1))
+        ceiling_V[units] = np.where(scored_V, of_units, math.nan)
+        p_V[units] = np.where(scored_V, shift_null(one, other, shifts).p_values(), math.nan)
+    return Ceiling(ceiling_V, p_V, kind)

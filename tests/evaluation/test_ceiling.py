@@ -11,11 +11,13 @@ import scipy.stats
 import torch
 
 from giblet_ray.errors import InputError
+from giblet_ray.evaluation import ceiling
 from giblet_ray.evaluation.ceiling import (
     explainable_ceiling,
     shared_ceiling,
     split_half_ceiling,
 )
+from giblet_ray.evaluation.influence import z_scored
 
 
 def repeats(
@@ -112,6 +114,30 @@ def test_unit_without_bold_in_a_subject_is_left_out_of_the_others_mean() -> None
     only = repeats(2, 0.6, units=1)
     only[1] = 3.0
     assert np.isnan(shared_ceiling(torch.from_numpy(only)).lower_SV).all()
+
+
+@pytest.mark.parametrize(
+    "find",
+    [
+        lambda bold: explainable_ceiling(bold, 14).ceiling_V,
+        lambda bold: split_half_ceiling(bold, 14).p_V,
+        lambda bold: shared_ceiling(bold).lower_SV,
+    ],
+)
+def test_some_units_are_z_scored_at_a_time(find, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many there are in all, which changes no number."""
+    bold = torch.from_numpy(repeats(3, 0.6, units=11, n_trs=90))
+    expected, most = find(bold), 0
+
+    def counted(rows_TV: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        nonlocal most
+        most = max(most, rows_TV.shape[1])
+        return z_scored(rows_TV)
+
+    monkeypatch.setattr(ceiling, "_UNITS_AT_A_TIME", 4)
+    monkeypatch.setattr(ceiling, "z_scored", counted)
+    np.testing.assert_allclose(find(bold), expected, atol=1e-12)
+    assert most == 4
 
 
 @pytest.mark.parametrize("estimate", [explainable_ceiling, split_half_ceiling])
