@@ -9,6 +9,7 @@ V is the number of units.
 from __future__ import annotations
 
 import csv
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,10 +20,14 @@ from giblet_ray.errors import InputError
 from giblet_ray.features.source import decode_text, split_source
 
 _TABLES = (".tsv", ".txt", ".csv")
-_NUMBER_COLUMNS = ("index", "id", "label", "value", "key")
+_NUMBER_COLUMNS = ("index", "id", "label", "value", "key", "number")
 _NAME_COLUMNS = ("name", "label", "region", "roi")
 _NOT_LABELS = (*_NAME_COLUMNS, "background")
 """Lines of a list of names that are none."""
+
+_NUMBER = re.compile(r"-?\d+(?:\.\d*)?")
+_NUMBERED_LINE = re.compile(rf"({_NUMBER.pattern})\s+(.+?)(?:(?:\s+{_NUMBER.pattern}){{3,4}})?")
+"""Number, name, and perhaps a colour, which is three numbers or four."""
 
 
 @dataclass(frozen=True)
@@ -91,8 +96,9 @@ def read_label_table(path: str | Path) -> dict[int, str]:
     """Read what the labels of an atlas are called.
 
     Columns ``index`` and ``name`` (BIDS), or the number and the name in the first two columns
-    (FreeSurfer, Schaefer), or one name per line, of 1, 2, ... Tabs, commas or blanks are between
-    columns. Lines that begin with ``#``, and the background, are no labels.
+    (FreeSurfer, Schaefer), below a header or without, or one name per line, of 1, 2, ... Tabs,
+    commas or blanks are between columns. Lines that begin with ``#``, and the background, are no
+    labels.
 
     Returns
     -------
@@ -111,12 +117,12 @@ def read_label_table(path: str | Path) -> dict[int, str]:
     rows = _rows([line for line in lines if not line.startswith("#")])
     names: dict[int, str] = {}
     for number, name in rows:
-        if number.isdecimal() and int(number) not in names:
+        if number.isdecimal() and int(number) not in names and (name or not int(number)):
             names[int(number)] = name
             continue
         raise InputError(
             f"{file}: found the label {number!r}, {name!r}; a whole number and a name is accepted, "
-            "each number once"
+            "each number once, in the first two columns or those called index and name"
         )
     names.pop(0, None)
     if not names:
@@ -128,21 +134,28 @@ def _rows(lines: list[str]) -> list[tuple[str, str]]:
     """Return number and name in each line."""
     delimiter = next((each for each in "\t," if lines and each in lines[0]), None)
     if delimiter is None:
-        cells = [line.split() for line in lines]
+        cells = [_between_blanks(line) for line in lines]
     else:
         cells = [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=delimiter)]
-    if not cells:
-        return []
-    first = [cell.lower() for cell in cells[0]]
-    number = next((first.index(each) for each in _NUMBER_COLUMNS if each in first), None)
-    name = next((first.index(each) for each in _NAME_COLUMNS if each in first), number)
-    if number is not None and name != number:
-        cells = cells[1:]
-    elif first[0].isdecimal():
-        number, name = 0, 1
-    else:
-        called = [line.strip() for line in lines if line.strip().lower() not in _NOT_LABELS]
-        return [(str(each), name) for each, name in enumerate(called, 1)]
-    last = max(number or 0, name or 0)
-    cells = [row + [""] * (last + 1 - len(row)) for row in cells]
-    return [(row[number or 0], row[name or 0]) for row in cells]
+    number, name = 0, 1
+    if cells and not _NUMBER.fullmatch(cells[0][0]):
+        header = [cell.lower() for cell in cells.pop(0)]
+        known = [header.index(each) for each in _NUMBER_COLUMNS if each in header]
+        number = next((each for each in known if _has_numbers(cells, each)), 0)
+        if delimiter is None and not _has_numbers(cells, number):
+            called = [line.strip() for line in lines if line.strip().lower() not in _NOT_LABELS]
+            return [(str(each), name) for each, name in enumerate(called, 1)]
+        known = [header.index(each) for each in _NAME_COLUMNS if each in header]
+        name = next((each for each in known if each != number), 0 if number else 1)
+    padded = [row + [""] * (max(number, name) + 1 - len(row)) for row in cells]
+    return [(row[number], row[name]) for row in padded]
+
+
+def _between_blanks(line: str) -> list[str]:
+    """Return the columns of a line: the words after a number are one name, up to its colour."""
+    found = _NUMBERED_LINE.fullmatch(line.strip())
+    return line.split() if found is None else [*found.groups()]
+
+
+def _has_numbers(cells: list[list[str]], column: int) -> bool:
+    return any(_NUMBER.fullmatch(cell) for row in cells for cell in row[column : column + 1])

@@ -46,6 +46,14 @@ def refusal(space: Space, atlas: Path, names: Path | None = None) -> str:
         ("atlas.csv", 'id,Label\n2,V1\n5,"A 1"\n'),
         ("order.txt", "2\tV1\t120\t18\t131\t0\n5\tA 1\t120\t18\t132\t0\n"),
         ("ansi.txt", "\ufeff5\tA 1\r\n2\tV1\r\n"),
+        ("Centroid_RAS.csv", "ROI Label,ROI Name,R,A\n0,NONE,NA,NA\n2,V1,-32,4\n5,A 1,-29,7\n"),
+        ("lab.csv", "label,region\n2,V1\n5,A 1\n"),
+        ("lab.csv", "ROI,hemisphere,name\n2,L,V1\n5,L,A 1\n"),
+        ("lab.csv", "roi,label\nV1,2\nA 1,5\n"),
+        ("lab.tsv", "Number\tName\n2\tV1\n5\tA 1\n"),
+        ("lab.csv", "ROIid,ROIname\n2,V1\n5,A 1\n"),
+        ("lab.txt", "2 V1\n5  A 1\n"),
+        ("lab.txt", "index name\n2 V1 0.1 0.2 1\n5 A 1 255 0 0 0\n"),
     ],
 )
 def test_tables_of_labels_are_read_as_they_are_written(
@@ -75,6 +83,9 @@ def test_colour_tables_and_lists_of_names_are_read(tmp_path: Path) -> None:
         ("1\tV1\nx\tV2\n", "found the label 'x', 'V2'"),
         ("# nothing\n", "names no labels"),
         ("0\tBackground\n", "names no labels"),
+        ("region,hemisphere\nV1,L\n", "found the label 'V1', 'L'"),
+        ("ROI,name\n1.0,V1\n", "found the label '1.0', 'V1'"),
+        ("V1\n2\n", "found the label '2', ''"),
     ],
 )
 def test_tables_of_something_else_are_refused(tmp_path: Path, text: str, told: str) -> None:
