@@ -20,6 +20,9 @@ from giblet_ray.dataset.windows import Windows
 from giblet_ray.errors import InputError
 from giblet_ray.parts.value import ValueType
 
+_LEAST_TRS = 8
+"""Training TRs of a scan without which a row group's windows of it are left out: from one TR, every
+unit is constant."""
 _MOST_BYTES = 512 * 2**20
 """Beyond so much, a sample takes no more row groups; its windows are then used again."""
 
@@ -48,13 +51,16 @@ class Sample:
         return [data.dataset.read(span, self.selection) for span in self.spans]
 
     def normalisation(self, data: DataView, tables: Sequence[pa.Table]) -> Normalisation:
-        """Z-score by the TRs of the sample alone."""
-        uses = []
-        for scan, use in zip(data.scans, data.uses, strict=True):
+        """Z-score by the TRs of the sample alone; a scan without training windows in it, as one
+        that is held out."""
+        uses, trained = [], set(self.train.scan.tolist())
+        for index, (scan, use) in enumerate(zip(data.scans, data.uses, strict=True)):
             read = np.zeros(len(use), bool)
             for span in self.spans:
                 if span.stimulus == scan.stimulus:
                     read[span.start : span.stop] = True
+            if index not in trained:
+                read &= use != Use.TRAINS
             uses.append(np.where(read, use, Use.NONE))
         return UsedRows(data.dataset, self.selection, data.scans, uses).fit(tables)
 
@@ -77,7 +83,8 @@ def choose_sample(data: DataView, n_train: int, n_val: int, seed: int) -> Sample
         If a subject has no training TRs.
     """
     selection = data.selection
-    of_train, of_val = _groups(data, data.train), _groups(data, data.val)
+    train = data.train[_with_enough(data)]
+    of_train, of_val = _groups(data, train), _groups(data, data.val)
     subject_of = np.array([data.selection.subjects.index(scan.subject) for scan in data.scans])
     groups = np.random.default_rng(seed).permutation(np.unique(np.concatenate([of_train, of_val])))
     missing = set(range(len(data.selection.subjects)))
@@ -87,7 +94,7 @@ def choose_sample(data: DataView, n_train: int, n_val: int, seed: int) -> Sample
     group_bytes = data.dataset.manifest.row_group_trs * selection.row_bytes(data.dataset)
     for group in groups.tolist():
         here = of_train == group
-        subjects = set(subject_of[data.train.scan[here]].tolist())
+        subjects = set(subject_of[train.scan[here]].tolist())
         found = np.array([here.sum(), (of_val == group).sum()])
         more = (counts < (n_train, n_val)) & (read_bytes < _MOST_BYTES) | (counts == 0)
         if (more & (found > 0)).any() or subjects & missing:
@@ -109,9 +116,21 @@ def choose_sample(data: DataView, n_train: int, n_val: int, seed: int) -> Sample
     return Sample(
         tuple(spans),
         selection,
-        data.train[np.isin(of_train, chosen)],
+        train[np.isin(of_train, chosen)],
         data.val[np.isin(of_val, chosen)],
     )
+
+
+def _with_enough(data: DataView) -> np.ndarray:
+    """Return whether each training window's scan has enough training TRs in the row group, or as
+    many as in any."""
+    scan = data.train.scan
+    _, place = np.unique(_groups(data, data.train) * len(data.scans) + scan, return_inverse=True)
+    trs = np.bincount(place, data.train.length)[place]
+    most = np.zeros(len(data.scans))
+    np.maximum.at(most, scan, trs)
+    enough: np.ndarray = trs >= np.minimum(_LEAST_TRS, most[scan])
+    return enough
 
 
 def _groups(data: DataView, windows: Windows) -> np.ndarray:

@@ -68,6 +68,23 @@ def test_sample_is_small_and_still_holds_every_subject(
         assert normalisation.n_masked == 0
 
 
+def test_no_unit_is_constant_for_want_of_trs_in_the_sample(
+    dataset_writer: Callable[..., Any], tiny_model: dict[str, Any], tmp_path: Path
+) -> None:
+    """Row groups that begin in a set's last TR hold one training TR of a scan."""
+    for n_trs in (203, 212, 224):
+        location = str(tmp_path / f"{n_trs}")
+        dataset_writer(location, {f"film{i}": n_trs + i for i in range(6)}, ("01",))
+        for fold in (1, 2, 3, 4):
+            data = plan(location, tiny_model, split={"folds": 4, "fold": fold})
+            for seed in range(12):
+                sample = choose_sample(data, n_train=32, n_val=16, seed=seed)
+                normalisation = sample.normalisation(data, sample.read(data))
+                assert normalisation.n_masked == 0
+                trained_S = np.unique(sample.train.scan)
+                assert (normalisation.std_SV[trained_S] > 0.1).all()
+
+
 def test_subject_without_training_trs_is_refused(
     dataset_writer: Callable[..., Any], tiny_model: dict[str, Any], tmp_path: Path
 ) -> None:
