@@ -103,12 +103,12 @@ def examine(
     kept = measure_activations(job, shapes, ranks, data.window)
     step = replace(step_size(job, shapes, len(data.scans), ranks, data.window), activations=kept)
     on_cpu = need_of_host(job, data, step, use_gpu=False)
+    expected = on_cpu.total + HELD_OF_EACH * step.elsewhere
     rehearsal = None
-    if not job.model.fitted and on_cpu.total <= max(
-        machine.reservable for machine in cluster.machines
+    if not job.model.fitted and any(
+        machine.room(cpus, 0) and machine.reservable >= expected for machine in cluster.machines
     ):
         progress.doing = f"rehearsing a few steps, as soon as {cpus:g} CPU is free"
-        expected = on_cpu.total + HELD_OF_EACH * step.elsewhere
         rehearsal = rehearse(job, data, sample, tables, ranks, expected, step.elsewhere)
     report.add("memory", _memory(job, data, use_gpu, cluster, report, step, rehearsal))
     storage = Storage.at(job.storage.path)

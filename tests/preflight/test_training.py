@@ -13,9 +13,10 @@ from giblet_ray.config import TrainingPreflightConfig, TrainJob
 from giblet_ray.dataset.reader import Dataset
 from giblet_ray.dataset.residence import place_data
 from giblet_ray.errors import InputError
+from giblet_ray.preflight import training
 from giblet_ray.preflight.brief import check_training, remedy
 from giblet_ray.preflight.need import host_need
-from giblet_ray.preflight.placement import look_at_cluster
+from giblet_ray.preflight.placement import Cluster, Machine, look_at_cluster
 from giblet_ray.preflight.size import measure_activations, step_size
 from giblet_ray.preflight.training import preflight_training
 from giblet_ray.training.data import model_shapes, plan_data
@@ -102,6 +103,20 @@ def test_model_that_no_machine_can_hold_is_refused_without_being_made(
         brief_lines(job)
     forced = brief_lines(job.model_copy(update={"preflight": TrainingPreflightConfig(force=True)}))
     assert forced[-1].startswith("forced: does not fit: host memory: ")
+
+
+def test_no_rehearsal_waits_for_a_machine_with_memory_but_no_cpus(
+    cluster: None, make_job: Callable[..., TrainJob], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the head of a cluster that keeps work off it."""
+    head = Machine("head", 0, 0, None, None, reservable=64 * 10**9)
+    worker = Machine("worker", 8, 0, None, None, reservable=10**8)
+    machines = Cluster((head, worker), (), free_cpus=8, free_gpus=0)
+    monkeypatch.setattr(training, "look_at_cluster", lambda look_at_gpus: machines)
+    monkeypatch.setattr(training, "rehearse", lambda *_: pytest.fail("would wait"))
+    lines: list[str] = []
+    preflight_training(make_job(), lines.append)
+    assert "(counted)" in "\n".join(lines)
 
 
 def test_activations_that_are_too_large_are_to_be_accumulated(
