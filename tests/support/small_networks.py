@@ -67,6 +67,21 @@ def wav2vec_bert() -> Path:
 
 
 @cache
+def of_spectrograms() -> Path:
+    """AST, which reads patches of a picture of 10.24 s of sound."""
+    prepares = import_library().ASTFeatureExtractor()
+    return saved("AST", {**SMALL, "intermediate_size": 32}, prepares)
+
+
+@cache
+def of_coarse_sound(samples: int) -> Path:
+    """Wav2Vec 2, with frames of so many samples."""
+    convolutions = {"conv_dim": (8,), "conv_kernel": (samples,), "conv_stride": (samples,)}
+    settings = {**SMALL, "intermediate_size": 32, **convolutions, "num_feat_extract_layers": 1}
+    return saved("Wav2Vec2", settings, import_library().Wav2Vec2FeatureExtractor())
+
+
+@cache
 def tokenizer() -> Any:
     """Bytes as tokens, with a mark of the beginning."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors

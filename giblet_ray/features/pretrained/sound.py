@@ -3,7 +3,7 @@
 ::
 
     sound       |   stretch 0   |   stretch 1   |   stretch 2   |    of `clip_seconds`
-    frames       ................................................    20 ms each, of all networks
+    frames       ................................................    20 ms each, of most networks
     TRs         |    0    |    1    |    2    |    3    |    4       each the mean of its frames
 
 What is heard as silence gives what the network makes of silence.
@@ -13,6 +13,8 @@ Shapes: N samples, T TRs, L layers, D numbers, F frames.
 
 from __future__ import annotations
 
+import copy
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,10 @@ from giblet_ray.features.pretrained.network import LoadedNetwork, import_library
 
 _LEAST_SECONDS = 1.0
 """Sound that networks are given at least: a rest that is shorter is followed by silence."""
+_TRIED_SECONDS = 4.0
+"""Sound that tells frames from other tokens, at least: filters reach over a second or two."""
+_FARTHER = 4.0
+"""So many times as much must frames differ where the sound does; Wav2Vec-BERT's: 18 and more."""
 
 
 def read_listener(network: LoadedNetwork) -> Any:
@@ -39,6 +45,41 @@ def read_listener(network: LoadedNetwork) -> Any:
         reason = " ".join(str(error).split())
         model = network.network.model
         raise InputError(f"{model}: does not say how it is given sound: {reason}") from error
+
+
+@lru_cache(maxsize=1)
+def check_it_hears_frames(network: LoadedNetwork, clip_seconds: float) -> None:
+    """Make sure that what a network gives of a stretch are frames, one after another, of all of it.
+
+    Before its first layer, where none has heard the others yet: of two stretches that differ in
+    their last quarter, the frames of this quarter do, and those of the first half hardly.
+
+    Raises
+    ------
+    InputError
+        If its tokens are patches of a spectrogram, or it hears less at a time.
+    """
+    before = copy.copy(network)
+    before.layers = (0,)
+    listen = read_listener(network)
+    seconds = max(clip_seconds, _TRIED_SECONDS)
+    random = np.random.default_rng(0)
+    samples_N = random.normal(0, 0.1, round(seconds * listen.sampling_rate)).astype(np.float32)
+    other_N = samples_N.copy()
+    quarter = len(other_N) // 4
+    other_N[-quarter:] = random.permutation(other_N[-quarter:])
+    heard_F, other_F = (
+        _heard(before, listen, each_N, clip_seconds)[0] for each_N in (samples_N, other_N)
+    )
+    differ_F = np.abs(heard_F - other_F).mean((1, 2))
+    quarter = len(differ_F) // 4
+    late, early = differ_F[-quarter:].mean(), differ_F[: 2 * quarter].mean()
+    if not late > _FARTHER * early:
+        raise InputError(
+            f"{network.network.model}: gives no frames that follow {seconds:g} s of sound from "
+            "beginning to end; a network that does, such as Whisper or Wav2Vec-BERT, or a shorter "
+            "clip_seconds, is accepted"
+        )
 
 
 def sound_states(
@@ -70,6 +111,7 @@ def sound_states(
     states_TLD : ndarray of float32
         Mean over the frames whose middle lies in the TR.
     """
+    check_it_hears_frames(network, clip_seconds)
     listen = read_listener(network)
     rate, seconds = int(listen.sampling_rate), n_trs * tr_seconds
     sums_TLD: np.ndarray | None = None
@@ -107,6 +149,11 @@ def _heard(
         raise InputError(
             f"{model}: hears {given / rate:g} s at a time; clip_seconds is {clip_seconds:g}"
         )
-    frame_seconds = round(given / rate / states_LFD.shape[1], 3)
-    n_frames = min(states_LFD.shape[1], max(1, int(len(samples_N) / rate / frame_seconds + 1e-6)))
+    n_given = states_LFD.shape[1]
+    frame_seconds = given / rate / n_given
+    # Frames of whole milliseconds end before the stretch does, for want of a last window: by a
+    # frame or so. Of another length, such as 1/75 s, rounding would move them by many.
+    if abs(round(frame_seconds, 3) - frame_seconds) * n_given < 1.5 * frame_seconds:
+        frame_seconds = round(frame_seconds, 3)
+    n_frames = min(n_given, max(1, int(len(samples_N) / rate / frame_seconds + 1e-6)))
     return states_LFD[:, :n_frames].swapaxes(0, 1), frame_seconds

@@ -82,3 +82,27 @@ def test_more_than_a_network_hears_at_a_time_is_one_line(make_film: Callable[...
     network = LoadedNetwork(find_network(str(small_networks.whisper())), "cpu")
     with pytest.raises(InputError, match=r"hears 30 s at a time; clip_seconds is 36$"):
         sound_states(network, film, 24, TR, clip_seconds=36.0)
+
+
+@pytest.mark.parametrize("clip_seconds", [30.0, 10.0])
+def test_a_network_whose_tokens_are_patches_or_that_cuts_is_refused(
+    film: str, clip_seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import_library()
+    # A torchaudio that is not of this torch cannot be imported; without one, the library has its
+    # own way.
+    for module in ("transformers.utils", "transformers.utils.import_utils"):
+        monkeypatch.setattr(f"{module}.is_speech_available", lambda: False)
+    network = LoadedNetwork(find_network(str(small_networks.of_spectrograms())), "cpu")
+    with pytest.raises(InputError, match="gives no frames that follow"):
+        sound_states(network, film, N_TRS, TR, clip_seconds)
+
+
+def test_frames_of_no_whole_milliseconds_keep_their_time(film: str) -> None:
+    """Of 600 samples, 37.5 ms: the third TR has those from 80 on."""
+    folder = small_networks.of_coarse_sound(600)
+    network = LoadedNetwork(find_network(str(folder)), "cpu")
+    found_TLD = sound_states(network, film, N_TRS, TR, clip_seconds=30.0)
+    states_FD = states_by_hand(folder, np.concatenate(list(read_audio(film, 16_000))))
+    assert len(states_FD) == 160
+    np.testing.assert_allclose(found_TLD[2, 0], states_FD[80:120].mean(0), atol=1e-5)
