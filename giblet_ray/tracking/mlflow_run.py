@@ -29,12 +29,11 @@ from mlflow.entities import (
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS
 
-from giblet_ray.errors import InputError
 from giblet_ray.submission import submitted_commit
 from giblet_ray.tracking.points import RunAddress
 from giblet_ray.tracking.quiet import quiet_mlflow
 from giblet_ray.tracking.recorded_run import COMMIT_TAG, DATASET_TAG, IDENTITY_TAG, RUN_TAG
-from giblet_ray.tracking.server import MLFLOW_ERRORS, brief, check_server
+from giblet_ray.tracking.server import check_server, tracking_errors
 from giblet_ray.tracking.sqlite import absolute_uri, make_store, store_file
 
 if TYPE_CHECKING:
@@ -89,15 +88,13 @@ class MlflowRun:
         quiet_mlflow()
         self.uri = absolute_uri(uri)
         check_server(self.uri)
-        try:
+        with tracking_errors(uri):
             if (file := store_file(self.uri)) is not None:
                 make_store(file)
             self._client = MlflowClient(self.uri)
             self.experiment_id = self._experiment(experiment)
             self._begin(name, folder, tags or {})
             self.reopen()
-        except MLFLOW_ERRORS as error:
-            raise InputError(f"--tracking.uri {uri}: cannot be used: {brief(error)}") from error
 
     @property
     def address(self) -> RunAddress:

@@ -66,11 +66,11 @@ def tracking_errors(uri: str) -> Iterator[None]:
     Raises
     ------
     InputError
-        If the store at `uri` is away, or has trouble of its own.
+        If the store at `uri` is away, has trouble of its own, or needs a library that is missing.
     """
     try:
         yield
-    except MLFLOW_ERRORS as error:
+    except (*MLFLOW_ERRORS, ImportError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"--tracking.uri {uri}: cannot be used: {brief(error)}") from error

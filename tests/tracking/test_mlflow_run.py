@@ -136,7 +136,10 @@ def test_run_is_found_again_whatever_its_folder_is_called(uri: str, folder: str)
     assert found.folder == f"/runs/{folder}"
 
 
-@pytest.mark.parametrize("bad", ["sqlite:////proc/no/mlflow.db", "nonsense://x", "mlruns"])
+@pytest.mark.parametrize(
+    "bad",
+    ["sqlite:////proc/no/mlflow.db", "nonsense://x", "mlruns", "mysql+pymysql://u@localhost/db"],
+)
 def test_store_that_cannot_be_used_is_one_line(bad: str) -> None:
     with pytest.raises(InputError, match=r"--tracking\.uri") as error:
         MlflowRun(bad, "x", "x", "x")
