@@ -28,6 +28,7 @@ from mlflow.entities import (
 )
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS
+from mlflow.utils.validation import MAX_PARAM_VAL_LENGTH
 
 from giblet_ray.submission import submitted_commit
 from giblet_ray.tracking.points import RunAddress
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
 
 PACKAGES = ("giblet_ray", "ray", "torch", "mlflow", "pyarrow", "numpy", "encodec")
 _TABLE = "settings.json"
+_HEAD = 500
+"""Characters of a value that is too long for a parameter."""
 _MAX_PARAMS_PER_BATCH = 100
 _MAX_METRICS_PER_BATCH = 1000
 
@@ -175,12 +178,14 @@ class MlflowRun:
     def describe(self, settings: Mapping[str, Any], dataset: str, checksum: str) -> None:
         """Record what is run on what: every setting as a parameter of its own, and in a table.
 
+        Of a value that is too long for a parameter, that has the beginning and a checksum.
+
         Told again, it does what is missing.
         """
         # Each question takes a server milliseconds: a run that was just begun has nothing yet.
         recorded = RunData() if self.is_new else self._client.get_run(self.id).data
         new = {k: str(v) for k, v in settings.items() if k not in recorded.params}
-        params = [Param(key, value) for key, value in new.items()]
+        params = [Param(key, _distinct(value)) for key, value in new.items()]
         for start in range(0, len(params), _MAX_PARAMS_PER_BATCH):
             batch = params[start : start + _MAX_PARAMS_PER_BATCH]
             self._client.log_batch(self.id, params=batch)
@@ -276,6 +281,13 @@ def ending(end: Callable[[str], None]) -> Iterator[None]:
 def _identity(folder: str) -> str:
     """Return what a run is found by: filters of MLflow have no way to write a path with quotes."""
     return hashlib.sha256(folder.encode()).hexdigest()
+
+
+def _distinct(value: str) -> str:
+    """Return a value as MLflow takes it, which cuts long ones: two would be the same then."""
+    if len(value) <= MAX_PARAM_VAL_LENGTH:
+        return value
+    return f"{value[:_HEAD]}... (SHA-256 {hashlib.sha256(value.encode()).hexdigest()})"
 
 
 def _milliseconds(seconds: float | None) -> int:

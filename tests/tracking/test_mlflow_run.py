@@ -111,6 +111,19 @@ def test_settings_are_parameters_of_their_own(uri: str) -> None:
     assert len(recorded.inputs.dataset_inputs) == 1
 
 
+def test_long_settings_that_differ_at_their_end_are_told_apart(uri: str) -> None:
+    films = [f"friends_s01e{n:03d}" for n in range(500)]
+    logged = []
+    for last in ("a", "b"):
+        run = MlflowRun(uri, "settings", last, f"settings/long-{last}")
+        run.describe({"data.split.test_stimuli": [*films, last]}, "/data/film", "ab" * 32)
+        logged.append(MlflowClient(run.uri).get_run(run.id).data.params["data.split.test_stimuli"])
+    assert logged[0] != logged[1]
+    for value in logged:
+        assert value.startswith("['friends_s01e000', 'friends_s01e001'")
+        assert len(value) < 600
+
+
 def test_epochs_that_a_run_has_no_curve_of_are_recorded(uri: str) -> None:
     run = MlflowRun(uri, "epochs", "a", "epochs/a")
     assert run.is_new
