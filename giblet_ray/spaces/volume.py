@@ -202,7 +202,8 @@ class Volume(Space):
         (stream,) = streams
         # An array of one number, seen as often as the shape wants: it takes no memory.
         volumes = np.broadcast_to(np.float32(0), (*self.inside.shape, n_trs))
-        image = _as_image(volumes, self.affine)
+        longer = n_trs > np.iinfo(np.int16).max  # than a NIfTI-1 file can say
+        image = (_nibabel().Nifti2Image if longer else _as_image)(volumes, self.affine)
         self._place(image)
         header: Any = image.header
         header.set_data_offset(header.single_vox_offset)

@@ -150,3 +150,18 @@ def test_rows_of_a_volume_lie_where_its_mask_lies_and_begin_when_they_begin(tmp_
     for unit, xyz in enumerate(places):
         np.testing.assert_array_equal(values[xyz], example.bold_TV[:, unit])
     assert not values[~INSIDE].any()
+
+
+def test_more_volumes_than_nifti_1_can_say_are_written(tmp_path: Path) -> None:
+    example, n_trs = volume(tmp_path), 32_768
+    path = tmp_path / "long.nii.gz"
+    with (
+        path.open("wb") as stream,
+        example.space.open_files([stream], n_trs, TR_SECONDS, 4.5, "rows of a test") as file,
+    ):
+        for first in range(0, n_trs, N_TRS):
+            file.add(example.bold_TV[: n_trs - first])
+    assert example.space.n_trs(path, None, TR_SECONDS) == n_trs
+    found_TV = example.space.read(path, None, slice(n_trs - n_trs % N_TRS, n_trs), None)
+    np.testing.assert_array_equal(found_TV, example.bold_TV[: n_trs % N_TRS])
+    assert float(nibabel.load(path).header["toffset"]) == 4.5
