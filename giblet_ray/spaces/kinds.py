@@ -20,6 +20,11 @@ SPACES: dict[str, type[Space]] = {
 }
 """Every kind of space, by its name."""
 
+_CIFTI = tuple(
+    f".{what}.nii" for what in ("dtseries", "dlabel", "dscalar", "ptseries", "plabel", "pscalar")
+)
+"""Endings of files that are no NIfTI images, though their names end as theirs."""
+
 CHOOSING = ("mask", "atlas", "atlas_names")
 """Files beside a scan that say what its units are."""
 
@@ -61,7 +66,10 @@ def space_of_scan(
     if mask is not None:
         base: Space = Volume.of_mask(mask)
     elif kind in (Array, Volume):
-        base = _kind_of(image, of_labels=True)[0].of_labels(image)
+        labelled = _kind_of(image, of_labels=True)[0]
+        if kind is Volume and labelled is not Volume:
+            raise InputError(f"{image}: labels units of a {labelled.kind}, and {file} has voxels")
+        base = labelled.of_labels(image)
     else:
         base = kind.of_scan(file, part)
     return Parcels.made_of(base, labels_of(base, image, atlas_names))
@@ -153,7 +161,10 @@ def _kind_of(file: Path, of_labels: bool = False) -> tuple[type[Space], str]:
         for kind in SPACES.values()
         for suffix in (kind.label_suffixes if of_labels else kind.suffixes)
     }
-    fitting = [suffix for suffix in kinds if file.name.lower().endswith(suffix)]
+    name = file.name.lower()
+    fitting = [suffix for suffix in kinds if name.endswith(suffix)]
+    if name.endswith(_CIFTI) and ".nii" in fitting:
+        fitting.remove(".nii")
     if not fitting:
         what, accepted = "label image" if of_labels else "scan", ", ".join(kinds)
         raise InputError(f"{file}: extension is not known for a {what}; accepted: {accepted}")

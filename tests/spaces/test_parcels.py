@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,10 @@ def test_an_atlas_on_another_grid_than_the_scan_is_refused(kind: str, tmp_path: 
     vertices = EXAMPLES["parcels of vertices"](tmp_path).choosing
     with pytest.raises(InputError, match="labels units of a surface, and these are of a volume"):
         space_of_scan(example.scan, mask=mask, **vertices)
+    voxels = EXAMPLES["volume"](tmp_path).scan
+    told = f"labels units of a surface, and {voxels} has voxels"
+    with pytest.raises(InputError, match=re.escape(told)):
+        space_of_scan(voxels, **vertices)
 
 
 @pytest.mark.parametrize(

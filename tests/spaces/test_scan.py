@@ -9,6 +9,7 @@ from scan_files import AFFINE, FMRIPREP_TABLE, N_TRS, TR_SECONDS, save
 
 import giblet_ray.spaces.volume as volume
 from giblet_ray.errors import InputError
+from giblet_ray.spaces.kinds import space_of_scan
 from giblet_ray.spaces.scan import ScanOptions, read_bold, scan_shape
 
 
@@ -137,6 +138,14 @@ def test_nifti_that_is_no_scan_is_refused(tmp_path, scan, volumes, mask):
     assert "4 dimensions (x, y, z, TR), this file has shape (7, 5, 4)" in refusal(flat, mask)
     complex_scan = save(tmp_path / "complex.nii", volumes, dtype=np.complex64)
     assert "holds real numbers, this file complex64" in refusal(complex_scan, mask)
+
+
+@pytest.mark.parametrize("kind", ["ptseries", "pscalar", "dscalar", "dlabel"])
+def test_other_files_of_cifti_are_refused_by_their_name(tmp_path, mask, kind):
+    told = rf"x\.{kind}\.nii: extension is not known for a scan; accepted: .*\.dtseries\.nii"
+    (tmp_path / f"x.{kind}.nii").write_bytes(b"x")
+    with pytest.raises(InputError, match=told):
+        space_of_scan(tmp_path / f"x.{kind}.nii", mask)
 
 
 def test_mask_of_another_space_is_refused_with_both(tmp_path, scan, inside):
