@@ -19,7 +19,7 @@ def gapped_folds(
     Parameters
     ----------
     film_N, tr_N : ndarray of int, shape (N,)
-        Film and TR of each row of BOLD.
+        Film, whatever its phase, and TR of each row of BOLD.
     n_folds : int
         Folds of about equally many TRs.
     gap_trs : int

@@ -28,7 +28,9 @@ class Target:
     Attributes
     ----------
     film_N, tr_N : ndarray of int
-        Film and stimulus TR of each row, in their order.
+        Film, at its phase, and stimulus TR of each row, in their order.
+    stimulus_N : ndarray of int
+        Stimulus of each row, whatever its phase.
     scan_N : ndarray of int
         Scan of each row; where there are several fits, of the first.
     units : dict of int to slice
@@ -41,6 +43,7 @@ class Target:
 
     film_N: np.ndarray
     tr_N: np.ndarray
+    stimulus_N: np.ndarray
     scan_N: np.ndarray
     units: Mapping[int, slice]
     bold_NV: Tensor
@@ -72,6 +75,7 @@ class Target:
                 yield Target(
                     self.film_N[rows_N],
                     self.tr_N[rows_N],
+                    self.stimulus_N[rows_N],
                     self.scan_N[rows_N],
                     {fit: slice(0, len(some_V)) for fit in self.units},
                     self.bold_NV[torch.from_numpy(rows_N)][:, some_V],
@@ -109,6 +113,7 @@ class TrainingRows:
         phase_S[windows.scan] = windows.phase
         seen = [(scan.stimulus, phase) for scan, phase in zip(scans, phase_S, strict=True)]
         films = sorted(set(seen), key=lambda film: (names.index(film[0]), film[1]))
+        self._stimulus_S = np.array([names.index(scan.stimulus) for scan in scans])
         self._film_S = np.array([films.index(film) for film in seen])
         fit_of = dict(zip(subjects, fits, strict=True))
         self._fit_S = np.array([fit_of[scan.subject] for scan in scans])
@@ -244,5 +249,7 @@ class TrainingRows:
             film_N, tr_N = np.divmod(self._places[fits[0]], self.n_trs)
             units = {fit: slice(edges[i], edges[i + 1]) for i, fit in enumerate(fits)}
             bold_NV = torch.zeros(len(tr_N), edges[-1])
-            targets.append(Target(film_N, tr_N, self._scans[fits[0]], units, bold_NV))
+            scan_N = self._scans[fits[0]]
+            stimulus_N = self._stimulus_S[scan_N]
+            targets.append(Target(film_N, tr_N, stimulus_N, scan_N, units, bold_NV))
         return targets

@@ -187,11 +187,11 @@ class Ridge(FittedPredictor):
             alpha_V[target.numbers(index).to(alpha_V.device)] = chosen.alpha_V[columns].to(alpha_V)
 
     def _folds(self, target: Target) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Return the folds that alphas are chosen by."""
+        """Return the folds that alphas are chosen by: all phases of a film are cut at its TRs."""
         n = self._settings.folds
-        folds = gapped_folds(target.film_N, target.tr_N, n, self._gap_trs)
+        folds = gapped_folds(target.stimulus_N, target.tr_N, n, self._gap_trs)
         if not all(len(rows) for fold in folds for rows in fold):
-            n_trs = len({*zip(target.film_N.tolist(), target.tr_N.tolist(), strict=True)})
+            n_trs = len({*zip(target.stimulus_N.tolist(), target.tr_N.tolist(), strict=True)})
             raise InputError(
                 f"--model.folds {n}: of {n_trs:,} training TRs, a fold with gaps of "
                 f"{self._gap_trs} TRs leaves none to fit on, or has none; use fewer, or a smaller "

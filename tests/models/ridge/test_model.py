@@ -13,6 +13,7 @@ from giblet_ray.dataset.layout import ScanKey
 from giblet_ray.errors import InputError
 from giblet_ray.models.folds import gapped_folds
 from giblet_ray.models.ridge.model import Ridge
+from giblet_ray.models.training_rows import TrainingRows
 
 DELAYS = range(5)
 """0 to 6 s at a TR of 1.5 s."""
@@ -156,6 +157,23 @@ def test_means_and_components_know_nothing_of_the_context_of_training_trs() -> N
     rows = [training.films[film]["clip"][training_trs(film)] for film in N_TRS]
     wanted = np.concatenate(rows).mean(0)
     np.testing.assert_allclose(model.vectors["clip"].mean_D, wanted, atol=1e-6)
+
+
+def test_alphas_are_chosen_on_trs_that_were_not_fitted_on_at_another_phase() -> None:
+    model = make_ridge()
+    training = make_trs(model.context_trs)
+    training.windows.phase[training.windows.scan == 1] = 1  # film a again, shifted
+    rows = TrainingRows(training, list(UNITS), [0, 1, 2], model.context_trs)
+    _, (target, *_) = rows.read(model._vectors, list(UNITS.values()))
+    for fitted, predicted in model._folds(target):
+        seen, judged = (
+            {*zip(target.stimulus_N[at].tolist(), target.tr_N[at].tolist(), strict=True)}
+            for at in (fitted, predicted)
+        )
+        near = {(film, tr + gap) for film, tr in judged for gap in range(-2, 3)}
+        assert seen
+        assert judged
+        assert not seen & near
 
 
 def test_units_that_do_not_count_have_weights_of_0() -> None:
