@@ -61,7 +61,7 @@ class Encoder:
         self.record = record
         self.valid_SV = valid_SV
         self.packages = tuple(packages)
-        self.shapes = Shapes.of_record(record.dataset)
+        self.shapes = Shapes.of_record(record.dataset, record.lag_trs)
         self.leading = record.model_settings(self.packages).leading_of(self.shapes.encoders)
 
     @classmethod
@@ -142,7 +142,7 @@ class Encoder:
             If a weight is missing, unknown, or of another shape.
         """
         settings = record.model_settings(packages)
-        shapes = Shapes.of_record(record.dataset)
+        shapes = Shapes.of_record(record.dataset, record.lag_trs)
         with unfilled():
             model = build_predictor(settings, shapes, packages)
         model.load_state_dict(weights, assign=True)

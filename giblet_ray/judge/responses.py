@@ -22,10 +22,10 @@ def responses_of(opened: OpenedRun, subjects: Iterable[str]) -> dict[str, Learne
     settings = opened.checkpoint.record.config["model"]
     if settings.get("memory") != "hrf" or settings.get("head") not in ("linear", "low_rank"):
         return {}
-    encoder, tr_seconds = opened.load(), opened.checkpoint.record.dataset.tr_seconds
+    encoder = opened.load()
     model = encoder.model
     if not isinstance(model, Multimodal):  # one of a lab's own, which calls its settings alike
         return {}
     heads = {subject: encoder.subject_index(subject) for subject in subjects}
-    of_heads = {head: learned_responses(model, tr_seconds, head) for head in set(heads.values())}
+    of_heads = {head: learned_responses(model, head) for head in set(heads.values())}
     return {subject: of_heads[head] for subject, head in heads.items()}

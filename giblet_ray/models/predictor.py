@@ -59,6 +59,8 @@ class Shapes:
         Whether a unit is the same one in all subjects.
     lacking : dict of str to sequence of str
         Stimuli that have no rows of a part, by the parts that some lack.
+    lag_trs : int
+        What it sees lies so many TRs before its BOLD (``data.lag_seconds``).
     """
 
     values: Mapping[str, ValueType]
@@ -67,9 +69,10 @@ class Shapes:
     tr_seconds: float
     units_are_shared: bool = True
     lacking: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    lag_trs: int = 0
 
     @classmethod
-    def of_record(cls, dataset: Any) -> Self:
+    def of_record(cls, dataset: Any, lag_trs: int = 0) -> Self:
         """Return the shapes that a checkpoint's record tells of its data set."""
         return cls(
             dataset.values,
@@ -78,6 +81,7 @@ class Shapes:
             dataset.tr_seconds,
             dataset.units_are_shared,
             dataset.lacking,
+            lag_trs,
         )
 
     @property

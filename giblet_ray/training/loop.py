@@ -128,7 +128,7 @@ def train(
     """
     settings, rank, world_size, device = job.train, link.rank, link.world_size, link.device
     torch.manual_seed(settings.seed)
-    shapes = Shapes.of_record(run.dataset)
+    shapes = Shapes.of_record(run.dataset, run.lag_trs)
     model = build_predictor(job.model, shapes, job.packages)
     frozen_trunk = settings.freeze == "trunk"
     if frozen_trunk:

@@ -27,13 +27,18 @@ MODEL: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Runs on three people: with a linear head, and with hidden layers before the units."""
+    """Runs on three people: with a linear head, without and with a lag, and with a full head."""
     folder = tmp_path_factory.mktemp("lab")
     make_people(folder / "people", n_trs=200)
-    for head in ("linear", "full"):
-        model = {**MODEL, "head": head, "head_dim": 8}
-        settings = people_job(folder / "people", model=model, train={"epochs": 1, "batch_trs": 24})
-        LocalTraining(TrainJob.model_validate(settings)).train(folder / "runs" / head)
+    runs = (("linear", "linear", 0), ("late", "linear", 3), ("full", "full", 0))
+    for name, head, lag_seconds in runs:
+        groups = {
+            "model": {**MODEL, "head": head, "head_dim": 8},
+            "data": {"lag_seconds": lag_seconds},
+            "train": {"epochs": 1, "batch_trs": 24},
+        }
+        job = TrainJob.model_validate(people_job(folder / "people", **groups))
+        LocalTraining(job).train(folder / "runs" / name)
     return folder
 
 
@@ -43,6 +48,11 @@ def test_each_subject_has_the_responses_of_its_own_units(lab: Path) -> None:
     for of in responses.values():
         np.testing.assert_allclose(np.square(of.kernel_VL).sum(1), 1, atol=1e-6)
         assert of.seconds.tolist() == [1.5 * lag for lag in range(7)]
+
+
+def test_the_lag_of_a_run_is_part_of_its_delays(lab: Path) -> None:
+    (late,) = responses_of(open_run(str(lab / "runs/late")), ["03"]).values()
+    assert late.seconds.tolist() == [3 + 1.5 * lag for lag in range(7)]
 
 
 def test_a_subject_who_is_not_judged_has_none(lab: Path) -> None:

@@ -38,14 +38,13 @@ def _gamma_density(t: np.ndarray, shape: int) -> np.ndarray:
     return t ** (shape - 1) * np.exp(-t) / math.factorial(shape - 1)
 
 
-def starting_responses(n: int, n_taps: int, tr_seconds: float) -> np.ndarray:
-    """Return responses (n, n_taps) that peak evenly between 4 and 6.5 s, or the canonical one.
+def starting_responses(n: int, seconds_L: np.ndarray) -> np.ndarray:
+    """Return responses (n, L) that peak evenly between 4 and 6.5 s, or the canonical one.
 
     Each has a sum of squares of 1: what varies from TR to TR keeps its variance.
     """
     peaks = np.linspace(*PEAK_SECONDS, n) if n > 1 else [CANONICAL_PEAK_SECONDS]
-    seconds = tr_seconds * np.arange(n_taps)
-    responses = np.stack([haemodynamic_response(seconds, peak) for peak in peaks])
+    responses = np.stack([haemodynamic_response(seconds_L, peak) for peak in peaks])
     size = np.linalg.norm(responses, axis=1, keepdims=True)
     # A context that ends before a response begins leaves nothing to start from.
     return responses / np.where(size > 0, size, 1)
@@ -60,10 +59,8 @@ class Responses(nn.Module):
         D.
     n_filters : int
         K.
-    context_trs : int
-        C.
-    tr_seconds : float
-        Duration of a TR (s).
+    seconds_L : ndarray
+        Delay of each tap: how long before its BOLD the stimulus lies (s).
 
     Attributes
     ----------
@@ -77,10 +74,10 @@ class Responses(nn.Module):
 
     response_KL: Tensor
 
-    def __init__(self, n_inputs: int, n_filters: int, context_trs: int, tr_seconds: float) -> None:
+    def __init__(self, n_inputs: int, n_filters: int, seconds_L: np.ndarray) -> None:
         super().__init__()
-        self.n_features = n_inputs * n_filters
-        responses = starting_responses(n_filters, context_trs + 1, tr_seconds)
+        self.n_features, self.seconds_L = n_inputs * n_filters, seconds_L
+        responses = starting_responses(n_filters, seconds_L)
         self.register_buffer("response_KL", torch.tensor(responses, dtype=torch.float32))
         self.deviation_DKL = nn.Parameter(torch.zeros(n_inputs, *responses.shape))
 

@@ -94,7 +94,7 @@ class Multimodal(Predictor):
             with_voxels=False,
         )
         self._by_codebooks = settings.code_embedding == "codec"
-        self.memory = build_memory(settings, self.context_trs, shapes.tr_seconds)
+        self.memory = build_memory(settings, self.context_trs, shapes)
         self._n_features = (
             settings.bottleneck_dim if self.memory is None else self.memory.n_features
         )

@@ -43,7 +43,7 @@ class LearnedResponses:
     Attributes
     ----------
     seconds : ndarray
-        (L,) delay of each tap.
+        (L,) delay of each tap, a lag of the data (``data.lag_seconds``) included.
     kernel_VL : ndarray
         Each with a sum of squares of 1, positive where it is largest; 0 of a unit without weights.
     share_V : ndarray
@@ -67,17 +67,13 @@ class LearnedResponses:
 
 
 @torch.no_grad()
-def learned_responses(
-    model: Multimodal, tr_seconds: float, subject: int | None = None
-) -> LearnedResponses:
+def learned_responses(model: Multimodal, subject: int | None = None) -> LearnedResponses:
     """Read the responses of units.
 
     Parameters
     ----------
     model : Multimodal
         With memory ``hrf`` and a head that is linear in it.
-    tr_seconds : float
-        Duration of a TR (s).
     subject : int, optional
         Index of the subject whose units they are; the group's head by default.
 
@@ -102,7 +98,7 @@ def learned_responses(
         kernels.append(_upright(vectors_ULL[:, :, -1]) * (whole_U > 0)[:, None])
         shares.append(torch.where(whole_U > 0, values_UL[:, -1] / whole_U, 0.0))
     kernel_VL = torch.cat(kernels).numpy()
-    seconds = tr_seconds * np.arange(kernel_VL.shape[1])
+    seconds = model.memory.seconds_L
     return LearnedResponses(
         seconds, kernel_VL, torch.cat(shares).numpy(), peak_seconds(seconds, kernel_VL)
     )

@@ -18,9 +18,9 @@ def test_the_canonical_response_is_nilearns() -> None:
 
 def test_several_responses_peak_between_4_and_6_and_a_half_seconds_and_one_is_canonical() -> None:
     fine = 0.01
-    peaks = starting_responses(3, 2000, fine).argmax(axis=1) * fine
+    peaks = starting_responses(3, fine * np.arange(2000)).argmax(axis=1) * fine
     np.testing.assert_allclose(peaks, [4, 5.25, 6.5], atol=0.05)
-    alone = starting_responses(1, 15, 1.5)[0]
+    alone = starting_responses(1, 1.5 * np.arange(15))[0]
     canonical = haemodynamic_response(1.5 * np.arange(15), 5.0)
     np.testing.assert_allclose(alone, canonical / np.linalg.norm(canonical))
 
@@ -28,7 +28,7 @@ def test_several_responses_peak_between_4_and_6_and_a_half_seconds_and_one_is_ca
 @pytest.mark.parametrize("n_filters", [1, 3])
 def test_filters_are_sums_over_lags_of_each_number_apart(n_filters: int) -> None:
     torch.manual_seed(0)
-    memory = Responses(4, n_filters, context_trs=5, tr_seconds=1.5)
+    memory = Responses(4, n_filters, 1.5 * np.arange(6))
     torch.nn.init.normal_(memory.deviation_DKL)
     z_BTD = torch.randn(2, 5 + 3, 4)
     found = memory(z_BTD, torch.ones(2, 8, dtype=torch.bool)).unflatten(2, (4, n_filters))

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from simulated import read_peaks
-from small_models import TR_SECONDS, UNITS, WIDTHS, film, small_model, windows_of
+from small_models import TR_SECONDS, UNITS, WIDTHS, film, shapes_of, small_model, windows_of
 
 from giblet_ray.errors import InputError
+from giblet_ray.models.multimodal.config import MultimodalConfig
 from giblet_ray.models.multimodal.hrf import haemodynamic_response
+from giblet_ray.models.multimodal.model import Multimodal
 from giblet_ray.models.multimodal.responses import learned_responses
+from giblet_ray.models.predictor import build_predictor
 
 LINEAR = {"trunk_dims": (), "context_seconds": 20.0}
 
@@ -20,7 +24,7 @@ LINEAR = {"trunk_dims": (), "context_seconds": 20.0}
 def test_peaks_are_those_of_the_weights_by_delay_and_number_that_enters() -> None:
     model = small_model(**LINEAR, head="low_rank", head_rank=3, bottleneck_dim=4)
     torch.nn.init.normal_(model.memory.deviation_DKL, std=0.2)
-    found = learned_responses(model, TR_SECONDS)
+    found = learned_responses(model)
     # What a unit does in answer to one of the numbers at one TR, and nothing else.
     names, taps = list(model.inputs), model.context_trs + 1
     widths = [model.inputs[name].n_features for name in names]
@@ -57,7 +61,7 @@ def test_a_unit_that_reads_one_filter_has_its_response(
         weights = head.weight.unflatten(1, (-1, 3))
         weights[:, :, [k for k in range(3) if k != which]] = 0
         head.weight[2] = 0
-    found = learned_responses(model, TR_SECONDS)
+    found = learned_responses(model)
     assert np.isnan(found.peak_V).nonzero()[0].tolist() == [2]
     others = [unit for unit in range(UNITS) if unit != 2]
     assert np.abs(found.peak_V[others] - peak).max() < 0.25  # between taps of 1.5 s
@@ -69,17 +73,31 @@ def test_a_unit_that_reads_one_filter_has_its_response(
     assert found.canonical @ found.kernel_VL[0] > 0.8
 
 
+def test_a_lag_of_the_data_is_part_of_every_delay() -> None:
+    shapes = replace(shapes_of(), lag_trs=2)
+    late = build_predictor(MultimodalConfig(inputs="vectors", **LINEAR), shapes)
+    assert isinstance(late, Multimodal)
+    torch.nn.init.ones_(late.head.group[-1].weight)
+    found = learned_responses(late)
+    np.testing.assert_allclose(found.seconds, TR_SECONDS * np.arange(2, 16))
+    assert np.abs(found.peak_V - 5.25).max() < 0.5
+    # Filters start where the response to what is seen so much later begins.
+    starts = [haemodynamic_response(found.seconds, peak) for peak in (4.0, 5.25, 6.5)]
+    for filter_L, start_L in zip(late.memory.filters()[0].detach(), starts, strict=True):
+        np.testing.assert_allclose(filter_L, start_L / np.linalg.norm(start_L), atol=1e-6)
+
+
 def test_a_subjects_responses_are_the_groups_and_its_deviation() -> None:
     model = small_model({"01": 5, "02": 5}, **LINEAR, heads="subject")
-    group = learned_responses(model, TR_SECONDS)
-    assert np.array_equal(learned_responses(model, TR_SECONDS, 1).kernel_VL, group.kernel_VL)
+    group = learned_responses(model)
+    assert np.array_equal(learned_responses(model, 1).kernel_VL, group.kernel_VL)
     torch.nn.init.normal_(model.head.own[1].weight)
-    assert np.array_equal(learned_responses(model, TR_SECONDS, 0).kernel_VL, group.kernel_VL)
-    assert not np.allclose(learned_responses(model, TR_SECONDS, 1).kernel_VL, group.kernel_VL)
+    assert np.array_equal(learned_responses(model, 0).kernel_VL, group.kernel_VL)
+    assert not np.allclose(learned_responses(model, 1).kernel_VL, group.kernel_VL)
     apart = small_model({"01": 5, "02": 3}, **LINEAR, heads="subject")
-    assert learned_responses(apart, TR_SECONDS, 1).kernel_VL.shape == (3, 14)
+    assert learned_responses(apart, 1).kernel_VL.shape == (3, 14)
     with pytest.raises(InputError, match="no head of the group"):
-        learned_responses(apart, TR_SECONDS)
+        learned_responses(apart)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +106,7 @@ def test_a_subjects_responses_are_the_groups_and_its_deviation() -> None:
 )
 def test_other_models_have_no_responses_to_read(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        learned_responses(small_model(**{"head_dim": 4, **settings}), TR_SECONDS)
+        learned_responses(small_model(**{"head_dim": 4, **settings}))
 
 
 def test_a_planted_delay_of_6_seconds_in_white_features_is_found() -> None:
@@ -106,6 +124,6 @@ def test_a_planted_delay_of_6_seconds_in_white_features_is_found() -> None:
         loss.mean().backward()
         optimizer.step()
     assert loss.mean() < 0.1 * bold_TV.var()
-    found = learned_responses(model, TR_SECONDS)
+    found = learned_responses(model)
     assert np.abs(found.peak_V - delay_trs * TR_SECONDS).max() < 0.3
     assert found.share_V.min() > 0.9
