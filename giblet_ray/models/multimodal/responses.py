@@ -16,6 +16,7 @@ taps of one TR each, F = D * K features.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -139,9 +140,13 @@ def _linear_head(model: Multimodal, subject: int) -> Tensor:
 def _metric(model: Multimodal) -> Tensor:
     """Return how alike two numbers of the bottleneck are, (D, D), by what enters a linear trunk."""
     encoder = model.encoder
-    weight_DI = encoder.get_parameter(
-        "layer7_bottleneck.0.weight" if encoder.skip is None else "skip.weight"
-    )
-    if encoder.skip is None and (encoder.hidden_layers is None or len(encoder.hidden_layers)):
-        return torch.eye(len(weight_DI))
+    if encoder.skip is not None:
+        return encoder.skip.weight @ encoder.skip.weight.T
+    if encoder.hidden_layers is None or len(encoder.hidden_layers):
+        return torch.eye(encoder.bottleneck_dim)
+    layers: Any = encoder.layer7_bottleneck
+    layer, *norms = layers
+    weight_DI: Tensor = layer.weight
+    for norm in norms:  # BatchNorm, where there is one, scales each number
+        weight_DI = weight_DI * (norm.weight / (norm.running_var + norm.eps).sqrt())[:, None]
     return weight_DI @ weight_DI.T

@@ -21,9 +21,14 @@ from giblet_ray.models.predictor import build_predictor
 LINEAR = {"trunk_dims": (), "context_seconds": 20.0}
 
 
-def test_peaks_are_those_of_the_weights_by_delay_and_number_that_enters() -> None:
-    model = small_model(**LINEAR, head="low_rank", head_rank=3, bottleneck_dim=4)
+@pytest.mark.parametrize("norm", ["layer", "batch"])
+def test_peaks_are_those_of_the_weights_by_delay_and_number_that_enters(norm: str) -> None:
+    model = small_model(**LINEAR, norm=norm, head="low_rank", head_rank=3, bottleneck_dim=4)
     torch.nn.init.normal_(model.memory.deviation_DKL, std=0.2)
+    if norm == "batch":  # whose bottleneck is scaled by what was seen in training
+        _, scales = model.encoder.layer7_bottleneck
+        scales.running_var.copy_(torch.tensor([1e-4, 1.0, 4.0, 0.25]))
+        torch.nn.init.normal_(scales.weight)
     found = learned_responses(model)
     # What a unit does in answer to one of the numbers at one TR, and nothing else.
     names, taps = list(model.inputs), model.context_trs + 1
