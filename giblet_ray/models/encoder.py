@@ -243,8 +243,9 @@ kernel_sizes
         self.skip: nn.Linear | None = None
         if linear_skip:
             self.skip = Linear(pooled_dim, bottleneck_dim)
-            nn.init.zeros_(self.layer7_bottleneck.get_parameter("0.weight"))
-            nn.init.zeros_(self.layer7_bottleneck.get_parameter("0.bias"))
+            # The last layer alone: BatchNorm behind weights of 0 would have endless gradients.
+            for weights in self.layer7_bottleneck[-1].parameters():
+                nn.init.zeros_(weights)
         self.bottleneck_to_voxels: nn.Sequential | None = None
         if with_voxels:
             self.bottleneck_to_voxels = nn.Sequential(

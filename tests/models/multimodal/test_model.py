@@ -139,8 +139,9 @@ def test_a_filter_that_is_a_delta_makes_it_the_model_of_one_lag(lag: int) -> Non
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-6)
 
 
-def test_a_linear_skip_is_all_there_is_at_first() -> None:
-    model = small_model(linear_skip=True, trunk_dims=(7, 6)).eval()
+@pytest.mark.parametrize("norm", ["none", "layer", "batch"])
+def test_a_linear_skip_is_all_there_is_at_first(norm: str) -> None:
+    model = small_model(linear_skip=True, trunk_dims=(7, 6), norm=norm).train()
     one, other = film(N_TRS, seed=1), film(N_TRS, seed=2)
     both = {name: one[name] + other[name] for name in one}
     nothing = {name: torch.zeros_like(value) for name, value in one.items()}
@@ -150,7 +151,13 @@ def test_a_linear_skip_is_all_there_is_at_first() -> None:
         return found[0] + found[1], found[2] + found[3]
 
     torch.testing.assert_close(*sums())
-    torch.nn.init.normal_(model.encoder.layer7_bottleneck[0].weight)
+    predict(model, one, [10], [20]).square().sum().backward()
+    of_skip, of_trunk = (
+        torch.nn.utils.get_total_norm([weights.grad for weights in module.parameters()])
+        for module in (model.encoder.skip, model.encoder.layer7_bottleneck)
+    )
+    assert 0 < of_trunk < 10 * of_skip
+    torch.nn.init.normal_(model.encoder.layer7_bottleneck[-1].weight)
     assert not torch.allclose(*sums())
 
 
