@@ -37,8 +37,9 @@ def check_films_have(
         if not may_lack:
             raise InputError(
                 f"{where}: stimulus {without[0]} has no {part}/, and the model reads it of every "
-                "film; leave out that modality (--data.modalities), or precompute without this "
-                "stimulus"
+                "film; leave out that modality (--data.modalities), precompute without this "
+                "stimulus, or use a model that does without, such as multimodal with "
+                "--model.norm layer"
             )
     for film in films:
         if all(film in lacking.get(part, ()) for part in parts):

@@ -132,6 +132,18 @@ def test_films_without_anything_and_parts_that_no_film_has_are_one_line(
         plan_data(job_of(tmp_path, MODELS["components"]))
 
 
+@pytest.mark.parametrize("inputs", ["encoders", "vectors", "components"])
+def test_batch_norm_of_encoders_is_given_no_film_that_lacks_a_part(
+    folder: Path, inputs: str
+) -> None:
+    model = {**MODELS["encoders"], "norm": "batch", "inputs": inputs}
+    if inputs == "components":  # which have no encoders
+        assert plan_data(job_of(folder, model)).lacking
+        return
+    with pytest.raises(InputError, match=r"has no text/, and .*, such as .* --model.norm layer"):
+        plan_data(job_of(folder, model))
+
+
 def test_a_part_of_held_out_films_alone_is_refused(folder: Path) -> None:
     """Of which nothing would be learned, and which would then be read."""
     films = {"val_stimuli": ("other",), "test_stimuli": ("spoken",)}

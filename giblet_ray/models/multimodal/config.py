@@ -105,8 +105,9 @@ class MultimodalConfig(ModelSettings):
 
     @property
     def films_may_lack_parts(self) -> bool:
-        """See :attr:`ModelSettings.films_may_lack_parts`."""
-        return True
+        """See :attr:`ModelSettings.films_may_lack_parts`: what stands in the place of a part would
+        enter the statistics of BatchNorm in its encoder."""
+        return self.norm != "batch" or self.inputs == "components"
 
     @property
     def lag_seconds(self) -> float:
