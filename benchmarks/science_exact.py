@@ -60,7 +60,7 @@ def estimated_ceilings(seed: int) -> dict[str, tuple[float, float]]:
     rows, found = torch.from_numpy(bold).float(), {}
     for n in (2, 4):
         for name, estimate in (("EV", explainable_ceiling), ("halves", split_half_ceiling)):
-            mean = float(np.nanmean(estimate(rows[:n], LEAST_TRS).ceiling_V))
+            mean = float(np.nanmean(estimate([rows[:n]], LEAST_TRS).ceiling_V))
             found[f"{n} repeats, {name}"] = mean, mean
     shared = shared_ceiling(rows)
     found["shared ceiling, 4 subjects"] = shared.lower_SV.mean(), shared.upper_SV.mean()

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,7 +76,7 @@ class SharedCeiling:
     upper_SV: Floats
 
 
-def explainable_ceiling(repeats_RTV: Tensor, least_trs: int, seed: int = 0) -> Ceiling:
+def explainable_ceiling(films_RTV: Sequence[Tensor], least_trs: int, seed: int = 0) -> Ceiling:
     """Return the ceiling from explainable variance, its bias corrected.
 
     ::
@@ -84,14 +84,15 @@ def explainable_ceiling(repeats_RTV: Tensor, least_trs: int, seed: int = 0) -> C
         EV = 1 - mean over repeats, TRs of (z - mean over repeats of z)^2
         EV corrected = EV - (1 - EV) / (R - 1)              ceiling = sqrt(EV corrected)
 
-    for repeats z-scored over TRs (Schoppe et al. 2016, doi:10.3389/fncom.2016.00010; as in
-    voxelwise_tutorials.utils.explainable_variance). The corrected EV is the mean correlation of
-    two repeats.
+    for repeats z-scored over the TRs of each scan, as r is of one (Schoppe et al. 2016,
+    doi:10.3389/fncom.2016.00010; as in voxelwise_tutorials.utils.explainable_variance). The
+    corrected EV is the mean correlation of two repeats; of several films, weighted by their TRs.
 
     Parameters
     ----------
-    repeats_RTV : Tensor
-        (R, T, V) BOLD of the same film TRs, R at least 2.
+    films_RTV : sequence of Tensor
+        (R, T, V) of each film: BOLD of the same film TRs, R at least 2, as many of each. A unit
+        that is constant or not finite in a scan is left out of that film.
     least_trs : int
         Shortest shift in the null that decides what is within noise, see :mod:`.null`.
     seed : int
@@ -110,7 +111,7 @@ def explainable_ceiling(repeats_RTV: Tensor, least_trs: int, seed: int = 0) -> C
     no bias; its root has, where it is small beside its error: of units with a ceiling of 0.30, two
     repeats of 600 TRs give 0.26 in the mean, and four 0.28.
     """
-    n = _n_repeats(repeats_RTV)
+    n = _n_repeats(films_RTV)
 
     def corrected(z_RTV: Tensor) -> Tensor:
         # Of z-scores, what the mean of the repeats varies by is EV.
@@ -118,10 +119,10 @@ def explainable_ceiling(repeats_RTV: Tensor, least_trs: int, seed: int = 0) -> C
         return explained_V - (1 - explained_V) / (n - 1)
 
     kind = f"explainable variance of {n} repeats, bias corrected"
-    return _ceiling(repeats_RTV, corrected, kind, least_trs, seed)
+    return _ceiling(films_RTV, corrected, kind, least_trs, seed)
 
 
-def split_half_ceiling(repeats_RTV: Tensor, least_trs: int, seed: int = 0) -> Ceiling:
+def split_half_ceiling(films_RTV: Sequence[Tensor], least_trs: int, seed: int = 0) -> Ceiling:
     """Return the ceiling from the correlation of halves of the repeats, with Spearman-Brown.
 
     ::
@@ -135,9 +136,7 @@ def split_half_ceiling(repeats_RTV: Tensor, least_trs: int, seed: int = 0) -> Ce
 
     Parameters
     ----------
-    repeats_RTV : Tensor
-        (R, T, V) BOLD of the same film TRs, R at least 2.
-    least_trs, seed : int
+    films_RTV, least_trs, seed
         See :func:`explainable_ceiling`.
 
     Raises
@@ -150,7 +149,7 @@ def split_half_ceiling(repeats_RTV: Tensor, least_trs: int, seed: int = 0) -> Ce
     Assumes what :func:`explainable_ceiling` does. With two repeats the two are equal; with more
     they differ where noise is not alike in all.
     """
-    n = _n_repeats(repeats_RTV)
+    n = _n_repeats(films_RTV)
     half = n // 2
     splits = [
         (one, other)
@@ -171,7 +170,7 @@ def split_half_ceiling(repeats_RTV: Tensor, least_trs: int, seed: int = 0) -> Ce
         return k * r_V / (1 + (k - 1) * r_V)
 
     kind = f"split halves of {n} repeats, Spearman-Brown"
-    return _ceiling(repeats_RTV, reliability, kind, least_trs, seed)
+    return _ceiling(films_RTV, reliability, kind, least_trs, seed)
 
 
 def shared_ceiling(subjects_STV: Tensor) -> SharedCeiling:
@@ -218,13 +217,15 @@ def shared_ceiling(subjects_STV: Tensor) -> SharedCeiling:
     return SharedCeiling(lower_SV, upper_SV)
 
 
-def _n_repeats(repeats_RTV: Tensor) -> int:
-    if repeats_RTV.ndim != 3 or len(repeats_RTV) < 2:
+def _n_repeats(films_RTV: Sequence[Tensor]) -> int:
+    shapes = [tuple(film_RTV.shape) for film_RTV in films_RTV]
+    alike = len({(len(shape), shape[0], shape[-1]) for shape in shapes}) == 1
+    if not alike or len(shapes[0]) != 3 or shapes[0][0] < 2:
         raise InputError(
-            f"noise ceiling: found BOLD of shape {tuple(repeats_RTV.shape)}, must be of two "
-            "repeats or more, (repeats, TRs, units)"
+            f"noise ceiling: found BOLD of shapes {shapes}, must be of two repeats or more, "
+            "(repeats, TRs, units), as many of each film"
         )
-    return len(repeats_RTV)
+    return shapes[0][0]
 
 
 def _z_scored_each(bold_NTV: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
@@ -236,20 +237,26 @@ def _z_scored_each(bold_NTV: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
 
 
 def _ceiling(
-    repeats_RTV: Tensor,
+    films_RTV: Sequence[Tensor],
     reliability: Callable[[Tensor], Tensor],
     kind: str,
     least_trs: int,
     seed: int,
 ) -> Ceiling:
     """Return a ceiling with p: does the mean correlation of two repeats exceed shifted ones?"""
-    n_repeats, n_trs, n_units = repeats_RTV.shape
+    n_repeats, _, n_units = films_RTV[0].shape
+    n_trs = sum(film_RTV.shape[1] for film_RTV in films_RTV)
     pairs = list(itertools.combinations(range(n_repeats), 2))
     shifts = draw_shifts(pairs, [n_trs] * len(pairs), least_trs, N_PERMUTATIONS, seed)
     ceiling_V, p_V = np.empty((2, n_units))
-    for units, z_RTV, scored_RV in _z_scored_each(repeats_RTV):
+    for films in zip(*map(_z_scored_each, films_RTV), strict=True):
+        units = films[0][0]
+        z_RTV = torch.cat([z_RTV * varies_RV.all(dim=0) for _, z_RTV, varies_RV in films], dim=1)
+        # The share of TRs at which a unit is scored: elsewhere it is 0 in all repeats.
+        share_V = z_RTV[0].square().mean(dim=0)
+        z_RTV /= torch.where(share_V > 0, share_V, 1).sqrt()
         one, other = ([z_RTV[pair[end]] for pair in pairs] for end in (0, 1))
-        scored_V = scored_RV.all(dim=0).cpu().numpy()
+        scored_V = share_V.cpu().numpy() > 0
         of_units = np.sqrt(np.clip(reliability(z_RTV).cpu().numpy(), 0, 1))
         ceiling_V[units] = np.where(scored_V, of_units, math.nan)
         p_V[units] = np.where(scored_V, shift_null(one, other, shifts).p_values(), math.nan)

@@ -139,7 +139,7 @@ def _of_repeats(
     own = {}
     for subject, of_films in repeats.items():
         films = [_stacked([rows[scan] for scan in of_film]) for of_film in of_films]
-        own[subject] = _OF_REPEATS[wanted](torch.cat(films, dim=1), least_trs, seed)
+        own[subject] = _OF_REPEATS[wanted](films, least_trs, seed)
     return Ceilings(next(iter(own.values())).kind, own)
 
 

@@ -180,7 +180,7 @@ def test_ceiling_from_the_repeats_is_the_known_one(demo):
         ]
         bold_RTV = torch.from_numpy(np.stack(repeats)).double()
         scored_RTV = (bold_RTV - bold_RTV.mean(1, keepdim=True)) / bold_RTV.std(1, keepdim=True)
-        found = explainable_ceiling(scored_RTV, 14).ceiling_V
+        found = explainable_ceiling([scored_RTV], 14).ceiling_V
         assert found.mean() == pytest.approx(known.mean(), abs=0.05)
         assert told[subject] == pytest.approx(np.nanmean(found), abs=1e-4)
     assert (

@@ -35,7 +35,7 @@ def repeats(
 @pytest.mark.parametrize("n", [2, 3, 4])
 @pytest.mark.parametrize("true", [0.45, 0.6])
 def test_ceiling_is_the_true_one(estimate, n: int, true: float) -> None:
-    found = estimate(torch.from_numpy(repeats(n, true)), 14)
+    found = estimate([torch.from_numpy(repeats(n, true))], 14)
     assert found.ceiling_V.mean() == pytest.approx(true, abs=0.03)
     assert (found.p_V < 0.05).mean() > 0.5
     assert str(n) in found.kind
@@ -47,7 +47,7 @@ def test_ceilings_are_those_of_the_formulas() -> None:
     residual = z - z.mean(axis=0)
     explained = 1 - (residual**2).mean(axis=(0, 1))
     corrected = explained - (1 - explained) / 3
-    found = explainable_ceiling(torch.from_numpy(bold).float(), 14)
+    found = explainable_ceiling([torch.from_numpy(bold).float()], 14)
     np.testing.assert_allclose(found.ceiling_V, np.sqrt(corrected), atol=1e-5)
     pairs = [
         [scipy.stats.pearsonr(bold[i, :, v], bold[j, :, v]).statistic for v in range(5)]
@@ -65,13 +65,13 @@ def test_ceilings_are_those_of_the_formulas() -> None:
         ],
         axis=0,
     )
-    found = split_half_ceiling(torch.from_numpy(bold).float(), 14)
+    found = split_half_ceiling([torch.from_numpy(bold).float()], 14)
     np.testing.assert_allclose(found.ceiling_V, np.sqrt(0.5 * r / (1 - 0.5 * r)), atol=1e-5)
 
 
 def test_two_repeats_have_one_ceiling() -> None:
     bold = torch.from_numpy(repeats(2, 0.6, units=9))
-    one, other = explainable_ceiling(bold, 14), split_half_ceiling(bold, 14)
+    one, other = explainable_ceiling([bold], 14), split_half_ceiling([bold], 14)
     np.testing.assert_allclose(one.ceiling_V, other.ceiling_V, atol=1e-12)
 
 
@@ -79,7 +79,7 @@ def test_r_is_divided_where_the_ceiling_is_beyond_noise_alone() -> None:
     bold = repeats(2, 0.6, units=100)
     bold[:, :, 50:] = repeats(2, 0.0, units=50, seed=1)
     bold[1, :, 0], bold[0, 3, 1] = 7.0, np.nan
-    found = explainable_ceiling(torch.from_numpy(bold), 14)
+    found = explainable_ceiling([torch.from_numpy(bold)], 14)
     assert np.isnan(found.ceiling_V[:2]).all()
     assert np.isnan(found.p_V[:2]).all()
     scores = np.full(100, 0.3)
@@ -119,8 +119,8 @@ def test_unit_without_bold_in_a_subject_is_left_out_of_the_others_mean() -> None
 @pytest.mark.parametrize(
     "find",
     [
-        lambda bold: explainable_ceiling(bold, 14).ceiling_V,
-        lambda bold: split_half_ceiling(bold, 14).p_V,
+        lambda bold: explainable_ceiling([bold], 14).ceiling_V,
+        lambda bold: split_half_ceiling([bold], 14).p_V,
         lambda bold: shared_ceiling(bold).lower_SV,
     ],
 )
@@ -141,10 +141,36 @@ def test_some_units_are_z_scored_at_a_time(find, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("estimate", [explainable_ceiling, split_half_ceiling])
+def test_offset_and_scale_of_a_scan_do_not_count_among_several_films(estimate) -> None:
+    random = np.random.default_rng(0)
+    films = [repeats(3, 0.632, n_trs=n, seed=n) for n in (150, 180, 120, 150)]
+    moved = [
+        film * random.uniform(0.2, 5, (3, 1, 200)) + 100 * random.normal(size=(3, 1, 200))
+        for film in films
+    ]
+    one, other = (estimate(list(map(torch.from_numpy, each)), 14) for each in (films, moved))
+    assert one.ceiling_V.mean() == pytest.approx(0.632, abs=0.03)
+    np.testing.assert_allclose(other.ceiling_V, one.ceiling_V, atol=1e-9)
+    np.testing.assert_array_equal(other.p_V, one.p_V)
+
+
+@pytest.mark.parametrize("estimate", [explainable_ceiling, split_half_ceiling])
+def test_unit_without_bold_in_a_scan_is_left_out_of_that_film(estimate) -> None:
+    films = [repeats(3, 0.6, units=4, n_trs=n, seed=n) for n in (150, 180, 120)]
+    films[1][2, :, 1] = 7.0
+    films[1][0, 5, 2] = np.nan
+    found, without = (
+        estimate(list(map(torch.from_numpy, each)), 14) for each in (films, films[::2])
+    )
+    np.testing.assert_allclose(found.ceiling_V[1:3], without.ceiling_V[1:3], atol=1e-12)
+    assert not np.isclose(found.ceiling_V[[0, 3]], without.ceiling_V[[0, 3]]).any()
+
+
+@pytest.mark.parametrize("estimate", [explainable_ceiling, split_half_ceiling])
 def test_one_repeat_or_subject_is_refused(estimate) -> None:
     with pytest.raises(InputError, match="two repeats or more"):
-        estimate(torch.zeros(1, 60, 3), 14)
+        estimate([torch.zeros(1, 60, 3)], 14)
     with pytest.raises(InputError, match="two subjects or more"):
         shared_ceiling(torch.zeros(60, 3))
     with pytest.raises(InputError, match="cannot be shifted"):
-        estimate(torch.rand(2, 20, 3), 14)
+        estimate([torch.rand(2, 20, 3)], 14)

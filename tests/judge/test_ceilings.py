@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,17 @@ def test_a_ceiling_from_repeats_is_near_what_was_made(rows: Rows, how: str) -> N
     for subject in ("01", "02"):
         assert np.abs(found.own[subject].ceiling_V - true_V).mean() < 0.1
         assert (found.own[subject].p_V <= 0.05).mean() > 0.7
+
+
+@pytest.mark.parametrize("how", ["repeats", "split_half"])
+def test_offset_and_scale_of_a_scan_change_no_ceiling(rows: Rows, how: str) -> None:
+    random = np.random.default_rng(0)
+    changed = {
+        scan: replace(each, bold_TV=each.bold_TV * random.uniform(0.5, 2) + 3 * random.normal())
+        for scan, each in rows.items()
+    }
+    expected, found = (ceilings(how, each).own["01"] for each in (rows, changed))
+    np.testing.assert_allclose(found.ceiling_V, expected.ceiling_V, atol=1e-5)
 
 
 def test_a_shared_ceiling_bounds_what_was_made_and_divides_nothing(rows: Rows) -> None:
