@@ -116,7 +116,6 @@ class HeldOutRows:
         if not metrics:
             return {}
         places_N2 = torch.cat([torch.empty(0, 2, dtype=torch.int64), *self._places])
-        rows_2NV = torch.cat([torch.empty(2, 0, self._n_units), *self._rows], dim=1)
         places_N2 = _gathered(places_N2, self._device)
         order_N = np.lexsort((places_N2[:, 1], places_N2[:, 0]))
         scan_N = places_N2[order_N, 0].numpy()
@@ -126,7 +125,9 @@ class HeldOutRows:
         found_MPV = torch.zeros(shape, dtype=torch.float64)
         for index, start in enumerate(range(0, self._n_units, step)):
             units = slice(start, start + step)
-            rows_N2U = _gathered(rows_2NV[:, :, units].transpose(0, 1), self._device)
+            none = torch.empty(2, 0, self._n_units)  # of a rank without rows
+            mine_2NU = torch.cat([rows_2NV[:, :, units] for rows_2NV in (none, *self._rows)], dim=1)
+            rows_N2U = _gathered(mine_2NU.transpose(0, 1), self._device)
             if index % world_size() == rank:
                 rows_2NU = rows_N2U.transpose(0, 1)[:, order_N].contiguous().numpy()
                 valid_SU = valid_SV[:, units].cpu().numpy()

@@ -131,6 +131,23 @@ def test_a_metric_sees_no_unit_that_does_not_count() -> None:
     assert math.isnan(held.compute({"val/r": finite}, torch.zeros_like(VALID))["val/r"])
 
 
+def test_rows_are_joined_for_some_units_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All units of all rows together would be in memory twice."""
+    held = HeldOutRows(SUBJECTS, 5, torch.device("cpu"))
+    for each in zip(*(of.split(7) for of in rows()), strict=True):
+        held.add(*each)
+    whole, joined = torch.cat, []
+
+    def cat(pieces: list[torch.Tensor], dim: int = 0) -> torch.Tensor:
+        joined.append(whole(pieces, dim=dim))
+        return joined[-1]
+
+    monkeypatch.setattr(torch, "cat", cat)
+    monkeypatch.setattr(own_metrics, "BYTES_AT_A_TIME", 8 * sum(N_TRS) * 2)
+    assert held.compute({"val/r": pearson}, VALID)["val/r"] == pytest.approx(expected(), abs=1e-6)
+    assert [rows_2NU.shape[2] for rows_2NU in joined if rows_2NU.ndim == 3] == [2, 2, 1]
+
+
 def test_metrics_are_loaded_by_the_name_of_their_function() -> None:
     (name,) = load_metrics(["scipy.stats:spearmanr"], ["scipy"])
     assert name == "val/spearmanr"
