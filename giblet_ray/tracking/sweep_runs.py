@@ -28,6 +28,8 @@ from giblet_ray.tracking.recorded_run import (
 from giblet_ray.tracking.server import tracking_errors
 from giblet_ray.tracking.system_metrics import SystemMetrics
 
+_KEEP_SHARE = 0.05
+"""Of the time of a sweep's driver, which schedules trials, what writing points may take."""
 _FLUSH_SECONDS = 10.0
 """Time that MLflow is given, also if a sweep has failed or was interrupted."""
 
@@ -69,6 +71,7 @@ class SweepRuns:
         self._log = _SweepLog(self.parent, name, storage.location, show)
         for entries in read_unsent(storage, "").values():
             self._log.restore(entries)
+        self._keeps_again = 0.0
         self._open: dict[str, int] = {}
         self._system: SystemMetrics | None = None
         self._crown: Callable[[], None] | None = None
@@ -131,7 +134,8 @@ class SweepRuns:
         """Log points of a trial's curves: metrics by step, in the order of their steps."""
         for step, metrics in points:
             self._log.log(folder, metrics, step)
-        self._keep()
+        if time.monotonic() >= self._keeps_again:
+            self._keep()
 
     def end(
         self, folder: str, state: str, cause: str, best: Mapping[str, float], traceback: str
@@ -218,7 +222,10 @@ class SweepRuns:
         self._keep()
 
     def _keep(self) -> None:
+        began = time.monotonic()
         keep_unsent(self._storage, "", self._log.pending())
+        ended = time.monotonic()
+        self._keeps_again = ended + (ended - began) / _KEEP_SHARE
 
 
 class _SweepLog(MetricLog):
