@@ -12,20 +12,24 @@ from giblet_ray.tracking.quiet import quiet_mlflow
 BATCH = 500
 """Entries that are looked at, and points that are written, at a time."""
 _COLLECT_SECONDS = 1.0
+_MOST_REFUSED = 20 * BATCH
+"""Refused entries that are kept: all that is pending goes into each checkpoint."""
 
 
 class Outbox(ABC):
     """Hands entries to a tracking store, one after another, until each is confirmed.
 
     Entries are points of curves, or other things that can be told twice without harm. What the
-    store refuses for good is set aside, so that it does not hold up what follows.
+    store refuses for good is set aside, so that it does not hold up what follows; of that, the
+    first entries are kept.
 
     Parameters
     ----------
     uri : str
         Tracking store.
     show : callable, optional
-        Is given a line when the store is away, and another when it is back.
+        Is given a line when the store is away, another when it is back, and one for each reason
+        for which it refuses a run's.
     """
 
     def __init__(self, uri: str, show: Callable[[str], None] | None = None) -> None:
@@ -34,6 +38,7 @@ class Outbox(ABC):
         self._show = show or (lambda line: None)
         self._entries: list[Point] = []
         self._refused: list[Point] = []
+        self._refusals: set[tuple[str, str]] = set()
         self._changed = threading.Condition()
         self._closing = False
         self._given_up = threading.Event()
@@ -127,8 +132,14 @@ class Outbox(ABC):
     def _set_aside(self, together: Sequence[Point], reason: str) -> None:
         with self._changed:
             del self._entries[: len(together)]
-            self._refused += together
-        self._show(f"MLflow refuses what it is told of run {together[0]['run']}: {reason}")
+            self._refused += together[: _MOST_REFUSED - len(self._refused)]
+        run = together[0]["run"]
+        if (run, reason) not in self._refusals:
+            self._refusals.add((run, reason))
+            self._show(
+                f"MLflow refuses what it is told of run {run}: {reason}; of what it refuses, the "
+                f"first {_MOST_REFUSED:,} points are kept"
+            )
 
     def _wait_for_store(self, reason: str) -> None:
         from giblet_ray.tracking.server import RETRY_SECONDS, why_away
