@@ -6,8 +6,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from mlflow import MlflowClient
+from pydantic import ValidationError
 
+from giblet_ray.tracking.config import TrackingConfig
 from giblet_ray.tracking.metric_log import MetricLog
 from giblet_ray.tracking.mlflow_run import MlflowRun
 from giblet_ray.tracking.points import RunAddress
@@ -69,3 +72,9 @@ def test_without_an_interval_nothing_is_logged(tmp_path: Path) -> None:
     system.stop()
     assert log.close(_PATIENCE_SECONDS) == []
     assert MlflowClient(run.uri).get_run(run.id).data.metrics == {}
+
+
+def test_intervals_that_would_lose_points_are_refused() -> None:
+    with pytest.raises(ValidationError, match=r"is 0\.5; 0, or 1 and more, is accepted"):
+        TrackingConfig(system_metrics_seconds=0.5)
+    assert TrackingConfig(system_metrics_seconds=0).system_metrics_seconds == 0
