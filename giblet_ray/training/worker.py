@@ -26,7 +26,7 @@ from giblet_ray.dataset.residence import open_loader
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.dataset.view import DataView
 from giblet_ray.errors import InputError
-from giblet_ray.tracking.points import RunAddress, keep_unsent
+from giblet_ray.tracking.points import RunAddress, keep_unsent, read_unsent, unsent_name
 from giblet_ray.training.loop import train
 
 if TYPE_CHECKING:
@@ -171,6 +171,10 @@ class TrainLink:
                 folder = Path(stack.enter_context(open_checkpoint(self._storage, name)))
             if self.rank == 0 and folder is not None:
                 self._restore(read_record(folder).unsent)
+            elif self.rank > 0 and self._metrics is not None:
+                # What its node left when MLflow was away; else it would be deleted unread.
+                left = read_unsent(self._storage, self._job.name)
+                self._restore(left.get(unsent_name(self._job.name, self._node), []))
             if self._system is not None:
                 self._system.start()
             yield folder
