@@ -145,9 +145,18 @@ def made_once_bytes(data: DataView, size: StepSize) -> int:
     return size.vectors * (data.n_bytes // data.selection.row_bytes(data.dataset))
 
 
+def validated_bytes(job: TrainJob, data: DataView) -> int:
+    """Return the bytes that a worker keeps of its validation rows for metrics of a user's own: of
+    each unit prediction and BOLD, and both once more when they are put together."""
+    if not job.train.metrics:
+        return 0
+    rows = math.ceil(data.val.n_trs / job.scaling.min_workers)
+    return 2 * 2 * 4 * rows * max(model_shapes(data).units.values())
+
+
 def need_of_host(job: TrainJob, data: DataView, size: StepSize, use_gpu: bool) -> Need:
     """Return what each worker needs of its machine's memory for itself."""
-    of_data = streamed_bytes(job, data), made_once_bytes(data, size)
+    of_data = streamed_bytes(job, data), made_once_bytes(data, size), validated_bytes(job, data)
     return host_need(size, job.scaling.min_workers, use_gpu, *of_data)
 
 

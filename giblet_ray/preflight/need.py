@@ -59,7 +59,12 @@ class Need:
 
 
 def host_need(
-    size: StepSize, ranks: int, use_gpu: bool, streamed: int = 0, made_once: int = 0
+    size: StepSize,
+    ranks: int,
+    use_gpu: bool,
+    streamed: int = 0,
+    made_once: int = 0,
+    validated: int = 0,
 ) -> Need:
     """Return what a worker needs of its machine's memory for itself.
 
@@ -77,6 +82,8 @@ def host_need(
         Bytes of rows that wait in the worker for their batch.
     made_once : int
         Bytes of vectors that it keeps: where it trains on a GPU, there.
+    validated : int
+        Bytes of the validation rows that it keeps for metrics of a user's own.
     """
     held = {"weights": size.weights}
     # Of what all workers have alike, rank 0 writes; of a head that they share out, each its units.
@@ -96,6 +103,8 @@ def host_need(
     held["batches"] = rings * _BATCH_BUFFERS * size.share + size.normalisation
     if streamed:
         held["streamed rows"] = streamed
+    if validated:
+        held["rows for --train.metrics"] = validated
     return Need({**held, "libraries": LIBRARY_BYTES}, estimates)
 
 

@@ -27,7 +27,7 @@ from giblet_ray.dataset.residence import open_loader
 from giblet_ray.dataset.view import DataView
 from giblet_ray.dataset.windows import Windows
 from giblet_ray.errors import InputError
-from giblet_ray.preflight.brief import made_once_bytes, streamed_bytes
+from giblet_ray.preflight.brief import made_once_bytes, streamed_bytes, validated_bytes
 from giblet_ray.preflight.overfit import Overfit, overfit
 from giblet_ray.preflight.sample import Sample, SampleLoader
 from giblet_ray.preflight.size import step_size
@@ -60,8 +60,8 @@ class Rehearsal:
     Attributes
     ----------
     peak_bytes : int
-        The most that it held while training; and as many streamed rows and vectors of films as a
-        training holds, which are more than a sample has.
+        The most that it held while training; and as many streamed rows, vectors of films and rows
+        for metrics as a training holds, which are more than a sample has.
     step_seconds, evaluation_seconds, checkpoint_seconds : float
         Of one optimizer step, one batch of validation windows, one checkpoint until it is written.
     checkpoint_bytes : int
@@ -162,6 +162,7 @@ class _Rehearsing:
         return Rehearsal(
             peak_bytes=int(link.metrics["memory/host_peak_bytes"])
             + streamed_bytes(job, data)
+            + validated_bytes(job, data)
             + made_once_bytes(data, step_size(job, model_shapes(data), 1, ranks, data.window)),
             step_seconds=link.metrics["train/seconds"] / _STEPS,
             evaluation_seconds=link.evaluation_seconds,

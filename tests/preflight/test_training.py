@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from giblet_ray.dataset.reader import Dataset
 from giblet_ray.dataset.residence import place_data
 from giblet_ray.errors import InputError
 from giblet_ray.preflight import training
-from giblet_ray.preflight.brief import check_training, remedy
+from giblet_ray.preflight.brief import check_training, need_of_host, remedy
 from giblet_ray.preflight.need import host_need
 from giblet_ray.preflight.placement import Cluster, Machine, look_at_cluster
 from giblet_ray.preflight.size import measure_activations, step_size
@@ -155,6 +156,16 @@ def test_folds_that_train_side_by_side_are_counted_together(
     said = rf"; 3 on one machine, .*: use --scaling.cpus_per_worker {machine.cpus:g}, so that 1 sh"
     with pytest.raises(InputError, match=said):
         brief_lines(make_job(data=every, head_dim=largest))
+
+
+def test_rows_that_are_kept_for_own_metrics_are_counted(make_job: Callable[..., TrainJob]) -> None:
+    """Prediction and BOLD of the validation rows of a rank, twice while they are put together."""
+    job = make_job(scaling={"num_workers": 2})
+    data = plan_data(job)
+    size = step_size(job, model_shapes(data), len(data.scans), 2, data.window)
+    own = job.model_copy(update={"train": job.train.model_copy(update={"metrics": ("a.b:c",)})})
+    plain, more = (need_of_host(each, data, size, use_gpu=True) for each in (job, own))
+    assert more.sure - plain.sure == 2 * 2 * 4 * 24 * math.ceil(int(data.val.length.sum()) / 2)
 
 
 def test_a_model_that_is_fitted_at_once_has_no_steps_to_rehearse(
