@@ -172,10 +172,12 @@ class MultimodalConfig(ModelSettings):
                 f"attention_heads is {self.attention_heads}; a divisor of bottleneck_dim "
                 f"{self.bottleneck_dim} is accepted"
             )
-        if self.heads == "subject" and self.head == "full" and self.norm == "batch":
+        apart = self.heads == "subject" or self.memory != "none"
+        if apart and self.head == "full" and self.norm == "batch":
             raise ValueError(
-                "heads subject with head full: a batch may hold one row of a subject, which norm "
-                "batch cannot normalise; norm layer or none is accepted"
+                "head full with heads subject, or with memory: a batch may hold one row of a "
+                "subject, or of films, which norm batch cannot normalise; norm layer or none is "
+                "accepted"
             )
         if self.subject_dropout and self.heads != "subject":
             raise ValueError("subject_dropout is of heads subject: leave it out")

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from giblet_ray.errors import InputError
 from giblet_ray.features.codes import CODEBOOK_SIZE
@@ -99,7 +99,6 @@ class Multimodal(Predictor):
             settings.bottleneck_dim if self.memory is None else self.memory.n_features
         )
         self.head = Heads(settings, self._n_features, shapes)
-        self._head_takes_batches = any(isinstance(m, nn.BatchNorm1d) for m in self.head.modules())
         self.has_group_head = settings.head_per_subject and self.head.group is not None
 
     def _sizes(self, shapes: Shapes) -> dict[str, Any]:
@@ -148,7 +147,9 @@ class Multimodal(Predictor):
         all_there = exists.is_meta or (self.training and exists.shape[1] == 1)
         if not all_there:
             all_there = bool(exists.all())
-        there_BT, there_BW = (None, None) if all_there else (exists, self._answering(exists))
+        there_BT = there_BW = None
+        if not all_there:  # TRs after a film's end answer to it, too
+            there_BT, there_BW = exists, reached(exists, self.context_trs)
         if there_BW is not None and not there_BW.any():
             if self.head.shards is None:
                 return self.head.nothing(there_BW, subject)
@@ -185,15 +186,6 @@ class Multimodal(Predictor):
         if self.head.shards is not None:
             nothing = next(self.parameters()).new_zeros(0, 1, self._n_features)
             self.head(nothing, None, torch.zeros(0, dtype=torch.int64))
-
-    def _answering(self, exists_BT: Tensor) -> Tensor:
-        """Return which TRs of windows answer to a row that exists, (B, W): also after a film's end.
-
-        Those after the end of a window that is shorter than others cannot be told from them, and
-        count nowhere but in BatchNorm: a head that has it answers to a film's own TRs alone.
-        """
-        reach = 0 if self._head_takes_batches else self.context_trs
-        return reached(exists_BT[:, self.context_trs - reach :], reach)
 
     def _bottleneck(
         self,

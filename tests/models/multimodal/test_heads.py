@@ -112,7 +112,8 @@ def test_windows_without_any_row_are_predicted_as_nothing() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"head": "full", "norm": "batch"}, "norm layer or none is accepted"),
+        ({"head": "full", "norm": "batch", "memory": "none"}, "norm layer or none is accepted"),
+        ({"head": "full", "norm": "batch", "heads": "shared"}, "norm layer or none is accepted"),
         ({"heads": "shared", "subject_dropout": 0.1}, "subject_dropout is of heads subject"),
         ({"memory": "transformer", "bottleneck_dim": 6}, "attention_heads is 4; a divisor"),
         ({"trunk_dims": (5, 0)}, "greater than 0"),
