@@ -44,6 +44,15 @@ def normalised_channels(channels: int, norm: Norm, axes: Literal[1, 2]) -> list[
     return [*([nn.GroupNorm(1, channels)] if norm == "layer" else []), nn.GELU()]
 
 
+class ByPart(nn.ModuleDict):
+    """Modules by the name of a part, which may be that of a method, such as values or type; only
+    training, which torch sets, may not be one."""
+
+    def add_module(self, name: str, module: nn.Module | None) -> None:
+        """Hold a module without a look at what else is called so: modules are found by key."""
+        self._modules[name] = module
+
+
 class Products(nn.Module):
     """The products of two linear maps of a row, (B, in_dim) -> (B, out_dim)."""
 

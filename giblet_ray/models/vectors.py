@@ -31,6 +31,7 @@ from torch import Tensor, nn
 
 from giblet_ray.errors import InputError, nearest
 from giblet_ray.features.codes import CODEBOOK_SIZE
+from giblet_ray.models._layers import ByPart
 from giblet_ray.models.codebooks import CODE_NUMBERS, read_codebooks
 from giblet_ray.models.predictor import Shapes
 from giblet_ray.parts.reading import RGB
@@ -208,7 +209,7 @@ def build_vectors(
                 f"--model.components {part}: not among the parts that are read"
                 f"{nearest(part, list(shapes.parts))}; {', '.join(shapes.parts)} are accepted"
             )
-    return nn.ModuleDict(
+    return ByPart(
         {
             part: Vectors(part, encoder, shapes.values[part], components.get(part), by_codebooks)
             for part, encoder in shapes.encoders.items()

@@ -25,8 +25,8 @@ SPOKEN = frozenset(kind for kind, part in BUILT_IN.items() if part.zero_is_silen
 """Kinds of parts in which a row of zeros is a TR in which nothing is said."""
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
-_TAKEN = {"bold", "exists", "film", "stimulus", "subject", "tr"}
-"""Names that stand for something else beside the parts: in files, tables and batches."""
+_TAKEN = {"bold", "exists", "film", "phase", "stimulus", "subject", "tr", "training"}
+"""Names that stand for something else beside the parts: in files, tables, batches and models."""
 
 
 def find_part(kind: str, packages: Iterable[str], where: str) -> type[Part]:

@@ -26,6 +26,7 @@ from giblet_ray.dataset.storage import Storage
 from giblet_ray.dataset.stored import Phase, Shard, Stimulus, StoredPart
 from giblet_ray.dataset.writer import value_type, write_manifest, write_shard
 from giblet_ray.errors import InputError
+from giblet_ray.parts.built_in import checked_part_name
 from giblet_ray.parts.value import ValueType
 
 
@@ -97,6 +98,14 @@ def test_first_codebooks_and_chosen_voxels_are_read(arrays_and_dataset: tuple) -
     bold = values_of(table, "bold/01", selection.value_type(dataset, "bold/01"))
     np.testing.assert_array_equal(bold, arrays["bold/01/two.parquet"][10:50, voxels])
     assert table.column_names == ["stimulus", "phase", "tr", "codes", "bold/01"]
+
+
+def test_a_part_is_not_called_what_the_rows_of_all_parts_have(arrays_and_dataset: tuple) -> None:
+    table = arrays_and_dataset[1].read(Span("one", 0, 3), Selection())
+    assert table.column_names
+    for name in table.column_names:
+        with pytest.raises(InputError, match="the name is taken"):
+            checked_part_name(name, "--array")
 
 
 def test_row_groups_cover_every_stimulus(arrays_and_dataset: tuple) -> None:

@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from giblet_ray.errors import InputError
-from giblet_ray.models.predictor import Shapes
+from giblet_ray.models.multimodal.config import MultimodalConfig
+from giblet_ray.models.predictor import Shapes, build_predictor
+from giblet_ray.models.ridge.config import RidgeConfig
 from giblet_ray.models.vectors import Vectors, build_vectors, principal_components
 from giblet_ray.parts.reading import find_reading
 from giblet_ray.parts.value import ValueType
@@ -40,6 +42,24 @@ def fitted(encoder: str, components: int | None = None) -> tuple[Vectors, np.nda
     rows = find_reading(kind, "").to_input(torch.from_numpy(rows_of(encoder)))
     vectors.fit(vectors.raw(rows))
     return vectors, vectors(rows[:, None])[:, 0].numpy()
+
+
+@pytest.mark.parametrize("kind", ["ridge", "multimodal"])
+def test_parts_may_be_called_as_what_a_module_has(kind: str) -> None:
+    names = [name for name in dir(torch.nn.ModuleDict()) if name[0] != "_"]
+    vector = ValueType(dtype="float32", shape=(3,))
+    shapes = Shapes(
+        {**dict.fromkeys(names, vector), "bold": vector},
+        dict.fromkeys(names, "vector"),
+        {"a": 3},
+        1.5,
+    )
+    settings = RidgeConfig() if kind == "ridge" else MultimodalConfig()
+    model, other = build_predictor(settings, shapes), build_predictor(settings, shapes)
+    other.load_state_dict(model.train().state_dict())
+    rows = {name: torch.randn(1, 40, 3) for name in names}
+    given = rows, torch.ones(1, 40, dtype=torch.bool), torch.zeros(1, dtype=torch.long)
+    torch.testing.assert_close(other.eval()(*given), model.eval()(*given))
 
 
 def test_pictures_are_mean_colours_and_pooled_luminance() -> None:

@@ -24,6 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from giblet_ray.models._layers import ByPart
 from giblet_ray.models.fitted import TrainingTrs
 from giblet_ray.models.predictor import Shapes
 from giblet_ray.models.training_rows import TrainingRows
@@ -82,14 +83,14 @@ class Components(Vectors):
 def build_inputs(inputs: str, shapes: Shapes) -> nn.ModuleDict:
     """Return what makes vectors of the parts that have no encoder, by part, not fitted yet."""
     if inputs == "components":
-        return nn.ModuleDict(
+        return ByPart(
             {
                 part: Components(part, encoder, shapes.values[part], None)
                 for part, encoder in shapes.encoders.items()
             }
         )
     vectors = shapes.encoders.items() if inputs == "vectors" else []
-    return nn.ModuleDict(
+    return ByPart(
         {
             part: Standardised(shapes.values[part].shape[0])
             for part, encoder in vectors
