@@ -82,8 +82,9 @@ def find_texts(
 
 
 def _files(paths: Iterable[Path]) -> list[Path]:
-    """Return the files among paths, in order, without hidden ones."""
-    return sorted(path for path in paths if path.is_file() and not path.name.startswith("."))
+    """Return the files among paths, in order: links to nothing too, which are told when opened, and
+    no hidden ones."""
+    return sorted(path for path in paths if not (path.is_dir() or path.name.startswith(".")))
 
 
 def _is_text(file: Path) -> bool:

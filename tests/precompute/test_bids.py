@@ -190,6 +190,15 @@ def test_a_film_s_text_lies_beside_it_and_files_that_are_not_used_are_named(
     assert told == [f"--stimuli {folder}: not used: {each}" for each in note]
 
 
+def test_a_film_that_is_a_link_to_nothing_is_no_film_less(
+    tree: Path, plan: Callable[..., Plan], only: Callable[[str], Path]
+) -> None:
+    folder = only("one.mp4")
+    (folder / "two.mp4").symlink_to(".git/annex/objects/two.mp4")
+    with pytest.raises(InputError, match=r"two.mp4: is a link to a file that is not here; .*get$"):
+        plan(tree, "--space", "fsaverage5", "--stimuli", str(folder))
+
+
 def test_of_files_beside_given_films_those_of_their_names_are_named(
     copied: Path, plan: Callable[..., Plan], only: Callable[[str], Path]
 ) -> None:
