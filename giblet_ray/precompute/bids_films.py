@@ -88,6 +88,8 @@ def _files(paths: Iterable[Path]) -> list[Path]:
 
 
 def _is_text(file: Path) -> bool:
+    if file.suffix.lower() == ".json":  # gentle's; BIDS describes a film in one, too
+        return file.is_file() and b'"words"' in file.read_bytes()
     return file.suffix.lower() in _TEXTS
 
 

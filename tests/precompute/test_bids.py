@@ -167,6 +167,7 @@ SUBTITLE = "1\n00:00:00,000 --> 00:00:01,000\nhello\n"
         ({"one.json": GENTLE}, "one.json", []),
         ({"one.TextGrid": TEXT_GRID}, "one.TextGrid", []),
         ({"one.json": GENTLE, "one.srt": SUBTITLE}, "one.srt", ["one.json"]),
+        ({"one.json": '{"Description": "a film"}'}, None, ["one.json"]),
         ({"._one.mp4": "", "one.en.txt": "", "b.rm": ""}, None, ["b.rm, one.en.txt"]),
         ({f"{n}.rm": "" for n in range(7)}, None, ["0.rm, 1.rm, 2.rm, 3.rm, 4.rm and 2 more"]),
     ],
