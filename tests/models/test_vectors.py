@@ -13,6 +13,7 @@ from giblet_ray.models.multimodal.config import MultimodalConfig
 from giblet_ray.models.predictor import Shapes, build_predictor
 from giblet_ray.models.ridge.config import RidgeConfig
 from giblet_ray.models.vectors import Vectors, build_vectors, principal_components
+from giblet_ray.parts.built_in import _TAKEN
 from giblet_ray.parts.reading import find_reading
 from giblet_ray.parts.value import ValueType
 
@@ -46,14 +47,10 @@ def fitted(encoder: str, components: int | None = None) -> tuple[Vectors, np.nda
 
 @pytest.mark.parametrize("kind", ["ridge", "multimodal"])
 def test_parts_may_be_called_as_what_a_module_has(kind: str) -> None:
-    names = [name for name in dir(torch.nn.ModuleDict()) if name[0] != "_"]
+    names = [name for name in dir(torch.nn.ModuleDict()) if name not in _TAKEN and name[0] != "_"]
     vector = ValueType(dtype="float32", shape=(3,))
-    shapes = Shapes(
-        {**dict.fromkeys(names, vector), "bold": vector},
-        dict.fromkeys(names, "vector"),
-        {"a": 3},
-        1.5,
-    )
+    values = dict.fromkeys([*names, "bold"], vector)
+    shapes = Shapes(values, dict.fromkeys(names, "vector"), {"01": 3}, 1.5)
     settings = RidgeConfig() if kind == "ridge" else MultimodalConfig()
     model, other = build_predictor(settings, shapes), build_predictor(settings, shapes)
     other.load_state_dict(model.train().state_dict())
