@@ -175,7 +175,7 @@ class Scores:
         self._valid_SV = self._targets.valid_SV
         self._n_valid_S = self._valid_SV.sum(dim=1)
         apart = len(shapes.subjects) if job.model.head_per_subject else 1
-        self._loss = build_loss(job.loss, job.packages, apart, shards is not None)
+        self._loss = build_loss(job.loss, job.packages, apart, shards is not None).to(device)
         self._metrics = load_metrics(job.train.metrics, job.packages)
         self._subjects = [scan.subject for scan in normalisation.scans]
         self._subject_S = torch.tensor([shapes.subjects.index(name) for name in self._subjects])

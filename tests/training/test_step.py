@@ -18,6 +18,8 @@ from giblet_ray.dataset.windows import Windows, rank_part
 from giblet_ray.models.config import ModelSettings
 from giblet_ray.models.predictor import Predictor, Shapes, by_subject
 from giblet_ray.parts.value import ValueType
+from giblet_ray.training.config import LossSettings
+from giblet_ray.training.loss import Loss, OwnLoss
 from giblet_ray.training.loss_totals import LossTotals
 from giblet_ray.training.step import Ranks, Scores
 
@@ -62,6 +64,19 @@ class Linear(Predictor):
         return by_subject(self.layer(values["text"][:, CONTEXT:]), subject)
 
 
+class Weighed(Loss):
+    """A squared error of which units count differently."""
+
+    weight_V: Tensor
+
+    def __init__(self, settings: LossSettings) -> None:
+        super().__init__(settings)
+        self.register_buffer("weight_V", torch.arange(N_UNITS))
+
+    def forward(self, prediction_NV: Tensor, target_NV: Tensor, mask_NV: Tensor) -> Tensor:
+        return ((prediction_NV - target_NV).square() * self.weight_V).mean()
+
+
 def batch_of(windows: Windows) -> Batch:
     """Windows as a loader gives them, but for numbers where there is no row."""
     trs, exists = windows.rows(0, CONTEXT)
@@ -90,6 +105,16 @@ def step(
     scores, ranks = Scores(NORMALISATION, SHAPES, job, CPU), Ranks(model, 1, CPU, False)
     scores.backward(ranks, batch_of(windows), windows.n_trs, totals)
     return totals.latest(), [parameter.grad for parameter in model.parameters()]
+
+
+def test_what_a_loss_of_ones_own_holds_is_where_the_rows_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loss = Weighed(LossSettings(kind="my_lab:Weighed"))
+    monkeypatch.setattr("giblet_ray.training.step.build_loss", lambda *_: OwnLoss(loss))
+    job = TrainJob(dataset="d")
+    Scores(NORMALISATION, SHAPES, job, torch.device("meta"))
+    assert loss.weight_V.is_meta
 
 
 def plain_rows() -> tuple[np.ndarray, np.ndarray]:
