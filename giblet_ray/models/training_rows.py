@@ -3,8 +3,13 @@
 Scans of one film share its vectors, and subjects who have the same training TRs are fitted
 together: their kernels are the same.
 
-Shapes: R training TRs of all scans, N of one subject, B windows, C TRs of context, W of a window,
-D raw numbers of a part, F numbers of all vectors, V units.
+::
+
+    rows of films a, b      . . a0 a1 a2 . . b0 b1      C = 2 rows of zeros before each: before
+                                                        a film there is nothing
+
+Shapes: G rows of all films, R training TRs of all scans, N of one subject, B windows, C TRs of
+context, W of a window, D raw numbers of a part, F numbers of all vectors, V units.
 """
 
 from __future__ import annotations
@@ -27,10 +32,10 @@ class Target:
 
     Attributes
     ----------
-    film_N, tr_N : ndarray of int
-        Film, at its phase, and stimulus TR of each row, in their order.
-    stimulus_N : ndarray of int
-        Stimulus of each row, whatever its phase.
+    place_N : ndarray of int
+        Which of the films' rows each row is at, in their order.
+    stimulus_N, tr_N : ndarray of int
+        Stimulus of each row, whatever its phase, and its TR.
     scan_N : ndarray of int
         Scan of each row; where there are several fits, of the first.
     units : dict of int to slice
@@ -41,9 +46,9 @@ class Target:
         Which units of the fit the columns are; None: all, in their order.
     """
 
-    film_N: np.ndarray
-    tr_N: np.ndarray
+    place_N: np.ndarray
     stimulus_N: np.ndarray
+    tr_N: np.ndarray
     scan_N: np.ndarray
     units: Mapping[int, slice]
     bold_NV: Tensor
@@ -73,9 +78,9 @@ class Target:
             some_V = torch.from_numpy(np.flatnonzero(pattern_V.ravel() == index))
             if rows_N.any():  # a unit that counts nowhere keeps weights of 0
                 yield Target(
-                    self.film_N[rows_N],
-                    self.tr_N[rows_N],
+                    self.place_N[rows_N],
                     self.stimulus_N[rows_N],
+                    self.tr_N[rows_N],
                     self.scan_N[rows_N],
                     {fit: slice(0, len(some_V)) for fit in self.units},
                     self.bold_NV[torch.from_numpy(rows_N)][:, some_V],
@@ -114,16 +119,18 @@ class TrainingRows:
         seen = [(scan.stimulus, phase) for scan, phase in zip(scans, phase_S, strict=True)]
         films = sorted(set(seen), key=lambda film: (names.index(film[0]), film[1]))
         self._stimulus_S = np.array([names.index(scan.stimulus) for scan in scans])
-        self._film_S = np.array([films.index(film) for film in seen])
+        film_S = np.array([films.index(film) for film in seen])
         fit_of = dict(zip(subjects, fits, strict=True))
         self._fit_S = np.array([fit_of[scan.subject] for scan in scans])
-        self.n_trs = int((windows.start + windows.length).max())
-        self.n_films = len(films)
+        n_trs_F = np.zeros(len(films), int)
+        np.maximum.at(n_trs_F, film_S[windows.scan], windows.start + windows.length)
+        stop_F = np.cumsum(n_trs_F + context_trs)
+        self._n_rows, self._first_S = int(stop_F[-1]), (stop_F - n_trs_F)[film_S]
         window_R, tr_R = self._rows(windows)
         self._window_R, scan_R = window_R, windows.scan[window_R]
-        self._place_R = self._film_S[scan_R] * self.n_trs + tr_R
+        self._place_R = self._first_S[scan_R] + tr_R
         # Row of its fit that each (scan, TR) is: in the order of films and TRs for all.
-        self._row_ST = np.full((len(scans), self.n_trs), -1)
+        self._row_ST = np.full((len(scans), int(n_trs_F.max())), -1)
         self._places: dict[int, np.ndarray] = {}
         self._scans: dict[int, np.ndarray] = {}
         for fit in np.unique(self._fit_S[scan_R]).tolist():
@@ -175,7 +182,7 @@ class TrainingRows:
         for batch in self._training.read(windows[window]):
             trs, exists = batch.windows.bold_rows()
             exists &= batch.exists[:, self._context_trs :].cpu().numpy()
-            place = self._film_S[batch.windows.scan][:, None] * self.n_trs + trs
+            place = self._first_S[batch.windows.scan][:, None] + trs
             row = np.searchsorted(places, place).clip(max=n - 1)
             wanted = exists & (places[row] == place)
             found = torch.from_numpy(row[wanted])
@@ -199,20 +206,20 @@ class TrainingRows:
 
         Returns
         -------
-        films : Tensor
-            (films, TRs, F) vectors at each TR that trains, or lies before one that does, within
-            the context; 0 elsewhere.
+        films_GF : Tensor
+            Vectors at each TR that trains, or lies before one that does, within the context; 0
+            elsewhere.
         targets : list of Target
             Of each group of subjects.
         """
         targets = self._targets(n_units)
         of_fit = {fit: target for target in targets for fit in target.units}
-        films: Tensor | None = None
-        is_known = np.zeros((self.n_films, self.n_trs), bool)
+        films_GF: Tensor | None = None
+        is_known_G = np.zeros(self._n_rows, bool)
         for batch in self._training.read(self._training.windows):
             trs, exists = batch.windows.rows(0, self._context_trs)[0], batch.exists.cpu().numpy()
-            film = np.broadcast_to(self._film_S[batch.windows.scan][:, None], trs.shape)
-            new = exists & ~is_known[film, np.where(exists, trs, 0)]
+            place = np.where(exists, self._first_S[batch.windows.scan][:, None] + trs, 0)
+            new = exists & ~is_known_G[place]
             if new.any():
                 at = torch.from_numpy(new)
                 made = []
@@ -224,10 +231,10 @@ class TrainingRows:
                         vectors_ND = vectors_ND.masked_fill(lacks_N1, 0)
                     made.append(vectors_ND)
                 made_NF = torch.cat(made, dim=1)
-                if films is None:
-                    films = made_NF.new_zeros(self.n_films, self.n_trs, made_NF.shape[1])
-                films[torch.from_numpy(film[new]), torch.from_numpy(trs[new])] = made_NF
-                is_known[film[new], trs[new]] = True
+                if films_GF is None:
+                    films_GF = made_NF.new_zeros(self._n_rows, made_NF.shape[1])
+                films_GF[torch.from_numpy(place[new])] = made_NF
+                is_known_G[place[new]] = True
             bold = batch.bold_BWV.float().cpu()
             for window, scan in enumerate(batch.windows.scan.tolist()):
                 start, n = batch.windows.start[window], batch.windows.length[window]
@@ -235,8 +242,8 @@ class TrainingRows:
                 fit = int(self._fit_S[scan])
                 target = of_fit[fit]
                 target.bold_NV[row, target.units[fit]] = bold[window, :n, : n_units[fit]]
-        assert films is not None
-        return films, targets
+        assert films_GF is not None
+        return films_GF, targets
 
     def _targets(self, n_units: list[int]) -> list[Target]:
         """Return targets without BOLD yet."""
@@ -246,10 +253,9 @@ class TrainingRows:
         targets = []
         for fits in groups.values():
             edges = np.cumsum([0, *(n_units[fit] for fit in fits)]).tolist()
-            film_N, tr_N = np.divmod(self._places[fits[0]], self.n_trs)
+            place_N, scan_N = self._places[fits[0]], self._scans[fits[0]]
+            of_films = self._stimulus_S[scan_N], place_N - self._first_S[scan_N]
             units = {fit: slice(edges[i], edges[i + 1]) for i, fit in enumerate(fits)}
-            bold_NV = torch.zeros(len(tr_N), edges[-1])
-            scan_N = self._scans[fits[0]]
-            stimulus_N = self._stimulus_S[scan_N]
-            targets.append(Target(film_N, tr_N, stimulus_N, scan_N, units, bold_NV))
+            bold_NV = torch.zeros(len(place_N), edges[-1])
+            targets.append(Target(place_N, *of_films, scan_N, units, bold_NV))
         return targets

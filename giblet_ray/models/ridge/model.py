@@ -21,7 +21,7 @@ from giblet_ray.models.fitted import FittedPredictor, TrainingTrs
 from giblet_ray.models.folds import gapped_folds
 from giblet_ray.models.predictor import Shapes
 from giblet_ray.models.ridge.config import RidgeConfig
-from giblet_ray.models.ridge.delays import delayed, delayed_kernel, lay_out, primal_weights
+from giblet_ray.models.ridge.delays import delayed, delayed_kernel, primal_weights
 from giblet_ray.models.ridge.solve import choose, draw_weightings, himalaya_on, solved
 from giblet_ray.models.training_rows import Target, TrainingRows
 from giblet_ray.models.vectors import Vectors, build_vectors
@@ -135,31 +135,23 @@ class Ridge(FittedPredictor):
             for part, raw_ND in rows.raw(self._vectors, MOST_ROWS).items():
                 self._vectors[part].fit(raw_ND)
             progress.doing = "reading the training TRs"
-            films, targets = rows.read(self._vectors, [len(each) for each in self.weights])
+            films_GF, targets = rows.read(self._vectors, [len(each) for each in self.weights])
             sizes = [f"{part} {each.n_features}" for part, each in self._vectors.items()]
             show(f"ridge: {', '.join(sizes)} numbers, at {len(self._delays)} delays each")
             for target in (part for whole in targets for part in whole.apart()):
-                self._fit_target(films, target, progress)
+                self._fit_target(films_GF, target, progress)
 
-    def _fit_target(self, films: Tensor, target: Target, progress: Progress) -> None:
+    def _fit_target(self, films_GF: Tensor, target: Target, progress: Progress) -> None:
         """Find the weights of subjects who have the same training TRs."""
-        seen = dict.fromkeys(target.film_N.tolist())
         sizes = [each.n_features for each in self._vectors.values()]
-        laid_out = [
-            lay_out({film: films[film, :, start:stop] for film in seen}, self.context_trs)
-            for start, stop in itertools.pairwise(itertools.accumulate(sizes, initial=0))
-        ]
-        first = laid_out[0][1]
-        places = zip(target.film_N.tolist(), target.tr_N.tolist(), strict=True)
-        at_N = torch.tensor([first[film] + tr for film, tr in places], device=films.device)
+        parts = films_GF.split(sizes, dim=1)
+        at_N = torch.from_numpy(target.place_N).to(films_GF.device)
         progress.doing = f"kernels of {len(at_N):,} TRs"
-        kernels_PNN = torch.stack(
-            [delayed_kernel(rows_GF, self._delays)[at_N][:, at_N] for rows_GF, _ in laid_out]
-        )
+        kernels_PNN = torch.stack([delayed_kernel(part, self._delays, at_N) for part in parts])
         settings = self._settings
         splits = self._folds(target)
         banded = settings.solver == "banded"
-        with himalaya_on(films.device):
+        with himalaya_on(films_GF.device):
             n_iter = settings.n_iter if banded else 1
             gammas = draw_weightings(n_iter, len(sizes), settings.seed)
             pairs = zip(self._subjects, self._fits, strict=True)
@@ -173,14 +165,16 @@ class Ridge(FittedPredictor):
             chosen = choose(kernels_PNN, target.bold_NV, splits, gammas, alphas, tried)
             for units_U, gamma_P, dual_NU in solved(kernels_PNN, target.bold_NV, chosen):
                 weights = [
-                    gamma * primal_weights(rows_GF, self._delays, at_N, dual_NU)
-                    for gamma, (rows_GF, _) in zip(gamma_P, laid_out, strict=True)
+                    gamma * primal_weights(part, self._delays, at_N, dual_NU)
+                    for gamma, part in zip(gamma_P, parts, strict=True)
                 ]
                 weights_ULF = torch.cat(weights, dim=2)
                 for index, columns in target.units.items():
                     mine_U = (units_U >= columns.start) & (units_U < columns.stop)
-                    units = target.numbers(index)[units_U[mine_U] - columns.start].to(films.device)
-                    self.weights[index][units] = weights_ULF[mine_U.to(films.device)]
+                    units = target.numbers(index)[units_U[mine_U] - columns.start].to(
+                        films_GF.device
+                    )
+                    self.weights[index][units] = weights_ULF[mine_U.to(films_GF.device)]
                     self.get_buffer(f"bands_{index}")[units] = gamma_P
         for index, columns in target.units.items():
             alpha_V = self.get_buffer(f"alpha_{index}")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from giblet_ray.models.ridge.delays import delayed, delayed_kernel, lay_out, primal_weights
+from giblet_ray.models.ridge.delays import delayed, delayed_kernel, primal_weights
 
 
 def explicit(film_TF: np.ndarray, delays: range) -> np.ndarray:
@@ -19,6 +19,14 @@ def explicit(film_TF: np.ndarray, delays: range) -> np.ndarray:
     return rows
 
 
+def laid_out(films: dict[str, np.ndarray], longest: int) -> tuple[torch.Tensor, dict[str, int]]:
+    """Return films one after another, each behind zeros, and where each begins."""
+    rows = [np.pad(film, ((longest, 0), (0, 0))) for film in films.values()]
+    stops = np.cumsum([len(each) for each in rows])
+    first = {name: int(stop) - len(films[name]) for name, stop in zip(films, stops, strict=True)}
+    return torch.from_numpy(np.concatenate(rows)), first
+
+
 @pytest.fixture
 def films() -> dict[str, np.ndarray]:
     random = np.random.default_rng(0)
@@ -29,20 +37,18 @@ def films() -> dict[str, np.ndarray]:
 def test_kernel_is_that_of_explicit_delays_and_reaches_over_no_edge_of_a_film(
     films: dict[str, np.ndarray], delays: range
 ) -> None:
-    tensors = {name: torch.from_numpy(film) for name, film in films.items()}
-    rows_GF, first = lay_out(tensors, delays[-1])
-    kernel_GG = delayed_kernel(rows_GF, delays)
+    rows_GF, first = laid_out(films, delays[-1])
     at = np.concatenate([first[name] + np.arange(len(film)) for name, film in films.items()])
     wanted = np.concatenate([explicit(film, delays) for film in films.values()]).reshape(
         len(at), -1
     )
-    np.testing.assert_allclose(kernel_GG[at][:, at], wanted @ wanted.T, atol=1e-12)
+    found_NN = delayed_kernel(rows_GF, delays, torch.from_numpy(at))
+    np.testing.assert_allclose(found_NN, wanted @ wanted.T, atol=1e-12)
 
 
 def test_weights_of_rows_become_weights_of_delayed_vectors(films: dict[str, np.ndarray]) -> None:
     delays, random = range(1, 4), np.random.default_rng(1)
-    tensors = {name: torch.from_numpy(film) for name, film in films.items()}
-    rows_GF, first = lay_out(tensors, delays[-1])
+    rows_GF, first = laid_out(films, delays[-1])
     # Rows of BOLD: some TRs of a film that was seen twice, and one of another.
     at = torch.tensor([first["a"] + tr for tr in (0, 0, 2, 8, 8)] + [first["c"] + 11])
     rows = [("a", tr) for tr in (0, 0, 2, 8, 8)] + [("c", 11)]

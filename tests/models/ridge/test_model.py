@@ -176,6 +176,14 @@ def test_alphas_are_chosen_on_trs_that_were_not_fitted_on_at_another_phase() -> 
         assert not seen & near
 
 
+def test_a_film_takes_as_many_rows_as_it_has_trs_however_long_another_is() -> None:
+    model = make_ridge()
+    training = make_trs(model.context_trs)
+    rows = TrainingRows(training, list(UNITS), [0, 1, 2], model.context_trs)
+    films_GF, _ = rows.read(model._vectors, list(UNITS.values()))
+    assert len(films_GF) == sum(model.context_trs + n for n in N_TRS.values())
+
+
 def test_units_that_do_not_count_have_weights_of_0() -> None:
     model = make_ridge()
     training = make_trs(model.context_trs)
