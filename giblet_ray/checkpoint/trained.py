@@ -261,7 +261,7 @@ class Encoder:
         self,
         values: Mapping[str, np.ndarray],
         subject: int | None = None,
-        at_a_time: int | None = None,
+        at_a_time: int = 256,
         after: int = 0,
         first: int = 0,
     ) -> np.ndarray:
@@ -274,8 +274,9 @@ class Encoder:
         subject : int, optional
             Index of the subject, or :data:`GROUP`. A head that all subjects share gives the same
             for each, but where a unit was masked in one.
-        at_a_time : int, optional
-            TRs that the model is given at a time, besides their context (default: all).
+        at_a_time : int
+            TRs that the model is given at a time, besides their context: what it takes for them is
+            in memory at once.
         after : int
             TRs after the last that are predicted, too: the film has ended.
         first : int
@@ -288,8 +289,8 @@ class Encoder:
         n, context = len(next(iter(rows.values()))), self.model.context_trs
         stop = n + after
         predicted = []
-        for start in range(first, stop, at_a_time or max(1, stop)):
-            window = range(start - context, min(stop, start + (at_a_time or stop)))
+        for start in range(first, stop, at_a_time):
+            window = range(start - context, min(stop, start + at_a_time))
             inputs = {part: _window(row, window) for part, row in rows.items()}
             exists = torch.tensor([[0 <= tr < n for tr in window]], device=device)
             on_device = {part: value.to(device) for part, value in inputs.items()}

@@ -13,7 +13,7 @@ Rows that are normalised one by one are the same in any batch, on any number of 
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 from torch import Tensor, nn
 
@@ -50,7 +50,7 @@ class ByPart(nn.ModuleDict):
 
     def add_module(self, name: str, module: nn.Module | None) -> None:
         """Hold a module without a look at what else is called so: modules are found by key."""
-        self._modules[name] = module
+        self._modules[name] = cast(nn.Module, module)  # a ModuleDict holds no None
 
 
 class Products(nn.Module):

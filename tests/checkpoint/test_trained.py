@@ -62,6 +62,23 @@ def test_a_film_in_pieces_is_predicted_as_in_one(people: Path, encoder: Encoder)
             np.testing.assert_allclose(span_NV, whole_NV[start:stop], atol=1e-5)
 
 
+def test_memory_does_not_grow_with_a_films_length(
+    encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[int] = []
+    forward = encoder.model.forward
+
+    def spied(values: Any, exists: torch.Tensor, *rest: Any) -> Any:
+        given.append(exists.numel())
+        return forward(values, exists, *rest)
+
+    monkeypatch.setattr(encoder.model, "forward", spied)
+    value = encoder.shapes.values["text"]
+    film = np.random.default_rng(0).normal(size=(1000, *value.shape)).astype(value.dtype)
+    assert len(encoder.predict_trs({"text": film}, 0)) == 1000
+    assert max(given) == 256 + encoder.model.context_trs
+
+
 def test_earlier_trs_change_a_prediction(people: Path, encoder: Encoder) -> None:
     values = encoder.read_stimulus(Dataset.open(str(people)), Span("one", 0, 90))
     shuffled = {part: value.copy() for part, value in values.items()}
