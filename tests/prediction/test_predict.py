@@ -251,7 +251,9 @@ def test_context_is_found_whatever_the_size_of_rows_and_of_what_ray_makes_of_the
 ) -> None:
     """Of rows so large that a block holds a batch of 10, with 13 TRs of context before them."""
     arrays, dataset = arrays_and_dataset
-    local_training(model={"memory": "conv"}, train={"epochs": 1}).train(tmp_path / "run")
+    local_training(model={"memory": "conv", "norm": "layer"}, train={"epochs": 1}).train(
+        tmp_path / "run"
+    )
     encoder = Encoder.load(tmp_path / "run")
     assert encoder.model.context_trs == 13
     monkeypatch.setattr("giblet_ray.prediction.task._BLOCK_BYTES", 1)

@@ -47,7 +47,7 @@ def test_unless_told_a_sweep_searches_what_the_model_has(
 def test_unless_told_a_sweep_searches_what_data_and_context_allow(
     tune_job: Callable[..., TuneJob],
 ) -> None:
-    model = {"memory": "hrf", "inputs": "encoders", "code_embedding": "codec"}
+    model = {"memory": "hrf", "norm": "layer", "inputs": "encoders", "code_embedding": "codec"}
     found = searched(tune_job({}, model={**model, "context_seconds": 12.0}))
     assert found["audio_codebooks"] == [2, 4]  # of 4
     assert found["context_seconds"] == [10.0, 12.0]
@@ -74,8 +74,8 @@ def test_without_anything_to_search_a_space_is_asked_for(
         ({"inputs": "components"}, {}, "model.embed_dim", "model.inputs components"),
         ({"inputs": "components"}, {}, "model.kernel_sizes", "model.inputs components"),
         ({"memory": "none"}, {}, "model.filters", "model.memory none"),
-        ({"memory": "conv"}, {}, "model.filters", "model.memory conv"),
-        ({"memory": "hrf"}, {}, "model.memory_layers", "model.memory hrf"),
+        ({"memory": "conv", "norm": "layer"}, {}, "model.filters", "model.memory conv"),
+        ({"memory": "hrf", "norm": "layer"}, {}, "model.memory_layers", "model.memory hrf"),
         ({"head": "linear"}, {}, "model.head_dim", "model.head linear"),
         (
             {},
