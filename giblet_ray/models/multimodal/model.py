@@ -233,7 +233,8 @@ class Multimodal(Predictor):
         device = values[given[0]].device
         lacking = {part: torch.ones(shape[0], dtype=torch.bool, device=device) for part in absent}
         lacking |= {part: of_films[part] for part in given if part in of_films}
-        if self.training and self._modality_dropout and len(given) > 1:
+        # Heads train where the trunk is frozen, too.
+        if self.head.training and self._modality_dropout and len(given) > 1:
             # On the CPU: the same numbers wherever the model is.
             drawn_PB = torch.rand(len(given), shape[0], device="cpu") < self._modality_dropout
             drawn_PB = drawn_PB.to(device, non_blocking=True)

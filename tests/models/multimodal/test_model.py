@@ -107,8 +107,11 @@ def test_a_model_with_modality_dropout_predicts_without_a_part(dropped: tuple[st
         small_model()({"words": values["words"]}, exists, subject)
 
 
-def test_modality_dropout_takes_parts_from_windows_in_training_by_its_seed() -> None:
+@pytest.mark.parametrize("trains", ["all", "heads"])
+def test_modality_dropout_takes_parts_from_windows_in_training_by_its_seed(trains: str) -> None:
     model = small_model(modality_dropout=0.5).train()
+    if trains == "heads":
+        model.eval().head.train()
     n = 64
     values, exists = windows_of(film(N_TRS), [20] * n, [4] * n, model.context_trs)
     subject = torch.zeros(n, dtype=torch.long)
