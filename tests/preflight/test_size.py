@@ -78,7 +78,10 @@ def real_batch(values: dict[str, ValueType], n: int, window: int, context: int) 
             {"modalities": ["audio"]},
             ["codes"],
             2,
-            {"memory": "conv", "norm": "layer", "code_embedding": "codec", "modality_dropout": 0.1},
+            {
+                **{"memory": "conv", "norm": "layer"},
+                **{"code_embedding": "codec", "modality_dropout": 0.1},
+            },
         ),
     ],
     ids=["all", "mel and text in windows of 3 TRs", "hrf", "conv over codec's vectors"],

@@ -47,7 +47,7 @@ def test_unless_told_a_sweep_searches_what_the_model_has(
 def test_unless_told_a_sweep_searches_what_data_and_context_allow(
     tune_job: Callable[..., TuneJob],
 ) -> None:
-    model = {"memory": "hrf", "norm": "layer", "inputs": "encoders", "code_embedding": "codec"}
+    model = {"memory": "hrf", "inputs": "encoders", "code_embedding": "codec", "norm": "layer"}
     found = searched(tune_job({}, model={**model, "context_seconds": 12.0}))
     assert found["audio_codebooks"] == [2, 4]  # of 4
     assert found["context_seconds"] == [10.0, 12.0]
