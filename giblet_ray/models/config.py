@@ -39,6 +39,11 @@ class ModelSettings(Family):
         return False
 
     @property
+    def normalises_batches(self) -> bool:
+        """Whether it may have BatchNorm that adapts, which needs two rows of a batch at least."""
+        return self.batch_norm == "batch"
+
+    @property
     def head_per_subject(self) -> bool:
         """Whether each subject has a head, so that subjects whose units differ train together."""
         return False

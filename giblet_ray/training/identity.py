@@ -133,7 +133,7 @@ def smallest_batch(job: TrainJob, data: DataView) -> int:
 
 def _smallest_share(job: TrainJob, data: DataView) -> int:
     # However long windows are, one may hold a single TR: between two that are masked.
-    alone = job.model.batch_norm == "batch" and int(data.train.length.min()) == 1
+    alone = job.model.normalises_batches and int(data.train.length.min()) == 1
     return job.train.accumulation * (2 if alone else 1)
 
 

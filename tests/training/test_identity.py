@@ -16,6 +16,7 @@ from giblet_ray.training.identity import (
     new_order,
     run_record,
     sized,
+    smallest_batch,
 )
 
 
@@ -53,6 +54,14 @@ def test_more_workers_than_the_last_batch_has_windows_for_are_refused(
     check_order(fits, data, order)
     with pytest.raises(InputError, match=f"--scaling.num_workers {most + 1}: .* at most {most}$"):
         check_order(many, data, order)
+
+
+@pytest.mark.parametrize(("norm", "least"), [("batch", 2), ("layer", 1)])
+def test_batch_norm_alone_needs_two_windows_of_each_worker(
+    local_training: Callable[..., Any], norm: str, least: int
+) -> None:
+    training = local_training(model={"norm": norm})  # windows of one TR
+    assert smallest_batch(training.job, training.data) == least
 
 
 def test_batch_of_too_few_windows_is_refused(local_training: Callable[..., Any]) -> None:

@@ -110,6 +110,11 @@ class MultimodalConfig(ModelSettings):
         return self.norm != "batch" or self.inputs == "components"
 
     @property
+    def normalises_batches(self) -> bool:
+        """See :attr:`ModelSettings.normalises_batches`."""
+        return super().normalises_batches and self.norm == "batch"
+
+    @property
     def lag_seconds(self) -> float:
         """See :attr:`ModelSettings.lag_seconds`: what has memory finds the lag itself."""
         return super().lag_seconds if self.memory == "none" else 0.0
