@@ -27,7 +27,7 @@ at which time scales it hears, and how, how long and how freely it remembers."""
 
 _DECIDING = (
     *("data.modalities", "data.audio", "model.inputs", "model.code_embedding"),
-    *("model.memory", "model.head", "model.heads", "model.trunk_dims"),
+    *("model.memory", "model.head", "model.heads", "model.trunk_dims", "model.norm"),
 )
 """Settings that decide which others a model has."""
 

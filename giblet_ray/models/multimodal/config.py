@@ -144,6 +144,13 @@ class MultimodalConfig(ModelSettings):
         of_audio = ("kernel_sizes", "audio_features")
         of_vectors = ("text_features", "vector_features")
         without = "data.modalities without"
+        only_vectors = self.inputs == "vectors" and kinds == {"vector"}
+        has_dropout = (
+            bool(self.trunk_dims)
+            or self.memory in ("conv", "transformer")
+            or self.head == "full"
+            or not (self.inputs == "components" or only_vectors)
+        )
         rules = (
             (self.memory == "none", memory, ("context_seconds",)),
             (self.memory != "hrf", memory, ("filters",)),
@@ -152,6 +159,9 @@ class MultimodalConfig(ModelSettings):
             (self.head != "full", head, ("head_dim",)),
             (self.head != "low_rank", head, ("head_rank",)),
             (not self.trunk_dims, "model.trunk_dims none", ("activation",)),
+            (not has_dropout, f"{memory}, {head}, {inputs} and no trunk_dims", ("dropout",)),
+            (self.norm != "batch", f"model.norm {self.norm}", ("batch_norm",)),
+            (len(encoders) == 1, "data.modalities of one part", ("modality_dropout",)),
             (self.code_embedding == "codec", codes, ("embed_dim",)),
             (self.code_embedding != "codec", codes, ("train_codebooks",)),
             ("image" not in kinds, f"{without} pictures", ("video_features",)),

@@ -21,7 +21,7 @@ OTHER: dict[str, Any] = {
     **{"embed_dim": 3, "audio_codebooks": 1, "kernel_sizes": (3, 5), "video_features": 4},
     **{"audio_features": 4, "text_features": 4, "vector_features": 4, "train_codebooks": True},
     **{"activation": "gated", "context_seconds": 10.0, "filters": 2, "memory_layers": 3},
-    **{"attention_heads": 4, "head_dim": 5, "head_rank": 3},
+    **{"attention_heads": 4, "head_dim": 5, "head_rank": 3, "dropout": 0.5},
 }
 """Another value of each setting that some model has not."""
 IMAGE, CODES, MEL = ("image", (3, 16, 16)), ("codes", (8, 112)), ("mel", (10, 112))
@@ -35,7 +35,7 @@ PARTS: dict[str, dict[str, tuple[str, tuple[int, ...]]]] = {
 
 
 def built_of(parts: str, settings: dict[str, Any]) -> Any:
-    """What there is of a model: its tensors, by name, and how far back it looks."""
+    """What there is of a model: its tensors, by name, its layers, and how far back it looks."""
     config = MultimodalConfig(**settings)
     types = {"image": "uint8", "codes": "int16", "mel": "float32", "vector": "float32"}
     values = {
@@ -52,7 +52,7 @@ def built_of(parts: str, settings: dict[str, Any]) -> Any:
     tensors = model.state_dict(keep_vars=True)
     parameters = {name: (t.shape, t.requires_grad) for name, t in tensors.items()}
     read = {part: value.shape for part, value in values.items()}
-    return parameters, model.context_trs, read
+    return parameters, str(model), model.context_trs, read
 
 
 MEMORIES, INPUTS = ("none", "hrf", "conv", "transformer"), ("encoders", "vectors", "components")
@@ -83,3 +83,12 @@ def test_a_setting_is_unused_where_another_value_builds_the_same_model(
         for name, other in OTHER.items():
             same = built_of(parts, {**chosen, name: other}) == built
             assert same == (name in unused), (WAYS[way % len(WAYS)], name, unused)
+
+
+def test_a_sweep_of_what_needs_batch_norm_or_several_parts_is_told_that_it_means_nothing() -> None:
+    both = {"text": "vector", "clip": "vector"}
+    adapts = MultimodalConfig(norm="batch").unused(both)
+    assert not {"batch_norm", "modality_dropout"} & adapts.keys()
+    unused = MultimodalConfig(norm="none").unused({"text": "vector"})
+    assert unused["batch_norm"] == "model.norm none"
+    assert unused["modality_dropout"] == "data.modalities of one part"
