@@ -14,8 +14,8 @@ vector  itself                                                      itself, or 4
 
 Means, scales and components are fitted on training TRs alone. A vector's numbers have mean 0 over
 them and a variance of 1 in all, so that no part weighs more for having more numbers; components
-keep the share of it that they have in the part. Pictures and their motion each have half of it:
-motion is small beside light.
+keep the share of it that they have in the part, whose numbers are to have one unit. Pictures and
+their motion each have half of it: motion is small beside light.
 
 Shapes: N rows, n pictures of a TR, D raw numbers, F numbers of a vector, K codebooks, T frames,
 C codes of all codebooks, E numbers of a code's vector.
@@ -172,7 +172,8 @@ class Vectors(nn.Module):
                 f"{self.part}/: is the same at all {len(raw_ND):,} training TRs that were looked "
                 f"at, so that ridge has nothing to predict from: leave it out ({HOW})"
             )
-        # Numbers of a user's own may have any units; shades have the same as their components.
+        # Numbers that are kept may have any units, but shades, which have their components';
+        # those that become components have one: networks' count by how much they vary.
         scale_D = torch.where(std_D > 0, 1 / std_D, 0) if self._encoder == "vector" else std_D > 0
         sizes = [block.n_raw for block in self._blocks]
         centred, scales = (values_ND - mean_D).split(sizes, dim=1), scale_D.double().split(sizes)

@@ -34,7 +34,7 @@ class RidgeConfig(FittedSettings):
     components: dict[str, Annotated[int, Field(ge=1)]] = Field({})
     """Principal components of a part, by its name: text=100 (default: 20 of pictures, and 20
     of their motion where a TR has several, 40 of all else; vectors of at most 256 numbers are taken
-    as they are)."""
+    as they are). Numbers count by how much they vary: z-score those of several units before."""
     codes: Literal["counts", "codebooks"] = "counts"
     """What a TR's codes become, before components: counts, how often each occurs; codebooks, the
     mean over its frames of what EnCodec reads them as, the sum of its codebooks' own vectors."""
