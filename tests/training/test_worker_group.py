@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import _thread
+import signal
 import threading
+from collections.abc import Iterator
 
 import pytest
 
@@ -28,7 +30,16 @@ class EndlessTrainer:
         self.aborted.set()
 
 
+@pytest.fixture
+def heeds_interrupts() -> Iterator[None]:
+    """A shell has what it starts in the background ignore them."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.timeout(50)
+@pytest.mark.usefixtures("heeds_interrupts")
 def test_a_process_that_ray_cancels_ends_its_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     """By what is no signal: it wakes nobody who waits for a lock."""
     monkeypatch.setattr(worker_group, "LeanTrainer", EndlessTrainer)
