@@ -5,13 +5,14 @@ tests/faults/test_tutorial.py runs it as long as it is, and has its numbers.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import nbformat
 import nibabel
 import numpy as np
 import pytest
-from tutorial import NOTEBOOK, check_cells, check_numbers, run_notebook
+from tutorial import NOTEBOOK, check_cells, check_numbers, code_cells, run_notebook
 
 MOST_BYTES = 600_000
 SHORTER = {
@@ -27,6 +28,15 @@ def test_the_committed_notebook_holds_what_it_gave() -> None:
     check_cells(notebook)
     check_numbers(notebook)
     assert NOTEBOOK.stat().st_size < MOST_BYTES
+
+
+def test_what_it_imports_is_there() -> None:
+    cells = code_cells(nbformat.read(NOTEBOOK, as_version=4))
+    lines = [line for cell in cells for line in cell.source.splitlines()]
+    imports = [line for line in lines if re.match(r"(from|import) giblet_ray", line)]
+    assert imports
+    for line in imports:
+        exec(line, {})
 
 
 @pytest.mark.slow

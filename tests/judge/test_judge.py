@@ -20,7 +20,7 @@ from giblet_ray.dataset.reader import Dataset
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
 from giblet_ray.evaluation.scan_sums import ScanSums
-from giblet_ray.judge.beside import beside_in_words
+from giblet_ray.judge.beside import beside_in_words, compare_tests
 from giblet_ray.judge.judge import judge_run
 from giblet_ray.judge.opened import open_run
 from giblet_ray.judge.rows import all_rows
@@ -192,6 +192,17 @@ def test_runs_on_other_data_are_not_tested_against_each_other(
     one, other = (str(trained(split).folder) for split in ("stimuli", "repeats"))
     with pytest.raises(InputError, match=r"^the two were trained on different data sets: no TR is"):
         beside_in_words(one, other, (), lambda line: None)
+
+
+def test_a_comparison_of_two_tests_is_a_reading_of_both(trained: Callable[..., Trained]) -> None:
+    run = trained("blocks")
+    before = run.judge().readings
+    mean, same, test = compare_tests(str(run.folder), str(run.folder), (), lambda line: None)
+    assert mean.value == same.value == pytest.approx(run.judge().metrics["pearson_mean"], abs=1e-5)
+    assert test.difference == 0
+    judged = read_judged(run.storage, "run")
+    assert judged is not None
+    assert judged.readings == before + 2
 
 
 @pytest.mark.parametrize("split", ["stimuli", "repeats"])
