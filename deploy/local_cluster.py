@@ -162,9 +162,10 @@ class LocalCluster:
             initdb, check=True, cwd=folder, stdout=self._log("postgresql"), stderr=subprocess.STDOUT
         )
         command = [*user, str(programs / "postgres"), "-D", data, "-k", str(folder)]
+        command += ["-c", "listen_addresses=", "-c", "fsync=off"]
         # Who can write to the socket is the database's superuser.
-        options = ["listen_addresses=", "fsync=off", "unix_socket_permissions=0700"]
-        self._start("postgresql", *command, *(word for each in options for word in ("-c", each)))
+        command += ["-c", "unix_socket_permissions=0700"]
+        self._start("postgresql", *command)
         to = ["-h", str(folder), "-U", "mlflow"]
         ready = [str(programs / "pg_isready"), *to, "-q"]
         self._wait("postgresql", lambda: subprocess.run(ready, check=False).returncode == 0)

@@ -30,8 +30,7 @@ from giblet_ray.evaluation.influence import (
     ScanRows,
     added_up,
     scan_influence,
-    scored_units,
-    unit_weights,
+    weights_of,
     z_scored,
 )
 from giblet_ray.evaluation.long_run import n_cosines, slow_cosines, student_quantile
@@ -130,8 +129,7 @@ def bootstrap_mean_r(
     5 R B V products per scan and 20 R V operations; beyond the rows, memory is bounded by the
     chunks of units.
     """
-    scored = [scored_units(scan.bold_TV) for scan in scans]
-    weights = unit_weights([scan.subject for scan in scans], scored, units_are_shared)
+    weights = weights_of(scans, units_are_shared)
     mean = added_up(map(scan_influence, scans, weights))
     films = _Films(mean, least_trs)
     random = np.random.default_rng(seed)

@@ -220,11 +220,15 @@ def unit_weights(
     ]
 
 
+def weights_of(scans: Sequence[ScanRows], units_are_shared: bool = True) -> list[Floats]:
+    """Return the :func:`unit_weights` of scans whose rows are there."""
+    scored = [scored_units(scan.bold_TV) for scan in scans]
+    return unit_weights([scan.subject for scan in scans], scored, units_are_shared)
+
+
 def mean_r(scans: Sequence[ScanRows], units_are_shared: bool = True) -> MeanR:
     """Return the mean r, see :func:`unit_weights`, and the influence of every film TR on it."""
-    scored = [scored_units(scan.bold_TV) for scan in scans]
-    weights = unit_weights([scan.subject for scan in scans], scored, units_are_shared)
-    return added_up(map(scan_influence, scans, weights))
+    return added_up(map(scan_influence, scans, weights_of(scans, units_are_shared)))
 
 
 def added_up(scans: Iterable[ScanInfluence]) -> MeanR:

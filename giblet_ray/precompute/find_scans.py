@@ -88,20 +88,17 @@ def _joined(found: Sequence[FoundScan], rows: Sequence[ScanRow]) -> list[FoundSc
     for row in rows:
         pair = of_pair.get((row.subject, row.stimulus), [])
         same = [index for index in pair if row.repeat in (None, found[index].label)]
-        if len(same) != 1:
-            of = [found[index].label for index in same if found[index].label]
-            there = ", ".join(
-                f"{scan.subject} {scan.stimulus} {scan.label}".strip() for scan in found
-            )
+        if not same:
+            each = (f"{scan.subject} {scan.stimulus} {scan.label}".strip() for scan in found)
             raise InputError(
-                f"{row.where}: {in_words(row)}: "
-                + (
-                    f"there are {len(same)} such scans; say which in the column repeat: "
-                    f"{', '.join(of)}"
-                    if same
-                    else f"there is no such scan; there are {there or 'none'} (--bold), and a row "
-                    "may name its file"
-                )
+                f"{row.where}: {in_words(row)}: there is no such scan; there are "
+                f"{', '.join(each) or 'none'} (--bold), and a row may name its file"
+            )
+        if len(same) > 1:
+            labels = ", ".join(filter(None, (found[index].label for index in same)))
+            raise InputError(
+                f"{row.where}: {in_words(row)}: there are {len(same)} such scans; say which in "
+                f"the column repeat: {labels}"
             )
         joined[same[0]] = replace(found[same[0]], row=row)
     return joined

@@ -78,4 +78,4 @@ def model_shapes(data: DataView) -> Shapes:
     # Here, so that data are planned without the seconds that torch takes to import.
     from giblet_ray.models.predictor import Shapes
 
-    return Shapes.of_record(DatasetRecord.model_validate(data.describe()))
+    return Shapes.of_record(DatasetRecord.model_validate(data.describe()), data.lag_trs)

@@ -250,14 +250,13 @@ class Scores:
                 f"{tuple(bold_BWV.shape)} is expected"
             )
         n_trs = bold_BWV.shape[1]
+        scan_B = scan_B.to(self._device, non_blocking=True)
         of_rows = (
             prediction_BWV.flatten(0, 1).float(),
             targets.z_scored(bold_BWV, scan_B).flatten(0, 1),
             targets.valid(scan_B, n_trs),
         )
-        n_valid_N = self._n_valid_S[scan_B.to(self._device, non_blocking=True)].repeat_interleave(
-            n_trs
-        )
+        n_valid_N = self._n_valid_S[scan_B].repeat_interleave(n_trs)
         subject_N = subject.repeat_interleave(n_trs)
         is_row_N = (torch.arange(n_trs) < length_B[:, None]).flatten()
         if is_row_N.all():
