@@ -15,35 +15,33 @@ help:  ## List the targets
 .PHONY: setup
 setup: $(INSTALLED)  ## Make .venv with the pinned packages (a few minutes, about 3 GB)
 
+# Without compiling every module of every package, which takes as long again: Python compiles what
+# is imported.
 $(INSTALLED): pyproject.toml constraints.txt
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "error: $(PYTHON) is too old; Python 3.11 or newer is needed: make setup PYTHON=..."; exit 2; }
 	@echo "installing into $(VENV) ..."
 	@"$(PYTHON)" -m venv $(VENV)
-	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@$(BIN)/pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
 .PHONY: demo
 demo: setup  ## Make a film and scans, train on them, and show where everything is (under 4 minutes on two cores)
 	@$(BIN)/python jobs/demo.py
 
-# Tests that start clusters of several nodes, kill jobs and their parts, or take minutes.
-FAULTS := tests/faults tests/deploy/test_local_cluster.py \
-	tests/benchmarks/test_gpu_check.py tests/benchmarks/test_node_memory.py tests/benchmarks/test_under_ray.py
-
-PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(FAULTS:%=--ignore=%)
+PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: test
 test: setup  ## Run the tests, two files at a time, without those of make slow and make faults
-	@$(PYTEST) -m "not slow"
-
-.PHONY: faults
-faults: setup  ## Run the whole demo and tutorial, jobs that are killed, and clusters that lose parts (two hours)
-	@$(BIN)/pytest $(FAULTS)
+	@$(PYTEST) -m "not slow and not heavy"
 
 .PHONY: slow
-slow: setup  ## Run the longer tests: trainings on workers, the demo, benchmarks at their smallest
-	@$(PYTEST) -m slow
+slow: setup  ## Run all tests but those of make faults: trainings on workers, the demo, a recipe
+	@$(PYTEST) -m "not heavy"
+
+.PHONY: faults
+faults: setup  ## Run what takes longest: killed jobs, lost nodes, recipes, the tutorial, benchmarks (two hours)
+	@$(BIN)/pytest -m heavy
 
 .PHONY: check
 check: setup  ## Run the linters (imports' too), the format check and the type checker

@@ -39,16 +39,11 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
 LONGEST = (
     "tuning/test_sweep.py",
     "comparison/test_compare_job.py",
-    "test_tutorial.py",
     "parts/test_codes.py",
     "training/test_trainer.py",
     "precompute/test_precompute.py",
-    "benchmarks/test_startup.py",
     "jobs/test_demo_job.py",
-    "benchmarks/test_search.py",
     "jobs/test_own_code.py",
-    "benchmarks/test_sweep.py",
-    "benchmarks/test_out_of_core.py",
     "test_secrets.py",
     "preflight/test_jobs.py",
     "preflight/test_training.py",
@@ -61,12 +56,16 @@ LONGEST = (
 do not both start Ray: two that start at once wait for each other's processes."""
 
 
+HEAVY = ("faults", "deploy/test_local_cluster.py")
+"""Folders and files all tests of which are of ``make faults``."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the longest files before all others, which stay in their order; mark benchmarks."""
+    """Put the longest files before all others, which stay in their order; mark what is heavy."""
     here = Path(__file__).parent
     for item in items:
-        if item.path.is_relative_to(here / "benchmarks"):
-            item.add_marker(pytest.mark.slow)
+        if any(item.path.is_relative_to(here / name) for name in HEAVY):
+            item.add_marker(pytest.mark.heavy)
     place = {here / name: number for number, name in enumerate(LONGEST)}
     items.sort(key=lambda item: place.get(item.path, len(place)))
 

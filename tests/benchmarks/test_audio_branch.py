@@ -12,6 +12,7 @@ from target import read_targets
 RATIO = r"[0-9.]+ \([0-9.]+ to [0-9.]+\)"
 
 
+@pytest.mark.heavy
 def test_codes_are_set_beside_mel_and_beside_multiplying_them(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

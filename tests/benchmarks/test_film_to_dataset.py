@@ -13,7 +13,7 @@ from script import ROOT
 from target import read_targets
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_both_ways_make_the_same_rows_and_every_stage_is_timed(tmp_path: Path) -> None:
     file = tmp_path / "targets.json"
     words = ["--minutes", "0.3", "--repeats", "1", "--targets", str(file)]

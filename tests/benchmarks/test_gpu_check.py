@@ -17,6 +17,7 @@ from target import Target, read_targets
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.heavy
 def test_all_checks_run_without_ray_and_mlflow_and_tell_what_needs_a_gpu(tmp_path: Path) -> None:
     script = textwrap.dedent(
         """

@@ -9,6 +9,7 @@ from heads import full_parameters
 from script import run_script
 
 
+@pytest.mark.heavy
 def test_every_head_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
     run_script("benchmarks/heads.py", "--units", 50, "--steps", 1)
     said = capsys.readouterr().out

@@ -11,7 +11,7 @@ from target import read_targets
 RATIO = r"[0-9.]+ \([0-9.]+ to [0-9.]+\)"
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_every_way_delivers_the_rows_that_were_written_and_is_set_beside_the_others(
     run_benchmark, tmp_path: Path
 ):

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
 from target import read_targets
 
 
+@pytest.mark.heavy
 def test_a_sweep_s_search_slots_and_points_are_watched(run_benchmark, tmp_path: Path):
     said = run_benchmark(
         *("many_trials.py", "--trials", 3, "--slots", 2, "--epochs", 1),

@@ -7,11 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from target import read_targets
 
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.heavy
 def test_memory_is_told_by_workers_trials_and_of_a_run_that_goes_on(tmp_path: Path) -> None:
     """In a process of its own: what the tests' own Ray has in shared memory is not told apart."""
     sizes = ["--workers", "1", "2", "--trials", "1", "2", "--rows", "2048", "--voxels", "500"]

@@ -7,9 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SCRIPT = Path(__file__).parents[2] / "benchmarks/out_of_core.py"
 
 
+@pytest.mark.heavy
 def test_memory_and_rate_are_told_of_a_data_set_and_of_half_of_it():
     """In a process of its own, as Ray is started with the object store that is asked for."""
     sizes = {"store-mib": 80, "times": 0.5, "epochs": 2, "batch-trs": 16}

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 
+import pytest
 
+
+@pytest.mark.heavy
 def test_memory_that_was_said_is_told_beside_what_a_training_took(run_benchmark):
     said = run_benchmark("preflight.py", "--models", "tiny")
     (ratios,) = re.findall(r"│ tiny +│ [0-9,]+ +│ ([0-9.]+) +│ ([0-9.]+) +│ ([0-9.]+) +│", said)

@@ -21,6 +21,7 @@ def test_what_is_compared_finds_the_same_weights() -> None:
     np.testing.assert_allclose(ours(size, film), plain, atol=1e-5)
 
 
+@pytest.mark.heavy
 def test_the_reference_is_compared_with(
     arrays_and_dataset: tuple[Any, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -13,6 +13,7 @@ from scaling_plan import NETWORK, Plan
 from target import read_targets
 
 
+@pytest.mark.heavy
 def test_a_plan_is_computed_from_what_was_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

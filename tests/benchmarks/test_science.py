@@ -20,6 +20,7 @@ from simulated_ridge import predict
 SMALL = Size(train=2000, val=60, test=80, units=30, parts=3, features=8)
 
 
+@pytest.mark.heavy
 def test_every_row_is_printed_with_what_is_asked_and_found(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

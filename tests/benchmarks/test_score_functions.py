@@ -8,6 +8,7 @@ import pytest
 from script import run_script
 
 
+@pytest.mark.heavy
 def test_every_claim_is_tried(capsys: pytest.CaptureFixture[str]) -> None:
     run_script("benchmarks/score_functions.py", "--share", 0.01)
     said = " ".join(capsys.readouterr().out.split())

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 
+import pytest
 
+
+@pytest.mark.heavy
 def test_searches_are_ranked_by_what_was_planted_and_early_stopping_by_what_it_saves(
     run_benchmark,
 ):

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
 from target import read_targets
 
 
+@pytest.mark.heavy
 def test_both_heads_give_the_same_losses_and_shared_out_it_is_a_part_of_each(
     run_benchmark, tmp_path: Path
 ) -> None:

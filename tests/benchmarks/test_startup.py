@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 
+import pytest
 
+
+@pytest.mark.heavy
 def test_a_training_is_timed_beside_the_least_and_mistakes_until_they_are_told(run_benchmark):
     said = run_benchmark("startup.py", "--repeats", 1)
 

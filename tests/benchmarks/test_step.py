@@ -22,6 +22,7 @@ def differences(said: str, model: str, sizes: str) -> list[float]:
     return [float(each) for each in found.groups()]
 
 
+@pytest.mark.heavy
 def test_a_step_is_set_beside_plain_pytorch_and_the_floor(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -40,7 +41,7 @@ def test_a_step_is_set_beside_plain_pytorch_and_the_floor(
     assert all(each.found is None for each in others)
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_contract_1_steps_both_ways_to_the_same_gradients(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

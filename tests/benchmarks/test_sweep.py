@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 
+import pytest
 
+
+@pytest.mark.heavy
 def test_a_sweep_is_timed_beside_a_bare_loop_of_the_same_trainings(run_benchmark):
     said = run_benchmark("sweep.py", "--trials", 2, "--epochs", 1, "--rows", 640)
 

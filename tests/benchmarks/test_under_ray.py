@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from script import run_script
 from target import read_targets
 
 
+@pytest.mark.heavy
 def test_a_training_under_ray_has_the_losses_of_one_under_torchrun_and_is_timed_beside_it(
     tmp_path: Path,
 ) -> None:

@@ -150,7 +150,7 @@ def readme(lab: Path, cluster: None, capfd: pytest.CaptureFixture[str]) -> Calla
     return run
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_the_readme_s_commands_lead_from_the_download_to_submissions(
     lab: Path, readme: Callable[..., str]
 ) -> None:

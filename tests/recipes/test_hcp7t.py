@@ -148,7 +148,7 @@ def make_download(folder: Path) -> dict[tuple[str, str], np.ndarray]:
     return measured
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_the_recipe_goes_from_download_to_report(
     data: Path, follow: Callable[..., dict[str, str]]
 ) -> None:

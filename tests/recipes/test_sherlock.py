@@ -111,7 +111,7 @@ def test_the_mask_is_voted_for_and_volumes_that_repeat_one_are_scrubbed(data: Pa
         run_script("recipes/sherlock/prepare.py", data / "sherlock_nii")
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_the_recipe_goes_from_download_to_report(
     data: Path, follow: Callable[..., dict[str, str]]
 ) -> None:
