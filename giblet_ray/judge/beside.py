@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from giblet_ray.checkpoint.judged import count_reading
 from giblet_ray.dataset.splits import response_trs
 from giblet_ray.dataset.storage import Storage
+from giblet_ray.errors import InputError
 from giblet_ray.evaluation.influence import MeanR, mean_r
 from giblet_ray.evaluation.paired import PairedTest, paired_tests
 from giblet_ray.judge.judge import name_of_test
@@ -15,6 +16,8 @@ from giblet_ray.judge.rows import all_rows
 from giblet_ray.progress import Progress
 
 _ROTATIONS = 2000
+_SHOWN = 3
+"""Scans that an error names."""
 
 
 def compare_tests(
@@ -43,7 +46,7 @@ def compare_tests(
     Raises
     ------
     InputError
-        If one cannot be read, or they are judged on different data, units or TRs.
+        If one cannot be read, or they are judged on different data, units, scans or TRs.
     """
     opened = _opened(one, other, packages)
     compared = _compared(opened, show)
@@ -72,6 +75,13 @@ def beside_in_words(
 def _opened(one: str, other: str, packages: Iterable[str]) -> list[OpenedRun]:
     opened = [open_run(location, packages=packages) for location in (one, other)]
     check_comparable(opened[0], opened[1], "the two")
+    scans, of_other = (set(each.scans_in("test")) for each in opened)
+    if alone := sorted(scans ^ of_other):
+        some = "; ".join(map(str, alone[:_SHOWN])) + ("; ..." if len(alone) > _SHOWN else "")
+        raise InputError(
+            f"the two are judged on different scans, {len(alone)} of them by one run alone "
+            f"({some}): runs with the same scans in their test can be paired"
+        )
     return opened
 
 

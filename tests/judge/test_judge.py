@@ -194,6 +194,27 @@ def test_runs_on_other_data_are_not_tested_against_each_other(
         beside_in_words(one, other, (), lambda line: None)
 
 
+def test_runs_on_other_scans_are_not_tested_against_each_other(
+    trained: Callable[..., Trained], train_locally: Callable[..., Any]
+) -> None:
+    run = trained("stimuli")
+    data = run.job.data.model_copy(update={"subjects": ("01",)})
+    train_locally(
+        run.job.model_copy(update={"name": "of-01", "data": data}), run.folder.parent / "of-01"
+    )
+    before = run.judge().readings
+    where = str(run.folder.parent / "of-01"), str(run.folder)
+    found = (
+        r"^the two are judged on different scans, 2 of them by one run alone \(sub 02, three; "
+        r"sub 02, three, repeat 2\): runs with the same scans in their test can be paired$"
+    )
+    for one, other in (where, where[::-1]):
+        for compare in (compare_tests, beside_in_words):
+            with pytest.raises(InputError, match=found):
+                compare(one, other, (), lambda line: None)
+    assert run.judge().readings == before
+
+
 def test_a_comparison_of_two_tests_is_a_reading_of_both(trained: Callable[..., Trained]) -> None:
     run = trained("blocks")
     before = run.judge().readings
