@@ -144,7 +144,9 @@ def _on_scale(
     """Return what a fold predicts on the scale of a scan's gathered rows, (T, V)."""
     if not isinstance(rows, GatheredRows):
         return prediction_TV
-    return prediction_TV * (fold.std_SV[fold.scans.index(scan)] / rows.std_V)
+    # Rows of std_SV are as long as that of the subject with most units.
+    std_V = fold.std_SV[fold.scans.index(scan), : len(rows.std_V)]
+    return prediction_TV * (std_V / rows.std_V)
 
 
 @dataclass(frozen=True)

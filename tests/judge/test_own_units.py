@@ -19,12 +19,15 @@ from giblet_ray.comparison.scores import read_voxel_pearson
 from giblet_ray.config import EvaluateJob, TrainJob
 from giblet_ray.errors import InputError
 from giblet_ray.judge.evaluate import evaluate_run
+from giblet_ray.judge.folds import gathered_rows, score_rows, valid_units
 from giblet_ray.judge.opened import OpenedRun, open_run
+from giblet_ray.judge.permuted import from_permuted
 from giblet_ray.judge.regions import read_atlas
 from giblet_ray.judge.report.methods import Code
 from giblet_ray.judge.report.report import make_report
 from giblet_ray.judge.write import write_evaluation
 from giblet_ray.models.ridge.config import RidgeConfig
+from giblet_ray.training.folds import fold_jobs
 
 
 @pytest.fixture(scope="module")
@@ -112,3 +115,25 @@ def test_runs_are_compared_over_the_units_of_all(lab: Path) -> None:
     recorded_V = read_voxel_pearson(str(lab / "runs/first"))
     np.testing.assert_allclose(scored.pearson_V, recorded_V, atol=1e-5)
     assert scored.mean.value == pytest.approx(opened.checkpoint.record.score, abs=1e-5)
+
+
+def test_a_part_in_disorder_is_judged_over_folds_by_each_subjects_own_units(
+    lab: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("giblet_ray.judge.permuted.N_ORDERS", 2)
+    settings = people_job(lab / "people", train={"epochs": 1, "batch_trs": 64})
+    settings["data"] = {"modalities": ["text"], "split": {"folds": 3, "fold": "all"}}
+    settings["model"] = RidgeConfig(n_iter=2, n_alphas=3, components={"text": 5})
+    folds = []
+    for each in fold_jobs(TrainJob.model_validate({**settings, "name": "cv"})):
+        LocalTraining(each).train(tmp_path / each.name)
+        folds.append(open_run(str(tmp_path / each.name), packages=PACKAGES))
+    rows = gathered_rows(folds)
+    scores = score_rows(rows, valid_units(folds)).subjects
+    partition = from_permuted(folds, rows, scores, 14, 0, lambda done: None)
+    for name, n_units in UNITS.items():
+        lost_V = partition.pearson[name][("text",)]
+        assert lost_V.shape == (n_units,)
+        # Without its only part in order, next to nothing is left.
+        left = np.nanmean(scores[name].pearson_V - lost_V)
+        assert abs(left) < 0.5 * np.nanmean(scores[name].pearson_V)
