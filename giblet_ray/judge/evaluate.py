@@ -29,7 +29,6 @@ from giblet_ray.judge.folds import (
     Rows,
     check_folds,
     gathered_rows,
-    name_of,
     score_rows,
     valid_units,
 )
@@ -41,6 +40,7 @@ from giblet_ray.judge.partition import Fit, from_product, from_refits, plan_part
 from giblet_ray.judge.permuted import from_permuted
 from giblet_ray.judge.regions import read_atlas
 from giblet_ray.judge.responses import responses_of
+from giblet_ray.judge.run_name import name_of
 from giblet_ray.progress import Progress
 
 
@@ -74,7 +74,7 @@ def evaluate_run(
     folds = [open_run(location, job.dataset, packages=job.packages) for location in locations]
     check_folds(folds)
     record, dataset = folds[0].checkpoint.record, folds[0].data.dataset
-    name, units = name_of(folds), folds[0].data.units
+    name, units = name_of(record, len(folds)), folds[0].data.units
     is_shared = folds[0].data.units_are_shared
     scans = list(dict.fromkeys(scan for fold in folds for scan in fold.scans_in("test")))
     least_trs = response_trs(dataset.manifest.tr_seconds)

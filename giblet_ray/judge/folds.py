@@ -13,7 +13,6 @@ Shapes: T test TRs of a scan, V units.
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -55,16 +54,6 @@ Report = Callable[[float], None]
 def part_of(report: Report, index: int, n: int) -> Report:
     """Return what is told the share of the part of this index, of n that are as much work each."""
     return lambda done: report((index + done) / n)
-
-
-def name_of(folds: Folds) -> str:
-    """Return the name of a run, of a training in folds, or of a trial, as in ``night-0003``: those
-    of two sweeps have the same numbers."""
-    config = folds[0].checkpoint.record.config
-    name: str = config["name"]
-    if name.isdecimal():
-        return f"{posixpath.basename(config['storage']['path'])}-{name}"
-    return name if len(folds) == 1 else name.rpartition("-fold")[0]
 
 
 def valid_units(folds: Folds) -> Valid:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ from giblet_ray.dataset.retry import StorageError
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
 from giblet_ray.judge.choice import best_trial, find_run
+from giblet_ray.judge.run_name import folder_of, name_of
 from giblet_ray.tracking.sqlite import check_store
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def evaluate_all(
             run_folders = [checkpoint.run_folder for checkpoint in checkpoints]
             readings = [count_reading(Storage.at(of_run)) for of_run in run_folders]
             evaluation = evaluation.read_again(max(readings))
-            folder = f"{job.out or 'evaluation'}/{evaluation.name}"
+            folder = folder_of(job.out, evaluation.name)
             told = {
                 "checkpoint": ", ".join(checkpoint.label for checkpoint in checkpoints),
                 **evaluation.summary(),
@@ -71,10 +72,26 @@ def found_runs(job: EvaluateJob) -> Iterator[dict[str, tuple[str, ...]]]:
     Raises
     ------
     InputError
-        If there is no such run, or a fold of it is missing.
+        If there is no such run, or a fold of it is missing, or two have one name.
     """
     with ExitStack() as stack:
-        yield {wanted: _found(wanted, job, stack) for wanted in job.run}
+        found = {wanted: _found(wanted, job, stack) for wanted in job.run}
+        if len(found) > 1:
+            _check_names(found, job.out)
+        yield found
+
+
+def _check_names(found: Mapping[str, Sequence[str]], out: str | None) -> None:
+    """Refuse runs of one name: each is written to a folder that is called by its name."""
+    named: dict[str, str] = {}
+    for wanted, locations in found.items():
+        name = name_of(find_checkpoint(locations[0]).record, len(locations))
+        if name in named:
+            raise InputError(
+                f"--run {named[name]} {wanted}: both are called {name}, and would be written to "
+                f"{folder_of(out, name)}; evaluate each by a command with an --out of its own"
+            )
+        named[name] = wanted
 
 
 def _found(wanted: str, job: EvaluateJob, stack: ExitStack) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from giblet_ray.comparison.compare import comparison_folder
 from giblet_ray.comparison.read import read_runs
 from giblet_ray.comparison.runs import group_runs
 from giblet_ray.config import CompareJob, EvaluateJob, PromoteJob
+from giblet_ray.judge.run_name import folder_of, name_of
 from giblet_ray.judge.runs import found_runs
 from giblet_ray.preflight.report import Report
 from giblet_ray.promotion.promote import promote
@@ -48,7 +49,6 @@ def preflight_evaluation(job: EvaluateJob, show: Callable[[str], None]) -> None:
         If there is no such run, or its data set cannot be read.
     """
     # Here, so that what is not there is told without the seconds that torch takes.
-    from giblet_ray.judge.folds import name_of
     from giblet_ray.judge.opened import open_run
     from giblet_ray.judge.partition import plan_partition
     from giblet_ray.judge.regions import read_atlas
@@ -63,7 +63,7 @@ def preflight_evaluation(job: EvaluateJob, show: Callable[[str], None]) -> None:
                 "checkpoint": ", ".join(fold.checkpoint.location for fold in folds),
                 "test TRs": f"{n_trs:,} of films, {folds[0].data.units_in_words} units",
                 "beside it": "banded ridge, fitted unless it is there" if job.ridge else "none",
-                "out": f"{job.out or 'evaluation'}/{name_of(folds)}",
+                "out": folder_of(job.out, name_of(folds[0].checkpoint.record, len(folds))),
             }
             if job.partition != "none":
                 rows["partition"] = plan_partition(job.partition, folds)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ from giblet_ray.dataset.reader import Dataset
 from giblet_ray.dataset.retry import StorageError
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
-from giblet_ray.judge.runs import found_runs
+from giblet_ray.judge.runs import evaluate_all, found_runs
 from giblet_ray.judge.write import write_evaluation
+from giblet_ray.preflight.records import preflight_evaluation
 
 
 def test_a_signal_is_told_from_chance_and_stands_beside_ridge(evaluation: Any) -> None:
@@ -91,6 +93,22 @@ def test_it_is_written_unit_by_unit_and_in_the_scans_space(
     scores = json.loads((tmp_path / "out/scores.json").read_text())
     assert scores == evaluation.metrics()
     assert scores["test/minus_ridge"] == evaluation.baseline.beside.difference
+
+
+def test_runs_of_one_name_do_not_write_over_each_other(lab: Path, tmp_path: Path) -> None:
+    shutil.copytree(lab / "runs/ridge", tmp_path / "ridge")
+    wanted = "ridge", str(tmp_path / "ridge")
+    job = EvaluateJob(run=wanted, storage={"path": str(lab / "runs")}, ridge=False, out="scores")
+    said = (
+        rf"^--run ridge {wanted[1]}: both are called ridge, and would be written to scores/ridge; "
+        "evaluate each by a command with an --out of its own$"
+    )
+    lines: list[str] = []
+    with pytest.raises(InputError, match=said):
+        next(evaluate_all(job, lines.append))
+    with pytest.raises(InputError, match=said):
+        preflight_evaluation(job, lines.append)
+    assert not lines
 
 
 def test_runs_are_found_by_name_and_by_folder(

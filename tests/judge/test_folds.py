@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,11 @@ from giblet_ray.dataset.layout import ScanKey
 from giblet_ray.dataset.reader import Dataset, Span
 from giblet_ray.errors import InputError
 from giblet_ray.judge.evaluate import evaluate_run
-from giblet_ray.judge.folds import check_folds, gathered_rows, name_of, score_rows, valid_units
+from giblet_ray.judge.folds import check_folds, gathered_rows, score_rows, valid_units
 from giblet_ray.judge.opened import OpenedRun, open_run
 from giblet_ray.judge.permuted import from_permuted, permuted_trs
 from giblet_ray.judge.rows import all_rows
+from giblet_ray.judge.run_name import name_of
 from giblet_ray.judge.runs import found_runs
 from giblet_ray.training.folds import fold_jobs
 
@@ -54,16 +55,14 @@ def opened(folder: Path) -> list[OpenedRun]:
 def test_trials_of_two_sweeps_have_names_of_their_own(
     trained: tuple[Path, dict[str, np.ndarray]],
 ) -> None:
-    one = opened(trained[0])[0]
+    record = opened(trained[0])[0].checkpoint.record
     names = []
     for sweep in ("night", "day"):
-        config = {**one.checkpoint.record.config, "name": "0003"}
-        config["storage"] = {"path": f"/lab/runs/{sweep}"}
-        record = one.checkpoint.record.model_copy(update={"config": config})
-        names.append(name_of([replace(one, checkpoint=replace(one.checkpoint, record=record))]))
+        config = {**record.config, "name": "0003", "storage": {"path": f"/lab/runs/{sweep}"}}
+        names.append(name_of(record.model_copy(update={"config": config})))
     assert names == ["night-0003", "day-0003"]
-    assert name_of([one]) == "cv-fold1"
-    assert name_of(opened(trained[0])) == "cv"
+    assert name_of(record) == "cv-fold1"
+    assert name_of(record, n_folds=3) == "cv"
 
 
 def test_every_tr_is_judged_once_and_r_is_over_the_whole_scan(
