@@ -109,17 +109,22 @@ def intervals_of(
 ) -> tuple[dict[str, Interval], list[str]]:
     """Return each run's interval of the mean r over its own validation TRs, by run id.
 
-    Notes say whose cannot be had, and why.
+    A stack has none: its score is with weights found without each TR, and what each TR adds is
+    known of weights that were found on all of them. Notes say whose cannot be had, and why, and
+    whose is not about the score that was recorded.
     """
     intervals, reasons = {}, []
     for index, each in enumerate(trained):
         stage = _stage(report, "predicting validation TRs", index, len(trained))
         try:
-            scored = settings.score(each, common_trs([each]), stage)
+            common = common_trs([each])
+            scored = settings.score(each, common, stage)
         except InputError as error:
             reasons.append(f"run {each.run.name} has no interval: {error}")
             continue
-        intervals[each.run.id] = mean_interval(scored.mean, settings.least_trs(each))
+        reasons += _disagreements([each], [scored], common)
+        if not is_stack(each):
+            intervals[each.run.id] = mean_interval(scored.mean, settings.least_trs(each))
     return intervals, reasons
 
 
@@ -174,11 +179,13 @@ def _disagreements(
         if is_stack(each):
             notes.append(
                 f"run {each.run.name} is a stack: its weights were found on these TRs, where it "
-                f"scores {again:.4f}; with weights found without each TR, {recorded:.4f}"
+                f"scores {again:.4f}, as in paired differences; with weights found without "
+                f"each TR, {recorded:.4f}, which has no interval"
             )
         elif abs(again - recorded) > _AGREES:
             notes.append(
                 f"run {each.run.name}: its best checkpoint scores {again:.4f} on its validation "
-                f"TRs, its training recorded {recorded:.4f}: weights or data have changed since"
+                f"TRs, its training recorded {recorded:.4f}: weights or data have changed since; "
+                f"its interval and paired differences are about {again:.4f}"
             )
     return notes

@@ -185,6 +185,24 @@ def test_a_run_is_predicted_once_and_its_folder_keeps_what_each_tr_adds(
     assert "validation.safetensors: damaged" in reason
 
 
+def test_what_is_said_of_an_interval_that_is_of_another_score_than_was_recorded(
+    trained: dict[str, TrainedRun], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorded = dict.fromkeys((1, 2), 0.9)
+    run = replace(trained["good"].run, curves={"val/pearson_mean": recorded}, logged_best={})
+    settings = PairSettings(None, 99, 20, 0, Dataset.open, ())
+    one = replace(trained["good"], run=run)
+    intervals, (note,) = intervals_of([one], settings, lambda stage, done: None)
+    assert intervals[run.id].high < 0.9
+    assert "its training recorded 0.9000: weights or data have changed since; its interval" in note
+    # With weights found on the TRs themselves, a stack's score is another than the one it is by.
+    monkeypatch.setattr("giblet_ray.comparison.pairs.is_stack", lambda opened: True)
+    intervals, (note,) = intervals_of([one], settings, lambda stage, done: None)
+    assert not intervals
+    assert note.startswith("run good is a stack: its weights were found on these TRs")
+    assert note.endswith("with weights found without each TR, 0.9000, which has no interval")
+
+
 def test_what_a_folder_keeps_of_another_mean_is_made_anew(
     trained: dict[str, TrainedRun], tmp_path: Path
 ) -> None:

@@ -18,7 +18,7 @@ from stack_lab import StackLab
 
 from giblet_ray.checkpoint.store import find_checkpoint
 from giblet_ray.checkpoint.trained import Encoder
-from giblet_ray.comparison.pairs import PairSettings, open_best, pair_all
+from giblet_ray.comparison.pairs import PairSettings, intervals_of, open_best, pair_all
 from giblet_ray.comparison.read import read_runs
 from giblet_ray.config import EvaluateJob, PredictJob
 from giblet_ray.dataset.config import SplitConfig
@@ -369,7 +369,10 @@ def test_a_comparison_says_that_its_weights_were_found_on_validation_trs(
     (note,) = notes
     recorded = find_checkpoint(str(stack_lab.folder / "runs/both")).record.score
     assert note.startswith("run both is a stack: its weights were found on these TRs, where it")
-    assert note.endswith(f"with weights found without each TR, {recorded:.4f}")
+    assert note.endswith(f"found without each TR, {recorded:.4f}, which has no interval")
+    intervals, reasons = intervals_of(trained, settings, lambda name, done: None)
+    assert [each.run.name for each in trained if each.run.id in intervals] == ["ridge"]
+    assert reasons == notes
 
 
 def test_preflight_says_what_would_be_stacked_and_makes_nothing(stack_lab: StackLab) -> None:
