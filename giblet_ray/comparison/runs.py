@@ -198,13 +198,13 @@ def settings_that_differ(runs: Sequence[ComparedRun]) -> list[str]:
 def by_settings(runs: Iterable[ComparedRun]) -> list[list[ComparedRun]]:
     """Return runs together that differ in their seed alone, in the order of the first of each.
 
-    Of several with the same seed, such as a sweep's best and its settings trained again, the first
-    stands for all: they are one training.
+    Runs of two commits are apart: their code differs. Of several with the same seed, such as a
+    sweep's best and its settings trained again, the first stands for all: they are one training.
     """
     groups: dict[tuple, dict[Any, ComparedRun]] = {}
     for run in runs:
         told = sorted((k, repr(v)) for k, v in run.settings.items() if k not in _SAME_SETTINGS)
-        groups.setdefault(tuple(told), {}).setdefault(run.settings.get(SEED), run)
+        groups.setdefault((run.commit, *told), {}).setdefault(run.settings.get(SEED), run)
     return [list(by_seed.values()) for by_seed in groups.values()]
 
 
