@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.colors import LinearSegmentedColormap, to_rgba_array
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator, ScalarFormatter
 from numpy.typing import NDArray
@@ -118,24 +118,23 @@ def score_by_setting(
     figure = Figure(figsize=(max(4.8, 3.5 * columns), 3.1 * rows), layout="constrained")
     grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
     scores = np.array(_scores(runs, metric))
-    colors = _score_colors(scores.tolist(), metric)
+    done = np.array([run.is_done for run in runs])
+    colors = to_rgba_array(_score_colors(scores.tolist(), metric))
+    filled = np.where(done[:, None], colors, 1.0)
+    known = [(index, intervals[run.id]) for index, run in enumerate(runs) if run.id in intervals]
     short = short_names(names)
     for axes, name in zip(grid.flat, names, strict=False):
-        values = [run.settings.get(name, "") for run in runs]
-        places = _place(axes, values)
-        for run, place, score, color in zip(runs, places, scores, colors, strict=True):
-            if run.id in intervals:
-                known = intervals[run.id]
-                ends = [known.low, known.high]
-                axes.plot([place, place], ends, color=color, linewidth=1.1, alpha=0.6, zorder=2)
-            filled = color if run.is_done else "white"
-            axes.scatter(place, score, s=30, facecolor=filled, edgecolor=color, zorder=3)
-        done = np.array([run.is_done for run in runs])
-        for place in sorted(set(places)) if len(set(places)) < len(runs) else ():
-            there = scores[done & (np.array(places) == place)]
-            if len(there):
-                mark = {"s": 220, "marker": "_", "color": "black", "linewidth": 1.6}
-                axes.scatter(place, there.mean(), zorder=4, **mark)
+        places = np.array(_place(axes, [run.settings.get(name, "") for run in runs]))
+        for index, of in known:
+            line = {"color": colors[index], "linewidth": 1.1, "alpha": 0.6, "zorder": 2}
+            axes.plot([places[index]] * 2, [of.low, of.high], **line)
+        # All runs at once: a scatter of each would take a minute of a thousand.
+        axes.scatter(places, scores, s=30, facecolors=filled, edgecolors=colors, zorder=3)
+        if len(np.unique(places)) < len(runs):
+            at = np.unique(places[done])
+            means = [scores[done & (places == place)].mean() for place in at]
+            mark = {"s": 220, "marker": "_", "color": "black", "linewidth": 1.6}
+            axes.scatter(at, means, zorder=4, **mark)
         told = name in importance.shares
         title = f"{short[name]}  (importance {importance.in_words(name)})" if told else short[name]
         axes.set_title(title, fontsize=10)

@@ -81,8 +81,27 @@ def test_score_stands_against_each_setting_with_its_interval(runs: list[Any]) ->
         assert list(interval.get_ydata()) == [0.45, 0.56]
         heights = {point for c in axes.collections for point in c.get_offsets()[:, 1].tolist()}
         assert {0.5, 0.4, 0.3} <= {round(height, 6) for height in heights}
-    (mean,) = [c for c in shown[1].collections if c.get_sizes()[0] == 220][:1]
-    assert mean.get_offsets()[0, 1] == pytest.approx(0.4)  # of 0.5 and 0.3
+    (mean,) = [c for c in shown[1].collections if c.get_sizes()[0] == 220]
+    np.testing.assert_allclose(mean.get_offsets()[:, 1], [0.4, 0.4])  # of 0.5 and 0.3; of 0.4
+
+
+def test_all_runs_are_points_of_one_scatter_hollow_where_not_run_to_their_end(
+    make_run: Callable,
+) -> None:
+    runs = [
+        make_run(f"r{i}", 0.9 - i / 1000, settings={"model.embed_dim": 16 << i % 2},
+                 status="KILLED" if i < 2 else "FINISHED")
+        for i in range(300)
+    ]  # fmt: skip
+    (axes,) = score_by_setting(runs, NAMES[:1], METRIC, {}, Importance({}, 0, "")).axes
+    points, means = axes.collections
+    np.testing.assert_allclose(points.get_offsets()[:, 1], [run.value(METRIC) for run in runs])
+    edges, faces = points.get_edgecolors(), points.get_facecolors()
+    assert (faces[:2] == 1).all()
+    np.testing.assert_array_equal(faces[2:], edges[2:])
+    assert tuple(edges[0]) != tuple(edges[-1])
+    expected = [np.mean([run.value(METRIC) for run in runs[2 + i :: 2]]) for i in range(2)]
+    np.testing.assert_allclose(means.get_offsets(), [[16, expected[0]], [32, expected[1]]])
 
 
 def test_importance_is_bars_with_their_intervals() -> None:
