@@ -190,32 +190,35 @@ def curves_over_epochs(
     return figure
 
 
-def voxel_histograms(scores: Sequence[tuple[str, NDArray[np.float64]]], n_runs: int) -> Figure:
+def voxel_histograms(
+    scores: Sequence[tuple[str, NDArray[np.float64], float | None]], n_runs: int
+) -> Figure:
     """Draw how many voxels each of the best runs predicts how well, over one another.
 
     Parameters
     ----------
-    scores : sequence of (str, ndarray)
-        What to call a run, and its (V,) Pearson r, NaN where not scored; best run first, and no
-        more than the palette has colours.
+    scores : sequence of (str, ndarray, float or None)
+        What to call a run, its (V,) Pearson r, NaN where not scored, and its mean r, which is not
+        that over V where each subject has voxels of its own (None where it was not recorded); best
+        run first, and no more than the palette has colours.
     n_runs : int
         Runs that there are in all.
     """
     figure = Figure(figsize=(9, 4.8), layout="constrained")
     axes = figure.subplots()
-    finite = [(label, r_V[np.isfinite(r_V)]) for label, r_V in scores]
-    of_runs = [r_V for _, r_V in finite]
+    of_runs = [r_V[np.isfinite(r_V)] for _, r_V, _ in scores]
     edges = bin_edges(np.concatenate(of_runs), max(map(len, of_runs)))
-    for index in range(len(finite) - 1, -1, -1):
-        label, r_V = finite[index]
-        counts, _ = np.histogram(r_V, edges)
-        text = f"{plain(label)}, mean {r_V.mean():.4f}"
+    for index in range(len(scores) - 1, -1, -1):
+        label, _, mean = scores[index]
+        counts, _ = np.histogram(of_runs[index], edges)
+        text = plain(label) if mean is None else f"{plain(label)}, mean {mean:.4f}"
         axes.stairs(counts, edges, color=PALETTE[index], linewidth=1.9, label=text)
-        axes.axvline(float(r_V.mean()), color=PALETTE[index], linestyle="--", linewidth=1.1)
+        if mean is not None:
+            axes.axvline(mean, color=PALETTE[index], linestyle="--", linewidth=1.1)
         if index == 0:
             axes.stairs(counts, edges, color=PALETTE[index], fill=True, alpha=0.1)
     axes.axvline(0, color="black", linewidth=0.8)
-    shown = f"{len(finite)} best of {n_runs} runs" if n_runs > len(finite) else f"{n_runs} runs"
+    shown = f"{len(scores)} best of {n_runs} runs" if n_runs > len(scores) else f"{n_runs} runs"
     axes.set(
         title=f"Validation correlation of each voxel, {shown}",
         xlabel="Pearson r over validation TRs (selected on)",
@@ -223,7 +226,7 @@ def voxel_histograms(scores: Sequence[tuple[str, NDArray[np.float64]]], n_runs: 
     )
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     finish(axes)
-    _legend_below(figure, axes, len(finite), columns=2)
+    _legend_below(figure, axes, len(scores), columns=2)
     return figure
 
 

@@ -23,6 +23,7 @@ from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
 from giblet_ray.evaluation.drawing import PALETTE
 from giblet_ray.evaluation.paired_figure import paired_difference
+from giblet_ray.evaluation.score import VAL_PEARSON
 from giblet_ray.page import Picture
 
 
@@ -126,12 +127,16 @@ def _group_pictures(comparison: Comparison, compared: ComparedGroup, prefix: str
         "Learning curves over one another, validation on the left, training on the right.",
     )
     if compared.pearson:
-        scores = [(labels[id], r_V) for id, r_V in compared.pearson.items()][: len(PALETTE)]
+        drawn = [run for run in ranked if run.id in compared.pearson][: len(PALETTE)]
+        scores = [
+            (labels[run.id], compared.pearson[run.id], run.value(VAL_PEARSON)) for run in drawn
+        ]
         add(
             "voxels",
             voxel_histograms(scores, len(ranked)),
             "How many voxels each run predicts how well, on the validation TRs that it was "
-            "selected on; dashed lines are means over voxels.",
+            "selected on; dashed lines are the runs' mean r: over voxels, and then over subjects "
+            "where each has voxels of its own.",
         )
     if compared.pairs:
         runs = list(dict.fromkeys(run for pair in compared.pairs for run in (pair.a, pair.b)))
@@ -156,8 +161,9 @@ def _pair_pictures(comparison: Comparison) -> list[Picture]:
     units = pair.scored_a.pearson_V, pair.scored_b.pearson_V
     figure = paired_difference(*units, pair.test, labels[pair.a.id], labels[pair.b.id])
     caption = (
-        "Left: r of each unit under both runs. Middle: its difference. Right: the mean difference "
-        "(line; dashed: the same with the other sign; bar: its interval) among those that chance "
-        "would make, given how long errors last."
+        "Left: r of each unit under both runs. Middle: its difference; line: that of the mean r, "
+        "in which subjects with units of their own count alike. Right: this mean difference (line; "
+        "dashed: the same with the other sign; bar: its interval) among those that chance would "
+        "make, given how long errors last."
     )
     return [Picture.of("paired_difference", figure, caption)]

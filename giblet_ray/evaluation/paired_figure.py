@@ -29,7 +29,8 @@ def paired_difference(
     r_a_V, r_b_V : ndarray
         (V,) r under models a and b, NaN where not scored.
     test : PairedTest
-        a minus b.
+        a minus b; its difference is the line, which is not the mean over V where each subject has
+        units of its own.
     label_a, label_b : str
         What they are called.
     """

@@ -129,14 +129,19 @@ def test_curves_of_the_best_runs_are_named_and_the_others_grey(make_run: Callabl
 
 def test_histograms_count_every_scored_voxel_of_every_run() -> None:
     random = np.random.default_rng(0)
-    scores = [(name, random.normal(0.1, 0.1, 997)) for name in "abc"]
+    scores = [
+        (name, random.normal(0.1, 0.1, 997), mean)
+        for name, mean in zip("abc", (0.1, 0.11, 0.12), strict=True)
+    ]
     scores[1][1][:5] = np.nan
     (axes,) = voxel_histograms(scores, 12).axes
     filled = axes.patches
     counts = sorted(int(patch.get_data().values.sum()) for patch in filled)
     assert counts == [992, 997, 997, 997]  # the best run's is filled besides
-    means = {round(float(line.get_xdata()[0]), 9) for line in axes.get_lines()}
-    assert {round(float(np.nanmean(r_V)), 9) for _, r_V in scores} <= means
+    # Their own means, as tables have them: not those over the voxels of all subjects together.
+    assert {line.get_xdata()[0] for line in axes.get_lines()} == {0, 0.1, 0.11, 0.12}
+    texts = [text.get_text() for text in axes.figure.legends[0].get_texts()]
+    assert texts == ["a, mean 0.1000", "b, mean 0.1100", "c, mean 0.1200"]
     assert "3 best of 12 runs" in axes.get_title()
     assert all(np.any(np.isclose(patch.get_data().edges, 0)) for patch in filled)
 
@@ -174,7 +179,7 @@ def test_one_run_and_equal_scores_can_be_drawn(make_run: Callable, tmp_path: Any
             parallel_coordinates(runs, ["model.embed_dim"], METRIC),
             score_by_setting(runs, ["model.embed_dim"], METRIC, {}, importance),
             curves_over_epochs(runs, labels, METRIC),
-            voxel_histograms([("a", np.array([0.1]))], 1),
+            voxel_histograms([("a", np.array([0.1]), None)], 1),
         ):
             figure.savefig(tmp_path / "figure.png")
     assert pyplot.get_fignums() == []

@@ -284,7 +284,8 @@ def _ridge(evaluation: Evaluation) -> Section:
     caption = (
         f"{evaluation.name} beside banded ridge ({baseline.name}), on the same parts, units and "
         "TRs. Left: r of each unit under both; above the line the run is better. Middle: the "
-        f"difference, unit by unit. Right: the mean difference, {test.difference:+.4f} (line; "
+        "difference, unit by unit; line: that of the mean r, in which subjects with units of their "
+        f"own count alike. Right: this mean difference, {test.difference:+.4f} (line; "
         f"dashed: with the other sign; bar: its 95 % interval, {test.low:+.4f} to "
         f"{test.high:+.4f}), among those that chance makes, given how long errors last."
     )
