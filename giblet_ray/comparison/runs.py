@@ -138,18 +138,26 @@ class RunGroup:
 
 
 def parse_setting(text: str) -> Any:
-    """Return the value of a setting from what MLflow keeps of it; lists become tuples."""
+    """Return the value of a setting from what MLflow keeps of it; lists become tuples.
+
+    A text that is no value of a setting, as the name ``12j``, which is a number to Python, is
+    itself.
+    """
     try:
-        value = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+        return _frozen(ast.literal_eval(text))
+    except (ValueError, SyntaxError, TypeError):
         return text
-    return _frozen(value)
 
 
 def _frozen(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return tuple(map(_frozen, value))
-    return str(value) if isinstance(value, dict | set) else value
+    if isinstance(value, dict | set):
+        return str(value)
+    is_setting = isinstance(value, int | float | str | None)
+    if not is_setting or (isinstance(value, float) and not math.isfinite(value)):
+        raise TypeError(f"no setting is {value!r}")
+    return value
 
 
 def show_setting(value: Any) -> str:

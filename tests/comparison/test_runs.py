@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,16 @@ def test_settings_are_read_back_and_shown_as_they_are_typed(
     assert parse_setting(text) == value
     assert type(parse_setting(text)) is type(value)
     assert show_setting(value) == shown
+
+
+@pytest.mark.parametrize("text", ["12j", "b'x'", "{[1]:2}", "[1, 2j]", "...", "1e999", "{1: 2}"])
+def test_what_is_no_value_of_a_setting_is_the_text_that_it_is(
+    text: str, make_run: Callable
+) -> None:
+    assert parse_setting(text) == text
+    runs = [make_run(name, settings={"name": parse_setting(name)}) for name in (text, "b")]
+    assert setting_order([run.settings["name"] for run in runs])
+    json.dumps([dict(run.settings) for run in runs], allow_nan=False)
 
 
 def test_values_are_ordered_as_a_reader_expects() -> None:
