@@ -245,12 +245,12 @@ class _Scale:
                 return (value - low) / (high - low)
 
             steps = np.diff([height(value) for value in distinct])
-            named = distinct
             if len(distinct) > _MAX_TICKS or min(steps) < _TICK_DISTANCE:
                 ends = (low, high)
                 spread = np.geomspace(*ends, 5) if logarithmic else np.linspace(*ends, 5)
-                named = spread.tolist()
-            self.ticks = [(height(value), f"{value:.3g}") for value in named]
+                self.ticks = [(height(value), f"{value:.3g}") for value in spread.tolist()]
+            else:
+                self.ticks = [(height(value), show_setting(value)) for value in distinct]
         else:
             step = {value: index for index, value in enumerate(distinct)}
 
@@ -274,7 +274,7 @@ def _place(axes: Axes, values: Sequence[Any]) -> list[float]:
     if _is_logarithmic(distinct):
         axes.set_xscale("log")
     if len(distinct) <= _MAX_TICKS:
-        axes.set_xticks(distinct, [f"{value:g}" for value in distinct])
+        axes.set_xticks(distinct, list(map(show_setting, distinct)))
         axes.xaxis.set_minor_locator(NullLocator())
     elif axes.get_xscale() == "linear":
         axes.xaxis.set_major_formatter(ScalarFormatter(useMathText=True))

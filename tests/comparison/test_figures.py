@@ -104,6 +104,23 @@ def test_all_runs_are_points_of_one_scatter_hollow_where_not_run_to_their_end(
     np.testing.assert_allclose(means.get_offsets(), [[16, expected[0]], [32, expected[1]]])
 
 
+def test_values_of_settings_are_written_as_they_are_and_ticks_between_them_in_short(
+    make_run: Callable,
+) -> None:
+    names = ["model.embed_dim", "train.seed", "data.n"]
+    rows = zip((1024, 2048, 4096), (12345, 12346, 12347), (1234567, 1234568, 1234569), strict=True)
+    settings = [dict(zip(names, row, strict=True)) for row in rows]
+    runs = [make_run(f"r{i}", 0.5 - 0.1 * i, settings=each) for i, each in enumerate(settings)]
+    (axes,) = parallel_coordinates(runs, names, METRIC).axes
+    expected = {str(value) for each in settings for value in each.values()}
+    assert expected <= set(texts_of(axes))
+    panels = score_by_setting(runs, names, METRIC, {}, Importance({}, 0, "")).axes
+    assert expected == {t.get_text() for of in panels for t in of.get_xticklabels()}
+    many = [make_run(f"r{i}", 0.5, settings={"optimizer.lr": 0.1 + i / 30}) for i in range(9)]
+    (axes,) = parallel_coordinates(many, ["optimizer.lr"], METRIC).axes
+    assert {"0.1", "0.167", "0.233", "0.3", "0.367"} <= set(texts_of(axes))
+
+
 def test_importance_is_bars_with_their_intervals() -> None:
     shares = {"optimizer.lr": 0.7, "model.embed_dim": 0.3}
     ends = {"optimizer.lr": (0.5, 0.8), "model.embed_dim": (0.1, 0.55)}
