@@ -63,7 +63,7 @@ def learning_curves(history: Sequence[Mapping[str, Any]], *, chosen: int | None 
     return figure
 
 
-def voxel_histogram(pearson_V: ArrayLike) -> Figure:
+def voxel_histogram(pearson_V: ArrayLike, mean: float | None = None) -> Figure:
     """Draw how many voxels are predicted how well, with mean and median.
 
     No high percentile: without that of chance it says nothing.
@@ -72,6 +72,9 @@ def voxel_histogram(pearson_V: ArrayLike) -> Figure:
     ----------
     pearson_V : array-like
         (V,) Pearson r of each voxel over validation TRs; NaN for voxels that were not scored.
+    mean : float, optional
+        The mean r, which is over voxels, then over subjects, where each has voxels of its own
+        (default: over V).
 
     Returns
     -------
@@ -91,7 +94,7 @@ def voxel_histogram(pearson_V: ArrayLike) -> Figure:
     axes.hist(pearson, bins=bin_edges(pearson).tolist(), color=BARS)
     axes.axvline(0, color="black", linewidth=0.8)
     for name, value, linestyle in (
-        ("mean", pearson.mean(), "-"),
+        ("mean", pearson.mean() if mean is None else mean, "-"),
         ("median", np.median(pearson), "--"),
     ):
         axes.axvline(

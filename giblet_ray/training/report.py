@@ -12,7 +12,7 @@ from giblet_ray.checkpoint.served import PARAMETERS
 from giblet_ray.checkpoint.store import Checkpoint
 from giblet_ray.checkpoint.trained import Encoder
 from giblet_ray.evaluation.figures import epoch_curves, learning_curves, voxel_histogram
-from giblet_ray.evaluation.score import Score
+from giblet_ray.evaluation.score import VAL_PEARSON, Score
 from giblet_ray.tracking.logged_model import log_model
 from giblet_ray.tracking.mlflow_run import MlflowRun
 
@@ -51,9 +51,11 @@ def report_best(
         Its scores on the test TRs.
     """
     run.figure(learning_curves(epoch_curves(history)), "learning_curves.png")
+    best = dict(score.best_epoch(history) or {})
     with checkpoint.files((VOXELS,)) as folder:
-        run.figure(voxel_histogram(load_voxel_pearson(folder)), "voxel_pearson.png")
-    run.best(dict(score.best_epoch(history) or {}))
+        drawn = voxel_histogram(load_voxel_pearson(folder), best.get(VAL_PEARSON))
+    run.figure(drawn, "voxel_pearson.png")
+    run.best(best)
     if judged is not None:
         run.metrics(judged.logged())
     if log_model and not run.has_model():

@@ -70,6 +70,13 @@ def test_histogram_counts_every_scored_voxel_once_and_marks_the_summary():
     assert axes.get_ylabel() == "voxels"
 
 
+def test_histogram_marks_the_mean_over_subjects_where_it_is_told():
+    (axes,) = voxel_histogram([0.1, 0.1, 0.1, 0.4], mean=0.25).axes
+    lines = lines_by_label(axes)
+    assert lines["mean"].get_xdata()[0] == 0.25
+    assert lines["median"].get_xdata()[0] == 0.1
+
+
 @pytest.mark.parametrize("value", [-1.0, -0.06, 0.0, 0.02, 0.7, 1.0])
 def test_histogram_of_equal_voxels_is_one_bar(value):
     (axes,) = voxel_histogram([value] * 3).axes
