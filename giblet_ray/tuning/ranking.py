@@ -33,12 +33,12 @@ def by_settings(trials: Sequence[TrialRecord], score: Score) -> list[list[TrialR
     """Return trials that differ in their seed alone together, the best settings first.
 
     Of equal settings, trials that ran to their end come first, the best first. Settings of which
-    more of them did, stand before others: they are the finalists. Of as many, those with the better
+    more seeds did, stand before others: they are the finalists. Of as many, those with the better
     mean do.
     """
     groups: dict[str, list[TrialRecord]] = {}
     for trial in sorted(by_score(trials, score), key=lambda trial: not _is_whole(trial, score)):
-        groups.setdefault(json.dumps(trial.settings, sort_keys=True), []).append(trial)
+        groups.setdefault(_key(trial), []).append(trial)
     in_order = sorted(groups.values(), key=lambda group: min(trial.number for trial in group))
 
     def reached(group: list[TrialRecord]) -> float | None:
@@ -48,14 +48,14 @@ def by_settings(trials: Sequence[TrialRecord], score: Score) -> list[list[TrialR
         return group[0].best(score) if seeds is None else seeds.mean
 
     def n_seeds(group: list[TrialRecord]) -> int:
-        return max(1, sum(_is_whole(trial, score) for trial in group))
+        return max(1, len(_one_of_each_seed(group, score)))
 
     return sorted(score.ranked(in_order, reached), key=lambda group: -n_seeds(group))
 
 
 def seeds_of(group: Sequence[TrialRecord], score: Score) -> Seeds | None:
-    """Return what trials of equal settings reach, if two or more ran to their end."""
-    whole = by_score([trial for trial in group if _is_whole(trial, score)], score)
+    """Return what trials of equal settings reach, if two or more seeds of them ran to their end."""
+    whole = _one_of_each_seed(group, score)
     if len(whole) < 2:
         return None
     return Seeds(score=score.name, scores=tuple(trial.best(score) or 0.0 for trial in whole))
@@ -78,11 +78,27 @@ def repeats(
         What trials are chosen by.
     """
     searched = [trial for trial in trials if trial.seed is None and _is_whole(trial, score)]
-    finalists = by_score(searched, score)[: settings.finalists]
+    best: dict[str, TrialRecord] = {}
+    for trial in by_score(searched, score):
+        best.setdefault(_key(trial), trial)
+    finalists = list(best.values())[: settings.finalists]
     others = range(seed + 1, seed + settings.seeds)
     wanted = [(trial.settings, other) for other in others for trial in finalists]
     begun = [(trial.settings, trial.seed) for trial in trials]
     return [each for each in wanted if each not in begun]
+
+
+def _one_of_each_seed(group: Sequence[TrialRecord], score: Score) -> list[TrialRecord]:
+    """Return the trials of equal settings that ran to their end, the best first; of those with one
+    seed, which are one training made twice, the best alone."""
+    best: dict[int | None, TrialRecord] = {}
+    for trial in by_score([trial for trial in group if _is_whole(trial, score)], score):
+        best.setdefault(trial.seed, trial)
+    return list(best.values())
+
+
+def _key(trial: TrialRecord) -> str:
+    return json.dumps(trial.settings, sort_keys=True)
 
 
 def _is_whole(trial: TrialRecord, score: Score) -> bool:

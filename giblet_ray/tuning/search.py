@@ -7,6 +7,7 @@ killed goes on from its records alone.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping
 
@@ -28,7 +29,7 @@ from giblet_ray.tuning.space import Choice, Domain, Settings, Space, grid, n_com
 
 DEFAULT_TRIALS = 16
 _ATTEMPTS = 20
-"""Draws after which a space of few combinations is searched for one that is left."""
+"""Draws of what was tried already after which TPE chooses no more: what is left is drawn from."""
 _STARTUP_TRIALS = 8
 """Random trials before TPE trusts what it has learned."""
 _SMALL_SPACE = 10_000
@@ -73,7 +74,8 @@ class Search:
             chosen = self._grid[len(self._trials)]
             self._begin(number, chosen)
             return chosen
-        for attempt in range(_ATTEMPTS):
+        few = n_combinations(self._space) <= _SMALL_SPACE
+        for attempt in range(_ATTEMPTS) if few else itertools.count():
             self._study.sampler = self._sampler(number, attempt)
             trial = self._study.ask(self._distributions)
             chosen = {
@@ -84,9 +86,6 @@ class Search:
                 self._seen.add(_key(chosen))
                 return chosen
             self._study.tell(trial, state=TrialState.FAIL)
-        if n_combinations(self._space) > _SMALL_SPACE:
-            self._begin(number, chosen)
-            return chosen
         left = [each for each in grid(self._space, _SMALL_SPACE) if _key(each) not in self._seen]
         chosen = left[int(np.random.default_rng([self._settings.seed, number]).integers(len(left)))]
         self._begin(number, chosen)
@@ -154,7 +153,7 @@ class Search:
     def _sampler(self, number: int, attempt: int) -> BaseSampler:
         state = np.random.SeedSequence([self._settings.seed, number, attempt]).generate_state(1)
         seed = int(state[0])
-        if self._settings.search == "random":
+        if self._settings.search == "random" or attempt >= _ATTEMPTS:
             return RandomSampler(seed=seed)
         # Trials under way count as bad ones, so that those at the same time differ.
         return TPESampler(seed=seed, n_startup_trials=_STARTUP_TRIALS, constant_liar=True)

@@ -68,6 +68,21 @@ def test_settings_that_did_not_train_with_every_seed_come_after_those_that_did()
     assert seeds_of(by_settings([*SEARCHED, *again], R)[1], R) is None
 
 
+def test_one_training_made_twice_counts_once() -> None:
+    """Of equal settings and seed, the best."""
+    twice = [trial(6, 32, 0.27), trial(7, 32, 0.29, 1), trial(8, 32, 0.29, 1)]
+    ranked = by_settings([*SEARCHED, *twice], R)
+    assert [each.number for each in ranked[0]] == [7, 8, 3, 6]
+    seeds = seeds_of(ranked[0], R)
+    assert seeds is not None
+    assert seeds.scores == (0.29, 0.28)
+    assert numbers([*SEARCHED, *twice[:1]])[:3] == [[2], [1], [3, 6]]
+    assert seeds_of([SEARCHED[3], twice[0]], R) is None
+    again = [*SEARCHED, trial(6, 8, 0.30)]
+    wanted = repeats(again, SweepConfig(seeds=2, finalists=2), 7, R)
+    assert [settings["model.embed_dim"] for settings, _ in wanted] == [8, 32]
+
+
 def test_what_failed_is_never_the_best_however_well_it_began() -> None:
     """Its settings would fail again; a promotion would not take it either."""
     trials = [

@@ -11,7 +11,7 @@ import pytest
 from giblet_ray.evaluation.score import Score
 from giblet_ray.tuning.config import SweepConfig
 from giblet_ray.tuning.search import DEFAULT_TRIALS, Search
-from giblet_ray.tuning.space import Choice, Range, Settings
+from giblet_ray.tuning.space import Choice, Range, Settings, Space
 
 SPACE = {
     "model.embed_dim": Choice((8, 16, 32)),
@@ -70,6 +70,17 @@ def test_no_settings_are_tried_twice_and_a_small_space_is_tried_whole(method: An
         asked.append(search.ask(number))
         search.finish(number, float(number % 5), stopped=False)
     assert len({json.dumps(each, sort_keys=True) for each in asked}) == 12
+
+
+def test_no_settings_are_tried_twice_in_a_large_space_that_tpe_knows_the_best_of() -> None:
+    """Of 16,384 combinations, too many to be listed, it draws the same ones 20 times in a row."""
+    space: Space = {f"model.n{i}": Choice((0, 1)) for i in range(14)}
+    search = Search(space, SweepConfig(scheduler="none", seed=1, num_samples=72), Score())
+    asked = []
+    for number in range(72):
+        asked.append(search.ask(number))
+        search.finish(number, -float(sum(asked[-1].values())), stopped=False)
+    assert len({json.dumps(each, sort_keys=True) for each in asked}) == 72
 
 
 def test_number_of_trials_is_the_budget_or_what_there_is() -> None:
