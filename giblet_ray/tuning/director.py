@@ -159,6 +159,8 @@ class SweepDirector:
             self._tracebacks[number] = redact(metrics["traceback"])
             return True
         self._runs.log(trial.folder, metrics.get("points", ()))
+        if "epoch" not in metrics:
+            return False  # from within an epoch: a checkpoint, and no score
         epoch = int(metrics["epoch"])
         if epoch in trial.scores:
             return False  # a trial that was started again repeats what it had reported

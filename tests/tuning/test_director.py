@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
 
 from giblet_ray.config import TuneJob
 from giblet_ray.dataset.reader import Dataset
@@ -53,6 +55,14 @@ class Course:
         """End the last session as an interrupt does."""
         if self._runs is not None:
             self._runs.close("KILLED", 0)
+
+    def mlflow_trials(self) -> list[Run]:
+        """Return the trials' runs as MLflow has them, once the session is closed."""
+        assert self._runs is not None
+        parent = self._runs.parent
+        experiment = MlflowClient(self._uri).get_run(parent.id).info.experiment_id
+        where = f"tags.mlflow.parentRunId = '{parent.id}'"
+        return list(MlflowClient(self._uri).search_runs([experiment], where))
 
     @staticmethod
     def train(director: SweepDirector, most: int = 99) -> list[tuple[int, int | None]]:
@@ -160,3 +170,19 @@ def test_settings_that_have_won_are_not_given_up_early(course: Course) -> None:
     assert {trial.state for trial in itertools.islice(director.trials.values(), 5, None)} == {
         "finished"
     }
+
+
+def test_what_a_trial_reports_within_an_epoch_is_recorded_and_goes_on(
+    course: Course, uri: str
+) -> None:
+    director = course.session()
+    trial = director.next_trial()
+    assert trial is not None
+    director.started(trial.number)
+    told = {"step": 3, "points": [(2, {"train/lr": 0.5}), (3, {"train/lr": 0.25})]}
+    assert not director.result(trial.number, told)
+    assert director.trials[trial.number].scores == {}
+    course.close()
+    (run,) = course.mlflow_trials()
+    curve = MlflowClient(uri).get_metric_history(run.info.run_id, "train/lr")
+    assert {point.step: point.value for point in curve} == {2: 0.5, 3: 0.25}
