@@ -9,6 +9,7 @@ from typing import Any
 from giblet_ray.checkpoint.store import drop_checkpoints, epoch_history
 from giblet_ray.config import TrainJob
 from giblet_ray.dataset.storage import Storage
+from giblet_ray.errors import InputError
 from giblet_ray.evaluation.score import Score
 from giblet_ray.secrets import redact
 from giblet_ray.settings import flat_settings
@@ -211,8 +212,12 @@ class SweepDirector:
         self.display.update(list(self.trials.values()), self.n_trials, self._seconds_left())
 
     def _open_run(self, trial: TrialRecord, seconds: float = 0.0) -> None:
-        job = trial_job(self._base, trial.number, trial.replaced)
-        settings = flat_settings(saved_config(job))
+        try:
+            job = trial_job(self._base, trial.number, trial.replaced)
+            settings = flat_settings(saved_config(job))
+        except InputError:  # they contradict one another, as the trial itself will say
+            own = {**trial.replaced, "name": trial.folder}
+            settings = flat_settings(saved_config(self._base)) | own
         settings |= {k: v for k, v in self._resolved.items() if k not in trial.replaced}
         data_set = (self._where, self._checksum)
         self._runs.begin(trial.number, trial.folder, settings, *data_set, seconds)

@@ -34,15 +34,18 @@ class Course:
         self.lines: list[str] = []
         self._runs: SweepRuns | None = None
 
-    def session(self, at_a_time: int = 1, **sweep: Any) -> SweepDirector:
+    def session(
+        self, at_a_time: int = 1, model: dict[str, Any] | None = None, **sweep: Any
+    ) -> SweepDirector:
         """Begin a session, or go on with what the last has left."""
         self.close()
         settings = {"space": SPACE, "search": "grid", "scheduler": "none", **sweep}
-        job = self._make_job(self._folder, settings, train={"epochs": 2})
+        space = settings["space"]
+        job = self._make_job(self._folder, settings, train={"epochs": 2}, model=model or {})
         storage = Storage.at(str(self._folder / "sweep"))
         journal = Journal(storage)
         base = with_settings(job, {"storage.path": storage.location})
-        search = Search(parse_space(SPACE, job), job.sweep, Score())
+        search = Search(parse_space(space, job), job.sweep, Score())
         runs = SweepRuns(self._uri, "x", "sweep", storage, self.lines.append, "again")
         self._runs = runs
         checksum = Dataset.open(job.dataset).manifest.checksum
@@ -186,3 +189,32 @@ def test_what_a_trial_reports_within_an_epoch_is_recorded_and_goes_on(
     (run,) = course.mlflow_trials()
     curve = MlflowClient(uri).get_metric_history(run.info.run_id, "train/lr")
     assert {point.step: point.value for point in curve} == {2: 0.5, 3: 0.25}
+
+
+def test_a_trial_whose_settings_contradict_one_another_fails_and_the_sweep_goes_on(
+    course: Course,
+) -> None:
+    """Also when it is resumed; with its settings in MLflow."""
+    space = {"model.heads": ["shared", "subject"], "model.subject_dropout": [0.0, 0.2]}
+    model = {"heads": "subject", "norm": "layer"}
+    director = course.session(model=model, space=space)
+    while not director.is_done():
+        trial = director.next_trial()
+        assert trial is not None
+        director.started(trial.number)
+        if trial.settings == {"model.heads": "shared", "model.subject_dropout": 0.2}:
+            odd = trial.number
+            director = course.session(model=model, space=space)
+            assert director.next_trial() == trial
+            director.result(odd, {"failed": "they contradict", "traceback": "one another"})
+        else:
+            told = {"epoch": 2, "train/steps": 10, "val/pearson_mean": 0.5}
+            director.result(trial.number, told)
+        director.ended(trial.number, None)
+    assert [trial.state for trial in director.trials.values()].count("finished") == 3
+    assert director.trials[odd].state == "failed"
+    course.close()
+    (run,) = [run for run in course.mlflow_trials() if run.info.status == "FAILED"]
+    params = run.data.params
+    assert (params["model.heads"], params["model.subject_dropout"]) == ("shared", "0.2")
+    assert params["name"] == f"{odd:04d}"
