@@ -5,17 +5,26 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from ray import tune
-from ray.tune import Callback, FailureConfig, PlacementGroupFactory, RunConfig, TuneConfig
+from ray.tune import (
+    Callback,
+    FailureConfig,
+    PlacementGroupFactory,
+    RunConfig,
+    Stopper,
+    TuneConfig,
+)
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from giblet_ray.tuning.trial import Shared, TrialConfig, run_trial
 
+_T = TypeVar("_T")
 _RESTARTS = 1
 """Times that a trial whose process or node was lost is started again, from its checkpoint."""
 
@@ -57,8 +66,14 @@ def run_trials(
         What a trial's process reserves.
     at_a_time : int
         Trials that the director lets run at the same time.
+
+    Raises
+    ------
+    Exception
+        The director's first, which ends all trials.
     """
     _calm_ray_tune()
+    heard = _Heard(director)
     # All processes start together; by default one is waited for before the next is asked for.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(at_a_time)
     in_process = shared.job.scaling.max_workers == 1
@@ -70,8 +85,8 @@ def run_trials(
             trainable,
             tune_config=TuneConfig(
                 num_samples=-1,  # until the searcher says that it has finished
-                search_alg=_Suggestions(director),
-                scheduler=_Decisions(director),
+                search_alg=_Suggestions(heard),
+                scheduler=_Decisions(heard),
                 # A process that waits for its workers cannot be told to train another trial.
                 reuse_actors=in_process,
                 trial_dirname_creator=lambda trial: trial.trial_id,
@@ -79,12 +94,15 @@ def run_trials(
             run_config=RunConfig(
                 name="trials",
                 storage_path=folder,  # Ray Tune's own records, which nothing is read from
-                callbacks=[_Events(director)],
+                callbacks=[_Events(heard)],
+                stop=heard,
                 failure_config=FailureConfig(max_failures=_RESTARTS),
                 verbose=0,
             ),
         )
         tuner.fit()
+    if heard.error is not None:
+        raise heard.error
 
 
 class _NotSaved:
@@ -92,6 +110,59 @@ class _NotSaved:
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
+
+
+class _Heard(_NotSaved, Stopper):
+    """A director whose first error ends the sweep, and is kept.
+
+    Ray Tune takes an error that the director raises, such as that of storage which is full, for one
+    of the trial that it was told of, and starts that again, or gives its traceback in words.
+    """
+
+    def __init__(self, director: Director) -> None:
+        self._director = director
+        self.error: Exception | None = None
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Leave it to the decisions which trial is stopped."""
+        return False
+
+    def stop_all(self) -> bool:
+        """Return whether all trials are to be stopped."""
+        return self.error is not None
+
+    def next_trial(self) -> TrialConfig | None:
+        """Return the director's next trial."""
+        return self._ask(None, self._director.next_trial)
+
+    def is_done(self) -> bool:
+        """Return whether the director has no more."""
+        return self._ask(True, self._director.is_done)
+
+    def started(self, number: int) -> None:
+        """Tell the director of a trial's process."""
+        self._ask(None, self._director.started, number)
+
+    def result(self, number: int, metrics: dict[str, Any]) -> bool:
+        """Tell the director what a trial reports; return whether to stop it."""
+        return self._ask(True, self._director.result, number, metrics)
+
+    def ended(self, number: int, error: str | None) -> None:
+        """Tell the director of a trial's end."""
+        self._ask(None, self._director.ended, number, error)
+
+    def tick(self) -> None:
+        """Let the director do what is to be done from time to time."""
+        self._ask(None, self._director.tick)
+
+    def _ask(self, otherwise: _T, call: Callable[..., _T], *told: Any) -> _T:
+        """Return what the director answers; it is not asked any more once it has failed."""
+        if self.error is None:
+            try:
+                return call(*told)
+            except Exception as error:  # noqa: BLE001 - raised once all trials are stopped
+                self.error = error
+        return otherwise
 
 
 class _Suggestions(_NotSaved, Searcher):
