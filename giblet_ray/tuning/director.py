@@ -123,7 +123,8 @@ class SweepDirector:
     def _new_trial(self) -> TrialRecord | None:
         """Return the next trial of the search, or of a finalist; None while one is still running
         that may be among these."""
-        number, seed = len(self.trials), None
+        # Of trials whose folder was deleted the numbers are free, and those of others are not.
+        number, seed = max(self.trials, default=-1) + 1, None
         if len(self._searched()) < self._search.n_trials:
             settings = self._search.ask(number)
         elif not self._search_is_over():

@@ -59,6 +59,7 @@ class Search:
         self._trials: dict[int, optuna.Trial] = {}
         self._seen: set[str] = set()
         self._grid = grid(space, settings.grid_points) if settings.search == "grid" else []
+        self._grid_left = (each for each in self._grid if _key(each) not in self._seen)
 
     @property
     def n_trials(self) -> int:
@@ -71,7 +72,7 @@ class Search:
     def ask(self, number: int) -> Settings:
         """Return settings that no trial so far has, for the trial of this number (from 0)."""
         if self._grid:
-            chosen = self._grid[len(self._trials)]
+            chosen = next(self._grid_left)
             self._begin(number, chosen)
             return chosen
         few = n_combinations(self._space) <= _SMALL_SPACE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,17 @@ def test_a_sweep_that_was_killed_goes_on_where_it_was(course: Course, killed_aft
     rest = course.session(seeds=3, finalists=2)
     assert begun + course.train(rest) == SEARCH + AGAIN
     assert rest.n_trials == 9
+
+
+def test_a_trial_whose_folder_was_deleted_is_trained_anew_and_takes_no_others_place(
+    course: Course, tmp_path: Path
+) -> None:
+    course.train(course.session(), 4)
+    shutil.rmtree(tmp_path / "sweep" / "0001")
+    rest = course.session()
+    assert course.train(rest) == [(3, None), (6, None)]
+    found = [(trial.number, trial.settings["model.embed_dim"]) for trial in rest.trials.values()]
+    assert found == [(0, 2), (2, 4), (3, 5), (4, 3), (5, 6)]
 
 
 def test_a_training_with_another_seed_that_was_killed_comes_first_with_its_seed(

@@ -23,10 +23,10 @@ SMALL = {"model.embed_dim": Choice((8, 16, 32)), "model.audio_codebooks": Range(
 
 def quality(settings: Settings) -> float:
     """A score with its top at embed_dim 16, kernels 7 and 15, and lr 1e-2."""
-    distance = abs(np.log10(settings["optimizer.lr"]) + 2)
+    distance = abs(np.log10(settings.get("optimizer.lr", 1e-2)) + 2)
     score = 0.5 - 0.1 * distance
     score -= 0.1 * (settings["model.embed_dim"] != 16)
-    return score - 0.1 * (settings["model.kernel_sizes"] != [7, 15])
+    return score - 0.1 * (settings.get("model.kernel_sizes") != [7, 15])
 
 
 def run(search: Search, numbers: range, epochs: int = 1) -> list[Settings]:
@@ -81,6 +81,16 @@ def test_no_settings_are_tried_twice_in_a_large_space_that_tpe_knows_the_best_of
         asked.append(search.ask(number))
         search.finish(number, -float(sum(asked[-1].values())), stopped=False)
     assert len({json.dumps(each, sort_keys=True) for each in asked}) == 72
+
+
+def test_a_grid_goes_on_with_what_is_left_whichever_trials_are_known() -> None:
+    whole = run(Search(SMALL, SweepConfig(search="grid"), Score()), range(12))
+    known = {0: whole[0], 2: whole[2], 5: whole[7]}
+    resumed = Search(SMALL, SweepConfig(search="grid"), Score())
+    for number, tried in known.items():
+        resumed.replay(number, tried, {1: quality(tried)}, {1: 5})
+    left = [each for each in whole if each not in known.values()]
+    assert run(resumed, range(6, 15)) == left
 
 
 def test_number_of_trials_is_the_budget_or_what_there_is() -> None:
