@@ -37,15 +37,22 @@ def open_sweep(job: TuneJob) -> tuple[TuneJob, Journal]:
     if "space" in given["sweep"]:
         settings["sweep"]["space"] = given["sweep"]["space"]  # whole: its names are not settings
     resumed = TuneJob(**settings, packages=job.packages)
-    free, settings = marked_settings(TuneJob, Mark.FREE), flat_settings(sweep_config(resumed))
-    for key, value in flat_settings(saved).items():
-        now = settings.get(key)
-        if key not in free and now != value:
-            raise InputError(
-                f"--{key} is {now!r}, but sweep {name} was started with {value!r}: leave it out, "
-                "or start another sweep"
-            )
+    _refuse_others(name, saved, sweep_config(resumed))
     return resumed, journal
+
+
+def _refuse_others(name: str, saved: dict[str, Any], now: dict[str, Any]) -> None:
+    """Refuse settings that decide a sweep's numbers and are not those it was started with."""
+    free = marked_settings(TuneJob, Mark.FREE)
+    before, settings = flat_settings(saved), flat_settings(now)
+    searched = [key for key in settings if key.startswith("sweep.space.")]
+    for key in dict.fromkeys((*before, *searched)):
+        if key not in free and settings.get(key) != before.get(key):
+            then = f"with {before[key]!r}" if key in before else "without it"
+            raise InputError(
+                f"--{key} is {settings.get(key)!r}, but sweep {name} was started {then}: leave it "
+                "out, or start another sweep"
+            )
 
 
 def resuming(job: TuneJob) -> str:
