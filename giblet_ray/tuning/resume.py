@@ -6,12 +6,14 @@ import copy
 import shlex
 from typing import Any
 
+from pydantic import ValidationError
+
 from giblet_ray.checkpoint.record import Units
 from giblet_ray.checkpoint.store import latest_record
 from giblet_ray.config import TuneJob
 from giblet_ray.dataset.storage import Storage, absolute
 from giblet_ray.dataset.view import DataView
-from giblet_ray.errors import InputError
+from giblet_ray.errors import InputError, first_problem
 from giblet_ray.settings import Mark, flat_settings, marked_settings, update_settings, words_of
 from giblet_ray.training.identity import chosen_units, saved_config
 from giblet_ray.tuning.journal import Journal, TrialRecord
@@ -36,7 +38,14 @@ def open_sweep(job: TuneJob) -> tuple[TuneJob, Journal]:
     update_settings(settings, given)
     if "space" in given["sweep"]:
         settings["sweep"]["space"] = given["sweep"]["space"]  # whole: its names are not settings
-    resumed = TuneJob(**settings, packages=job.packages)
+    try:
+        resumed = TuneJob(**settings, packages=job.packages)
+    except ValidationError as error:
+        _refuse_others(name, saved, settings)
+        raise InputError(
+            f"--sweep.resume {name}: in its settings, with those that are given: "
+            f"{first_problem(error)}; made by another release?"
+        ) from error
     _refuse_others(name, saved, sweep_config(resumed))
     return resumed, journal
 

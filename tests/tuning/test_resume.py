@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -50,6 +51,10 @@ def test_a_sweep_goes_on_with_its_settings_and_another_budget(
             "without it: leave it out",
         ),
         ("--sweep.space model.embed_dim=16", r"embed_dim is '16', but .* started with '16,32'"),
+        (
+            "--model.kind ridge",
+            r"--model\.kind is 'ridge', but sweep night was started with 'multimodal': leave",
+        ),
         ("--train.seed 3", r"--train\.seed is 3, but sweep night was started with 0: leave it out"),
     ],
 )
@@ -58,6 +63,18 @@ def test_what_would_make_it_another_sweep_is_one_line(
 ) -> None:
     with pytest.raises(InputError, match=message) as error:
         resume(given)
+    assert "\n" not in str(error.value)
+
+
+def test_a_sweep_of_another_release_says_what_of_its_settings_is_not_known(
+    resume: Callable[[str], TuneJob], tmp_path: Path
+) -> None:
+    record = tmp_path / "night" / "sweep.json"
+    content = json.loads(record.read_text())
+    content["config"]["model"]["loudness"] = 11
+    record.write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"^--sweep\.resume night: .*model\.loudness: ") as error:
+        resume("")
     assert "\n" not in str(error.value)
 
 
