@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from giblet_ray.checkpoint.store import drop_checkpoints, epoch_history
@@ -77,11 +78,14 @@ class SweepDirector:
 
     def recall(self, before: list[TrialRecord]) -> None:
         """Learn what an earlier session of the sweep did; what it left undone comes first."""
+        given_up = [trial for trial in before if trial.state == "running" and trial.cause]
         for trial in before:
             self.trials[trial.number] = trial
             if trial.seed is None:
                 self._search.replay(trial.number, trial.settings, trial.scores, trial.steps)
-            if trial.state == "running":
+            if trial in given_up:
+                trial.state = "stopped"
+            elif trial.state == "running":
                 self._waiting.append(trial)
             else:
                 self._tell_search(trial)
@@ -94,6 +98,9 @@ class SweepDirector:
             )
         for trial in lost:
             self._record_again(trial)
+        for trial in given_up:  # as the sweep was killed, before their books were closed
+            self._open_run(trial)
+            self.ended(trial.number, None)
 
     @property
     def n_trials(self) -> int:
@@ -181,7 +188,8 @@ class SweepDirector:
         elif reason := self._spent():
             stop = epoch < trial.epochs
             trial.state, trial.cause = ("stopped", reason) if stop else ("running", "")
-        self._journal.save(trial)
+        # Until its books are closed it is running there, with the cause that it is stopped for.
+        self._journal.save(replace(trial, state="running"))
         return stop
 
     def ended(self, number: int, error: str | None) -> None:

@@ -50,7 +50,7 @@ class TrialRecord:
         Running, also when it was under way as its sweep was killed; finished as planned; stopped by
         scheduler or budget; failed.
     cause : str
-        Why it was stopped or has failed.
+        Why it was stopped or has failed; of one that is running, why it is about to be stopped.
     scores : dict of int to float
         Of each epoch, from 1.
     steps : dict of int to int

@@ -16,6 +16,7 @@ from giblet_ray.config import TuneJob
 from giblet_ray.dataset.reader import Dataset
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.evaluation.score import Score
+from giblet_ray.tracking.recorded_run import CAUSE_TAG, TRIAL_TAG
 from giblet_ray.tracking.sweep_runs import SweepRuns
 from giblet_ray.tuning.director import SweepDirector
 from giblet_ray.tuning.journal import Journal
@@ -230,3 +231,25 @@ def test_a_trial_whose_settings_contradict_one_another_fails_and_the_sweep_goes_
     params = run.data.params
     assert (params["model.heads"], params["model.subject_dropout"]) == ("shared", "0.2")
     assert params["name"] == f"{odd:04d}"
+
+
+def test_a_trial_that_was_given_up_as_its_sweep_was_killed_is_closed_when_that_goes_on(
+    course: Course, tmp_path: Path
+) -> None:
+    """Also with a budget that it would have gone on with: what was decided holds."""
+    director = course.session(max_epochs=1)
+    trial = director.next_trial()
+    assert trial is not None
+    director.started(trial.number)
+    told = {"epoch": 1, "train/steps": 5, "val/pearson_mean": 0.5}
+    assert director.result(trial.number, told)
+    journal = Journal(Storage.at(str(tmp_path / "sweep")))
+    assert [each.state for each in journal.trials()] == ["running"]
+    rest = course.session()
+    (record,) = journal.trials()
+    cause = "the budget of 1 epochs is used up"
+    assert (record.state, record.cause) == ("stopped", cause)
+    assert course.train(rest) == SEARCH[1:]
+    course.close()
+    (run,) = [run for run in course.mlflow_trials() if run.data.tags[TRIAL_TAG] == "0"]
+    assert (run.info.status, run.data.tags[CAUSE_TAG]) == ("KILLED", cause)
