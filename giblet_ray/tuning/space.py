@@ -30,6 +30,8 @@ from giblet_ray.training.config import SEED
 SEARCHED_GROUPS = ("data", "model", "loss", "optimizer", "train")
 """Groups of settings that decide what a training learns."""
 
+_SHARED = "data.residence"
+"""Where the rows lie that all trials share."""
 _SCORING = ("train.score", "data.split.", "data.subjects", "data.voxels")
 """Settings that decide what the score is, and which TRs and voxels it is a mean over."""
 
@@ -133,9 +135,10 @@ def parse_space(text: Mapping[str, Any], base: TrainJob) -> Space:
     for name, written in text.items():
         if name not in known:
             raise InputError(f"--sweep.space {name}: no such setting{nearest(name, known)}")
-        if name.partition(".")[0] not in SEARCHED_GROUPS or name.endswith(".kind"):
+        group = name.partition(".")[0]
+        if group not in SEARCHED_GROUPS or name.endswith(".kind") or name == _SHARED:
             raise InputError(
-                f"--sweep.space {name}: is the same for all trials; settings of "
+                f"--sweep.space {name}: is the same for all trials; other settings of "
                 f"{', '.join(SEARCHED_GROUPS)} can be searched"
             )
         if name == SEED:

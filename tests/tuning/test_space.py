@@ -52,8 +52,9 @@ def test_a_domain_is_read_as_its_setting_reads_it(name: str, written: Any, expec
 
 
 def test_every_setting_of_the_searched_groups_can_be_searched() -> None:
-    """By its own default, if nothing else; those that score, and chance, are refused."""
-    refused = {"model.kind", "loss.kind", "train.score", "train.seed"}
+    """By its own default, if nothing else; those that score, that trials share, and chance, are
+    refused."""
+    refused = {"data.residence", "model.kind", "loss.kind", "train.score", "train.seed"}
     for name, _ in setting_fields(TuneJob):
         if name in refused:
             with pytest.raises(InputError, match=f"{name}: "):
@@ -81,6 +82,7 @@ def test_the_loss_is_not_searched_where_trials_are_chosen_by_it() -> None:
         ({"model.embed_dm": "3,4"}, r"model\.embed_dm: no such setting.*model\.embed_dim"),
         ({"model": "3,4"}, r"--sweep\.space model: no such setting"),
         ({"storage.path": "a,b"}, r"storage\.path: is the same for all trials"),
+        ({"data.residence": "memory,stream"}, r"data\.residence: is the same for all trials"),
         ({"train.seed": "0..9"}, r"train\.seed: is chance, .* --sweep\.seeds N trains the best"),
         ({"data.voxels": "a.npy,b.npy"}, r"data\.voxels: decides what is scored"),
         ({"data.split.val_fraction": "0.1..0.3"}, r"val_fraction: decides what is scored"),
