@@ -16,6 +16,7 @@ time, at its event's onset - (StartTime - TR / 2).
 from __future__ import annotations
 
 import atexit
+import hashlib
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -24,12 +25,14 @@ from pathlib import Path
 from typing import Any
 
 from giblet_ray.config import PrecomputeJob
+from giblet_ray.dataset.storage import Storage
 from giblet_ray.dataset.trainable import PER_SUBJECT
 from giblet_ray.errors import InputError, one_line
 from giblet_ray.precompute.bids_films import find_films, find_texts, rows_of_scan
 from giblet_ray.precompute.bids_scans import BidsScan, find_scans
 from giblet_ray.precompute.chosen import NO_TEXT
 from giblet_ray.precompute.scan_table import ScanRow
+from giblet_ray.spaces.packed import pack
 
 
 @dataclass(frozen=True)
@@ -131,21 +134,33 @@ def _subject_masks(job: PrecomputeJob, scans: Sequence[BidsScan]) -> str:
         if scan.mask is None:
             raise InputError(f"{scan.path}: has no brain mask beside it; give --mask or --atlas")
         masks.setdefault(scan.subject, []).append(scan.mask)
-    folder = Path(f"{job.out.rstrip('/')}-masks")
-    if job.preflight.only:  # which leaves nothing behind
-        folder = Path(tempfile.mkdtemp(prefix="masks-"))
-        atexit.register(shutil.rmtree, folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    common = {}
     for subject, files in masks.items():
-        path = folder / f"sub-{subject}_mask.nii.gz"
         try:
-            common = intersect_masks(files, threshold=1, connected=False)
+            image = intersect_masks(files, threshold=1, connected=False)
         except ValueError as error:
             raise InputError(
                 f"{files[0]}: its scans' masks do not go together: {one_line(error)}"
             ) from error
-        common.to_filename(path)
-    return str(folder / f"sub-{PER_SUBJECT}_mask.nii.gz")
+        common[subject] = pack(image.to_bytes())
+    if job.preflight.only:  # which leaves nothing behind
+        folder = tempfile.mkdtemp(prefix="masks-")
+        atexit.register(shutil.rmtree, folder)
+    else:
+        # By content: workers of a job that makes other scans at --out may be reading theirs.
+        content = b"".join(subject.encode() + mask for subject, mask in common.items())
+        folder = f"{job.out.rstrip('/')}-masks/{hashlib.sha256(content).hexdigest()[:12]}"
+    storage = Storage.at(folder)
+    for subject, mask in common.items():
+        name = _mask_name(subject)
+        if storage.size(name) is None:
+            with storage.write(name) as stream:
+                stream.write(mask)
+    return storage.path(_mask_name(PER_SUBJECT))
+
+
+def _mask_name(subject: str) -> str:
+    return f"sub-{subject}_mask.nii.gz"
 
 
 def _table(rows: Sequence[ScanRow], films: Sequence[str]) -> list[str]:

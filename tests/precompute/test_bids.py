@@ -289,9 +289,25 @@ def test_masks_of_a_subject_have_in_common_what_all_of_its_runs_have(
     tree: Path, plan: Callable[..., Plan], tmp_path: Path
 ) -> None:
     found = plan(tree, "--space", SPACE)
-    mask = nibabel.load(tmp_path / "data-masks/sub-01_mask.nii.gz").get_fdata()
-    assert mask.sum() == volumes(SPACE)["01"]
-    assert found.scans[0].choosing["mask"].endswith("data-masks/sub-01_mask.nii.gz")
+    mask = Path(found.scans[0].choosing["mask"])
+    assert mask.name == "sub-01_mask.nii.gz"
+    assert mask.parents[1] == tmp_path / "data-masks"
+    assert nibabel.load(mask).get_fdata().sum() == volumes(SPACE)["01"]
+
+
+def test_a_job_s_masks_stay_when_another_is_planned_for_the_same_place(
+    copied: Path, plan: Callable[..., Plan]
+) -> None:
+    """Its workers read them until it ends."""
+    words = ("--space", SPACE, "--subjects", "01", "--scan.lengths", "trim")
+    mask = Path(plan(copied, *words).scans[0].choosing["mask"])
+    before = mask.read_bytes()
+    assert plan(copied, *words).scans[0].choosing["mask"] == str(mask)
+    for scan in copied.rglob("*run-2*"):
+        scan.unlink()
+    other = Path(plan(copied, *words).scans[0].choosing["mask"])
+    assert mask.read_bytes() == before
+    assert other.read_bytes() != before
 
 
 PLANNED = """
