@@ -122,12 +122,13 @@ def rows_of_scan(
         rows = []
         for number, (name, onset) in enumerate(onsets):
             later = firsts[number + 1 :]
+            n_before = sum(each == name for each, _ in onsets[:number])
             rows.append(
                 ScanRow(
                     where=str(events),
                     subject=scan.subject,
                     stimulus=name,
-                    repeat=scan.name,
+                    repeat=f"{scan.name}_{n_before + 1}" if n_before else scan.name,
                     file=scan.path,
                     first_volume=firsts[number] if len(onsets) > 1 else None,
                     last_volume=later[0] - 1 if later else None,
@@ -186,30 +187,46 @@ def _events(job: PrecomputeJob, scan: BidsScan) -> Path | None:
 
 
 def _onsets(events: Path, films: Films) -> list[tuple[str, float]]:
-    """Return the films that a table of events names, in the order in which they begin."""
-    onsets: dict[str, float] = {}
+    """Return the films that a table of events names, in the order in which they begin.
+
+    Rows of one name that follow one another, as one for each picture, are one showing; a film that
+    is named again after something else is shown again.
+    """
+    named: list[tuple[float, str]] = []
     others: list[str] = []
     for number, row in read_tsv(events, str(events)).rows:
         stim_file = row.get("stim_file") or "n/a"
         name = Path(stim_file).stem
         if stim_file == "n/a":
             continue
+        onset = _seconds(row.get("onset"))
         if name not in films:
             others.append(stim_file)
-            continue
-        try:
-            onset = float(row.get("onset") or "n/a")
-            if not math.isfinite(onset):
-                raise ValueError(onset)
-        except ValueError as error:
+        elif onset is None:
             raise InputError(
                 f"{events}, line {number}: onset is {row.get('onset')!r}; seconds are expected"
-            ) from error
-        onsets[name] = min(onset, onsets.get(name, math.inf))
-    if others and not onsets:
+            )
+        if onset is not None:
+            named.append((onset, name))
+    named.sort()
+    shown = [
+        (name, onset)
+        for index, (onset, name) in enumerate(named)
+        if name in films and (index == 0 or named[index - 1][1] != name)
+    ]
+    if others and not shown:
         raise InputError(
             f"{events}: its stim_file, {others[0]}, is none of the films, which are "
             f"{', '.join(films)}: put it beside them; or, for scans of some films alone, leave out "
             "--bids, and use --bold and --scan.table"
         )
-    return sorted(onsets.items(), key=lambda each: each[1])
+    return shown
+
+
+def _seconds(cell: str | None) -> float | None:
+    """Return a time, if a cell holds one."""
+    try:
+        seconds = float(cell or "n/a")
+    except ValueError:
+        return None
+    return seconds if math.isfinite(seconds) else None

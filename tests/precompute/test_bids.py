@@ -130,6 +130,25 @@ def test_two_films_in_one_run_are_two_scans(copied: Path, plan: Callable[..., Pl
     assert taken == {("one", 2): (0, 9), ("two", 1): (9, 20)}
 
 
+@pytest.mark.parametrize("other", ["two.mp4", "cross.png"])
+def test_a_film_that_a_run_shows_again_after_something_else_is_a_repeat(
+    copied: Path, plan: Callable[..., Plan], other: str
+) -> None:
+    """And rows of one name that follow one another, as one for each picture, are one showing."""
+    (events,) = copied.parents[1].glob("sub-01/ses-1/func/*run-2_events.tsv")
+    shown = [(0, "one.mp4"), (3, "one.mp4"), (6, other), (13.41, "one.mp4"), (15, "one.mp4")]
+    rows = "".join(f"{onset}\t1\t{file}\n" for onset, file in shown)
+    events.write_text(f"onset\tduration\tstim_file\n{rows}")
+    found = plan(copied, "--space", "fsaverage5", "--subjects", "01", "--scan.lengths", "trim")
+    taken = [
+        (scan.film.name, scan.repeat, scan.taken.volumes, scan.taken.onset_seconds)
+        for scan in found.scans
+        if "run-2" in scan.path and scan.film.name == "one"
+    ]
+    first_ends = 4 if other == "two.mp4" else 9
+    assert taken == [("one", 2, (0, first_ends), 0), ("one", 3, (9, 20), 0)]
+
+
 @pytest.mark.parametrize("onset", ["nan", "inf", "soon"])
 def test_an_onset_that_is_no_time_is_refused(
     copied: Path, plan: Callable[..., Plan], onset: str
