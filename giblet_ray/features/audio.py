@@ -12,6 +12,7 @@ sound without pictures, after its start:
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -44,7 +45,7 @@ def read_audio(
     path: str | Path,
     sample_rate: int = 24_000,
     block_seconds: float = 10.0,
-    duration_seconds: float | None = None,
+    duration_seconds: float | Fraction | None = None,
     start_seconds: float = 0.0,
 ) -> Iterator[np.ndarray]:
     """Read a film's sound, of any rate, channel count and format, block by block.
@@ -59,7 +60,7 @@ def read_audio(
         Rate of the result (Hz).
     block_seconds : float
         Length of a block (s); the last one may be shorter. Memory depends on it alone.
-    duration_seconds : float, optional
+    duration_seconds : float or Fraction, optional
         Length to deliver (s), counted from `start_seconds`: later sound is left out, and up to
         `media.END_TOLERANCE_SECONDS` that lack at the end are silence, and what an encoder
         pads. By default, all there is.
@@ -110,9 +111,20 @@ class Tape:
     ----------
     start : int
         First sample that can still be read.
+
+    Parameters
+    ----------
+    blocks : iterable of ndarray
+    silence_before : int
+        Samples of silence before the first of them.
+    what : str
+        What is read, for messages.
     """
 
-    def __init__(self, blocks: Iterable[np.ndarray], silence_before: int = 0) -> None:
+    def __init__(
+        self, blocks: Iterable[np.ndarray], silence_before: int = 0, what: str = "the audio"
+    ) -> None:
+        self._what = what
         self._blocks = iter(blocks)
         self._held_N = np.zeros(silence_before, np.float32)
         self.start = -silence_before
@@ -130,7 +142,7 @@ class Tape:
                 self._forget(start)
         end = self.start + len(self._held_N)
         if end < min(needed, stop):
-            raise InputError(f"the audio has {end} samples; at least {needed} are needed here")
+            raise InputError(f"{self._what} has {end} samples; at least {needed} are needed here")
         self._forget(start)
         return np.pad(self._held_N[: stop - start], (0, max(0, stop - end)))
 

@@ -19,6 +19,7 @@ import io
 import math
 import tempfile
 from collections.abc import Iterator, Sequence
+from fractions import Fraction
 from hashlib import file_digest
 from itertools import pairwise
 from pathlib import Path
@@ -123,7 +124,7 @@ class Codes(PartInPieces):
         """Say what decides the codec, without loading one."""
         weights = self.settings.weights
         if weights == "untrained":
-            sounds = [[film.sha256["film"], _sound_seconds(film)] for film in films]
+            sounds = [[film.sha256["film"], film.stop_seconds] for film in films]
             return {"weights": weights, "sounds": sounds}
         if weights.endswith(".safetensors"):
             if not Path(weights).is_file():
@@ -157,7 +158,7 @@ class Codes(PartInPieces):
             file = Path(folder) / "codec.safetensors"
             file.write_bytes(prepared.content)
             self._codec: Codec = load_codec(str(file), device)
-        self._tape: tuple[tuple[str, float], Tape] | None = None
+        self._tape: tuple[tuple[str, Fraction], Tape] | None = None
 
     def blob(self, name: str, prepared: Prepared) -> bytes:
         """Return the codebooks' vectors, (K, 1024, 128) float32, as an .npy file."""
@@ -175,7 +176,7 @@ class Codes(PartInPieces):
 
     def pieces(self, film: FilmFiles) -> list[dict[str, Any]]:
         """Return the stretches of a film's codes, and the piece that measures agreement."""
-        n_frames = math.ceil(exact_seconds(_sound_seconds(film)) * FRAME_RATE)
+        n_frames = math.ceil(_sound_seconds(film) * FRAME_RATE)
         warmup = round(self.settings.warmup_seconds * FRAME_RATE)
         chunk = max(1, round(self.settings.chunk_seconds * FRAME_RATE))
         least = max(_LEAST_PIECE_SECONDS * FRAME_RATE, n_frames / _MOST_PIECES)
@@ -259,16 +260,16 @@ class Codes(PartInPieces):
         return Made(codes_RKF, prepared.made_with, facts, sound_notes(film.path))
 
 
-def _sound_seconds(film: FilmFiles) -> float:
+def _sound_seconds(film: FilmFiles) -> Fraction:
     """Return how much of a film's sound is heard: up to the end of its last TR (s)."""
-    return film.stop_seconds
+    return exact_seconds(film.start_seconds) + film.covered_seconds
 
 
 def _n_samples(film: FilmFiles) -> int:
     """Return the samples of what is heard of a film."""
     from giblet_ray.features.codec import SAMPLE_RATE
 
-    return round(exact_seconds(_sound_seconds(film)) * SAMPLE_RATE)
+    return round(_sound_seconds(film) * SAMPLE_RATE)
 
 
 def _open_sound(film: FilmFiles) -> Tape:
@@ -276,7 +277,8 @@ def _open_sound(film: FilmFiles) -> Tape:
     from giblet_ray.features.audio import Tape, read_audio
     from giblet_ray.features.codec import SAMPLE_RATE
 
-    return Tape(read_audio(film.path, SAMPLE_RATE, duration_seconds=_sound_seconds(film)))
+    blocks = read_audio(film.path, SAMPLE_RATE, duration_seconds=_sound_seconds(film))
+    return Tape(blocks, what=f"{film.path}: its audio")
 
 
 def _seeded_codec(films: Sequence[FilmFiles]) -> Codec:

@@ -43,15 +43,15 @@ class Mel(Part):
         from giblet_ray.features.media import sound_notes
         from giblet_ray.features.mel import mel_per_tr
 
-        seconds = film.n_trs * film.tr_seconds
         blocks = read_audio(
             film.path,
             _SAMPLE_RATE,
-            duration_seconds=seconds,
+            duration_seconds=film.covered_seconds,
             start_seconds=film.start_seconds,
         )
+        what = f"{film.path}: its audio"
         mel_TMF = mel_per_tr(
-            blocks, film.n_trs, film.tr_seconds, BANDS, FRAMES_PER_TR, _SAMPLE_RATE
+            blocks, film.n_trs, film.tr_seconds, BANDS, FRAMES_PER_TR, _SAMPLE_RATE, what
         )
         made_with = {"spectrum": "log mel power (Slaney)", "sample_rate": _SAMPLE_RATE}
         return Made(mel_TMF, made_with, notes=sound_notes(film.path))

@@ -19,6 +19,7 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, ClassVar
@@ -27,6 +28,7 @@ import numpy as np
 from pydantic import Field
 
 from giblet_ray.errors import InputError
+from giblet_ray.features.clock import exact_seconds
 from giblet_ray.parts.reading import Reading, find_reading
 from giblet_ray.parts.value import ValueType
 from giblet_ray.plugins import is_import_path
@@ -65,9 +67,14 @@ class FilmFiles(Group):
         return self.files[FILM]
 
     @property
+    def covered_seconds(self) -> Fraction:
+        """Length of its TRs, as they are cut (s)."""
+        return self.n_trs * exact_seconds(self.tr_seconds)
+
+    @property
     def stop_seconds(self) -> float:
         """Time of the film at which its last TR ends (s)."""
-        return self.start_seconds + self.n_trs * self.tr_seconds
+        return float(exact_seconds(self.start_seconds) + self.covered_seconds)
 
 
 @dataclass(frozen=True)

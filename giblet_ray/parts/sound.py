@@ -42,15 +42,15 @@ class Sound(Part):
         from giblet_ray.features.media import sound_notes
         from giblet_ray.features.sound import sound_per_tr
 
-        seconds = film.n_trs * film.tr_seconds
         blocks = read_audio(
             film.path,
             _SAMPLE_RATE,
-            duration_seconds=seconds,
+            duration_seconds=film.covered_seconds,
             start_seconds=film.start_seconds,
         )
         bands = self.settings.bands
-        sound_TD = sound_per_tr(blocks, film.n_trs, film.tr_seconds, bands, _SAMPLE_RATE)
+        what = f"{film.path}: its audio"
+        sound_TD = sound_per_tr(blocks, film.n_trs, film.tr_seconds, bands, _SAMPLE_RATE, what)
         made_with = {
             "numbers": "level, log power of mel bands (dB of full scale)",
             "bands": bands,

@@ -21,6 +21,7 @@ import numpy as np
 
 from giblet_ray.errors import InputError
 from giblet_ray.features.audio import read_audio
+from giblet_ray.features.clock import exact_seconds
 from giblet_ray.features.pretrained.network import LoadedNetwork, import_library
 
 _LEAST_SECONDS = 1.0
@@ -113,7 +114,7 @@ def sound_states(
     """
     check_it_hears_frames(network, clip_seconds)
     listen = read_listener(network)
-    rate, seconds = int(listen.sampling_rate), n_trs * tr_seconds
+    rate, seconds = int(listen.sampling_rate), n_trs * exact_seconds(tr_seconds)
     sums_TLD: np.ndarray | None = None
     counts_T = np.zeros(n_trs)
     start = 0
