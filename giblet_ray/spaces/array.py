@@ -144,19 +144,26 @@ def _hdf5_sets(store: Any) -> dict[str, Any]:
 
 
 def _hdf5_set(store: Any, file: Path, part: str | None) -> Any:
-    """Find the data set of an HDF5 file: the one named, or the only one of 2 dimensions."""
+    """Find the data set of an HDF5 file: the one named, or the only one of 2 dimensions.
+
+    A file may hold thousands, which are visited only where none is found by its name.
+    """
+    import h5py
+
+    name = (part or "").strip("/")
+    if name and isinstance(found := store.get(name), h5py.Dataset):
+        return found
     sets = _hdf5_sets(store)
-    flat = [name for name, node in sets.items() if node.ndim == 2]
-    listed = ", ".join(f"{name} {node.shape}" for name, node in sets.items()) or "none"
-    if part is None and len(flat) != 1:
+    flat = [each for each, node in sets.items() if node.ndim == 2]
+    if part is None and len(flat) == 1:
+        return sets[flat[0]]
+    listed = ", ".join(f"{each} {node.shape}" for each, node in sets.items()) or "none"
+    if part is None:
         raise InputError(
             f"{file}: {len(flat)} data sets have 2 dimensions (TRs, voxels), and one is "
             f"read; name it as {file.name}::name; data sets: {listed}"
         )
-    name = flat[0] if part is None else part.strip("/")
-    if name not in sets:
-        raise InputError(f"{file}: has no data set {part!r}; data sets: {listed}")
-    return sets[name]
+    raise InputError(f"{file}: has no data set {part!r}; data sets: {listed}")
 
 
 def _checked_array(stored_TV: Any, file: Path) -> Any:

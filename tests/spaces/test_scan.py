@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scan_files import AFFINE, FMRIPREP_TABLE, N_TRS, TR_SECONDS, save
 
+import giblet_ray.spaces.array as array
 import giblet_ray.spaces.volume as volume
 from giblet_ray.errors import InputError
 from giblet_ray.spaces.kinds import space_of_scan
@@ -216,6 +217,22 @@ def test_arrays_that_are_no_bold_are_refused(tmp_path, mask):
     assert "smoothing needs a NIfTI scan" in refusal(tmp_path / "scan.npy", smoothing_fwhm_mm=3)
 
 
+def test_the_other_data_sets_of_a_file_are_not_visited(tmp_path, monkeypatch):
+    """A file may hold thousands of scans, each of which is opened by its name."""
+    expected = np.ones((5, 6), np.float32)
+    with h5py.File(tmp_path / "scans.h5", "w") as store:
+        for name in ("one", "two", "group/three"):
+            store[name] = expected
+
+    def visited(*_):
+        raise AssertionError("all data sets of the file are visited")
+
+    monkeypatch.setattr(array, "_hdf5_sets", visited)
+    for name in ("one", "/two", "group/three"):
+        bold = read_bold(f"{tmp_path}/scans.h5::{name}", tr_seconds=TR_SECONDS)
+        np.testing.assert_array_equal(bold, expected)
+
+
 def test_hdf5_without_one_clear_data_set_is_refused(tmp_path):
     path = tmp_path / "scan.h5"
     with h5py.File(path, "w") as store:
@@ -229,6 +246,7 @@ def test_hdf5_without_one_clear_data_set_is_refused(tmp_path):
     assert "scan.h5::name; data sets: affine (4, 4), data (5, 6), volume (2, 3, 4)" in message
     assert "has no data set 'bold'" in refusal(f"{path}::bold")
     assert "this one has shape (2, 3, 4)" in refusal(f"{path}::volume")
+    assert "has no data set '/'" in refusal(f"{path}::/")
 
 
 def test_options_that_make_no_sense_are_refused(scan, mask, confounds):
