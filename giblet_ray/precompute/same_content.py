@@ -53,18 +53,37 @@ def grouped(found: Sequence[Equal]) -> list[Row]:
     A pair is of a group if it has one of its intervals. One that lies within, as a clip does in
     another version of its film, makes another group.
     """
-    groups: list[list[Interval]] = []
-    for each in found:
+    # Thousands of films may share an opening: a pair looks at its own films' intervals alone.
+    films_of: dict[int, set[str]] = {}
+    intervals_of: dict[str, dict[int, list[Interval]]] = {}
+    for number, each in enumerate(found):
         pair = [
             (each.one, each.start, each.start + each.seconds),
             (each.other, each.other_start, each.other_start + each.seconds),
         ]
-        touched = [group for group in groups if any(_is_one(a, b) for a in group for b in pair)]
-        groups = [group for group in groups if group not in touched]
-        groups.append(_merged([*(each for group in touched for each in group), *pair]))
+        touched = {
+            group
+            for interval in pair
+            for group, known in intervals_of.get(interval[0], {}).items()
+            if any(_is_one(one, interval) for one in known)
+        }
+        group = max(touched, key=lambda each: len(films_of[each]), default=number)
+        joined: dict[str, list[Interval]] = {}
+        for interval in pair:
+            joined.setdefault(interval[0], []).append(interval)
+        for other in touched - {group}:
+            for film in films_of.pop(other):
+                joined.setdefault(film, []).extend(intervals_of[film].pop(other))
+        for film, more in joined.items():
+            of_film = intervals_of.setdefault(film, {})
+            of_film[group] = _merged([*of_film.get(group, ()), *more])
+        films = films_of.pop(group, set())
+        films.update(joined)
+        films_of[group] = films
     rows = []
-    for number, group in enumerate(groups, 1):
-        for stimulus, start, stop in group:
+    for number, (group, films) in enumerate(films_of.items(), 1):
+        intervals = (each for film in sorted(films) for each in intervals_of[film][group])
+        for stimulus, start, stop in intervals:
             times = {"start_seconds": round(start, 2), "stop_seconds": round(stop, 2)}
             rows.append({"group": f"same-{number}", "stimulus": stimulus, **times})
     return rows
@@ -88,7 +107,7 @@ def _is_one(one: Interval, other: Interval) -> bool:
 
 
 def _merged(intervals: Sequence[Interval]) -> list[Interval]:
-    """Join what is one."""
+    """Join what is one, in order, until nothing more is."""
     merged: list[Interval] = []
     for each in sorted(intervals):
         if merged and _is_one(merged[-1], each):
@@ -96,4 +115,4 @@ def _merged(intervals: Sequence[Interval]) -> list[Interval]:
             merged[-1] = (stimulus, start, max(stop, each[2]))
         else:
             merged.append(each)
-    return merged
+    return merged if len(merged) == len(intervals) else _merged(merged)
