@@ -315,7 +315,7 @@ def test_a_damaged_shard_of_a_finished_data_set_is_made_again(copied, made, clus
     assert summary.dataset.manifest.checksum == made[1].dataset.manifest.checksum
 
 
-def test_films_that_were_not_compared_are_compared_when_asked(copied, made, cluster):
+def test_films_that_were_not_compared_are_compared_when_asked(copied, made, monkeypatch, cluster):
     job, out = copied
     apart = job.model_copy(update={"compare_films": False})
     found = made[1].dataset.manifest.provenance["same"]
@@ -327,6 +327,15 @@ def test_films_that_were_not_compared_are_compared_when_asked(copied, made, clus
     shown = []
     assert run.precompute(apart, shown.append).n_made == 0
     assert any("nothing to do" in line for line in shown)
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "compare_films", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run.precompute(job, shown.append)
+    assert Dataset.open(str(out)).manifest == unknown  # whole until another takes its place
     summary = run.precompute(job, shown.append)
     assert summary.n_made == 0
     assert summary.dataset.manifest.checksum == made[1].dataset.manifest.checksum
