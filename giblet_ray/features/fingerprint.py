@@ -44,6 +44,9 @@ _PLAIN = {"picture": 2.0, "sound": 1.0}
 """Least spread of a pattern: shades of 255, and decibels; below, it is darkness or silence."""
 _CHANGE = 0.02
 """Least mean change from a moment to the next, 1 - product, in what is compared."""
+_STIR = 0.25
+"""Share of that change around a moment, from which on it is looked for: a fixation cross that
+stands still is like itself at every distance, and tells none."""
 _EVERY = 6
 """Moments between those of one film that are looked for in all of the others."""
 _CHUNK = 4096
@@ -171,11 +174,13 @@ def _lags(one_MD: np.ndarray, other_MD: np.ndarray, within: bool) -> list[int]:
     """
     least = int(LEAST_SECONDS * RATE)
     needed = int(_SHARE * least // _EVERY)
-    some = np.arange(0, len(one_MD), _EVERY)
+    some = np.flatnonzero(_is_stirring(one_MD)[::_EVERY]) * _EVERY
+    there = np.flatnonzero(_is_stirring(other_MD))
+    there_MD = other_MD[there]
     alike = [np.zeros((2, 0), np.int64)]
     for chunk in np.array_split(some, max(1, len(some) // _CHUNK)):
-        rows, columns = np.nonzero(one_MD[chunk] @ other_MD.T >= _ALIKE)
-        alike.append(np.stack([columns - chunk[rows], chunk[rows]]))
+        rows, columns = np.nonzero(one_MD[chunk] @ there_MD.T >= _ALIKE)
+        alike.append(np.stack([there[columns] - chunk[rows], chunk[rows]]))
     lags, moments = np.concatenate(alike, axis=1)
     order = np.lexsort((moments, lags))
     lags, moments = lags[order], moments[order]
@@ -183,6 +188,20 @@ def _lags(one_MD: np.ndarray, other_MD: np.ndarray, within: bool) -> list[int]:
     near = (lags[first] == lags[last]) & (moments[last] - moments[first] < least)
     found: list[int] = np.unique(lags[first][near]).tolist()
     return [lag for lag in found if not within or lag >= least]
+
+
+def _is_stirring(patterns_MD: np.ndarray) -> np.ndarray:
+    """Tell moments around which, as far as an interval lasts at least, a film changes, (M,)."""
+    least, n = int(LEAST_SECONDS * RATE), len(patterns_MD)
+    # What there was before darkness or silence is what comes after it: that is no change.
+    last_M = np.maximum.accumulate(np.where(patterns_MD.any(axis=1), np.arange(n), 0))
+    shown_MD = patterns_MD[last_M]
+    moved = 1 - np.einsum("md,md->m", shown_MD[:-1], shown_MD[1:])
+    until = np.concatenate([[0], np.cumsum(moved, dtype=np.float64)])
+    moments = np.arange(n)
+    first, last = np.maximum(moments - least, 0), np.minimum(moments + least, n - 1)
+    stirring_M: np.ndarray = until[last] - until[first] >= _STIR * _CHANGE * least
+    return stirring_M
 
 
 def _stretches(alike_M: np.ndarray) -> Iterator[tuple[int, int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +86,40 @@ def test_what_stands_still_is_dark_or_silent_is_not_told_apart() -> None:
     still = np.concatenate([card, np.zeros((60, 144))])
     films = {name: prints(still, np.zeros((120, 24))) for name in "ab"}
     assert equal_intervals(films) == []
+
+
+def test_a_cross_that_stands_still_takes_no_work_and_what_is_shared_beside_it_is_found() -> None:
+    """Both films have a clip among others of their own; now and then the screen is dark."""
+    cross = np.zeros((1, 144))
+    cross[0, 70] = 3
+    stills = cross.repeat(2000, 0)
+    stills[500:540] = stills[1500:1530] = 0
+    shared_MD, films = walk(40, 144, 0), {}
+    for seed, before in enumerate((700, 912)):
+        own = [walk(50, 144, 1 + 2 * seed + k) for k in (0, 1)]
+        clips = [stills[: before - 50], own[0], shared_MD, own[1], stills]
+        pictures_MD = np.concatenate(clips)
+        films["ab"[seed]] = prints(pictures_MD, np.zeros((len(pictures_MD), 24)))
+    tracemalloc.start()
+    (found,) = equal_intervals(films)
+    _, most_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (found.one, found.other) == ("a", "b")
+    assert (found.start, found.other_start, found.seconds) == (700 / RATE, 912 / RATE, 40 / RATE)
+    assert most_bytes < 30e6
+
+
+@pytest.mark.parametrize("every", [16, 32, 40])
+def test_pictures_that_stand_for_seconds_are_found(every: int) -> None:
+    """Also where the screen is dark between them."""
+    shared = np.random.default_rng(0).normal(size=(240 // every, 144)).repeat(every, axis=0)
+    shared[every - 2 :: every] = shared[every - 1 :: every] = 0
+    films = {}
+    for seed, before in enumerate((100, 150)):
+        pictures_MD = np.concatenate([walk(before, 144, 1 + seed), shared, walk(90, 144, 3 + seed)])
+        films["ab"[seed]] = prints(pictures_MD, np.zeros((len(pictures_MD), 24)))
+    (found,) = equal_intervals(films)
+    assert (found.start, found.other_start) == (100 / RATE, 150 / RATE)
 
 
 def test_films_that_share_nothing_have_no_equal_interval() -> None:
