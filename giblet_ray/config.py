@@ -498,7 +498,8 @@ class PrecomputeJob(Job):
     has its name). All labels in it are units; those without a voxel are masked."""
     compare_films: bool = True
     """Compare the films with one another, and each with itself: intervals of 8 s or more that show
-    or sound the same are listed in the manifest, and a split keeps them in one set."""
+    or sound the same are listed in the manifest, and a split keeps them in one set. Each pair of
+    films of 10 minutes takes 9 ms of a CPU: those of 2,000 films 5 hours; false does without."""
     check: bool = False
     """Verify the data set at --out instead of writing one, and print what is in it; the other
     settings are not used."""
