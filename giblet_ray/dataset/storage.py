@@ -265,6 +265,16 @@ def sha256_of_stream(stream: IO[bytes] | pa.NativeFile) -> str:
 
 
 def sha256_of_file(path: str | Path) -> str:
-    """Return the SHA-256 of a local file's content, in hexadecimal."""
-    with Path(path).open("rb") as stream:
-        return sha256_of_stream(stream)
+    """Return the SHA-256 of a local file's content, in hexadecimal.
+
+    Raises
+    ------
+    StorageError
+        If it may not be read, or the disk that it is on does not answer.
+    """
+
+    def work() -> str:
+        with Path(path).open("rb") as stream:
+            return sha256_of_stream(stream)
+
+    return retried(work, str(path))

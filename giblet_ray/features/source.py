@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from giblet_ray.errors import InputError
+from giblet_ray.errors import InputError, one_line
 
 
 def split_source(path: str | Path) -> tuple[Path, str | None]:
@@ -91,6 +91,20 @@ def files_like(pattern: str) -> list[str]:
     return sorted(glob.glob(pattern))  # noqa: PTH207  # Path's takes no absolute pattern
 
 
+def read_whole(file: Path) -> bytes:
+    """Return the content of a small file.
+
+    Raises
+    ------
+    InputError
+        It may not be read, or the disk that it is on does not answer.
+    """
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read: {error.strerror or one_line(error)}") from error
+
+
 def decode_text(file: Path) -> str:
     """Read UTF-8, or UTF-16 with its byte order mark, with newlines as "\\n".
 
@@ -103,9 +117,9 @@ def decode_text(file: Path) -> str:
     Raises
     ------
     InputError
-        A byte that the encoding does not have.
+        A byte that the encoding does not have; a file that cannot be read.
     """
-    data = file.read_bytes()
+    data = read_whole(file)
     encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     try:
         text = data.decode(encoding)

@@ -11,7 +11,7 @@ from giblet_ray.config import PrecomputeJob
 from giblet_ray.errors import InputError
 from giblet_ray.features.aligned import ALIGNED_SUFFIXES
 from giblet_ray.features.annotation_table import TABLE_SUFFIXES
-from giblet_ray.features.source import matching_files
+from giblet_ray.features.source import matching_files, read_whole
 from giblet_ray.features.subtitles import SUBTITLE_SUFFIXES
 from giblet_ray.features.tsv import read_tsv
 from giblet_ray.precompute.bids_scans import BidsScan
@@ -89,7 +89,7 @@ def _files(paths: Iterable[Path]) -> list[Path]:
 
 def _is_text(file: Path) -> bool:
     if file.suffix.lower() == ".json":  # gentle's; BIDS describes a film in one, too
-        return file.is_file() and b'"words"' in file.read_bytes()
+        return file.is_file() and b'"words"' in read_whole(file)
     return file.suffix.lower() in _TEXTS
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import difflib
+import io
 import math
 import re
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from giblet_ray.errors import InputError, one_line
-from giblet_ray.features.source import split_source
+from giblet_ray.features.source import read_whole, split_source
 from giblet_ray.spaces.kinds import files_of_scan
 
 
@@ -135,7 +136,7 @@ def strategy_confounds(
     files = list(files_of_scan(scan))
     try:
         table, kept = load_confounds(files if len(files) > 1 else files[0], tuple(strategies))
-    except (ValueError, FileNotFoundError, KeyError, TypeError) as error:
+    except (ValueError, OSError, KeyError, TypeError) as error:
         where = f"--scan.strategy {','.join(strategies)}: {scan}"
         raise InputError(f"{where}: {one_line(error)}") from error
     columns = () if table is None else tuple(map(str, table.columns))
@@ -145,9 +146,10 @@ def strategy_confounds(
 
 def _read_table(table: Path) -> tuple[list[str], list[list[str]]]:
     """Return a table's header and rows."""
+    content = read_whole(table)
     try:
-        with table.open(newline="", encoding="utf-8-sig") as lines:
-            header, *rows = [row for row in csv.reader(lines, delimiter="\t") if row]
+        lines = io.StringIO(content.decode("utf-8-sig"), newline="")
+        header, *rows = [row for row in csv.reader(lines, delimiter="\t") if row]
     except (ValueError, csv.Error) as error:
         raise InputError(f"{table}: is not a readable table: {error}") from error
     return header, rows

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from giblet_ray.errors import InputError, one_line
+from giblet_ray.features.source import read_whole
 
 _TR_TOLERANCE_SECONDS = 1e-3
 
@@ -17,10 +18,11 @@ def read_sidecar(file: Path) -> Any:
     Raises
     ------
     InputError
-        If it is none.
+        If it is none, or cannot be read.
     """
+    content = read_whole(file)
     try:
-        return json.loads(file.read_bytes())
+        return json.loads(content)
     except ValueError as error:
         raise InputError(f"{file}: is not readable JSON: {one_line(error)}") from error
 
