@@ -33,6 +33,7 @@ from giblet_ray.precompute.bids_scans import BidsScan, find_scans
 from giblet_ray.precompute.chosen import NO_TEXT
 from giblet_ray.precompute.scan_table import ScanRow
 from giblet_ray.spaces.packed import pack
+from giblet_ray.spaces.volume import load_mask
 
 
 @dataclass(frozen=True)
@@ -136,8 +137,9 @@ def _subject_masks(job: PrecomputeJob, scans: Sequence[BidsScan]) -> str:
         masks.setdefault(scan.subject, []).append(scan.mask)
     common = {}
     for subject, files in masks.items():
+        images = [load_mask(Path(file)) for file in files]
         try:
-            image = intersect_masks(files, threshold=1, connected=False)
+            image = intersect_masks(images, threshold=1, connected=False)
         except ValueError as error:
             raise InputError(
                 f"{files[0]}: its scans' masks do not go together: {one_line(error)}"

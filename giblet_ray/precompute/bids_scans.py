@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from giblet_ray.errors import InputError, nearest
 from giblet_ray.spaces.sidecar import read_sidecar
@@ -158,13 +158,21 @@ def _scan(entities: Mapping[str, str], path: str) -> BidsScan:
     """Read what the sidecars say of a scan."""
     said = _sidecars(Path(path), entities)
     tr = said.get("RepetitionTime")
-    if not isinstance(tr, int | float) or not math.isfinite(tr) or tr <= 0:
+    if not _is_number(tr) or tr <= 0:
         raise InputError(f"{path}: no .json beside it says its RepetitionTime (s)")
     start = said.get("StartTime", tr / 2) if said.get("SliceTimingCorrected") else tr / 2
+    if not _is_number(start):
+        raise InputError(
+            f"{path}: the .json beside it says a StartTime of {start!r}; seconds are expected"
+        )
     stem = path.rpartition("_bold.")[0].removesuffix("_desc-preproc")
     mask = Path(f"{stem}_desc-brain_mask.nii.gz")
     of_volume = path.endswith(".nii.gz") and mask.is_file()
     return BidsScan(path, dict(entities), float(tr), float(start), str(mask) if of_volume else None)
+
+
+def _is_number(said: Any) -> TypeGuard[float]:
+    return isinstance(said, int | float) and math.isfinite(said)
 
 
 def _sidecars(scan: Path, entities: Mapping[str, str]) -> dict[str, Any]:

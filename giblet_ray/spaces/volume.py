@@ -309,6 +309,19 @@ def _load(file: Path) -> Any:
         raise InputError(f"{file}: is not a readable NIfTI file: {one_line(error)}") from error
 
 
+def load_mask(file: Path) -> Any:
+    """Load an image whose values are decoded, so that a damaged one is told.
+
+    Raises
+    ------
+    InputError
+        It is no NIfTI file, or damaged.
+    """
+    image = _load(file)
+    (values_XYZ,) = _decode(image, file, [...])
+    return type(image)(values_XYZ, image.affine, image.header)
+
+
 def _load_labels(file: Path) -> tuple[Any, NDArray[np.int64]]:
     """Load a 3-D label image, and its values."""
     image = _load(file)

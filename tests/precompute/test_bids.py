@@ -329,6 +329,15 @@ def test_a_job_s_masks_stay_when_another_is_planned_for_the_same_place(
     assert other.read_bytes() != before
 
 
+def test_masks_lie_beside_a_data_set_in_the_home_folder(
+    copied: Path, plan: Callable[..., Plan], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    found = plan(copied, "--space", SPACE, "--subjects", "01", "--out=~/data/film/")
+    mask = Path(found.scans[0].choosing["mask"])
+    assert mask.parents[1] == tmp_path / "home/data/film-masks"
+
+
 PLANNED = """
 import sys
 from giblet_ray.cli import parse_job
@@ -382,9 +391,35 @@ def move_mask(root: Path) -> None:
     save(file, np.ones((4, 4, 4)))
 
 
+def cut_mask(root: Path) -> None:
+    (file,) = root.rglob("sub-01_ses-1_task-movie_run-2_*brain_mask.nii.gz")
+    file.write_bytes(file.read_bytes()[:-9])
+
+
+def empty_mask(root: Path) -> None:
+    (file,) = root.rglob("sub-01_ses-1_task-movie_run-2_*brain_mask.nii.gz")
+    file.write_bytes(b"")
+
+
+def point_at_mask(root: Path) -> None:
+    """As git-annex leaves a file that it has not got, where it is unlocked."""
+    (file,) = root.rglob("sub-01_ses-1_task-movie_run-2_*brain_mask.nii.gz")
+    file.write_text("/annex/objects/SHA256E-s123--0.nii.gz\n")
+
+
+def unsay_start(root: Path) -> None:
+    for file in root.rglob("*_bold.json"):
+        said = {"RepetitionTime": TR, "SliceTimingCorrected": True, "StartTime": None}
+        file.write_text(json.dumps(said))
+
+
 @pytest.mark.parametrize(
     ("change", "words", "message"),
     [
+        (cut_mask, ("--space", SPACE), r"ses-1_task-movie_run-2_.*mask.nii.gz: is not a readabl"),
+        (empty_mask, ("--space", SPACE), r"ses-1_task-movie_run-2_.*mask.nii.gz: is not a readabl"),
+        (point_at_mask, ("--space", SPACE), r"movie_run-2_.*mask.nii.gz: is not a readable NIfTI"),
+        (unsay_start, ("--space", SPACE), r"says a StartTime of None; seconds are expected"),
         (None, ("--task", "move"), r"--task move: no scan of it in .*did you mean movie\?.*movie$"),
         (None, ("--space", "fsaverage6"), r"did you mean fsaverage5\?\); there are MNI152.*91k"),
         (None, (), r"^--space is missing: .* has scans in MNI152NLin2009cAsym, fsLR:91k, fsaverag"),
