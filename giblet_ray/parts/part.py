@@ -285,6 +285,8 @@ class Part(ABC):
 class PartInPieces(Part):
     """A part of which several workers make one film's rows at a time.
 
+    Those workers hold its network: without one (``has_network``), a film is made whole by a task.
+
     Attributes
     ----------
     pieces_serve_all_phases : bool

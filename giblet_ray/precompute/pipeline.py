@@ -104,13 +104,14 @@ def share_cluster(n_cpus: float, n_gpus: float, n_work: Mapping[str, int]) -> Sl
 
 
 def cut_work(units: Sequence[Unit], parts: Mapping[str, Part]) -> dict[str, list[Work]]:
-    """Return what is to be done for units, by network or part: as a whole, or in pieces."""
+    """Return what is to be done for units, by network or part: as a whole, or, of a part in pieces
+    that has a network, in pieces."""
     work: dict[str, list[Work]] = {}
     together: dict[tuple[str, str, int], list[Unit]] = {}
     in_pieces: dict[tuple[str, str, int], list[Unit]] = {}
     for unit in units:
         part = parts.get(unit.part)
-        if isinstance(part, PartInPieces):
+        if isinstance(part, PartInPieces) and part.has_network:
             phase = 0 if part.pieces_serve_all_phases else unit.phase
             in_pieces.setdefault((unit.part, unit.stimulus, phase), []).append(unit)
         elif part is not None and part.has_network:

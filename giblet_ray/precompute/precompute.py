@@ -212,7 +212,7 @@ def _run_once(
 
     work = pipeline.cut_work([unit for unit in plan.units if unit.path not in records], plan.parts)
     wanted: dict[str, int] = {}
-    for each in (each for of_part in work.values() for each in of_part if each.piece):
+    for each in (each for of_part in work.values() for each in of_part if each.piece is not None):
         wanted[each.unit.path] = wanted.get(each.unit.path, 0) + 1
     arrived: dict[str, list[tuple[Piece, np.ndarray]]] = {path: [] for path in wanted}
     n_arrived, n_wanted = 0, sum(wanted.values())

@@ -1,8 +1,14 @@
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
 
+from giblet_ray.dataset.storage import Storage
 from giblet_ray.parts.codes import Codes, CodesConfig
-from giblet_ray.parts.part import FilmFiles
+from giblet_ray.parts.part import FilmFiles, Made, PartInPieces, Prepared
+from giblet_ray.parts.value import ValueType
 from giblet_ray.precompute import pipeline
+from giblet_ray.precompute import precompute as driver
 from giblet_ray.precompute.units import Unit
 
 
@@ -83,3 +89,44 @@ def test_a_part_whose_pieces_depend_on_the_phase_has_some_for_each(monkeypatch):
     pieces = [(each.unit, each.piece) for each in work]
     assert pieces == [(unit, piece) for unit in units for piece in part.pieces(unit.film)]
     assert not any(each.others for each in work)
+
+
+class Flow(PartInPieces):
+    """A lab's own, whose only piece of a film needs no words."""
+
+    pieces_serve_all_phases = True
+
+    def value(self, film):
+        return ValueType(dtype="float32", shape=(2,))
+
+    def pieces(self, film):
+        return [{}]
+
+    def make_piece(self, film, piece):
+        return np.ones((film.n_trs, 2), np.float32)
+
+    def join(self, film, made, prepared):
+        return Made(made[0][1][: film.n_trs])
+
+
+def test_a_part_in_pieces_that_has_no_network_is_made_whole_in_each_phase():
+    part = Flow("flow")
+    units = [unit_of(part, 0, 0, 599), unit_of(part, 1, 0.9, 598)]
+    work = pipeline.cut_work(units, {"flow": part})["flow"]
+    assert work == [pipeline.Work(unit=unit) for unit in units]
+
+
+def test_a_film_whose_only_piece_is_empty_is_joined_of_it(monkeypatch, tmp_path):
+    monkeypatch.setattr(Flow, "has_network", True)
+    part = Flow("flow")
+    unit, records, progress = unit_of(part, 0, 0, 5), {}, SimpleNamespace(doing="")
+
+    def run(storage, work, parts):
+        for each in work["flow"]:
+            yield each, part.make_piece(each.unit.film, each.piece)
+
+    monkeypatch.setattr(pipeline, "run", run)
+    plan = SimpleNamespace(units=[unit], parts={"flow": part})
+    driver._run_once(Storage.at(str(tmp_path)), plan, records, {"flow": Prepared()}, progress)
+    assert records.keys() == {unit.path}
+    assert progress.doing == "1 of 1 shards"
