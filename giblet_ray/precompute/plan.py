@@ -37,6 +37,8 @@ from giblet_ray.spaces.kinds import CHOOSING, files_of_labels, files_of_scan
 
 _READERS = 8
 """Files that are read at a time for their checksums."""
+_MOST_PHASES = 3
+"""Copies of a film that nobody is told of."""
 
 _BOLD_LIBRARIES = ("h5py", "nibabel", "nilearn", "numpy", "scipy")
 """Packages that read scans."""
@@ -159,7 +161,7 @@ def make_plan(job: PrecomputeJob) -> Plan:
             )
         )
     said = () if bids is None else tuple(bids.said)
-    notes = (*notes, *(() if bids is None else bids.notes))
+    notes = (*notes, *_many_phases(phases), *(() if bids is None else bids.notes))
     return Plan(job, said, films, scans, phases, parts, tuple(units), sources, notes)
 
 
@@ -254,6 +256,16 @@ def _uneven(measured: Mapping[str, Film], tr_seconds: float) -> list[str]:
         f"{film.audio_duration_seconds:.2f} s; TRs that have both are taken"
         for name, film in measured.items()
         if uneven_seconds(film) > tr_seconds
+    ]
+
+
+def _many_phases(phases: Phases) -> list[str]:
+    """Return a note of each film that is stored often, as onsets that were logged make it."""
+    return [
+        f"{name} is stored {len(of_film)} times, as its scans' onsets lie at so many times within "
+        "a TR, told apart to 1 ms: those that are rounded alike share one"
+        for name, of_film in phases.items()
+        if len(of_film) > _MOST_PHASES
     ]
 
 

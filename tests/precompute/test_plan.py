@@ -290,3 +290,21 @@ def test_a_film_of_which_nothing_is_made_is_refused(folder, tmp_path):
     films = ("--film", str(folder / "two.mp4"), story, "--text", str(folder / "two.srt"), "none")
     message = refusal(without_scans(folder, tmp_path / "out", *films, "--codes.make", "false"))
     assert message == f"{story}: there is nothing to be made of it; leave it out"
+
+
+@pytest.mark.parametrize("n", [3, 4])
+def test_a_film_that_is_stored_often_is_told(folder, tmp_path, n):
+    """Onsets that a computer logged differ by milliseconds, and each phase is a copy."""
+    rows = ["subject\tstimulus\tfile\tonset_seconds"]
+    for number in range(n):
+        np.save(tmp_path / f"{number}.npy", np.zeros((12, 5), np.float32))
+        rows.append(f"{number}\tone\t{number}.npy\t{1.5 - 0.011 * (number + 1):.4f}")
+    (tmp_path / "scans.tsv").write_text("\n".join(rows) + "\n")
+    words = ("--film", str(folder / "one.mp4"), "--text", "none", "--codes.make", "false")
+    table = ("--scan.table", str(tmp_path / "scans.tsv"), "--scan.high_pass_seconds", "none")
+    plan = make_plan(without_scans(folder, tmp_path / "out", *words, *table))
+    assert len(plan.phases["one"]) == n
+    told = [
+        note for note in plan.notes if note.startswith(f"one is stored {n} times, as its scans")
+    ]
+    assert len(told) == (n > 3)
