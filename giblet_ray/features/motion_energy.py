@@ -19,6 +19,7 @@ still, so that a film does not begin with a flash:
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ takes a tenth of its time."""
 _FILTERS_AT_A_TIME = 128
 
 
+@lru_cache(maxsize=4)
 def build_pyramid(height: int, width: int, pictures_per_second: int, octaves: int) -> Any:
     """Build pymoten's pyramid: temporal frequencies of 0, 2 and 4 Hz, 8 directions.
 

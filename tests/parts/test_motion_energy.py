@@ -61,3 +61,9 @@ def test_its_settings_say_how_many_numbers_there_are(film):
     assert shapes == {3: (437,), 4: (2530,)}
     with pytest.raises(InputError, match=r"^--motion_energy: .* 96 rows or more, not 54"):
         MotionEnergy("m", MotionEnergyConfig(octaves=5)).value(film)
+
+
+def test_thousands_of_films_are_planned_with_one_pyramid(film):
+    one, other = (MotionEnergy("m", MotionEnergyConfig()) for _ in range(2))
+    assert one.value(film) == other.value(film)
+    assert one._pyramid() is other._pyramid()
