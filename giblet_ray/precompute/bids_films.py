@@ -15,6 +15,7 @@ from giblet_ray.features.source import matching_files, read_whole
 from giblet_ray.features.subtitles import SUBTITLE_SUFFIXES
 from giblet_ray.features.tsv import read_tsv
 from giblet_ray.precompute.bids_scans import BidsScan
+from giblet_ray.precompute.scan_name import film_name
 from giblet_ray.precompute.scan_table import ScanRow
 
 _PICTURES = (".mp4", ".mkv", ".m4v", ".mov", ".avi", ".webm", ".wmv", ".mpg", ".mpeg")
@@ -32,7 +33,7 @@ def find_films(job: PrecomputeJob) -> dict[str, list[Path]]:
     Raises
     ------
     InputError
-        If there is none.
+        If there is none, or one is named as no ``--film_pattern``.
     """
     if job.film:
         paths = [Path(path) for path in matching_files(job.film, "--film")]
@@ -45,7 +46,7 @@ def find_films(job: PrecomputeJob) -> dict[str, list[Path]]:
             raise InputError(f"--stimuli {folder}: holds no film ({', '.join(_FILMS)})")
     films: dict[str, list[Path]] = {}
     for path in paths:
-        films.setdefault(path.stem, []).append(path)
+        films.setdefault(film_name(str(path), job.film_pattern), []).append(path)
     return films
 
 
@@ -61,8 +62,9 @@ def find_texts(
         folders = {path.parent for paths in films.values() for path in paths}
         where, files = "beside --film", (file for each in folders for file in each.glob("*"))
     beside: dict[Path, list[Path]] = {}
+    stems = _by_stem(films)
     for file in _files(files):
-        if not job.film or file.stem in films:
+        if not job.film or file.stem in stems:
             beside.setdefault(file.with_suffix(""), []).append(file)
     texts = {
         name: min(found, key=lambda file: _TEXTS.index(file.suffix.lower()))
@@ -79,6 +81,11 @@ def find_texts(
     more = f" and {len(left) - _MOST_NAMED} more" if len(left) > _MOST_NAMED else ""
     notes = [f"{where}: not used: {', '.join(left[:_MOST_NAMED])}{more}"] if left else []
     return {name: str(text) for name, text in texts.items()}, notes
+
+
+def _by_stem(films: Films) -> dict[str, str]:
+    """Return each film's name by that of its file, without its ending."""
+    return {path.stem: name for name, paths in films.items() for path in paths}
 
 
 def _files(paths: Iterable[Path]) -> list[Path]:
@@ -194,9 +201,11 @@ def _onsets(events: Path, films: Films) -> list[tuple[str, float]]:
     """
     named: list[tuple[float, str]] = []
     others: list[str] = []
+    by_stem = _by_stem(films)
     for number, row in read_tsv(events, str(events)).rows:
         stim_file = row.get("stim_file") or "n/a"
-        name = Path(stim_file).stem
+        stem = Path(stim_file).stem
+        name = by_stem.get(stem, stem)
         if stim_file == "n/a":
             continue
         onset = _seconds(row.get("onset"))

@@ -175,6 +175,28 @@ def test_films_are_named_after_task_and_run_where_no_events_tell(
     assert {scan.film.name for scan in plan(copied, *words).scans} == {"movie_run-1", "movie_run-2"}
 
 
+def test_films_are_named_as_the_pattern_says(
+    copied: Path, plan: Callable[..., Plan], only: Callable[[str], Path]
+) -> None:
+    """Whether events name the film's file or what scans call it; texts lie beside the file."""
+    folder = only("friends_one.mp4")
+    (folder / "friends_one.srt").write_text(SUBTITLE)
+    for scan in copied.rglob("*run-2*"):
+        scan.unlink()
+    (events,) = copied.parents[1].glob("sub-01/ses-1/func/*run-1_events.tsv")
+    events.write_text(events.read_text().replace("one.mp4", "friends_one.mp4"))
+    words = ("--space", "fsaverage5", "--film_pattern", "friends_{stimulus}")
+    for where in (("--stimuli", str(folder)), ("--film", str(folder / "friends_one.mp4"))):
+        found = plan(copied, *words, *where)
+        assert [film.name for film in found.films] == ["one"]
+        assert Path(found.films[0].files["text"]).name == "friends_one.srt"
+        assert {scan.film.name for scan in found.scans} == {"one"}
+        assert len(found.scans) == 6
+    shutil.copy(folder / "friends_one.mp4", folder / "bourne.mp4")
+    with pytest.raises(InputError, match=r"'bourne' is not named as --film_pattern 'friends_"):
+        plan(copied, *words, "--stimuli", str(folder))
+
+
 GENTLE = '{"words": [{"word": "hello", "start": 0, "end": 1}]}'
 SUBTITLE = "1\n00:00:00,000 --> 00:00:01,000\nhello\n"
 
