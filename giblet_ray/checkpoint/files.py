@@ -94,10 +94,8 @@ def save_checkpoint(
         :func:`save_state` has returned.
     position, normalisation
         The state of the training.
-    space : mapping of str to bytes
-        What the spaces of the units are made of: content by the checkpoint's file.
-    run : RunRecord
-        What is trained on what.
+    space, run
+        As :func:`giblet_ray.training.loop.train` takes them.
     held_out : HeldOutScores or None
         Held-out scores, if the checkpoint ends an epoch.
     unsent : sequence

@@ -129,10 +129,8 @@ class Encoder:
             to the device: processes that share them share their memory.
         valid_SV : ndarray of bool, shape (subjects, units)
             Units that took part in each subject's training.
-        device : str
-            Where the model goes.
-        packages : iterable of str
-            Packages that may be imported.
+        device, packages
+            As :meth:`load` takes them.
 
         Raises
         ------

@@ -281,18 +281,10 @@ class DeviceLoader:
     ----------
     rows : HeldRows
         Copied from once.
-    kinds : mapping of str to ValueType
-        Parts of the stimulus, and ``bold``, as a batch has them.
-    scans : sequence of ScanKey
-        What a window's scan index means.
-    n_trs : mapping of str to int
-        TRs of each stimulus that have rows.
-    lag_trs : int
-        A window's BOLD lies this many TRs after its stimulus.
-    device : torch.device
-        Where the tensors live.
-    context_trs : int
-        TRs of the stimulus before a window that its batch has too.
+    kinds, lag_trs, device, context_trs
+        As :class:`MemoryLoader` takes them.
+    scans, n_trs
+        As :class:`giblet_ray.dataset.rows.HeldRows` takes them.
     """
 
     def __init__(

@@ -72,18 +72,12 @@ class StreamLoader(Prefetching):
         An open data set.
     selection : Selection
         What of each row is read.
-    kinds : mapping of str to ValueType
-        Parts of the stimulus, and ``bold``, as a batch has them.
+    kinds, lag_trs, device, context_trs
+        As :class:`giblet_ray.dataset.loader.MemoryLoader` takes them.
     scans : sequence of ScanKey
         What a window's scan index means.
     window : int
         TRs of the longest window.
-    lag_trs : int
-        A window's stimulus lies this many TRs before its BOLD.
-    device : torch.device
-        Where batches go.
-    context_trs : int
-        TRs of the stimulus before a window that its batch has too.
     horizon : int
         Batches over which what is needed again is held rather than read again.
     """

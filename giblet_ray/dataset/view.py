@@ -255,10 +255,8 @@ def view_data(
         What is read from.
     settings : DataConfig
         Subjects, units, lag, windows and split.
-    parts : sequence of str
-        Parts of the stimulus that the model reads.
-    leading : mapping of str to int, optional
-        Of parts whose first entries are read alone: how many.
+    parts, leading
+        As a :class:`giblet_ray.dataset.reader.Selection` has them.
     context_trs : int
         TRs of the stimulus before those of a window that the model sees.
     same : sequence of SameFilm, optional

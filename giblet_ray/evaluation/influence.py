@@ -183,12 +183,10 @@ def unit_weights(
 
     Parameters
     ----------
-    subjects : sequence of str
-        Of each scan.
+    subjects, units_are_shared
+        As :class:`giblet_ray.evaluation.scan_sums.ScanSums` takes them.
     scored : sequence of ndarray
         (V,) bool of each scan, see :func:`scored_units`.
-    units_are_shared : bool
-        Whether a unit is the same one in all subjects, where they have as many.
 
     Returns
     -------

@@ -61,14 +61,12 @@ class HeldOutRows:
 
     Parameters
     ----------
-    subjects : sequence of str
-        The subject of each scan.
+    subjects, units_are_shared
+        As :class:`giblet_ray.evaluation.scan_sums.ScanSums` takes them.
     n_units : int
         V, of the subject with most.
     device : torch.device
         Where ranks exchange rows.
-    units_are_shared : bool
-        Whether a unit is the same one in all subjects.
     """
 
     def __init__(

@@ -25,12 +25,10 @@ class Samples:
         Which TRs of which scans.
     inputs : dict of str to Tensor
         (B, C + W, *shape) of each part, as a model is given them.
-    exists : Tensor
-        (B, C + W) bool; False before the film and after it, and after a window's own end.
+    exists, lacking
+        As :meth:`giblet_ray.models.predictor.Predictor.forward` is given them.
     bold_BWV : Tensor
         z-scored BOLD; 0 for units that do not count in the subject.
-    lacking : dict of str to Tensor
-        (B,) bool, windows whose film lacks a part, by the parts that some film lacks.
     """
 
     windows: Windows

@@ -196,10 +196,8 @@ class UnitShards:
         ----------
         values_NWV : Tensor
             (N, W, own units) of all rows.
-        subject_B : Tensor
-            (B,) int64, whose this rank's windows are, on the CPU.
-        sizes : RankSizes
-            Of the batch.
+        subject_B, sizes
+            As :meth:`to_units` takes them.
         """
         mine = sizes.windows[self.rank]
         shapes = [(mine, sizes.trs, max(self.own(rank))) for rank in range(self.world_size)]

@@ -131,15 +131,11 @@ class Predicting:
 
     Parameters
     ----------
-    record : Record
-        The checkpoint's record.
+    record, valid_SV, packages, device
+        As :meth:`giblet_ray.checkpoint.trained.Encoder.build` takes them.
     weights : ObjectRef
         Of a dict of arrays, by name in the model. On CPUs all actors of a node compute with the
         very pages of the object store that they lie in.
-    valid_SV : ndarray of bool, shape (subjects, voxels)
-        Voxels that have a prediction for each subject.
-    packages : tuple of str
-        Packages that the model may be imported from.
     subject : int or None
         Whose response is predicted.
     batch_trs : int
@@ -148,8 +144,6 @@ class Predicting:
         The value columns of the rows.
     lacking : mapping of str to sequence of str
         Stimuli without rows of a part, by the parts that some lack.
-    device : str
-        Where the model goes.
     """
 
     def __init__(
@@ -205,14 +199,8 @@ def predict_rows(
         The model.
     rows : Table
         A block as :class:`ShardSource` reads it, whole.
-    kinds : dict of str to ValueType
-        The value columns of the rows.
-    subject : int or None
-        Whose response is predicted.
-    batch_trs : int
-        TRs that the model is given at a time.
-    lacking : mapping of str to sequence of str
-        Stimuli without rows of a part, by the parts that some lack.
+    kinds, subject, batch_trs, lacking
+        As :class:`Predicting` takes them.
     """
     whole = rows.combine_chunks()
     values = {part: as_arrays(whole[part].chunk(0), kind) for part, kind in kinds.items()}

@@ -83,10 +83,8 @@ def open_writer(
         What all stimuli share.
     stimulus : Predicted
         Which one, and of how many TRs.
-    space : Space
-        What the units are.
-    units : ndarray of int or None
-        Which of them are predicted (None: all).
+    space, units
+        As a :class:`giblet_ray.prediction.task.Task` has them.
     """
     labels = {"part": "predicted bold", "stimulus": stimulus.name}
     fields = [pa.field("tr", pa.int32()), predictions.value.field("value")]

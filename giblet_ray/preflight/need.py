@@ -113,10 +113,8 @@ def gpu_need(size: StepSize, ranks: int, bf16: bool, resident_bytes: int) -> Nee
 
     Parameters
     ----------
-    size : StepSize
-        Of one rank's step.
-    ranks : int
-        Workers that share a batch.
+    size, ranks
+        As :func:`host_need` takes them.
     bf16 : bool
         The forward pass computes in bfloat16: it is assumed to keep half the activations, and a
         copy of the weights.

@@ -24,10 +24,8 @@ def preflight_precompute(job: PrecomputeJob, show: Callable[[str], None]) -> Non
 
     Parameters
     ----------
-    job : PrecomputeJob
-        Films, texts, scans and settings.
-    show : callable
-        Takes each line that the user should see.
+    job, show
+        As :func:`giblet_ray.precompute.precompute.precompute` takes them.
 
     Raises
     ------

@@ -33,10 +33,8 @@ def preflight_prediction(job: PredictJob, show: Callable[[str], None]) -> None:
 
     Parameters
     ----------
-    job : PredictJob
-        Model, data set, and where to.
-    show : callable
-        Takes each line that the user should see.
+    job, show
+        As :func:`giblet_ray.prediction.predict.predict` takes them.
 
     Raises
     ------

@@ -165,14 +165,12 @@ class SampleLoader(Prefetching):
         Whose windows are asked for.
     tables : sequence of Table
         Its rows; see :meth:`Sample.read`.
-    kinds : mapping of str to ValueType
-        Parts of the stimulus, and ``bold``, as a batch has them.
+    kinds, lag_trs, context_trs
+        As :class:`giblet_ray.dataset.loader.MemoryLoader` takes them.
     scans : sequence of ScanKey
         What a window's scan index means.
     columns : mapping of str to ValueType
         The value columns of the tables.
-    lag_trs, context_trs : int
-        The lag, and the TRs of the stimulus before a window that its batch has too.
     """
 
     def __init__(

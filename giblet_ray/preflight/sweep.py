@@ -35,10 +35,8 @@ def preflight_sweep(job: TuneJob, show: Callable[[str], None]) -> None:
 
     Parameters
     ----------
-    job : TuneJob
-        Validated settings.
-    show : callable
-        Takes each line that the user should see.
+    job, show
+        As :func:`giblet_ray.tuning.sweep.sweep` takes them.
 
     Raises
     ------

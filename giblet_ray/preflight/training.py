@@ -44,10 +44,8 @@ def preflight_training(job: TrainJob, show: Callable[[str], None]) -> None:
 
     Parameters
     ----------
-    job : TrainJob
-        Validated settings.
-    show : callable
-        Takes each line that the user should see.
+    job, show
+        As :func:`giblet_ray.training.trainer.fit` takes them.
 
     Raises
     ------

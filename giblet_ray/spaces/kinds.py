@@ -179,12 +179,8 @@ def open_space(kind: str, files: Mapping[str, bytes], n_units: int, where: str) 
     ----------
     kind : str
         Its kind.
-    files : mapping of str to bytes
-        Content of its files, by name.
-    n_units : int
-        Units that it must have.
-    where : str
-        Data set or record, for messages.
+    files, n_units, where
+        As :meth:`Space.from_files` takes them.
 
     Raises
     ------

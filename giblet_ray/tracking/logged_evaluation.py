@@ -41,10 +41,8 @@ def log_evaluation(
 
     Parameters
     ----------
-    uri : str
-        Tracking store.
-    run_id : str
-        The run.
+    uri, run_id
+        As :func:`giblet_ray.tracking.logged_model.log_model` takes them.
     metrics : mapping of str to float
         By name.
     files : mapping of str to bytes

@@ -68,10 +68,8 @@ class MetricLog(Outbox):
 
     Parameters
     ----------
-    uri : str
-        Tracking store.
-    show : callable, optional
-        Is given a line when the store is away, and another when it is back.
+    uri, show
+        As :class:`Outbox` takes them.
     """
 
     def __init__(self, uri: str, show: Callable[[str], None] | None = None) -> None:

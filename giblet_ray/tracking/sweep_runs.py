@@ -168,10 +168,8 @@ class SweepRuns:
 
         Parameters
         ----------
-        folder : str
-            The trial's.
-        best : mapping of str to float
-            Metrics of its best epoch.
+        folder, best
+            As :meth:`end` takes them.
         judged : mapping of str to float
             Its scores on the test TRs, and over seeds.
         report : callable

@@ -48,14 +48,8 @@ class CheckpointWriter:
         What is saved.
     moments : Moments
         What the optimizer keeps; nothing of a model that is fitted at once.
-    normalisation : Normalisation
-        How BOLD is z-scored.
-    space : mapping of str to bytes
-        What the space of the units is made of.
-    run : RunRecord
-        What is trained on what.
-    link : Link
-        Keeps the files.
+    normalisation, space, run, link
+        As :func:`giblet_ray.training.loop.train` takes them.
     shards : UnitShards, optional
         Which units are whose, where the ranks share out the head.
     """

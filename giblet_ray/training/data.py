@@ -24,13 +24,10 @@ def plan_data(
 
     Parameters
     ----------
-    job : TrainJob
-        Validated settings.
+    job, same
+        As :func:`giblet_ray.training.trainer.fit` takes them.
     dataset : Dataset, optional
         The job's data set, if it is open already.
-    same : sequence of SameFilm, optional
-        Intervals of films that show the same, as a run has kept them (default: those of the file
-        that ``data.split.same`` names).
 
     Raises
     ------

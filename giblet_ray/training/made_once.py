@@ -202,18 +202,12 @@ def make_once(
     ----------
     model : Predictor
         Prepared, on its device.
-    loader : Loader
-        Delivers this rank's batches.
-    windows : OrderedWindows
-        Of all ranks.
-    normalisation : Normalisation
-        For the scans of the windows.
+    loader, windows, normalisation, link
+        As :func:`giblet_ray.training.loop.train` takes them.
     lag_trs : int
         A window's BOLD lies this many TRs after its stimulus.
     shapes : Shapes
         What the model is built for.
-    link : Link
-        Tells the user.
 
     Returns
     -------

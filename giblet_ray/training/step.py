@@ -157,10 +157,8 @@ class Scores:
         What the model is built for.
     job : TrainJob
         Settings of the run.
-    device : torch.device
-        The rank's own.
-    shards : UnitShards, optional
-        Which units are whose, where the workers share out the head.
+    device, shards
+        As :class:`Ranks` takes them.
     """
 
     def __init__(

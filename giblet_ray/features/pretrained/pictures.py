@@ -127,19 +127,14 @@ def picture_states(
     ----------
     network : LoadedNetwork
         That reads images.
-    path : str
-        The film.
-    n_trs : int
-    tr_seconds : float
-        (s).
+    path, n_trs, tr_seconds, start_seconds
+        As :func:`giblet_ray.features.video.read_frames` takes them.
     rate_hz : float
         Pictures per second, as many as make whole numbers per TR.
     pooling : str
         mean: over a picture's tokens; first: the first token.
     batch : int
         Pictures at a time.
-    start_seconds : float
-        When the first TR begins (s).
 
     Returns
     -------

@@ -97,15 +97,10 @@ def sound_states(
     ----------
     network : LoadedNetwork
         That reads sound.
-    path : str
-        The film.
-    n_trs : int
-    tr_seconds : float
-        (s).
+    path, n_trs, tr_seconds, start_seconds
+        As :func:`giblet_ray.features.video.read_frames` takes them.
     clip_seconds : float
         Sound that the network hears at a time (s).
-    start_seconds : float
-        When the first TR begins (s).
 
     Returns
     -------

@@ -82,15 +82,10 @@ def word_states(
     ----------
     network : LoadedNetwork
         A causal language model.
-    words : sequence of Word
-        In the order in which they are said.
-    n_trs : int
-    tr_seconds : float
-        (s).
+    words, n_trs, tr_seconds, start_seconds
+        As :func:`giblet_ray.features.words.spoken_per_tr` takes them.
     context_words : int
         Words that are read at a time.
-    start_seconds : float
-        When the first TR begins (s).
 
     Returns
     -------

@@ -54,14 +54,10 @@ def methods(
 
     Parameters
     ----------
-    evaluation : Evaluation
-        What is said of the run.
-    job : EvaluateJob
-        How it was judged.
+    evaluation, job, code
+        As :func:`giblet_ray.judge.report.report.make_report` takes them.
     history : list of dict
         Metrics of every epoch that was trained.
-    code : Code
-        Which code ran.
     """
     opened = evaluation.opened
     n_folds = len(evaluation.folds)

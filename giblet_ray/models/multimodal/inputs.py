@@ -108,12 +108,8 @@ def fit_inputs(
     ----------
     inputs : nn.ModuleDict
         As :func:`build_inputs` gives them.
-    training : TrainingTrs
-        What is learned from.
-    subjects : sequence of str
-        All subjects.
-    context_trs : int
-        TRs of the stimulus before a window that are read with it.
+    training, subjects, context_trs
+        As :class:`giblet_ray.models.training_rows.TrainingRows` takes them.
     """
     if not inputs:
         return
