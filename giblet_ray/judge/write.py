@@ -19,6 +19,7 @@ from giblet_ray.judge.evaluation import Evaluation, Partition
 from giblet_ray.judge.regions import as_csv, by_region
 from giblet_ray.judge.report.methods import Code
 from giblet_ray.judge.report.report import REPORT, make_report
+from giblet_ray.spaces.space import Series
 from giblet_ray.tracking.logged_evaluation import log_evaluation, recorded_run
 from giblet_ray.tracking.mlflow_run import git_commit, package_version
 
@@ -92,7 +93,7 @@ def _write_maps(
             streams = [
                 opened.enter_context(storage.write(f"{name}{ending}")) for ending in space.endings
             ]
-            file = opened.enter_context(space.open_files(streams, 1, tr_seconds, 0.0, says))
+            file = opened.enter_context(space.open_files(streams, Series(1, tr_seconds, 0.0, says)))
             file.add(evaluation.subjects[subject].placed(values_V, space.n_units)[None])
     return tuple(endings)
 

@@ -16,7 +16,7 @@ from giblet_ray.dataset.binary import as_binary
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.dataset.stored import WrittenFile
 from giblet_ray.prediction.folder import Format, Predicted, Predictions
-from giblet_ray.spaces.space import RowsFile, Space
+from giblet_ray.spaces.space import RowsFile, Series, Space
 
 _ROW_GROUP_TRS = 64
 _WHAT = "predicted BOLD, z-scored"
@@ -105,9 +105,8 @@ def open_writer(
             opened.enter_context(storage.write(stimulus.name + ending)) for ending in space.endings
         ]
         first_seconds = stimulus.phase_seconds + stimulus.first_bold_tr * predictions.tr_seconds
-        file = opened.enter_context(
-            space.open_files(streams, stimulus.n_trs, predictions.tr_seconds, first_seconds, _WHAT)
-        )
+        series = Series(stimulus.n_trs, predictions.tr_seconds, first_seconds, _WHAT)
+        file = opened.enter_context(space.open_files(streams, series))
         yield StimulusWriter(parquet, file, stimulus, space.n_units, units)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from giblet_ray.errors import InputError
-from giblet_ray.spaces.space import RowsFile, Space
+from giblet_ray.spaces.space import RowsFile, Series, Space
 
 HDF5_SUFFIXES = (".h5", ".hdf5", ".hf5")
 
@@ -62,16 +62,9 @@ class Array(Space):
             return np.array(stored_TV[trs], np.float32)
 
     @contextmanager
-    def open_files(
-        self,
-        streams: Sequence[IO[bytes]],
-        n_trs: int,
-        tr_seconds: float,
-        first_seconds: float,
-        what: str,
-    ) -> Iterator[RowsFile]:
+    def open_files(self, streams: Sequence[IO[bytes]], series: Series) -> Iterator[RowsFile]:
         (stream,) = streams
-        shape = {"descr": "<f4", "fortran_order": False, "shape": (n_trs, self.n_units)}
+        shape = {"descr": "<f4", "fortran_order": False, "shape": (series.n_trs, self.n_units)}
         np.lib.format.write_array_header_1_0(stream, shape)
         yield _ArrayRows(stream)
 

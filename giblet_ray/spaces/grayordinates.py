@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from giblet_ray.errors import InputError, one_line
 from giblet_ray.spaces.labels import Labels, whole_numbers
 from giblet_ray.spaces.packed import pack, unpack
-from giblet_ray.spaces.space import SIDES, RowsFile, Space
+from giblet_ray.spaces.space import SIDES, RowsFile, Series, Space
 
 _MODELS = "grayordinates.dscalar.nii.gz"
 _SERIES = "NIFTI_INTENT_CONNECTIVITY_DENSE_SERIES"
@@ -144,24 +144,17 @@ class Grayordinates(Space):
             raise InputError(f"{file}: is truncated or damaged: {one_line(error)}") from error
 
     @contextmanager
-    def open_files(
-        self,
-        streams: Sequence[IO[bytes]],
-        n_trs: int,
-        tr_seconds: float,
-        first_seconds: float,
-        what: str,
-    ) -> Iterator[RowsFile]:
+    def open_files(self, streams: Sequence[IO[bytes]], series: Series) -> Iterator[RowsFile]:
         """See :meth:`Space.open_files`; in the file, time is the fastest axis: rows are held."""
         from nibabel.cifti2 import Cifti2Image, SeriesAxis
 
         (stream,) = streams
-        rows_TV = np.zeros((n_trs, self.n_units), np.float32)
+        rows_TV = np.zeros((series.n_trs, self.n_units), np.float32)
         yield _Rows(rows_TV)
-        axes = SeriesAxis(first_seconds, tr_seconds, n_trs), self.models
+        axes = SeriesAxis(series.first_seconds, series.tr_seconds, series.n_trs), self.models
         image = Cifti2Image(rows_TV, header=axes)
         image.nifti_header.set_intent(_SERIES)
-        image.nifti_header["descrip"] = what.encode()
+        image.nifti_header["descrip"] = series.what.encode()
         out: Any = stream
         image.to_stream(out)
 

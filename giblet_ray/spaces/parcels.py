@@ -23,7 +23,7 @@ from giblet_ray.errors import InputError, one_line
 from giblet_ray.spaces.array import Array
 from giblet_ray.spaces.labels import Labels
 from giblet_ray.spaces.packed import pack, unpack
-from giblet_ray.spaces.space import RowsFile, Space
+from giblet_ray.spaces.space import RowsFile, Series, Space
 
 _PARCELS = "parcels.json.gz"
 _BLOCK_BYTES = 64 * 2**20
@@ -142,15 +142,8 @@ class Parcels(Space):
         return self.base.smooths(file)
 
     @contextmanager
-    def open_files(
-        self,
-        streams: Sequence[IO[bytes]],
-        n_trs: int,
-        tr_seconds: float,
-        first_seconds: float,
-        what: str,
-    ) -> Iterator[RowsFile]:
-        with self.base.open_files(streams, n_trs, tr_seconds, first_seconds, what) as file:
+    def open_files(self, streams: Sequence[IO[bytes]], series: Series) -> Iterator[RowsFile]:
+        with self.base.open_files(streams, series) as file:
             yield _Spread(file, self)
 
     def spread(self, values_P: NDArray[Any]) -> NDArray[Any]:

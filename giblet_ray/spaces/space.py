@@ -16,7 +16,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import IO, Any, ClassVar, Protocol, Self
+from typing import IO, Any, ClassVar, NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,19 @@ from giblet_ray.spaces.labels import Labels
 
 SIDES = ("left", "right")
 """Hemispheres, in the order of their units."""
+
+
+class Series(NamedTuple):
+    """Rows that files are begun for."""
+
+    n_trs: int
+    """How many will be added."""
+    tr_seconds: float
+    """Duration of a TR (s)."""
+    first_seconds: float
+    """Time of the first row (s)."""
+    what: str
+    """What they are, in at most 79 letters."""
 
 
 class RowsFile(Protocol):
@@ -181,12 +194,7 @@ class Space(ABC):
 
     @abstractmethod
     def open_files(
-        self,
-        streams: Sequence[IO[bytes]],
-        n_trs: int,
-        tr_seconds: float,
-        first_seconds: float,
-        what: str,
+        self, streams: Sequence[IO[bytes]], series: Series
     ) -> AbstractContextManager[RowsFile]:
         """Begin files like a scan in this space.
 
@@ -194,12 +202,8 @@ class Space(ABC):
         ----------
         streams : sequence of binary streams
             Where they are written, one of each ending.
-        n_trs : int
-            Rows that will be added.
-        tr_seconds, first_seconds : float
-            Duration of a TR, and the time of the first row (s).
-        what : str
-            What the rows are, in at most 79 letters.
+        series : Series
+            What is written.
         """
 
     def volume(self, values_V: NDArray[Any]) -> Any:

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from giblet_ray.errors import InputError, one_line
 from giblet_ray.spaces.labels import Labels, whole_numbers
-from giblet_ray.spaces.space import SIDES, RowsFile, Space
+from giblet_ray.spaces.space import SIDES, RowsFile, Series, Space
 
 _VERTICES = "surface.json"
 _TR_TOLERANCE_SECONDS = 1e-3
@@ -158,26 +158,19 @@ class Surface(Space):
         return np.concatenate(rows, axis=1, dtype=np.float32)
 
     @contextmanager
-    def open_files(
-        self,
-        streams: Sequence[IO[bytes]],
-        n_trs: int,
-        tr_seconds: float,
-        first_seconds: float,
-        what: str,
-    ) -> Iterator[RowsFile]:
+    def open_files(self, streams: Sequence[IO[bytes]], series: Series) -> Iterator[RowsFile]:
         from nibabel.gifti import GiftiImage, GiftiMetaData
 
         ends = []
         for stream, side in zip(streams, SIDES, strict=True):
-            about = {_STRUCTURE: _STRUCTURES[side], "Description": what}
-            about["FirstSeconds"] = f"{first_seconds:g}"
+            about = {_STRUCTURE: _STRUCTURES[side], "Description": series.what}
+            about["FirstSeconds"] = f"{series.first_seconds:g}"
             xml = GiftiImage(meta=GiftiMetaData(about)).to_xml()
-            xml = xml.replace(b'NumberOfDataArrays="0"', b'NumberOfDataArrays="%d"' % n_trs)
+            xml = xml.replace(b'NumberOfDataArrays="0"', b'NumberOfDataArrays="%d"' % series.n_trs)
             head, end = xml[: xml.rindex(b"</")], xml[xml.rindex(b"</") :]
             stream.write(head)
             ends.append(end)
-        yield _Vertices(streams, self.n_vertices["left"], tr_seconds)
+        yield _Vertices(streams, self.n_vertices["left"], series.tr_seconds)
         for stream, end in zip(streams, ends, strict=True):
             stream.write(end)
 

@@ -21,7 +21,7 @@ from giblet_ray.features.source import split_source
 from giblet_ray.spaces.array import Array
 from giblet_ray.spaces.labels import Labels, whole_numbers
 from giblet_ray.spaces.packed import pack, unpack
-from giblet_ray.spaces.space import RowsFile, Space
+from giblet_ray.spaces.space import RowsFile, Series, Space
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 
@@ -191,27 +191,20 @@ class Volume(Space):
         return _is_nifti(file)
 
     @contextmanager
-    def open_files(
-        self,
-        streams: Sequence[IO[bytes]],
-        n_trs: int,
-        tr_seconds: float,
-        first_seconds: float,
-        what: str,
-    ) -> Iterator[RowsFile]:
+    def open_files(self, streams: Sequence[IO[bytes]], series: Series) -> Iterator[RowsFile]:
         (stream,) = streams
         # An array of one number, seen as often as the shape wants: it takes no memory.
-        volumes = np.broadcast_to(np.float32(0), (*self.inside.shape, n_trs))
-        longer = n_trs > np.iinfo(np.int16).max  # than a NIfTI-1 file can say
+        volumes = np.broadcast_to(np.float32(0), (*self.inside.shape, series.n_trs))
+        longer = series.n_trs > np.iinfo(np.int16).max  # than a NIfTI-1 file can say
         image = (_nibabel().Nifti2Image if longer else _as_image)(volumes, self.affine)
         self._place(image)
         header: Any = image.header
         header.set_data_offset(header.single_vox_offset)
         header.set_slope_inter(1, 0)
         header.set_xyzt_units("mm", "sec")
-        header.set_zooms((*header.get_zooms()[:3], tr_seconds))
-        header["toffset"] = first_seconds
-        header["descrip"] = what.encode()
+        header.set_zooms((*header.get_zooms()[:3], series.tr_seconds))
+        header["toffset"] = series.first_seconds
+        header["descrip"] = series.what.encode()
         # Without a time and a name in it, the same rows are the same file.
         with gzip.GzipFile("", "wb", _GZIP_LEVEL, stream, mtime=0) as unzipped:
             header.write_to(unzipped)

@@ -19,6 +19,7 @@ from space_examples import MODELS, TR_SECONDS
 from giblet_ray.errors import InputError
 from giblet_ray.spaces.grayordinates import Grayordinates
 from giblet_ray.spaces.kinds import space_of_scan
+from giblet_ray.spaces.space import Series
 
 ROWS_TV = np.random.default_rng(0).normal(0, 1, (4, len(MODELS))).astype(np.float32)
 AFFINE_2MM = np.array([[-2.0, 0, 0, 90], [0, 2, 0, -126], [0, 0, 2, -72], [0, 0, 0, 1]])
@@ -55,7 +56,7 @@ def test_rows_that_are_written_open_at_the_vertices_and_voxels_that_they_are_of(
     voxels = models.voxel[models.volume_mask]
     blob_V[models.volume_mask] = (voxels == (39, 62, 38)).all(axis=1)
     stream = BytesIO()
-    with space.open_files([stream], 3, 1.49, 4.47, "rows of a test") as file:
+    with space.open_files([stream], Series(3, 1.49, 4.47, "rows of a test")) as file:
         for row_V in (np.zeros_like(blob_V), blob_V, np.full_like(blob_V, np.nan)):
             file.add(row_V[None])
     path = tmp_path / "film.dtseries.nii"

@@ -20,6 +20,7 @@ from giblet_ray.errors import InputError
 from giblet_ray.spaces.kinds import open_space, space_of_scan
 from giblet_ray.spaces.packed import pack, unpack
 from giblet_ray.spaces.scan import ScanOptions, read_bold
+from giblet_ray.spaces.space import Series
 
 MM_3 = np.array([[3.0, 0, 0, -60], [0, 3, 0, -90], [0, 0, 3, -40], [0, 0, 0, 1]])
 
@@ -55,7 +56,7 @@ def test_a_planted_parcel_opens_in_nilearn_where_it_was_and_missing_ones_nowhere
     space = space_of_scan(scan, atlas=tmp_path / "atlas.nii.gz", atlas_names=tmp_path / "names.tsv")
     assert space.unit_names == ("a", "missing", "b")
     stream = BytesIO()
-    with space.open_files([stream], 2, TR_SECONDS, 4.5, "rows of a test") as file:
+    with space.open_files([stream], Series(2, TR_SECONDS, 4.5, "rows of a test")) as file:
         file.add(np.array([[0, np.nan, 7], [2, np.nan, 0]], np.float32))
     path = tmp_path / "film.nii.gz"
     path.write_bytes(stream.getvalue())

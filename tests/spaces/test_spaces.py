@@ -20,6 +20,7 @@ from giblet_ray.spaces.kinds import (
     whole_scans,
 )
 from giblet_ray.spaces.scan import ScanOptions, read_bold, scan_shape
+from giblet_ray.spaces.space import Series
 
 
 @pytest.fixture(params=EXAMPLES)
@@ -58,7 +59,7 @@ def test_rows_that_are_written_are_a_scan_of_the_space(example: Example, tmp_pat
     written = []
     for _ in range(2):
         streams = [BytesIO() for _ in space.endings]
-        with space.open_files(streams, N_TRS, TR_SECONDS, 4.5, "rows of a test") as file:
+        with space.open_files(streams, Series(N_TRS, TR_SECONDS, 4.5, "rows of a test")) as file:
             for block in np.array_split(rows_TV, [1, 1, 7]):
                 file.add(block)
         written.append([stream.getvalue() for stream in streams])
@@ -135,7 +136,9 @@ def test_rows_of_a_volume_lie_where_its_mask_lies_and_begin_when_they_begin(tmp_
     path = tmp_path / "written.nii.gz"
     with (
         path.open("wb") as stream,
-        example.space.open_files([stream], N_TRS, TR_SECONDS, 4.5, "rows of a test") as file,
+        example.space.open_files(
+            [stream], Series(N_TRS, TR_SECONDS, 4.5, "rows of a test")
+        ) as file,
     ):
         file.add(example.bold_TV)
     image: Any = nibabel.load(path)
@@ -157,7 +160,9 @@ def test_more_volumes_than_nifti_1_can_say_are_written(tmp_path: Path) -> None:
     path = tmp_path / "long.nii.gz"
     with (
         path.open("wb") as stream,
-        example.space.open_files([stream], n_trs, TR_SECONDS, 4.5, "rows of a test") as file,
+        example.space.open_files(
+            [stream], Series(n_trs, TR_SECONDS, 4.5, "rows of a test")
+        ) as file,
     ):
         for first in range(0, n_trs, N_TRS):
             file.add(example.bold_TV[: n_trs - first])

@@ -14,6 +14,7 @@ from scan_files import save_surfaces
 
 from giblet_ray.errors import InputError
 from giblet_ray.spaces.kinds import files_of_scan, space_of_scan
+from giblet_ray.spaces.space import Series
 from giblet_ray.spaces.surface import Surface
 
 ROWS_TN = np.random.default_rng(0).normal(0, 1, (4, 9)).astype(np.float32)
@@ -63,7 +64,7 @@ def test_rows_that_are_written_open_in_nilearn_at_the_vertices_that_they_are_of(
     rows_TV[1] = np.concatenate([near["left"], near["right"]])
     rows_TV[:, 7] = np.nan
     streams = [BytesIO(), BytesIO()]
-    with space.open_files(streams, 3, 1.49, 4.47, "rows of a test") as file:
+    with space.open_files(streams, Series(3, 1.49, 4.47, "rows of a test")) as file:
         file.add(rows_TV)
     for stream, ending in zip(streams, space.endings, strict=True):
         (tmp_path / f"film{ending}").write_bytes(stream.getvalue())
