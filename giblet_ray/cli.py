@@ -18,7 +18,7 @@ from pydantic_settings import CliSettingsSource, EnvSettingsSource, SettingsErro
 
 from giblet_ray.config import Job
 from giblet_ray.environment import check_environment
-from giblet_ray.errors import InputError, nearest
+from giblet_ray.errors import InputError, nearest, one_line
 from giblet_ray.kinds import families, of_kinds
 from giblet_ray.plugins import IMPORT_PATH, package_of
 from giblet_ray.secrets import redact
@@ -228,8 +228,7 @@ def _from_yaml(path: str) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise InputError(f"--config: no such file: {path}") from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"--config {path}: not readable as YAML: {reason}") from error
+        raise InputError(f"--config {path}: not readable as YAML: {one_line(error)}") from error
     if not isinstance(content, dict):
         raise InputError(f"--config {path}: found {type(content).__name__}, accepted: settings")
     if odd := [key for key in content if not isinstance(key, str)]:

@@ -31,7 +31,7 @@ import psutil
 from pydantic import ValidationError
 
 from giblet_ray.dataset.storage import Storage
-from giblet_ray.errors import InputError
+from giblet_ray.errors import InputError, one_line
 from giblet_ray.settings import Group
 
 _LOGGER = logging.getLogger(__name__)
@@ -196,8 +196,7 @@ def _write(storage: Storage, name: str, state: Literal["asking", "held"]) -> Non
         with storage.write(name) as stream:
             stream.write(claim.model_dump_json().encode())
     except OSError as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{storage.location}: cannot be written: {reason}") from error
+        raise InputError(f"{storage.location}: cannot be written: {one_line(error)}") from error
 
 
 def _machine() -> str:

@@ -47,7 +47,7 @@ from giblet_ray.checkpoint.record import (
     write_record,
 )
 from giblet_ray.dataset.normalise import Normalisation
-from giblet_ray.errors import InputError
+from giblet_ray.errors import InputError, one_line
 from giblet_ray.evaluation.unit_scores import HeldOutScores
 from giblet_ray.models.predictor import Predictor
 from giblet_ray.models.shards import UnitShards
@@ -141,9 +141,8 @@ def writing(folder: Path, what: str) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError, SafetensorError) as error:
-        reason = " ".join(str(error).split())
         raise InputError(
-            f"{folder}: {what} cannot be written here: {reason}; free some room, or set "
+            f"{folder}: {what} cannot be written here: {one_line(error)}; free some room, or set "
             "TMPDIR to a folder that has more"
         ) from error
 
@@ -191,8 +190,9 @@ def restore_checkpoint(
     except torch.OutOfMemoryError:  # no fault of the checkpoint's
         raise
     except (OSError, RuntimeError, KeyError, SafetensorError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{folder}: not a complete checkpoint of this run: {reason}") from error
+        raise InputError(
+            f"{folder}: not a complete checkpoint of this run: {one_line(error)}"
+        ) from error
     return record.position
 
 
@@ -232,7 +232,6 @@ def load_valid_voxels(folder: Path, record: Record) -> np.ndarray:
     try:
         valid_SV = load_file(folder / NORMALISATION)["valid_SV"].numpy()
     except (OSError, KeyError, SafetensorError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{folder / NORMALISATION}: cannot be read: {reason}") from error
+        raise InputError(f"{folder / NORMALISATION}: cannot be read: {one_line(error)}") from error
     of_scans = [scan.subject for scan in record.scans]
     return valid_SV[[of_scans.index(subject) for subject in record.dataset.subjects]]

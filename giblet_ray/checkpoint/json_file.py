@@ -8,7 +8,7 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from giblet_ray.dataset.storage import Storage
-from giblet_ray.errors import InputError
+from giblet_ray.errors import InputError, one_line
 from giblet_ray.settings import Group
 
 _Kind = TypeVar("_Kind", bound=Group)
@@ -27,8 +27,9 @@ def read_json(storage: Storage, name: str, kind: type[_Kind]) -> _Kind | None:
     except FileNotFoundError:
         return None
     except (ValueError, ValidationError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{storage.describe(name)}: damaged: {reason}; delete it") from error
+        raise InputError(
+            f"{storage.describe(name)}: damaged: {one_line(error)}; delete it"
+        ) from error
 
 
 def write_json(storage: Storage, name: str, value: Group) -> None:

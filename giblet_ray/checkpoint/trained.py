@@ -18,7 +18,7 @@ from giblet_ray.checkpoint.store import find_checkpoint
 from giblet_ray.checkpoint.unfilled import unfilled
 from giblet_ray.dataset.binary import as_arrays
 from giblet_ray.dataset.reader import Dataset, Selection, Span
-from giblet_ray.errors import InputError, nearest
+from giblet_ray.errors import InputError, nearest, one_line
 from giblet_ray.models.predictor import GROUP, Predictor, Shapes, build_predictor
 from giblet_ray.parts.reading import find_reading
 
@@ -103,8 +103,9 @@ class Encoder:
                 raise
             except (OSError, RuntimeError, SafetensorError) as error:
                 where = f"{checkpoint.location}/{record.weight_files[0]}"
-                reason = " ".join(str(error).split())
-                raise InputError(f"{where}: not the weights of this run: {reason}") from error
+                raise InputError(
+                    f"{where}: not the weights of this run: {one_line(error)}"
+                ) from error
         if dataset is not None:
             encoder.check(dataset)
         return encoder

@@ -12,7 +12,7 @@ from safetensors.numpy import load
 from giblet_ray.checkpoint.files import VOXELS, all_pearson
 from giblet_ray.checkpoint.store import best_checkpoint
 from giblet_ray.dataset.storage import Storage
-from giblet_ray.errors import InputError
+from giblet_ray.errors import InputError, one_line
 
 
 def read_voxel_pearson(folder: str) -> NDArray[np.float64]:
@@ -36,5 +36,4 @@ def read_voxel_pearson(folder: str) -> NDArray[np.float64]:
     except FileNotFoundError as error:
         raise InputError(f"{folder}: its best checkpoint has no {VOXELS}") from error
     except (OSError, ValueError, SafetensorError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{folder}: its checkpoints cannot be read: {reason}") from error
+        raise InputError(f"{folder}: its checkpoints cannot be read: {one_line(error)}") from error

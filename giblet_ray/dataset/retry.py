@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import NoReturn, TypeVar
 
-from giblet_ray.errors import InputError
+from giblet_ray.errors import InputError, one_line
 
 _T = TypeVar("_T")
 _LOGGER = logging.getLogger(__name__)
@@ -73,7 +73,7 @@ def retried(work: Callable[[], _T], where: str) -> _T:
         except OSError as error:
             if not _may_pass(error):
                 raise_told(error, where)
-            reason = " ".join(str(error).split())
+            reason = one_line(error)
             if attempt == ATTEMPTS:
                 raise StorageError(
                     f"{where}: {reason}; given up after {ATTEMPTS} tries: start again when the "

@@ -25,7 +25,7 @@ from giblet_ray.dataset.layout import row_group_checksum, shard_schema
 from giblet_ray.dataset.retry import is_of_storage, retried
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.dataset.stored import Shard
-from giblet_ray.errors import InputError
+from giblet_ray.errors import InputError, one_line
 from giblet_ray.parts.value import ValueType
 
 
@@ -80,9 +80,8 @@ def read_trs(
     except FileNotFoundError as error:
         raise InputError(f"{where}: no such file; run precompute again") from error
     except _OtherContentError as error:
-        reason = " ".join(str(error).split())
         raise InputError(
-            f"{where}: changed since the data set was made, or damaged: {reason}; "
+            f"{where}: changed since the data set was made, or damaged: {one_line(error)}; "
             "run precompute again"
         ) from error
     return values.slice(start - groups[0] * step, stop - start)

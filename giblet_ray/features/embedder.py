@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from giblet_ray.errors import InputError
+from giblet_ray.errors import InputError, one_line
 
 TEXT_DIM = 1024
 """D: what a data set's rows hold, and what the text encoder takes."""
@@ -161,9 +161,8 @@ class SentenceEmbedder(Embedder):
             known = is_sentence_transformer_model(name)
             self._model: Any = SentenceTransformer(name) if known else None
         except Exception as error:  # the hub's, the file system's and the format's own kinds
-            reason = " ".join(str(error).split())
             raise InputError(
-                f"text embedder {name!r} cannot be loaded ({reason}); {instead}"
+                f"text embedder {name!r} cannot be loaded ({one_line(error)}); {instead}"
             ) from error
         if self._model is None:
             raise InputError(

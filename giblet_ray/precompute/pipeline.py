@@ -29,7 +29,7 @@ from ray.data import ActorPoolStrategy
 
 from giblet_ray.cluster import cluster_totals, living_nodes, never_restart
 from giblet_ray.dataset.storage import Storage
-from giblet_ray.errors import InputError
+from giblet_ray.errors import InputError, one_line
 from giblet_ray.features.fingerprint import Equal, Fingerprint, equal_to, fingerprint
 from giblet_ray.parts.part import PICTURES, SOUND, FilmFiles, Part, PartInPieces, Prepared
 from giblet_ray.precompute.makers import Piece, make_bold, make_shard, make_shards
@@ -284,7 +284,7 @@ def attempt(make: Callable[[], tuple[str, bytes]]) -> dict[str, Any]:
     try:
         row["answer"], row["payload"] = make()
     except (InputError, OSError) as error:
-        row["error"] = " ".join(str(error).split())
+        row["error"] = one_line(error)
         row["traceback"] = traceback.format_exc()
     return row
 

@@ -12,7 +12,7 @@ from giblet_ray.checkpoint.claim import is_claim
 from giblet_ray.dataset.layout import MANIFEST
 from giblet_ray.dataset.schema import Manifest
 from giblet_ray.dataset.storage import Storage
-from giblet_ray.errors import InputError
+from giblet_ray.errors import InputError, one_line
 from giblet_ray.parts.built_in import BUILT_IN
 from giblet_ray.precompute.provenance import records_of
 from giblet_ray.precompute.units import BOLD, WORK, Record, Unit, record_path, write_record
@@ -57,8 +57,9 @@ def begin(storage: Storage) -> None:
         with storage.write(f"{WORK}/README") as stream:
             stream.write(b"An unfinished data set: jobs/precompute.py, started again, goes on.\n")
     except OSError as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"--out {storage.location}: cannot be written: {reason}") from error
+        raise InputError(
+            f"--out {storage.location}: cannot be written: {one_line(error)}"
+        ) from error
 
 
 def finished(

@@ -20,7 +20,7 @@ from typing import Any, Literal
 import numpy as np
 import yaml
 
-from giblet_ray.errors import InputError
+from giblet_ray.errors import InputError, one_line
 from giblet_ray.features.torchaudio_aside import import_aside_torchaudio
 
 Reads = Literal["video", "image", "sound", "text"]
@@ -144,7 +144,7 @@ def _settings_and_class(model: str, revision: str, reads: Reads | None) -> tuple
     try:
         config = library.AutoConfig.from_pretrained(model, **of_hub)
     except (OSError, ValueError, KeyError) as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         where = "no network of the Hugging Face library can be read there"
         if not of_hub:
             raise InputError(f"{model}: {where}: {reason}") from error
@@ -205,8 +205,7 @@ def fetch_network(model: str, revision: str) -> Path:
         try:
             folder = Path(snapshot_download(model, revision=revision, allow_patterns=[*_FILES]))
         except (OSError, ValueError) as error:
-            reason = " ".join(str(error).split())
-            raise InputError(f"{model}: cannot be downloaded: {reason}") from error
+            raise InputError(f"{model}: cannot be downloaded: {one_line(error)}") from error
     if not any(folder.glob("*.safetensors")):
         raise InputError(f"{model}: holds no weights as .safetensors")
     return folder

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from giblet_ray.errors import InputError
+from giblet_ray.errors import InputError, one_line
 from giblet_ray.features.audio import read_audio
 from giblet_ray.features.clock import exact_seconds
 from giblet_ray.features.pretrained.network import LoadedNetwork, import_library
@@ -43,9 +43,10 @@ def read_listener(network: LoadedNetwork) -> Any:
     try:
         return import_library().AutoFeatureExtractor.from_pretrained(network.folder)
     except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
         model = network.network.model
-        raise InputError(f"{model}: does not say how it is given sound: {reason}") from error
+        raise InputError(
+            f"{model}: does not say how it is given sound: {one_line(error)}"
+        ) from error
 
 
 @lru_cache(maxsize=1)

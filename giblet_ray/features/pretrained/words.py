@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from giblet_ray.errors import InputError
+from giblet_ray.errors import InputError, one_line
 from giblet_ray.features.pretrained.network import LoadedNetwork, import_library
 from giblet_ray.features.text import TIME_SLACK
 from giblet_ray.features.words import Word
@@ -40,8 +40,7 @@ def read_tokenizer(network: LoadedNetwork) -> Any:
     try:
         tokenizer = import_library().AutoTokenizer.from_pretrained(network.folder)
     except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{model}: has no tokenizer: {reason}") from error
+        raise InputError(f"{model}: has no tokenizer: {one_line(error)}") from error
     if not tokenizer.is_fast:
         raise InputError(
             f"{model}: its tokenizer does not say where tokens lie; a fast one is needed"
