@@ -1,4 +1,4 @@
-"""How far a long job is, said now and then."""
+"""Who is told what a job does, and how far a long one is, now and then."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
+Show = Callable[[str], None]
+"""Takes each line that the user should see."""
 _FIRST_SECONDS = 5.0
 _EVERY_SECONDS = 10.0
 _UNCHANGED_SECONDS = 60.0
@@ -18,7 +20,7 @@ class Progress:
 
     Parameters
     ----------
-    show : callable
+    show : Show
         Takes a line; called from a thread of its own.
 
     Attributes
@@ -27,7 +29,7 @@ class Progress:
         What is said. The job keeps it true.
     """
 
-    def __init__(self, show: Callable[[str], None]) -> None:
+    def __init__(self, show: Show) -> None:
         self.doing = ""
         self._show = show
         self._started = time.monotonic()

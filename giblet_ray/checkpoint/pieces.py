@@ -60,10 +60,7 @@ def weight_pieces(model: Predictor, shards: UnitShards | None) -> dict[str, tupl
 
 
 def state_files(
-    model: Predictor,
-    moments: Moments,
-    pieces: Mapping[str, tuple[Piece, ...]],
-    rank: int = 0,
+    model: Predictor, moments: Moments, pieces: Mapping[str, tuple[Piece, ...]], rank: int = 0
 ) -> Files:
     """Return what a rank writes of a training's weights and optimizer, by file; nothing is copied.
 

@@ -18,14 +18,7 @@ from torch import Tensor
 from giblet_ray.checkpoint.damage import file_checksum
 from giblet_ray.checkpoint.files import VOXELS, writing
 from giblet_ray.checkpoint.pieces import WEIGHTS, is_of_optimizer, load_weights
-from giblet_ray.checkpoint.record import (
-    RECORD,
-    Piece,
-    Position,
-    Record,
-    RunRecord,
-    write_record,
-)
+from giblet_ray.checkpoint.record import RECORD, Piece, Position, Record, RunRecord, write_record
 from giblet_ray.checkpoint.store import Checkpoint
 from giblet_ray.evaluation.unit_scores import HeldOutScores
 

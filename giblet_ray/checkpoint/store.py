@@ -15,6 +15,7 @@ from giblet_ray.console import warn_once
 from giblet_ray.dataset.retry import StorageError
 from giblet_ray.dataset.storage import PART_SUFFIX, Storage
 from giblet_ray.errors import InputError
+from giblet_ray.progress import Show
 
 SWEEP = "sweep.json"
 """What a folder holds that is a sweep's."""
@@ -66,7 +67,7 @@ def _newest_first(names: Iterable[str]) -> list[str]:
 def open_latest(
     storage: Storage,
     run: str,
-    show: Callable[[str], None],
+    show: Show,
     open_folder: Callable[[str], AbstractContextManager[str | Path]] | None = None,
 ) -> Iterator[Path | None]:
     """Find a run's latest checkpoint that is whole, and keep it open.

@@ -51,11 +51,7 @@ class Encoder:
     """
 
     def __init__(
-        self,
-        model: Predictor,
-        record: Record,
-        valid_SV: np.ndarray,
-        packages: Iterable[str] = (),
+        self, model: Predictor, record: Record, valid_SV: np.ndarray, packages: Iterable[str] = ()
     ) -> None:
         self.model = model
         self.record = record

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from giblet_ray.comparison.runs import ComparedRun
@@ -11,6 +11,7 @@ from giblet_ray.config import CompareJob
 from giblet_ray.console import say_stages
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError, nearest
+from giblet_ray.progress import Show
 from giblet_ray.tracking.recorded_run import find_run_id
 from giblet_ray.tracking.sqlite import check_store
 
@@ -19,15 +20,14 @@ if TYPE_CHECKING:
     from giblet_ray.comparison.write import Written
 
 
-def compare(job: CompareJob, show: Callable[[str], None]) -> tuple[Comparison, Written]:
+def compare(job: CompareJob, show: Show) -> tuple[Comparison, Written]:
     """Compare trainings as a job says, and write the page, figures and tables.
 
     Parameters
     ----------
     job : CompareJob
         Validated settings.
-    show : callable
-        Is given each line that the user should see while it works.
+    show : Show
 
     Raises
     ------

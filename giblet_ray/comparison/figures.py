@@ -18,12 +18,7 @@ from matplotlib.ticker import MaxNLocator, NullLocator, ScalarFormatter
 from numpy.typing import NDArray
 
 from giblet_ray.comparison.importance import Importance, is_log_scale, is_scale
-from giblet_ray.comparison.runs import (
-    ComparedRun,
-    setting_order,
-    short_names,
-    show_setting,
-)
+from giblet_ray.comparison.runs import ComparedRun, setting_order, short_names, show_setting
 from giblet_ray.evaluation.drawing import BARS, OTHERS, PALETTE, bin_edges, finish, plain
 from giblet_ray.evaluation.interval import Interval
 from giblet_ray.evaluation.score import Score

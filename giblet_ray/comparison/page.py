@@ -15,9 +15,7 @@ from giblet_ray.page import Picture, whole_page
 
 
 def page(
-    comparison: Comparison,
-    of_groups: Sequence[Sequence[Picture]],
-    of_pair: Sequence[Picture],
+    comparison: Comparison, of_groups: Sequence[Sequence[Picture]], of_pair: Sequence[Picture]
 ) -> str:
     """Return the page.
 

@@ -7,13 +7,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from giblet_ray.comparison.heldout import (
-    CommonTrs,
-    ScoredRun,
-    TrainedRun,
-    common_trs,
-    score_run,
-)
+from giblet_ray.comparison.heldout import CommonTrs, ScoredRun, TrainedRun, common_trs, score_run
 from giblet_ray.comparison.kept import identity, keep, read_kept
 from giblet_ray.comparison.result import Pair
 from giblet_ray.comparison.runs import ComparedRun

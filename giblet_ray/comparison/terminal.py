@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from rich.console import Console
@@ -13,13 +13,14 @@ from rich.text import Text
 from giblet_ray.comparison.columns import STATUS, Column, heading, run_columns
 from giblet_ray.comparison.result import ComparedGroup, Comparison, Pair
 from giblet_ray.evaluation.paired_figure import show_p
+from giblet_ray.progress import Show
 
 _MAX_ROWS = 20
 _MAX_IMPORTANCES = 8
 _WIDTH_WITHOUT_TERMINAL = 120
 
 
-def show_comparison(comparison: Comparison, show: Callable[[str], None]) -> None:
+def show_comparison(comparison: Comparison, show: Show) -> None:
     """Show the runs of every group side by side, what matters, and the paired difference."""
     width = shutil.get_terminal_size((_WIDTH_WITHOUT_TERMINAL, 24)).columns
     for number, compared in enumerate(comparison.groups, 1):
@@ -69,9 +70,7 @@ def pair_line(pair: Pair, label_a: str, label_b: str) -> str:
     )
 
 
-def _show_table(
-    comparison: Comparison, compared: ComparedGroup, width: int, show: Callable[[str], None]
-) -> None:
+def _show_table(comparison: Comparison, compared: ComparedGroup, width: int, show: Show) -> None:
     runs = compared.group.runs
     shown = runs[:_MAX_ROWS]
     # What became of a run in one word: why may be long, and stands below.

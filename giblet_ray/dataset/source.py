@@ -76,10 +76,7 @@ class ShardSource(Datasource):
         return sum(map(len, self._spans)) * self._selection.row_bytes(self._dataset)
 
     def get_read_tasks(
-        self,
-        parallelism: int,
-        per_task_row_limit: int | None = None,
-        data_context: object = None,
+        self, parallelism: int, per_task_row_limit: int | None = None, data_context: object = None
     ) -> list[ReadTask]:
         """Cut the spans into at most `parallelism` tasks, each of consecutive spans."""
         n_tasks = max(1, min(parallelism, len(self._spans)))

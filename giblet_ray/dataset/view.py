@@ -14,15 +14,7 @@ from giblet_ray.dataset.layout import ScanKey, bold_column
 from giblet_ray.dataset.order import DataOrder, OrderedWindows
 from giblet_ray.dataset.reader import Dataset, Selection, spans_by_stimulus
 from giblet_ray.dataset.same_film import read_same, same_films
-from giblet_ray.dataset.splits import (
-    IN_WORDS,
-    SETS,
-    SameFilm,
-    SetName,
-    Split,
-    Use,
-    draw_split,
-)
+from giblet_ray.dataset.splits import IN_WORDS, SETS, SameFilm, SetName, Split, Use, draw_split
 from giblet_ray.dataset.trainable import (
     HEAD_PER_SUBJECT,
     all_same,

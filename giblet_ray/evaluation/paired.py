@@ -29,12 +29,7 @@ from numpy.typing import NDArray
 
 from giblet_ray.errors import InputError
 from giblet_ray.evaluation.influence import MeanR
-from giblet_ray.evaluation.long_run import (
-    n_cosines,
-    slow_cosines,
-    student_p,
-    student_quantile,
-)
+from giblet_ray.evaluation.long_run import n_cosines, slow_cosines, student_p, student_quantile
 
 COVERAGE = 0.95
 # Rounding must not make an equal statistic a smaller one.

@@ -28,9 +28,7 @@ def subsets(parts: Sequence[str]) -> list[tuple[str, ...]]:
     ]
 
 
-def unique_and_shared(
-    r2_V: Mapping[tuple[str, ...], NDArray],
-) -> dict[tuple[str, ...], Floats]:
+def unique_and_shared(r2_V: Mapping[tuple[str, ...], NDArray]) -> dict[tuple[str, ...], Floats]:
     """Return what each set of parts explains that no other part does, from models of all sets.
 
     ::

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from giblet_ray.checkpoint.judged import count_reading
 from giblet_ray.dataset.splits import response_trs
@@ -13,7 +13,7 @@ from giblet_ray.evaluation.paired import PairedTest, paired_tests
 from giblet_ray.judge.judge import name_of_test
 from giblet_ray.judge.opened import OpenedRun, check_comparable, open_run
 from giblet_ray.judge.rows import all_rows
-from giblet_ray.progress import Progress
+from giblet_ray.progress import Progress, Show
 
 _ROTATIONS = 2000
 _SHOWN = 3
@@ -21,7 +21,7 @@ _SHOWN = 3
 
 
 def compare_tests(
-    one: str, other: str, packages: Iterable[str], show: Callable[[str], None]
+    one: str, other: str, packages: Iterable[str], show: Show
 ) -> tuple[MeanR, MeanR, PairedTest]:
     """Predict the test TRs with the best checkpoints of two runs, and test their difference.
 
@@ -33,8 +33,7 @@ def compare_tests(
         Folders or URIs of runs, or of checkpoints.
     packages : iterable of str
         Packages that their models may be imported from.
-    show : callable
-        Takes each line that the user should see.
+    show : Show
 
     Returns
     -------
@@ -55,9 +54,7 @@ def compare_tests(
     return compared
 
 
-def beside_in_words(
-    one: str, other: str, packages: Iterable[str], show: Callable[[str], None]
-) -> tuple[str, str]:
+def beside_in_words(one: str, other: str, packages: Iterable[str], show: Show) -> tuple[str, str]:
     """Say what :func:`compare_tests` finds, of a run and of what was there before; count nothing.
 
     Returns
@@ -85,9 +82,7 @@ def _opened(one: str, other: str, packages: Iterable[str]) -> list[OpenedRun]:
     return opened
 
 
-def _compared(
-    opened: Sequence[OpenedRun], show: Callable[[str], None]
-) -> tuple[MeanR, MeanR, PairedTest]:
+def _compared(opened: Sequence[OpenedRun], show: Show) -> tuple[MeanR, MeanR, PairedTest]:
     with Progress(show) as progress:
         progress.doing = "predicting the test TRs with both models"
         mean, other = map(_mean, opened)

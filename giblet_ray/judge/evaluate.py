@@ -41,13 +41,13 @@ from giblet_ray.judge.permuted import from_permuted
 from giblet_ray.judge.regions import read_atlas
 from giblet_ray.judge.responses import responses_of
 from giblet_ray.judge.run_name import name_of
-from giblet_ray.progress import Progress
+from giblet_ray.progress import Progress, Show
 
 
 def evaluate_run(
     locations: Sequence[str],
     job: EvaluateJob,
-    show: Callable[[str], None],
+    show: Show,
     ridge: Fit | None,
     retrain: Fit | None = None,
 ) -> Evaluation:
@@ -59,8 +59,7 @@ def evaluate_run(
         Folder or URI of a run or checkpoint, or of each fold.
     job : EvaluateJob
         How.
-    show : callable
-        Takes each line that the user should see.
+    show : Show
     ridge : callable or None
         Gives ridge on the same data as a run, on some of its parts.
     retrain : callable, optional
@@ -149,11 +148,7 @@ def evaluate_run(
 
 
 def _subject(
-    scores: UnitScores,
-    null: Null,
-    ceilings: Ceilings,
-    subject: str,
-    indices_V: np.ndarray | None,
+    scores: UnitScores, null: Null, ceilings: Ceilings, subject: str, indices_V: np.ndarray | None
 ) -> OfSubject:
     p_V, ceiling = null.p_values(), ceilings.own.get(subject)
     low_V, high_V = ceilings.shared.get(subject, (None, None))

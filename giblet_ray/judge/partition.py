@@ -27,12 +27,7 @@ from giblet_ray.evaluation.partition import product_measure, subsets, unique_and
 from giblet_ray.evaluation.unit_scores import UnitScores, nanmean
 from giblet_ray.judge import permuted
 from giblet_ray.judge.evaluation import Partition
-from giblet_ray.judge.folds import (
-    Folds,
-    gathered_rows,
-    score_rows,
-    valid_units,
-)
+from giblet_ray.judge.folds import Folds, gathered_rows, score_rows, valid_units
 from giblet_ray.judge.members import is_stack
 from giblet_ray.judge.opened import OpenedRun
 from giblet_ray.models.ridge.model import Ridge

@@ -22,13 +22,7 @@ from giblet_ray.evaluation.influence import ScanRows, consecutive
 from giblet_ray.evaluation.scan_sums import ScanSums
 from giblet_ray.evaluation.unit_scores import UnitScores, nanmean
 from giblet_ray.judge.evaluation import Partition
-from giblet_ray.judge.folds import (
-    Folds,
-    GatheredRows,
-    Report,
-    Rows,
-    valid_units,
-)
+from giblet_ray.judge.folds import Folds, GatheredRows, Report, Rows, valid_units
 from giblet_ray.judge.opened import OpenedRun
 from giblet_ray.judge.rows import predicted_rows
 

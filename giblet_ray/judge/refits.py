@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -22,12 +21,11 @@ from giblet_ray.errors import InputError
 from giblet_ray.judge.judge import judge_run
 from giblet_ray.judge.opened import OpenedRun, is_finished_run, open_run
 from giblet_ray.models.ridge.config import RidgeConfig
+from giblet_ray.progress import Show
 from giblet_ray.training.trainer import fit
 
 
-def fit_ridge(
-    opened: OpenedRun, parts: tuple[str, ...], job: EvaluateJob, show: Callable[[str], None]
-) -> OpenedRun:
+def fit_ridge(opened: OpenedRun, parts: tuple[str, ...], job: EvaluateJob, show: Show) -> OpenedRun:
     """Return banded ridge on some parts, and the units and TRs, of a run.
 
     Its name follows from the data set, the split, the parts and the units, so that all runs on the
@@ -41,8 +39,7 @@ def fit_ridge(
         What ridge sees, as ``data.modalities`` calls it.
     job : EvaluateJob
         Where runs are kept and recorded.
-    show : callable
-        Takes each line that the user should see.
+    show : Show
 
     Raises
     ------
@@ -57,9 +54,7 @@ def fit_ridge(
     return _fitted(opened, name, {"data": data, "model": RidgeConfig()}, job, show)
 
 
-def retrain(
-    opened: OpenedRun, parts: tuple[str, ...], job: EvaluateJob, show: Callable[[str], None]
-) -> OpenedRun:
+def retrain(opened: OpenedRun, parts: tuple[str, ...], job: EvaluateJob, show: Show) -> OpenedRun:
     """Return a run's model, trained anew on some of its parts with its own settings.
 
     Its name is the run's, with the parts behind it, and a checksum of its settings: trials of two
@@ -104,7 +99,7 @@ def _fitted(
     name: str,
     settings: dict[str, Any],
     job: EvaluateJob,
-    show: Callable[[str], None],
+    show: Show,
 ) -> OpenedRun:
     """Return the best checkpoint of a run of these settings, trained unless it is finished."""
     storage = Storage.at(job.storage.path)

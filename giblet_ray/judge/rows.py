@@ -37,11 +37,7 @@ class Predicts(Protocol):
 
 
 def predicted_rows(
-    encoder: Predicts,
-    opened: OpenedRun,
-    span: Span,
-    scans: Sequence[ScanKey],
-    read: ReadBold,
+    encoder: Predicts, opened: OpenedRun, span: Span, scans: Sequence[ScanKey], read: ReadBold
 ) -> dict[ScanKey, Rows]:
     """Predict a span of BOLD TRs, once with each head and phase, and read what each scan has.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
@@ -16,6 +16,7 @@ from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
 from giblet_ray.judge.choice import best_trial, find_run
 from giblet_ray.judge.run_name import folder_of, name_of
+from giblet_ray.progress import Show
 from giblet_ray.tracking.sqlite import check_store
 
 if TYPE_CHECKING:
@@ -24,9 +25,7 @@ if TYPE_CHECKING:
 _REGISTRY = "models:"
 
 
-def evaluate_all(
-    job: EvaluateJob, show: Callable[[str], None]
-) -> Iterator[tuple[str, dict[str, str]]]:
+def evaluate_all(job: EvaluateJob, show: Show) -> Iterator[tuple[str, dict[str, str]]]:
     """Evaluate each run that a job names; yield what is said of it, by what it was asked for as.
 
     Raises

@@ -78,9 +78,7 @@ def write_evaluation(evaluation: Evaluation, folder: str) -> dict[str, str]:
 
 
 def _write_maps(
-    evaluation: Evaluation,
-    maps: dict[str, tuple[str, NDArray, str]],
-    storage: Storage,
+    evaluation: Evaluation, maps: dict[str, tuple[str, NDArray, str]], storage: Storage
 ) -> tuple[str, ...]:
     """Write a subject's values and what they are, by file, like the scans; return the endings."""
     spaces = evaluation.opened.spaces

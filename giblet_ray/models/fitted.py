@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
@@ -13,6 +13,7 @@ from giblet_ray.dataset.layout import ScanKey
 from giblet_ray.dataset.windows import Windows
 from giblet_ray.models.config import FittedSettings, ModelSettings
 from giblet_ray.models.predictor import Predictor
+from giblet_ray.progress import Show
 
 
 @dataclass(frozen=True)
@@ -74,15 +75,14 @@ class FittedPredictor(Predictor):
     Settings: ClassVar[type[ModelSettings]] = FittedSettings
 
     @abstractmethod
-    def fit(self, training: TrainingTrs, show: Callable[[str], None]) -> None:
+    def fit(self, training: TrainingTrs, show: Show) -> None:
         """Find the weights.
 
         Parameters
         ----------
         training : TrainingTrs
             What is learned from.
-        show : callable
-            Is given each line that the user should see.
+        show : Show
 
         Raises
         ------

@@ -104,11 +104,7 @@ class TrainingRows:
     """
 
     def __init__(
-        self,
-        training: TrainingTrs,
-        subjects: Sequence[str],
-        fits: Sequence[int],
-        context_trs: int,
+        self, training: TrainingTrs, subjects: Sequence[str], fits: Sequence[int], context_trs: int
     ) -> None:
         self._training, self._context_trs = training, context_trs
         scans, windows = training.scans, training.windows

@@ -23,11 +23,7 @@ from giblet_ray.parts.part import FILM, PICTURES, SOUND, TEXT, FilmFiles, Part
 from giblet_ray.parts.value import ValueType
 from giblet_ray.precompute.bids import read_bids
 from giblet_ray.precompute.chosen import NO_TEXT, chosen_parts, films_of, parts_of_films
-from giblet_ray.precompute.named_files import (
-    array_of_film,
-    texts_of_films,
-    with_matching_files,
-)
+from giblet_ray.precompute.named_files import array_of_film, texts_of_films, with_matching_files
 from giblet_ray.precompute.repeats import as_one, as_repeats, by_shard, role_of
 from giblet_ray.precompute.scan_name import film_name
 from giblet_ray.precompute.scan_plan import ScanPlan, scan_settings

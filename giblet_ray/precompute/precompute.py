@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
@@ -29,7 +29,7 @@ from giblet_ray.precompute.provenance import build_manifest
 from giblet_ray.precompute.same_content import compare_films, same_in_words
 from giblet_ray.precompute.scans_table import scans_table
 from giblet_ray.precompute.units import Record
-from giblet_ray.progress import Progress
+from giblet_ray.progress import Progress, Show
 from giblet_ray.spaces.config import high_pass_in_words
 
 
@@ -80,7 +80,7 @@ class Summary:
         return rows
 
 
-def precompute(job: PrecomputeJob, show: Callable[[str], None]) -> Summary:
+def precompute(job: PrecomputeJob, show: Show) -> Summary:
     """Make a data set, or what is missing of one.
 
     Everything that needs no decoding is checked first. Then the shards are made, in parallel, by
@@ -95,8 +95,7 @@ def precompute(job: PrecomputeJob, show: Callable[[str], None]) -> Summary:
     ----------
     job : PrecomputeJob
         Films, texts, scans and settings.
-    show : callable
-        Takes the lines that a user should see.
+    show : Show
 
     Raises
     ------
@@ -127,7 +126,7 @@ def _make(
     job: PrecomputeJob,
     storage: Storage,
     plan: Plan,
-    show: Callable[[str], None],
+    show: Show,
     progress: Progress,
 ) -> Summary:
     """Make what is missing, while no other job works on the folder."""
@@ -170,7 +169,7 @@ def _make_missing(
     storage: Storage,
     plan: Plan,
     kept: dict[str, Record],
-    show: Callable[[str], None],
+    show: Show,
     progress: Progress,
 ) -> dict[str, Record]:
     """Make the units that are not kept; return the records of all."""

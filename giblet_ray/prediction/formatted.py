@@ -12,7 +12,7 @@ Shapes: T BOLD TRs, V units.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -31,7 +31,7 @@ from giblet_ray.prediction.file_format import FileFormat, Wanted, find_format
 from giblet_ray.prediction.fitted_rows import Fitted, OfSubject, fit_rows, in_words
 from giblet_ray.prediction.folder import Films, Model
 from giblet_ray.prediction.task import Task, plan_tasks
-from giblet_ray.progress import Progress
+from giblet_ray.progress import Progress, Show
 from giblet_ray.settings import Group
 
 
@@ -93,15 +93,14 @@ def plan_format(job: PredictJob) -> Plan:
     return Plan(form, wanted, tasks, storage, stem)
 
 
-def predict_format(job: PredictJob, show: Callable[[str], None]) -> dict[str, str]:
+def predict_format(job: PredictJob, show: Show) -> dict[str, str]:
     """Predict what a form asks for, and write it as one file.
 
     Parameters
     ----------
     job : PredictJob
         Model, data set, form, its files of samples, and where to.
-    show : callable
-        Takes the lines that a user should see.
+    show : Show
 
     Returns
     -------
@@ -136,9 +135,7 @@ def predict_format(job: PredictJob, show: Callable[[str], None]) -> dict[str, st
     }
 
 
-def _make(
-    job: PredictJob, plan: Plan, show: Callable[[str], None], progress: Progress
-) -> FormattedPredictions:
+def _make(job: PredictJob, plan: Plan, show: Show, progress: Progress) -> FormattedPredictions:
     """Predict for one subject after the other, and write the file and its record."""
     predicted: dict[str, dict[str, np.ndarray]] = {}
     subjects: dict[str, OfSubject] = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -20,7 +20,7 @@ from giblet_ray.prediction.folder import (
 )
 from giblet_ray.prediction.task import Task, plan_task
 from giblet_ray.prediction.writer import open_writer, written
-from giblet_ray.progress import Progress
+from giblet_ray.progress import Progress, Show
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Summary:
         return rows
 
 
-def predict(job: PredictJob, show: Callable[[str], None]) -> Summary:
+def predict(job: PredictJob, show: Show) -> Summary:
     """Predict the BOLD response to the stimuli of a data set.
 
     Everything that can be wrong is told first. Then the rows are read and predicted on the
@@ -81,8 +81,7 @@ def predict(job: PredictJob, show: Callable[[str], None]) -> Summary:
     ----------
     job : PredictJob
         Model, data set, and where to.
-    show : callable
-        Takes the lines that a user should see.
+    show : Show
 
     Raises
     ------
@@ -106,13 +105,7 @@ def predict(job: PredictJob, show: Callable[[str], None]) -> Summary:
         return Summary(storage.location, there, 0.0, already_finished=True)
 
 
-def _make(
-    task: Task,
-    job: PredictJob,
-    storage: Storage,
-    show: Callable[[str], None],
-    progress: Progress,
-) -> Summary:
+def _make(task: Task, job: PredictJob, storage: Storage, show: Show, progress: Progress) -> Summary:
     """Start, and predict, also if a worker is lost, while no other job works on the folder."""
     progress.doing = "starting"
     connect()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from giblet_ray.config import TrainJob
@@ -19,6 +19,7 @@ from giblet_ray.preflight.placement import (
     placement,
 )
 from giblet_ray.preflight.report import Report
+from giblet_ray.progress import Show
 from giblet_ray.training.data import model_shapes
 from giblet_ray.training.folds import folds_at_a_time
 
@@ -33,7 +34,7 @@ def check_training(
     job: TrainJob,
     data: DataView,
     use_gpu: bool,
-    show: Callable[[str], None],
+    show: Show,
     free: Mapping[str, float] | None = None,
 ) -> None:
     """Say in a few lines what a training needs at the least; refuse one that cannot fit.
@@ -48,8 +49,7 @@ def check_training(
         Its data, or a fold's, placed on the cluster that is connected to.
     use_gpu : bool
         Workers have a GPU each.
-    show : callable
-        Takes each line.
+    show : Show
     free : mapping of str to float, optional
         What nothing had reserved before the job's own workers did (default: has now).
 
@@ -67,7 +67,7 @@ def tell_training(
     job: TrainJob,
     data: DataView,
     use_gpu: bool,
-    show: Callable[[str], None],
+    show: Show,
     at_a_time: int,
     free: Mapping[str, float] | None = None,
 ) -> Report:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from giblet_ray.cluster import connect, living_nodes
 from giblet_ray.config import PrecomputeJob
 from giblet_ray.dataset.storage import Storage
@@ -15,11 +13,11 @@ from giblet_ray.precompute.scans_table import scans_table
 from giblet_ray.preflight.disk import disk_room
 from giblet_ray.preflight.need import Need, gigabytes
 from giblet_ray.preflight.report import Report
-from giblet_ray.progress import Progress
+from giblet_ray.progress import Progress, Show
 from giblet_ray.spaces.config import high_pass_in_words
 
 
-def preflight_precompute(job: PrecomputeJob, show: Callable[[str], None]) -> None:
+def preflight_precompute(job: PrecomputeJob, show: Show) -> None:
     """Say what a data set will take to make; write nothing.
 
     Parameters

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from giblet_ray.cluster import connect
@@ -16,7 +16,7 @@ from giblet_ray.preflight.need import LIBRARY_BYTES, Need, gigabytes
 from giblet_ray.preflight.placement import check_gpu, check_host, look_at_cluster
 from giblet_ray.preflight.report import Report
 from giblet_ray.preflight.size import FLOAT_BYTES, measure_activations
-from giblet_ray.progress import Progress
+from giblet_ray.progress import Progress, Show
 
 
 class _What(NamedTuple):
@@ -28,7 +28,7 @@ class _What(NamedTuple):
     file_bytes: int
 
 
-def preflight_prediction(job: PredictJob, show: Callable[[str], None]) -> None:
+def preflight_prediction(job: PredictJob, show: Show) -> None:
     """Say what predicting will take; write nothing, book no GPU.
 
     Parameters

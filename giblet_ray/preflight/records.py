@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from giblet_ray.comparison.compare import comparison_folder
 from giblet_ray.comparison.read import read_runs
 from giblet_ray.comparison.runs import group_runs
@@ -11,11 +9,12 @@ from giblet_ray.config import CompareJob, EvaluateJob, PromoteJob
 from giblet_ray.judge.run_name import folder_of, name_of
 from giblet_ray.judge.runs import found_runs
 from giblet_ray.preflight.report import Report
+from giblet_ray.progress import Show
 from giblet_ray.promotion.promote import promote
 from giblet_ray.tracking.store import open_store
 
 
-def preflight_comparison(job: CompareJob, show: Callable[[str], None]) -> None:
+def preflight_comparison(job: CompareJob, show: Show) -> None:
     """Say which runs would be compared, and where the page would be; write nothing.
 
     Raises
@@ -40,7 +39,7 @@ def preflight_comparison(job: CompareJob, show: Callable[[str], None]) -> None:
     report.conclude("nothing was written")
 
 
-def preflight_evaluation(job: EvaluateJob, show: Callable[[str], None]) -> None:
+def preflight_evaluation(job: EvaluateJob, show: Show) -> None:
     """Say which runs would be judged on which TRs; predict nothing.
 
     Raises
@@ -71,7 +70,7 @@ def preflight_evaluation(job: EvaluateJob, show: Callable[[str], None]) -> None:
     report.conclude("nothing was read of the test TRs")
 
 
-def preflight_promotion(job: PromoteJob, show: Callable[[str], None]) -> None:
+def preflight_promotion(job: PromoteJob, show: Show) -> None:
     """Say what an alias would name and names now, or what would be stacked; change nothing.
 
     Raises

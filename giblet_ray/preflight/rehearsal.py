@@ -132,12 +132,7 @@ class _Rehearsing:
     """An actor, so that the process ends with it and takes its process group along."""
 
     def run(
-        self,
-        job: TrainJob,
-        data: DataView,
-        sample: Sample,
-        blocks: list[ray.ObjectRef],
-        ranks: int,
+        self, job: TrainJob, data: DataView, sample: Sample, blocks: list[ray.ObjectRef], ranks: int
     ) -> Rehearsal:
         for name in (*_IMPORTS, *(_SQLITE_IMPORTS if "sqlite" in job.tracking.uri else ())):
             importlib.import_module(name)

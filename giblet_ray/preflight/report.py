@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from giblet_ray.errors import InputError
 from giblet_ray.preflight.need import Need
+from giblet_ray.progress import Show
 
 
 @dataclass
@@ -15,13 +16,12 @@ class Report:
 
     Attributes
     ----------
-    show : callable
-        Takes each line that the user should see.
+    show : Show
     problems, doubts : list of str
         What does not fit, and what may not, each with what to change.
     """
 
-    show: Callable[[str], None]
+    show: Show
     problems: list[str] = field(default_factory=list)
     doubts: list[str] = field(default_factory=list)
 

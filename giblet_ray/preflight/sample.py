@@ -114,10 +114,7 @@ def choose_sample(data: DataView, n_train: int, n_val: int, seed: int) -> Sample
         key=lambda s: (first[s.stimulus], s.phase, s.start),
     )
     return Sample(
-        tuple(spans),
-        selection,
-        train[np.isin(of_train, chosen)],
-        data.val[np.isin(of_val, chosen)],
+        tuple(spans), selection, train[np.isin(of_train, chosen)], data.val[np.isin(of_val, chosen)]
     )
 
 
@@ -206,9 +203,7 @@ class SampleLoader(Prefetching):
             ]
 
             def gather(
-                out: dict[str, np.ndarray],
-                windows: Windows = windows,
-                spans: list[Span] = spans,
+                out: dict[str, np.ndarray], windows: Windows = windows, spans: list[Span] = spans
             ) -> None:
                 self._rows.gather(windows, spans, out)
 

@@ -149,11 +149,7 @@ def measure_activations(job: TrainJob, shapes: Shapes, ranks: int, window: int) 
             for name, kind in shapes.values.items()
         }
         exists = torch.ones(n, max(trs.values()), dtype=torch.bool)
-    batch = Batch(
-        rows,
-        exists,
-        Windows(first, first, np.full(n, window, np.int32)),
-    )
+    batch = Batch(rows, exists, Windows(first, first, np.full(n, window, np.int32)))
     # Of the subject with most units: the batch holds as many of each row.
     widest = max(shapes.units, key=lambda name: shapes.units[name])
     ones_SV = np.ones((1, shapes.units[widest]), np.float32)

@@ -19,7 +19,7 @@ from giblet_ray.preflight.placement import check_host, look_at_cluster
 from giblet_ray.preflight.report import Report
 from giblet_ray.preflight.size import measure_activations, step_size
 from giblet_ray.preflight.training import epoch_seconds, examine
-from giblet_ray.progress import Progress
+from giblet_ray.progress import Progress, Show
 from giblet_ray.training.data import model_shapes, plan_data
 from giblet_ray.training.identity import kept_same, sized
 from giblet_ray.training.trainer import choose_gpu
@@ -30,7 +30,7 @@ from giblet_ray.tuning.search import Search
 from giblet_ray.tuning.space import Settings, Space, parse_space, show_value, with_settings
 
 
-def preflight_sweep(job: TuneJob, show: Callable[[str], None]) -> None:
+def preflight_sweep(job: TuneJob, show: Show) -> None:
     """Say whether a sweep fits, and what it will take; write nothing, book no GPU.
 
     Parameters
@@ -105,9 +105,7 @@ def preflight_sweep(job: TuneJob, show: Callable[[str], None]) -> None:
     report.conclude("nothing was written, and no trial was started")
 
 
-def check_sweep(
-    job: TuneJob, space: Space, data: DataView, use_gpu: bool, show: Callable[[str], None]
-) -> None:
+def check_sweep(job: TuneJob, space: Space, data: DataView, use_gpu: bool, show: Show) -> None:
     """Say in a few lines what the largest trials need, and whether they will fail for it.
 
     As many of them are counted as run at a time.
@@ -122,8 +120,7 @@ def check_sweep(
         What all trials read.
     use_gpu : bool
         Trials have GPUs.
-    show : callable
-        Takes each line.
+    show : Show
 
     Raises
     ------
@@ -133,7 +130,7 @@ def check_sweep(
 
     at_a_time = fitting_trials(job, use_gpu)
 
-    def tell(settings: Settings, show: Callable[[str], None]) -> Report:
+    def tell(settings: Settings, show: Show) -> Report:
         trial = with_settings(job, settings)
         planned = plan_data(trial, data.dataset, data.same)
         placed = place_data(planned, job.data.residence, use_gpu)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
 
 from giblet_ray.cluster import connect
@@ -29,7 +28,7 @@ from giblet_ray.preflight.report import Report
 from giblet_ray.preflight.sample import choose_sample
 from giblet_ray.preflight.schedule import describe_schedule
 from giblet_ray.preflight.size import StepSize, measure_activations, step_size
-from giblet_ray.progress import Progress
+from giblet_ray.progress import Progress, Show
 from giblet_ray.training.data import model_shapes, plan_data
 from giblet_ray.training.folds import fold_jobs, folds_at_a_time
 from giblet_ray.training.identity import check_batch, new_order, sized
@@ -39,7 +38,7 @@ _KEPT_CHECKPOINTS = 4
 """Of each fold: the best, the last two, and the one that is being written."""
 
 
-def preflight_training(job: TrainJob, show: Callable[[str], None]) -> None:
+def preflight_training(job: TrainJob, show: Show) -> None:
     """Say whether a training fits, and what it will be like; write nothing, book no GPU.
 
     Parameters

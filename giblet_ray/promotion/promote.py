@@ -6,7 +6,6 @@ validation TRs of the same data. Any other comparison would mean nothing, and is
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
@@ -18,6 +17,7 @@ from giblet_ray.config import PromoteJob
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
 from giblet_ray.judge.choice import best_trial, find_run
+from giblet_ray.progress import Show
 from giblet_ray.promotion.judged_on import difference
 from giblet_ray.tracking.logged_evaluation import log_evaluation
 from giblet_ray.tracking.recorded_run import DATASET_TAG, RUN_TAG, RecordedRun
@@ -88,7 +88,7 @@ class _Candidate:
     kept: str | Checkpoint
 
 
-def promote(job: PromoteJob, show: Callable[[str], None]) -> Promotion:
+def promote(job: PromoteJob, show: Show) -> Promotion:
     """Make a run's best model the one that an alias names.
 
     With ``job.preflight.only``, say what would be done, and do nothing.
@@ -100,8 +100,7 @@ def promote(job: PromoteJob, show: Callable[[str], None]) -> Promotion:
     ----------
     job : PromoteJob
         Which run, the best of which sweep, or which runs are stacked; model name and alias.
-    show : callable
-        Takes the lines that a user should see.
+    show : Show
 
     Raises
     ------
@@ -128,9 +127,7 @@ def promote(job: PromoteJob, show: Callable[[str], None]) -> Promotion:
         return replace(_promote(store, job, candidate, show), seeds=seeds)
 
 
-def _promote(
-    store: Store, job: PromoteJob, candidate: _Candidate, show: Callable[[str], None]
-) -> Promotion:
+def _promote(store: Store, job: PromoteJob, candidate: _Candidate, show: Show) -> Promotion:
     run, uri = candidate.run, f"models:/{job.model_name}@{job.alias}"
     present = find_alias(store, job.model_name, job.alias)
     champion = _record_in(store, present.files) if present else None
@@ -165,7 +162,7 @@ def _on_test(
     present: Registered,
     champion: Record | None,
     job: PromoteJob,
-    show: Callable[[str], None],
+    show: Show,
 ) -> str:
     """Say what both models reach on the test TRs: told, and nothing is chosen by it.
 

@@ -10,7 +10,7 @@ Shapes: M members, V units.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import yaml
 
@@ -25,7 +25,7 @@ from giblet_ray.errors import InputError
 from giblet_ray.judge.members import judge_stack
 from giblet_ray.judge.opened import open_run
 from giblet_ray.models.stack.weights import Weights
-from giblet_ray.progress import Progress
+from giblet_ray.progress import Progress, Show
 from giblet_ray.promotion.plan_stack import Plan, is_of, plan_stack
 from giblet_ray.promotion.stack_record import (
     job_of_stack,
@@ -42,7 +42,7 @@ from giblet_ray.tracking.store import Store
 from giblet_ray.training.report import report_best
 
 
-def stack_runs(store: Store, job: PromoteJob, show: Callable[[str], None]) -> RecordedRun:
+def stack_runs(store: Store, job: PromoteJob, show: Show) -> RecordedRun:
     """Stack runs into one of its own, judge it, record it, and say by how much each carries.
 
     One that is there is not made again.
@@ -69,7 +69,7 @@ def stack_runs(store: Store, job: PromoteJob, show: Callable[[str], None]) -> Re
     return recorded[0]
 
 
-def _make(plan: Plan, job: PromoteJob, storage: Storage, show: Callable[[str], None]) -> None:
+def _make(plan: Plan, job: PromoteJob, storage: Storage, show: Show) -> None:
     """Find the weights, and keep the stack as a run's one checkpoint."""
     opened, gap_trs = plan.opened, gap_of(plan.opened[0])
     shared = not any(map(tells_subjects_apart, opened))
@@ -104,9 +104,7 @@ def _in_words(name: str, weights: Weights, members: Sequence[str]) -> str:
     )
 
 
-def _record(
-    name: str, job: PromoteJob, store: Store, storage: Storage, show: Callable[[str], None]
-) -> RecordedRun:
+def _record(name: str, job: PromoteJob, store: Store, storage: Storage, show: Show) -> RecordedRun:
     """Judge a stack on test TRs, and record it in MLflow as a run that has ended."""
     folder = storage.describe(name)
     opened = open_run(folder, packages=job.packages)

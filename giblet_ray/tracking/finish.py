@@ -9,6 +9,7 @@ from itertools import chain
 
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
+from giblet_ray.progress import Show
 from giblet_ray.tracking.metric_log import PointWriter
 from giblet_ray.tracking.mlflow_run import MlflowRun
 from giblet_ray.tracking.points import read_unsent
@@ -36,8 +37,7 @@ class RunEnd:
         The run's folder.
     patience_seconds : float
         How long a server that is away is waited for.
-    show : callable
-        Is given each line that the user should see.
+    show : Show
 
     Attributes
     ----------
@@ -52,7 +52,7 @@ class RunEnd:
         storage: Storage,
         name: str,
         patience_seconds: float,
-        show: Callable[[str], None],
+        show: Show,
     ) -> None:
         self.report: Callable[[], None] | None = None
         self._run, self._storage, self._name = run, storage, name
@@ -93,7 +93,7 @@ def take_steps(
     patience_seconds: float,
     where: str,
     command: str,
-    show: Callable[[str], None],
+    show: Show,
 ) -> set[str]:
     """Take one step after another on a store, and say which of them it did not take.
 

@@ -6,9 +6,10 @@ Nor does MLflow itself, which takes seconds to import: the thread does that too.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import takewhile
 
+from giblet_ray.progress import Show
 from giblet_ray.tracking.outbox import BATCH, Outbox
 from giblet_ray.tracking.points import Point
 from giblet_ray.tracking.quiet import quiet_mlflow
@@ -72,7 +73,7 @@ class MetricLog(Outbox):
         As :class:`Outbox` takes them.
     """
 
-    def __init__(self, uri: str, show: Callable[[str], None] | None = None) -> None:
+    def __init__(self, uri: str, show: Show | None = None) -> None:
         self._writer: PointWriter | None = None
         super().__init__(uri, show)
 

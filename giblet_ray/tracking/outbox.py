@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
+from giblet_ray.progress import Show
 from giblet_ray.tracking.points import Point
 from giblet_ray.tracking.quiet import quiet_mlflow
 
@@ -32,7 +33,7 @@ class Outbox(ABC):
         for which it refuses a run's.
     """
 
-    def __init__(self, uri: str, show: Callable[[str], None] | None = None) -> None:
+    def __init__(self, uri: str, show: Show | None = None) -> None:
         quiet_mlflow()
         self.uri = uri
         self._show = show or (lambda line: None)

@@ -14,17 +14,12 @@ from itertools import takewhile
 from typing import Any
 
 from giblet_ray.dataset.storage import Storage
+from giblet_ray.progress import Show
 from giblet_ray.tracking.finish import take_steps
 from giblet_ray.tracking.metric_log import MetricLog
 from giblet_ray.tracking.mlflow_run import MlflowRun
 from giblet_ray.tracking.points import Point, keep_unsent, read_unsent
-from giblet_ray.tracking.recorded_run import (
-    BEST_TAG,
-    CAUSE_TAG,
-    KIND_TAG,
-    PARENT_TAG,
-    TRIAL_TAG,
-)
+from giblet_ray.tracking.recorded_run import BEST_TAG, CAUSE_TAG, KIND_TAG, PARENT_TAG, TRIAL_TAG
 from giblet_ray.tracking.server import tracking_errors
 from giblet_ray.tracking.system_metrics import SystemMetrics
 
@@ -46,8 +41,7 @@ class SweepRuns:
         Tracking store, experiment, and the sweep's name.
     storage : Storage
         Folder of the sweep, which tells it from others of its name: its runs are continued.
-    show : callable
-        Is given each line that the user should see.
+    show : Show
     again : str
         What logs later what the store did not take, as the user is told.
 
@@ -63,7 +57,7 @@ class SweepRuns:
         experiment: str,
         name: str,
         storage: Storage,
-        show: Callable[[str], None],
+        show: Show,
         again: str,
     ) -> None:
         self.parent = MlflowRun(uri, experiment, name, storage.location, {KIND_TAG: "sweep"})
@@ -232,9 +226,7 @@ class _SweepLog(MetricLog):
     ``run`` of an entry is a trial's folder, as the id of its run is MLflow's to choose.
     """
 
-    def __init__(
-        self, parent: MlflowRun, name: str, location: str, show: Callable[[str], None]
-    ) -> None:
+    def __init__(self, parent: MlflowRun, name: str, location: str, show: Show) -> None:
         self._children: dict[str, MlflowRun] = {}
         self._parent, self._name, self._location = parent, name, location
         super().__init__(parent.uri, show)

@@ -19,10 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from giblet_ray.checkpoint.files import (
-    save_checkpoint,
-    save_state,
-)
+from giblet_ray.checkpoint.files import save_checkpoint, save_state
 from giblet_ray.checkpoint.pieces import Files, Moments, state_files, weight_pieces
 from giblet_ray.checkpoint.record import Position, RunRecord
 from giblet_ray.checkpoint.scratch import scratch_folder

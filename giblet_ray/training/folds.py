@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from giblet_ray.cluster import places_for
 from giblet_ray.config import TrainJob
+from giblet_ray.progress import Show
 from giblet_ray.tracking.ready import connect_beside_store
 from giblet_ray.training.trainer import Check, Judge, Trained, fit, plan_training
 
@@ -30,7 +31,7 @@ def folds_at_a_time(job: TrainJob, use_gpu: bool) -> int:
 
 
 def fit_folds(
-    job: TrainJob, show: Callable[[str], None], check: Check, judge: Judge
+    job: TrainJob, show: Show, check: Check, judge: Judge
 ) -> Iterator[tuple[str, Trained]]:
     """Train each fold that a job asks for, or go on with it; yield each with its name.
 

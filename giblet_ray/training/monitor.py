@@ -16,6 +16,8 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from giblet_ray.progress import Show
+
 _POLL_SECONDS = 0.5
 _FIRST_WAIT_SECONDS, _WAIT_SECONDS = 20.0, 60.0
 """When and how often a user is told that workers are waited for."""
@@ -115,7 +117,7 @@ def started_monitor(max_failures: int) -> Iterator[Any]:
 @contextmanager
 def shown_monitor(
     monitor: Any,
-    show: Callable[[str], None],
+    show: Show,
     what_is_missing: Callable[[], str],
     when_training: Callable[[], object] = lambda: None,
 ) -> Iterator[None]:
@@ -125,8 +127,7 @@ def shown_monitor(
     ----------
     monitor : ActorHandle
         A :class:`Monitor`.
-    show : callable
-        Is given each line that the user should see.
+    show : Show
     what_is_missing : callable
         Says what workers wait for, until they have it.
     when_training : callable, optional

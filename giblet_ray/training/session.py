@@ -19,7 +19,7 @@ from giblet_ray.dataset.storage import Storage
 from giblet_ray.dataset.view import DataView
 from giblet_ray.errors import InputError
 from giblet_ray.evaluation.score import Score
-from giblet_ray.progress import Progress
+from giblet_ray.progress import Progress, Show
 from giblet_ray.tracking.finish import RunEnd
 from giblet_ray.tracking.mlflow_run import MlflowRun, ending
 from giblet_ray.tracking.recorded_run import DATASET_TAG
@@ -41,7 +41,7 @@ def train_run(
     job: TrainJob,
     data: DataView,
     storage: Storage,
-    show: Callable[[str], None],
+    show: Show,
     check: Check,
     judge: Judge | None,
     workers: Workers | None,
@@ -106,7 +106,7 @@ def _describe_run(
     run: RunRecord,
     position: Position,
     mlflow_run: MlflowRun,
-    show: Callable[[str], None],
+    show: Show,
 ) -> None:
     """Record what is trained on what, and earlier epochs, as far as MLflow does not have it."""
     where, checksum = data.dataset.storage.location, run.dataset.checksum
@@ -128,7 +128,7 @@ def _train(
     data: DataView,
     run: RunRecord,
     mlflow_run: MlflowRun,
-    show: Callable[[str], None],
+    show: Show,
     rows: ray.data.Dataset | None,
     workers: Workers,
 ) -> None:
@@ -147,7 +147,7 @@ def _train(
     workers.train(given, show, when_training=partial(importlib.import_module, _REPORT))
 
 
-def read_data(data: DataView, show: Callable[[str], None]) -> tuple[DataView, ray.data.Dataset]:
+def read_data(data: DataView, show: Show) -> tuple[DataView, ray.data.Dataset]:
     """Read the rows that training needs; return the data with their blocks, and what owns those."""
     show(f"reading {data.dataset.storage.location}: {data.residence}, {data.reason}")
     with Progress(show) as progress:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import nullcontext
 from dataclasses import replace
@@ -37,6 +37,7 @@ from giblet_ray.dataset.storage import Storage
 from giblet_ray.dataset.view import DataView
 from giblet_ray.environment import cluster_address
 from giblet_ray.errors import InputError
+from giblet_ray.progress import Show
 from giblet_ray.training.finished import run_is_finished
 from giblet_ray.training.folds import folds_at_a_time
 from giblet_ray.training.session import read_data, train_run
@@ -47,7 +48,7 @@ from giblet_ray.training.worker_group import Training, Workers, fit_workers
 def train_side_by_side(
     job: TrainJob,
     planned: Sequence[tuple[TrainJob, DataView]],
-    show: Callable[[str], None],
+    show: Show,
     check: Check,
     judge: Judge,
 ) -> Iterator[tuple[str, Trained]]:

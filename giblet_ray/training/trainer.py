@@ -29,6 +29,7 @@ from giblet_ray.dataset.view import DataView
 from giblet_ray.environment import cluster_address
 from giblet_ray.errors import InputError
 from giblet_ray.evaluation.score import VAL_PEARSON, Score
+from giblet_ray.progress import Show
 from giblet_ray.tracking.ready import connect_beside_store
 from giblet_ray.training.data import plan_data
 from giblet_ray.training.finished import run_is_finished
@@ -38,8 +39,8 @@ if TYPE_CHECKING:
     from giblet_ray.tracking.mlflow_run import MlflowRun
     from giblet_ray.training.worker_group import Workers
 
-Check = Callable[[TrainJob, DataView, bool, Callable[[str], None], Mapping[str, float]], None]
-Judge = Callable[[Storage, str, Dataset, tuple[str, ...], Callable[[str], None]], Judged]
+Check = Callable[[TrainJob, DataView, bool, Show, Mapping[str, float]], None]
+Judge = Callable[[Storage, str, Dataset, tuple[str, ...], Show], Judged]
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ class Trained:
 
 def fit(
     job: TrainJob,
-    show: Callable[[str], None],
+    show: Show,
     check: Check = lambda *training: None,
     judge: Judge | None = None,
     same: Sequence[SameFilm] | None = None,
@@ -118,8 +119,7 @@ def fit(
     ----------
     job : TrainJob
         Validated settings.
-    show : callable
-        Is given each line that the user should see.
+    show : Show
     check : callable, optional
         Is shown what will be trained before it is, and may refuse it with an InputError: the job,
         its data, placed on the cluster, whether workers have GPUs, `show`, and what of the cluster

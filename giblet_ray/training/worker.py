@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -26,6 +26,7 @@ from giblet_ray.dataset.residence import open_loader
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.dataset.view import DataView
 from giblet_ray.errors import InputError
+from giblet_ray.progress import Show
 from giblet_ray.tracking.points import RunAddress, keep_unsent, read_unsent, unsent_name
 from giblet_ray.training.loop import train
 
@@ -114,7 +115,7 @@ def open_checkpoint(storage: Storage, name: str) -> AbstractContextManager[str]:
 class _Aloud(logging.Handler):
     """Shows what this package warns of, such as storage that is tried again, to the user."""
 
-    def __init__(self, show: Callable[[str], None]) -> None:
+    def __init__(self, show: Show) -> None:
         super().__init__()
         self._show = show
 

@@ -22,6 +22,7 @@ from giblet_ray.cluster import START_TIMEOUT, cluster_totals, free_resources
 from giblet_ray.config import TrainJob
 from giblet_ray.dataset.storage import Storage, absolute
 from giblet_ray.errors import InputError
+from giblet_ray.progress import Show
 from giblet_ray.training.config import StorageConfig
 from giblet_ray.training.failures import Failures
 from giblet_ray.training.lean_trainer import LeanTrainer
@@ -119,7 +120,7 @@ class Workers:
     def train(
         self,
         given: Given,
-        show: Callable[[str], None],
+        show: Show,
         when_training: Callable[[], object] = lambda: None,
     ) -> None:
         """Let them train, from the run's latest checkpoint if it has one.
@@ -128,8 +129,7 @@ class Workers:
         ----------
         given : Given
             What they train on.
-        show : callable
-            Is given each line that the user should see.
+        show : Show
         when_training : callable, optional
             See :func:`giblet_ray.training.monitor.shown_monitor`.
 

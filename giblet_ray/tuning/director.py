@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +12,7 @@ from giblet_ray.config import TrainJob
 from giblet_ray.dataset.storage import Storage
 from giblet_ray.errors import InputError
 from giblet_ray.evaluation.score import Score
+from giblet_ray.progress import Show
 from giblet_ray.secrets import redact
 from giblet_ray.settings import flat_settings
 from giblet_ray.tracking.sweep_runs import SweepRuns
@@ -44,8 +45,7 @@ class SweepDirector:
         As a run's record has it, of settings that trials share.
     at_a_time : int
         Trials that run at the same time.
-    show : callable
-        Is given each line that the user should see.
+    show : Show
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class SweepDirector:
         checksum: str,
         resolved: Mapping[str, Any],
         at_a_time: int,
-        show: Callable[[str], None],
+        show: Show,
     ) -> None:
         self.trials: dict[int, TrialRecord] = {}
         self._score = Score(base.train.score)

@@ -93,11 +93,7 @@ class Search:
         return chosen
 
     def replay(
-        self,
-        number: int,
-        settings: Settings,
-        scores: Mapping[int, float],
-        steps: Mapping[int, int],
+        self, number: int, settings: Settings, scores: Mapping[int, float], steps: Mapping[int, int]
     ) -> None:
         """Learn of a trial of an earlier session: its settings, its scores and steps by epoch."""
         self._begin(number, settings)

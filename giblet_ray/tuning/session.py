@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
@@ -21,6 +21,7 @@ from giblet_ray.dataset.view import DataView
 from giblet_ray.errors import InputError
 from giblet_ray.evaluation.score import Score
 from giblet_ray.judge.judge import judge_run
+from giblet_ray.progress import Show
 from giblet_ray.settings import flat_settings
 from giblet_ray.tracking.mlflow_run import MlflowRun, ending
 from giblet_ray.tracking.server import tracking_errors
@@ -49,7 +50,7 @@ def run_sweep(
     journal: Journal,
     space: Space,
     data: DataView,
-    show: Callable[[str], None],
+    show: Show,
     check: Check,
 ) -> Swept:
     """Run a sweep on the cluster that is connected to, while no other job works on it.
@@ -122,7 +123,7 @@ def run_sweep(
 
 
 @contextmanager
-def _recorded(job: TuneJob, storage: Storage, show: Callable[[str], None]) -> Iterator[SweepRuns]:
+def _recorded(job: TuneJob, storage: Storage, show: Show) -> Iterator[SweepRuns]:
     """Open the sweep's MLflow runs, and end them with what became of the block."""
     again = resuming(job)
     where = (job.tracking.uri, job.tracking.experiment, job.name, storage)
@@ -158,7 +159,7 @@ def _crown(
     best: TrialRecord,
     seeds: Seeds | None,
     runs: SweepRuns,
-    show: Callable[[str], None],
+    show: Show,
 ) -> tuple[str, Judged]:
     """Record and judge the best trial, and write its settings for jobs/train.py.
 

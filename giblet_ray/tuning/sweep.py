@@ -17,6 +17,7 @@ from giblet_ray.config import TuneJob
 from giblet_ray.dataset.reader import Dataset
 from giblet_ray.dataset.view import DataView
 from giblet_ray.evaluation.score import Score
+from giblet_ray.progress import Show
 from giblet_ray.tracking.ready import connect_beside_store
 from giblet_ray.training.identity import kept_same, sized
 from giblet_ray.tuning.journal import TrialRecord
@@ -26,7 +27,7 @@ from giblet_ray.tuning.resume import earlier_trials, open_sweep, sweep_folder
 from giblet_ray.tuning.space import Space, parse_space, show_value
 from giblet_ray.tuning.table import table_console, trials_table
 
-Check = Callable[[TuneJob, Space, DataView, bool, Callable[[str], None]], None]
+Check = Callable[[TuneJob, Space, DataView, bool, Show], None]
 
 
 @dataclass(frozen=True)
@@ -90,15 +91,14 @@ class Swept:
         }
 
 
-def sweep(job: TuneJob, show: Callable[[str], None], check: Check = lambda *sweep: None) -> Swept:
+def sweep(job: TuneJob, show: Show, check: Check = lambda *sweep: None) -> Swept:
     """Run the sweep that a job describes, or go on with one that was interrupted.
 
     Parameters
     ----------
     job : TuneJob
         Validated settings.
-    show : callable
-        Is given each line that the user should see.
+    show : Show
     check : callable, optional
         Is shown what will be tried before it is, and may refuse it with an InputError: the job,
         its space, what all trials read, whether these have GPUs, and `show`.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from rich import box
 from rich.console import Console
@@ -11,6 +11,7 @@ from rich.live import Live
 from rich.table import Table
 
 from giblet_ray.evaluation.score import Score
+from giblet_ray.progress import Show
 from giblet_ray.tuning.journal import TrialRecord
 from giblet_ray.tuning.ranking import by_score, by_settings, seeds_of
 from giblet_ray.tuning.space import show_value
@@ -92,7 +93,7 @@ class SweepDisplay:
         What trials are chosen by.
     """
 
-    def __init__(self, show: Callable[[str], None], score: Score) -> None:
+    def __init__(self, show: Show, score: Score) -> None:
         self._show, self._score = show, score
         console = Console()
         self._live = Live(console=console, auto_refresh=False) if console.is_terminal else None
@@ -128,11 +129,7 @@ class SweepDisplay:
                 self._show(f"     {trial.folder}  epoch {trial.epoch}/{trial.epochs}{best}")
 
     def ended(
-        self,
-        trial: TrialRecord,
-        trials: Sequence[TrialRecord],
-        n_trials: int,
-        left: float | None,
+        self, trial: TrialRecord, trials: Sequence[TrialRecord], n_trials: int, left: float | None
     ) -> None:
         """Say that a trial has ended."""
         if self._live is not None:

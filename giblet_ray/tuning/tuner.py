@@ -10,14 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from ray import tune
-from ray.tune import (
-    Callback,
-    FailureConfig,
-    PlacementGroupFactory,
-    RunConfig,
-    Stopper,
-    TuneConfig,
-)
+from ray.tune import Callback, FailureConfig, PlacementGroupFactory, RunConfig, Stopper, TuneConfig
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher

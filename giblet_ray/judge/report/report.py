@@ -32,12 +32,7 @@ from giblet_ray.judge.report.maps import (
 from giblet_ray.judge.report.methods import Code, methods, settings_of
 from giblet_ray.judge.report.partition_figure import in_words, partition_figure
 from giblet_ray.judge.report.response_figure import response_figure
-from giblet_ray.judge.report.time_figures import (
-    MOST_LINES,
-    MOST_TRS,
-    courses_figure,
-    split_figure,
-)
+from giblet_ray.judge.report.time_figures import MOST_LINES, MOST_TRS, courses_figure, split_figure
 from giblet_ray.judge.report.unit_figures import (
     ceiling_figure,
     chance_figure,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ from giblet_ray.models.ridge.delays import delayed, delayed_kernel, primal_weigh
 from giblet_ray.models.ridge.solve import choose, draw_weightings, himalaya_on, solved
 from giblet_ray.models.training_rows import Target, TrainingRows
 from giblet_ray.models.vectors import Vectors, build_vectors
-from giblet_ray.progress import Progress
+from giblet_ray.progress import Progress, Show
 
 MOST_ROWS = 2048
 """Training TRs that means and components are found from, evenly chosen."""
@@ -124,7 +124,7 @@ class Ridge(FittedPredictor):
                     weights_VLF[:, :, start:stop] = 0
 
     @torch.no_grad()
-    def fit(self, training: TrainingTrs, show: Callable[[str], None]) -> None:
+    def fit(self, training: TrainingTrs, show: Show) -> None:
         """See :meth:`FittedPredictor.fit`."""
         rows = TrainingRows(training, self._subjects, self._fits, self.context_trs)
         for part, each in self._vectors.items():

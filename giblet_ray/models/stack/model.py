@@ -11,7 +11,7 @@ Shapes: B windows, C TRs of context, W TRs of a window, V units, M members.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Self
 
@@ -24,6 +24,7 @@ from giblet_ray.models.config import ModelSettings
 from giblet_ray.models.fitted import FittedPredictor, TrainingTrs
 from giblet_ray.models.predictor import GROUP, Shapes, build_predictor
 from giblet_ray.models.stack.config import Member, StackConfig
+from giblet_ray.progress import Show
 
 
 class Stack(FittedPredictor):
@@ -135,7 +136,7 @@ class Stack(FittedPredictor):
         """Predict as one member alone does from now on."""
         self._alone = index
 
-    def fit(self, training: TrainingTrs, show: Callable[[str], None]) -> None:
+    def fit(self, training: TrainingTrs, show: Show) -> None:
         """Refuse: its members are trained already.
 
         Raises
