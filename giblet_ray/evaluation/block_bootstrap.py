@@ -114,10 +114,6 @@ def bootstrap_mean_r(
     units_are_shared : bool
         Whether a unit is the same one in all subjects; see :func:`.influence.unit_weights`.
 
-    Returns
-    -------
-    MeanInterval
-
     Raises
     ------
     InputError

@@ -32,10 +32,6 @@ def learning_curves(history: Sequence[Mapping[str, Any]], *, chosen: int | None 
     chosen : int, optional
         The epoch that was chosen; drawn as a dotted line.
 
-    Returns
-    -------
-    Figure
-
     Raises
     ------
     InputError
@@ -75,10 +71,6 @@ def voxel_histogram(pearson_V: ArrayLike, mean: float | None = None) -> Figure:
     mean : float, optional
         The mean r, which is over voxels, then over subjects, where each has voxels of its own
         (default: over V).
-
-    Returns
-    -------
-    Figure
 
     Raises
     ------

@@ -160,10 +160,6 @@ class ScanSums:
             (V,) bool, the units that count, in all scans or in each; by default all. A unit that
             is masked, or constant, in one scan is scored in the others.
 
-        Returns
-        -------
-        HeldOutScores
-
         Raises
         ------
         InputError

@@ -8,7 +8,6 @@ from dataclasses import replace
 from giblet_ray.cluster import connect
 from giblet_ray.config import TrainJob, TuneJob
 from giblet_ray.console import duration
-from giblet_ray.dataset.reader import Dataset
 from giblet_ray.dataset.residence import place_data
 from giblet_ray.dataset.view import DataView
 from giblet_ray.evaluation.score import Score
@@ -21,13 +20,10 @@ from giblet_ray.preflight.size import measure_activations, step_size
 from giblet_ray.preflight.training import epoch_seconds, examine
 from giblet_ray.progress import Progress, Show
 from giblet_ray.training.data import model_shapes, plan_data
-from giblet_ray.training.identity import kept_same, sized
 from giblet_ray.training.trainer import choose_gpu
-from giblet_ray.tuning.live import with_space
-from giblet_ray.tuning.plan import fitting_trials, plan_sweep
-from giblet_ray.tuning.resume import open_sweep
+from giblet_ray.tuning.plan import fitting_trials, planned_sweep
 from giblet_ray.tuning.search import Search
-from giblet_ray.tuning.space import Settings, Space, parse_space, show_value, with_settings
+from giblet_ray.tuning.space import Settings, Space, show_value, with_settings
 
 
 def preflight_sweep(job: TuneJob, show: Show) -> None:
@@ -43,12 +39,7 @@ def preflight_sweep(job: TuneJob, show: Show) -> None:
     InputError
         If the sweep cannot be started, or its largest trial does not fit.
     """
-    job, journal = open_sweep(job)
-    dataset = Dataset.open(job.dataset)
-    job = with_space(job, dataset)
-    space = parse_space(job.sweep.space or {}, job)
-    widest = plan_sweep(job, space, dataset, kept_same(job, journal.same()))
-    job = sized(job, widest)
+    job, _, space, widest = planned_sweep(job)
     report = Report(show)
     with Progress(show) as progress:
         progress.doing = "looking at the cluster"
@@ -60,10 +51,14 @@ def preflight_sweep(job: TuneJob, show: Show) -> None:
         smallest, largest = _extremes(job, space, widest, measure_activations)
         ranks = job.scaling.max_workers
         trial, small = with_settings(job, largest), with_settings(job, smallest)
-        data = place_data(plan_data(trial, dataset, widest.same), job.data.residence, use_gpu)
+        data = place_data(
+            plan_data(trial, widest.dataset, widest.same), job.data.residence, use_gpu
+        )
         show(f"the largest trial: {_shown(largest)}")
         rehearsal = examine(trial, data, use_gpu, cluster, report, progress)
-    small_data = place_data(plan_data(small, dataset, widest.same), job.data.residence, use_gpu)
+    small_data = place_data(
+        plan_data(small, widest.dataset, widest.same), job.data.residence, use_gpu
+    )
     small_size = step_size(
         small, model_shapes(small_data), len(small_data.scans), ranks, small_data.window
     )

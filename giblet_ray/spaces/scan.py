@@ -98,9 +98,7 @@ def read_bold(
         The scan, mask or table is missing, truncated, or of another shape, space, TR or length
         than the rest; an option that the file cannot follow.
     """
-    space = space_of_scan(path, mask, atlas, atlas_names)
-    file, part = _checked_request(path, space, tr_seconds, options)
-    n_trs = space.n_trs(file, part, None if options.ignore_header_tr else tr_seconds)
+    space, file, part, n_trs = _opened(path, (mask, atlas, atlas_names), tr_seconds, options)
     trs = slice(0, n_trs) if options.volumes is None else slice(*options.volumes)
     if not 0 <= trs.start < trs.stop <= n_trs:
         raise InputError(f"{file}: volumes {trs.start} to {trs.stop - 1} are asked of its {n_trs}")
@@ -131,16 +129,18 @@ def scan_shape(
     Takes and raises what :func:`read_bold` does, but for what only the values and the confounds
     table can tell.
     """
-    space = space_of_scan(path, mask, atlas, atlas_names)
-    file, part = _checked_request(path, space, tr_seconds, options)
-    n_trs = space.n_trs(file, part, None if options.ignore_header_tr else tr_seconds)
+    space, _, _, n_trs = _opened(path, (mask, atlas, atlas_names), tr_seconds, options)
     return n_trs, space.n_units
 
 
-def _checked_request(
-    path: str | Path, space: Space, tr_seconds: float, options: ScanOptions
-) -> tuple[Path, str | None]:
-    """Give the file and the part of it that is meant, if the options go with them."""
+def _opened(
+    path: str | Path,
+    choosing: tuple[str | Path | None, str | Path | None, str | Path | None],
+    tr_seconds: float,
+    options: ScanOptions,
+) -> tuple[Space, Path, str | None, int]:
+    """Give space, file, the part of it that is meant, and its TRs, if the options go with them."""
+    space = space_of_scan(path, *choosing)
     _check_options(tr_seconds, options)
     file, part = split_source(path)
     if not options.ignore_header_tr:
@@ -148,7 +148,8 @@ def _checked_request(
             check_sidecar_tr(each, ending_of_scan(each), tr_seconds)
     if options.smoothing_fwhm_mm is not None and not space.smooths(file):
         raise InputError(f"{file}: smoothing needs a NIfTI scan; other units know no distances")
-    return file, part
+    n_trs = space.n_trs(file, part, None if options.ignore_header_tr else tr_seconds)
+    return space, file, part, n_trs
 
 
 def _check_options(tr_seconds: float, options: ScanOptions) -> None:

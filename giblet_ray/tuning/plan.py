@@ -14,11 +14,30 @@ from giblet_ray.environment import cluster_address
 from giblet_ray.errors import InputError
 from giblet_ray.settings import Mark, marked_settings
 from giblet_ray.training.data import plan_data
-from giblet_ray.training.identity import check_batch, new_order
-from giblet_ray.tuning.live import check_live
-from giblet_ray.tuning.space import Settings, Space, grid, with_settings
+from giblet_ray.training.identity import check_batch, kept_same, new_order, sized
+from giblet_ray.tuning.journal import Journal
+from giblet_ray.tuning.live import check_live, with_space
+from giblet_ray.tuning.resume import open_sweep
+from giblet_ray.tuning.space import Settings, Space, grid, parse_space, with_settings
 
 _GRACE_EPOCHS = 2
+
+
+def planned_sweep(job: TuneJob) -> tuple[TuneJob, Journal, Space, DataView]:
+    """Return the job of a sweep, begun or resumed, as its space and data size it; its journal, what
+    it searches, and what all its trials read. Nothing is started or written.
+
+    Raises
+    ------
+    InputError
+        As :func:`plan_sweep`; for a space that is none, or a sweep to resume that is not there.
+    """
+    job, journal = open_sweep(job)
+    dataset = Dataset.open(job.dataset)
+    job = with_space(job, dataset)
+    space = parse_space(job.sweep.space or {}, job)
+    data = plan_sweep(job, space, dataset, kept_same(job, journal.same()))
+    return sized(job, data), journal, space, data
 
 
 def plan_sweep(

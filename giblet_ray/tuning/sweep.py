@@ -14,17 +14,14 @@ from giblet_ray.checkpoint.claim import claimed
 from giblet_ray.checkpoint.judged import Judged
 from giblet_ray.checkpoint.seeds import Seeds
 from giblet_ray.config import TuneJob
-from giblet_ray.dataset.reader import Dataset
 from giblet_ray.dataset.view import DataView
 from giblet_ray.evaluation.score import Score
 from giblet_ray.progress import Show
 from giblet_ray.tracking.ready import connect_beside_store
-from giblet_ray.training.identity import kept_same, sized
 from giblet_ray.tuning.journal import TrialRecord
-from giblet_ray.tuning.live import with_space
-from giblet_ray.tuning.plan import plan_sweep, with_grace
-from giblet_ray.tuning.resume import earlier_trials, open_sweep, sweep_folder
-from giblet_ray.tuning.space import Space, parse_space, show_value
+from giblet_ray.tuning.plan import planned_sweep, with_grace
+from giblet_ray.tuning.resume import earlier_trials, sweep_folder
+from giblet_ray.tuning.space import Space, show_value
 from giblet_ray.tuning.table import table_console, trials_table
 
 Check = Callable[[TuneJob, Space, DataView, bool, Show], None]
@@ -110,12 +107,8 @@ def sweep(job: TuneJob, show: Show, check: Check = lambda *sweep: None) -> Swept
         taken, a sweep to resume that is not there, was another, or is run by another job, or if
         every trial failed.
     """
-    job, journal = open_sweep(job)
-    dataset = Dataset.open(job.dataset)
-    job = with_space(job, dataset)
-    space = parse_space(job.sweep.space or {}, job)
-    data = plan_sweep(job, space, dataset, kept_same(job, journal.same()))
-    job = with_grace(sized(job, data), data)
+    job, journal, space, data = planned_sweep(job)
+    job = with_grace(job, data)
     earlier_trials(job, journal, data)
     # Until here, nothing has been started or written: mistakes are told within seconds.
     with claimed(sweep_folder(job), "--name"):
