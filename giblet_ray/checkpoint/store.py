@@ -171,19 +171,13 @@ def sound_records(
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One checkpoint, wherever it is kept.
-
-    Attributes
-    ----------
-    storage, name : Storage, str
-        Where it is.
-    record : Record
-        What it is.
-    """
+    """One checkpoint, wherever it is kept."""
 
     storage: Storage
     name: str
+    """Where it is."""
     record: Record
+    """What it is."""
 
     @property
     def location(self) -> str:

@@ -17,27 +17,18 @@ STATUS = "status"
 
 @dataclass(frozen=True)
 class Column:
-    """One column of a table of runs.
-
-    Attributes
-    ----------
-    title : str
-        Heading.
-    text : callable
-        From a run to what is shown; empty where there is nothing.
-    value : callable
-        From a run to what it is sorted by.
-    is_number : bool
-        Shown to the right.
-    rank : int
-        Where there is not room for all, columns of a lower rank are shown first.
-    """
+    """One column of a table of runs."""
 
     title: str
+    """Heading."""
     text: Callable[[ComparedRun], str]
+    """From a run to what is shown; empty where there is nothing."""
     value: Callable[[ComparedRun], Any]
+    """From a run to what it is sorted by."""
     is_number: bool = True
+    """Shown to the right."""
     rank: int = 2
+    """Where there is not room for all, columns of a lower rank are shown first."""
 
 
 def run_columns(comparison: Comparison, compared: ComparedGroup) -> list[Column]:

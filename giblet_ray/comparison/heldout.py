@@ -38,15 +38,10 @@ from giblet_ray.spaces.usable import stretches
 
 @dataclass(frozen=True)
 class TrainedRun(OpenedRun):
-    """A run whose best checkpoint and data set are at hand.
-
-    Attributes
-    ----------
-    run : ComparedRun
-        As MLflow has it.
-    """
+    """A run whose best checkpoint and data set are at hand."""
 
     run: ComparedRun
+    """As MLflow has it."""
 
     @classmethod
     def open(
@@ -73,21 +68,14 @@ class TrainedRun(OpenedRun):
 
 @dataclass(frozen=True)
 class CommonTrs:
-    """BOLD TRs by which several runs were chosen.
-
-    Attributes
-    ----------
-    spans : tuple of Span
-        Stretches of BOLD TRs, in ascending order within each stimulus.
-    scans : tuple of ScanKey
-        Scans of these stimuli that chose each run's epoch.
-    valid : mapping of str to ndarray
-        Voxels of each subject that are valid in each run.
-    """
+    """BOLD TRs by which several runs were chosen."""
 
     spans: tuple[Span, ...]
+    """Stretches of BOLD TRs, in ascending order within each stimulus."""
     scans: tuple[ScanKey, ...]
+    """Scans of these stimuli that chose each run's epoch."""
     valid: Mapping[str, NDArray[np.bool_]]
+    """Voxels of each subject that are valid in each run."""
 
     @property
     def n_trs(self) -> int:
@@ -133,19 +121,13 @@ def common_trs(trained: Sequence[TrainedRun]) -> CommonTrs:
 
 @dataclass(frozen=True)
 class ScoredRun:
-    """How well a run predicts the common TRs.
-
-    Attributes
-    ----------
-    mean : MeanR
-        Mean r, and what each film TR adds to it.
-    pearson_V : ndarray
-        (V,) r of each voxel, mean over scans, then subjects; NaN where not scored. Where the units
-        of subjects differ, those of one after another.
-    """
+    """How well a run predicts the common TRs."""
 
     mean: MeanR
+    """Mean r, and what each film TR adds to it."""
     pearson_V: NDArray[np.float64]
+    """(V,) r of each voxel, mean over scans, then subjects; NaN where not scored. Where the units
+    of subjects differ, those of one after another."""
 
 
 def score_run(

@@ -25,25 +25,18 @@ _LOG_RANGE = 20.0
 
 @dataclass(frozen=True)
 class Importance:
-    """What part of the variance of the score goes with each setting.
-
-    Attributes
-    ----------
-    shares : dict
-        Share of each setting, by dotted name, the largest first; they add up to 1. Empty where it
-        cannot be told.
-    n_runs : int
-        Runs that it was told from, those that differ in their seed alone as one.
-    note : str
-        How far it can be trusted, or why there is none.
-    intervals : dict
-        Of each share, the ends of its 95 % interval over runs: what others, made alike, would say.
-    """
+    """What part of the variance of the score goes with each setting."""
 
     shares: Mapping[str, float]
+    """Share of each setting, by dotted name, the largest first; they add up to 1. Empty where it
+    cannot be told."""
     n_runs: int
+    """Runs that it was told from, those that differ in their seed alone as one."""
     note: str
+    """How far it can be trusted, or why there is none."""
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """Of each share, the ends of its 95 % interval over runs: what others, made alike, would
+    say."""
 
     def in_words(self, name: str) -> str:
         """Return a setting's share and interval: ``75% [60, 88]``."""

@@ -18,23 +18,16 @@ from giblet_ray.evaluation.paired import PairedTest
 
 @dataclass(frozen=True)
 class Pair:
-    """Two runs on the TRs that both hold out.
-
-    Attributes
-    ----------
-    a, b : ComparedRun
-        The runs; differences are a - b.
-    test : PairedTest
-        Of the two mean r.
-    scored_a, scored_b : ScoredRun
-        How well each predicts them.
-    """
+    """Two runs on the TRs that both hold out."""
 
     a: ComparedRun
     b: ComparedRun
+    """The runs; differences are a - b."""
     test: PairedTest
+    """Of the two mean r."""
     scored_a: ScoredRun
     scored_b: ScoredRun
+    """How well each predicts them."""
 
     @property
     def n_voxels(self) -> int:
@@ -55,56 +48,37 @@ class Pair:
 
 @dataclass(frozen=True)
 class ComparedGroup:
-    """Runs that may be ranked together, with all that is known about them.
-
-    Attributes
-    ----------
-    group : RunGroup
-        Its runs, best first.
-    settings : sequence of str
-        Dotted names of settings that differ, the most important first.
-    importance : Importance
-        Of these settings.
-    intervals : mapping of str to Interval
-        Of the mean r over stretches of validation TRs, by run id, of the best few runs that could
-        be predicted with.
-    pearson : mapping of str to ndarray
-        (V,) r of each voxel, by run id, of the best few runs whose checkpoints could be read.
-    pairs : sequence of Pair
-        Each two of the best few runs, over TRs that all of these hold out; none where there are
-        no more than two.
-    """
+    """Runs that may be ranked together, with all that is known about them."""
 
     group: RunGroup
+    """Its runs, best first."""
     settings: Sequence[str]
+    """Dotted names of settings that differ, the most important first."""
     importance: Importance
+    """Of these settings."""
     intervals: Mapping[str, Interval]
+    """Of the mean r over stretches of validation TRs, by run id, of the best few runs that could be
+    predicted with."""
     pearson: Mapping[str, NDArray[np.float64]]
+    """(V,) r of each voxel, by run id, of the best few runs whose checkpoints could be read."""
     pairs: Sequence[Pair]
+    """Each two of the best few runs, over TRs that all of these hold out; none where there are no
+    more than two."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """All runs that were compared.
-
-    Attributes
-    ----------
-    experiment, uri, metric : str
-        What was asked for.
-    groups : sequence of ComparedGroup
-        The largest first.
-    labels : mapping of str to str
-        What to call each run, by its id.
-    pair : Pair or None
-        The two runs that were chosen, or the best two.
-    notes : sequence of str
-        What a reader must know to read the numbers rightly.
-    """
+    """All runs that were compared."""
 
     experiment: str
     uri: str
     metric: str
+    """What was asked for."""
     groups: Sequence[ComparedGroup]
+    """The largest first."""
     labels: Mapping[str, str]
+    """What to call each run, by its id."""
     pair: Pair | None
+    """The two runs that were chosen, or the best two."""
     notes: Sequence[str]
+    """What a reader must know to read the numbers rightly."""

@@ -24,46 +24,32 @@ _SHORT = 12
 
 @dataclass(frozen=True, eq=False)
 class ComparedRun:
-    """One training.
-
-    Attributes
-    ----------
-    id, name : str
-        In MLflow.
-    sweep : str or None
-        Name of the sweep that it is a trial of.
-    status, cause : str
-        FINISHED, RUNNING, KILLED or FAILED as MLflow calls it, or STOPPED by its sweep; and why
-        (empty where unknown).
-    folder : str
-        Folder or URI with the run's checkpoints.
-    dataset, dataset_name : str
-        Checksum of the data set (empty where it was not recorded) and its folder's name.
-    commit : str
-        Git commit of the code (empty where unknown).
-    seconds : float
-        Wall time from start to end, or until now.
-    settings : dict
-        Values by dotted name.
-    curves : dict
-        For each metric of epochs, its values by epoch.
-    logged_best : dict
-        Validation metrics of the best epoch, as far as they were logged when the training ended.
-    """
+    """One training."""
 
     id: str
     name: str
+    """In MLflow."""
     sweep: str | None
+    """Name of the sweep that it is a trial of."""
     status: str
     cause: str
+    """FINISHED, RUNNING, KILLED or FAILED as MLflow calls it, or STOPPED by its sweep; and why
+    (empty where unknown)."""
     folder: str
+    """Folder or URI with the run's checkpoints."""
     dataset: str
     dataset_name: str
+    """Checksum of the data set (empty where it was not recorded) and its folder's name."""
     commit: str
+    """Git commit of the code (empty where unknown)."""
     seconds: float
+    """Wall time from start to end, or until now."""
     settings: Mapping[str, Any]
+    """Values by dotted name."""
     curves: Mapping[str, Mapping[int, float]]
+    """For each metric of epochs, its values by epoch."""
     logged_best: Mapping[str, float] = field(default_factory=dict)
+    """Validation metrics of the best epoch, as far as they were logged when the training ended."""
 
     @property
     def score(self) -> Score:
@@ -112,24 +98,16 @@ class ComparedRun:
 
 @dataclass(frozen=True)
 class RunGroup:
-    """Runs whose scores are about the same TRs and voxels.
-
-    Attributes
-    ----------
-    title : str
-        Data set, and whatever tells the group from the others.
-    grouping : dict
-        What is equal in all of them; see :meth:`ComparedRun.grouping`.
-    ranked : tuple of ComparedRun
-        Best first.
-    unranked : tuple of ComparedRun
-        Those without a score.
-    """
+    """Runs whose scores are about the same TRs and voxels."""
 
     title: str
+    """Data set, and whatever tells the group from the others."""
     grouping: dict[str, Any]
+    """What is equal in all of them; see :meth:`ComparedRun.grouping`."""
     ranked: tuple[ComparedRun, ...]
+    """Best first."""
     unranked: tuple[ComparedRun, ...]
+    """Those without a score."""
 
     @property
     def runs(self) -> tuple[ComparedRun, ...]:

@@ -24,18 +24,12 @@ _READERS = 8
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What a data set holds, and what is wrong with it.
-
-    Attributes
-    ----------
-    dataset : Dataset
-        As its manifest describes it.
-    problems : tuple of str
-        One line each; none for a data set that is right.
-    """
+    """What a data set holds, and what is wrong with it."""
 
     dataset: Dataset
+    """As its manifest describes it."""
     problems: tuple[str, ...]
+    """One line each; none for a data set that is right."""
 
 
 def check_dataset(location: str) -> CheckReport:

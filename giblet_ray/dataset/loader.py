@@ -35,26 +35,18 @@ Gathered = tuple["Batch", "torch.cuda.Event | None"]
 
 @dataclass
 class Batch:
-    """Windows as tensors on the device that trains, W TRs of the longest and C before them.
-
-    Attributes
-    ----------
-    values : dict of str to Tensor
-        Parts of the stimulus, (windows, C + W, *shape), and ``bold``, (windows, W, units), in the
-        dtype on disk. Valid until the next batch but one is asked for: its memory is used again.
-    exists : Tensor
-        (windows, C + W) bool: rows of the stimulus that a window has; the others, before its film,
-        after it, or after the window's own last TR, are 0.
-    windows : Windows
-        What the rows are.
-    vectors : dict of str to Tensor
-        (windows, C + W, F) what a model has made of parts that are not among the values.
-    """
+    """Windows as tensors on the device that trains, W TRs of the longest and C before them."""
 
     values: dict[str, Tensor]
+    """Parts of the stimulus, (windows, C + W, *shape), and ``bold``, (windows, W, units), in the
+    dtype on disk. Valid until the next batch but one is asked for: its memory is used again."""
     exists: Tensor
+    """(windows, C + W) bool: rows of the stimulus that a window has; the others, before its film,
+    after it, or after the window's own last TR, are 0."""
     windows: Windows
+    """What the rows are."""
     vectors: dict[str, Tensor] = field(default_factory=dict)
+    """(windows, C + W, F) what a model has made of parts that are not among the values."""
 
 
 class Loader(Protocol):

@@ -31,24 +31,16 @@ from giblet_ray.parts.value import ValueType
 
 @dataclass(frozen=True)
 class ShardContent:
-    """What the manifest says of a shard.
-
-    Attributes
-    ----------
-    kind : ValueType
-        Dtype and shape of a row's value.
-    labels : dict of str
-        Part, stimulus, subject.
-    n_trs : int
-        TRs in the file.
-    row_group_trs : int
-        TRs per row group; the last one may have fewer.
-    """
+    """What the manifest says of a shard."""
 
     kind: ValueType
+    """Dtype and shape of a row's value."""
     labels: dict[str, str]
+    """Part, stimulus, subject."""
     n_trs: int
+    """TRs in the file."""
     row_group_trs: int
+    """TRs per row group; the last one may have fewer."""
 
     def row_group(self, group: int) -> slice:
         """Return the TRs of a row group."""

@@ -114,18 +114,12 @@ class Split:
 
 @dataclass(frozen=True)
 class SameFilm:
-    """Equal intervals of films: all of one `group` show the same.
-
-    Attributes
-    ----------
-    group : str
-        What they show.
-    spans : tuple of Span
-        Where, in TRs; all begin with the same.
-    """
+    """Equal intervals of films: all of one `group` show the same."""
 
     group: str
+    """What they show."""
     spans: tuple[Span, ...]
+    """Where, in TRs; all begin with the same."""
 
 
 def same_in_words(same: Sequence[SameFilm]) -> str:

@@ -46,28 +46,20 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class MeanInterval:
-    """A mean r with its bootstrap interval of :data:`COVERAGE`.
-
-    Attributes
-    ----------
-    value, low, high : float
-        The mean over scans, subjects and units, and its interval.
-    block_trs : int
-        Least length of a block, as it was measured.
-    n_blocks, n_trs, n_subjects : int
-        Of film TRs, counted once for all subjects.
-    subjects_are_drawn : bool
-        The interval speaks of other subjects; otherwise of these.
-    """
+    """A mean r with its bootstrap interval of :data:`COVERAGE`."""
 
     value: float
     low: float
     high: float
+    """The mean over scans, subjects and units, and its interval."""
     block_trs: int
+    """Least length of a block, as it was measured."""
     n_blocks: int
     n_trs: int
     n_subjects: int
+    """Of film TRs, counted once for all subjects."""
     subjects_are_drawn: bool
+    """The interval speaks of other subjects; otherwise of these."""
 
     def __str__(self) -> str:
         whose = "subjects, and within them" if self.subjects_are_drawn else "these subjects;"

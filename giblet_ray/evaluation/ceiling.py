@@ -37,22 +37,15 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Ceiling:
-    """The highest r that a unit's scan allows.
-
-    Attributes
-    ----------
-    ceiling_V : ndarray
-        (V,) float64, as r, 0 to 1; 0 where repeats agree by chance or less; NaN where BOLD is
-        constant or not finite.
-    p_V : ndarray
-        (V,) one-sided p that repeats agree no better than by chance.
-    kind : str
-        How it was found, in words.
-    """
+    """The highest r that a unit's scan allows."""
 
     ceiling_V: Floats
+    """(V,) float64, as r, 0 to 1; 0 where repeats agree by chance or less; NaN where BOLD is
+    constant or not finite."""
     p_V: Floats
+    """(V,) one-sided p that repeats agree no better than by chance."""
     kind: str
+    """How it was found, in words."""
 
     def normalised(self, pearson_V: NDArray) -> Floats:
         """Return r / ceiling, NaN where the ceiling is within noise: there it says nothing."""
@@ -63,17 +56,12 @@ class Ceiling:
 
 @dataclass(frozen=True)
 class SharedCeiling:
-    """Bounds of the r that what subjects share allows, of each subject's scan.
-
-    Attributes
-    ----------
-    lower_SV, upper_SV : ndarray
-        (S, V) float64: r with the mean of the other subjects, and of all. NaN where the subject's
-        BOLD, or that of all others, is constant or not finite.
-    """
+    """Bounds of the r that what subjects share allows, of each subject's scan."""
 
     lower_SV: Floats
     upper_SV: Floats
+    """(S, V) float64: r with the mean of the other subjects, and of all. NaN where the subject's
+    BOLD, or that of all others, is constant or not finite."""
 
 
 def explainable_ceiling(films_RTV: Sequence[Tensor], least_trs: int, seed: int = 0) -> Ceiling:

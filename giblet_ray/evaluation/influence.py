@@ -33,23 +33,16 @@ _UNITS_AT_A_TIME = 256
 
 @dataclass(frozen=True)
 class ScanRows:
-    """Held-out TRs of a scan, predicted and measured.
-
-    Attributes
-    ----------
-    subject, stimulus : str
-        Of the scan. A second repeat is another scan of both.
-    tr_T : ndarray
-        (T,) int, the film TR of each row, ascending: scans of one stimulus are aligned by it.
-    prediction_TV, bold_TV : Tensor
-        (T, V), of any floating-point type, on any device.
-    """
+    """Held-out TRs of a scan, predicted and measured."""
 
     subject: str
     stimulus: str
+    """Of the scan. A second repeat is another scan of both."""
     tr_T: NDArray[np.integer]
+    """(T,) int, the film TR of each row, ascending: scans of one stimulus are aligned by it."""
     prediction_TV: Tensor
     bold_TV: Tensor
+    """(T, V), of any floating-point type, on any device."""
 
     def __post_init__(self) -> None:
         shapes = tuple(self.prediction_TV.shape), tuple(self.bold_TV.shape)
@@ -91,22 +84,15 @@ class ScanInfluence:
 
 @dataclass(frozen=True)
 class MeanR:
-    """The mean r over units, scans and subjects, and what each film TR adds to it.
-
-    Attributes
-    ----------
-    value : float
-        Mean over scans, subjects and units, see :func:`unit_weights`.
-    stretches : tuple of ndarray
-        Influence of consecutive film TRs, all scans together, in units of r: the mean moves by a
-        TR's number when it counts twice. A stretch ends where a film or its held-out part does.
-    places : tuple of (str, int)
-        Stimulus and first TR of each stretch.
-    """
+    """The mean r over units, scans and subjects, and what each film TR adds to it."""
 
     value: float
+    """Mean over scans, subjects and units, see :func:`unit_weights`."""
     stretches: tuple[Floats, ...]
+    """Influence of consecutive film TRs, all scans together, in units of r: the mean moves by a
+    TR's number when it counts twice. A stretch ends where a film or its held-out part does."""
     places: tuple[tuple[str, int], ...]
+    """Stimulus and first TR of each stretch."""
 
     @property
     def series(self) -> Floats:

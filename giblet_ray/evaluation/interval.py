@@ -18,19 +18,13 @@ COVERAGE = 0.95
 
 @dataclass(frozen=True)
 class Interval:
-    """An interval of :data:`COVERAGE`.
-
-    Attributes
-    ----------
-    low, high : float
-        Its ends.
-    n_trs : int
-        Film TRs, counted once for all subjects.
-    """
+    """An interval of :data:`COVERAGE`."""
 
     low: float
     high: float
+    """Its ends."""
     n_trs: int
+    """Film TRs, counted once for all subjects."""
 
 
 def mean_interval(mean: MeanR, least_trs: int) -> Interval:

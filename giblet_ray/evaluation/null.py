@@ -38,21 +38,14 @@ _UNITS_AT_A_TIME = 256
 
 @dataclass(frozen=True)
 class Null:
-    """r of each unit, and what it would be by chance.
-
-    Attributes
-    ----------
-    pearson_V : ndarray
-        (V,) float64, mean over scans; NaN where no scan is scored.
-    null_VP : ndarray
-        (V, P) float32, the same under permutation; 4 * V * P bytes.
-    weight_V : ndarray or None
-        (V,) what each scored unit's r counts for in their mean; None: all alike.
-    """
+    """r of each unit, and what it would be by chance."""
 
     pearson_V: NDArray[np.float64]
+    """(V,) float64, mean over scans; NaN where no scan is scored."""
     null_VP: NDArray[np.float32]
+    """(V, P) float32, the same under permutation; 4 * V * P bytes."""
     weight_V: NDArray[np.float64] | None = None
+    """(V,) what each scored unit's r counts for in their mean; None: all alike."""
 
     def p_values(self) -> NDArray[np.float64]:
         """Return the one-sided p of each unit, (1 + how many by chance are as high) / (1 + P).

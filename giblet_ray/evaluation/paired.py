@@ -40,32 +40,23 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class PairedTest:
-    """The paired difference between models a and b, and how likely chance alone makes it as large.
-
-    Attributes
-    ----------
-    difference, low, high : float
-        Mean r of a, minus that of b, and its interval of :data:`COVERAGE`.
-    p : float
-        Two-sided, of this pair alone.
-    family_p : float
-        Two-sided, of this pair as one of all that were tested with it; never below `p`.
-    null_P : ndarray
-        (P,) float64, differences that chance makes, of this pair alone.
-    n_cosines : int
-        Degrees of freedom of the error.
-    n_trs : int
-        Film TRs, counted once for all subjects.
-    """
+    """The paired difference between models a and b, and how likely chance alone makes it as
+    large."""
 
     difference: float
     low: float
     high: float
+    """Mean r of a, minus that of b, and its interval of :data:`COVERAGE`."""
     p: float
+    """Two-sided, of this pair alone."""
     family_p: float
+    """Two-sided, of this pair as one of all that were tested with it; never below `p`."""
     null_P: Floats
+    """(P,) float64, differences that chance makes, of this pair alone."""
     n_cosines: int
+    """Degrees of freedom of the error."""
     n_trs: int
+    """Film TRs, counted once for all subjects."""
 
     def __str__(self) -> str:
         interval = f"[{self.low:+.4f}, {self.high:+.4f}]"

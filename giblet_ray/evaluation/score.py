@@ -28,17 +28,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Score:
-    """A metric that things are chosen by.
-
-    Attributes
-    ----------
-    name : str
-        Key of the metric, ``val/...``. Its direction follows from its name, so
-        that all who meet it agree without knowing how it is computed: what ends in loss, mse,
-        error, seconds or wait_share is better when lower, everything else when higher.
-    """
+    """A metric that things are chosen by."""
 
     name: str = VAL_PEARSON
+    """Key of the metric, ``val/...``. Its direction follows from its name, so that all who meet it
+    agree without knowing how it is computed: what ends in loss, mse, error, seconds or wait_share
+    is better when lower, everything else when higher."""
 
     @property
     def higher_is_better(self) -> bool:

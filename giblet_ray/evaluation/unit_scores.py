@@ -16,26 +16,18 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class UnitScores:
-    """Scores of each unit: of one scan, or their means over scans or subjects.
-
-    Attributes
-    ----------
-    pearson_V : ndarray
-        (V,) float64 Pearson r over TRs. NaN where no scan is scored: masked, or of constant BOLD.
-        0 where the prediction is constant: it explains nothing.
-    r2_V : ndarray
-        (V,) float64 coefficient of determination, 1 - sum (t - p)^2 / sum (t - mean t)^2 with the
-        mean of the scan's own TRs; NaN where `pearson_V` is.
-    mse : float
-        Mean squared error over TRs and units that are not masked, whatever the scan.
-    n_trs : int
-        TRs that were scored, those of all scans together.
-    """
+    """Scores of each unit: of one scan, or their means over scans or subjects."""
 
     pearson_V: Floats
+    """(V,) float64 Pearson r over TRs. NaN where no scan is scored: masked, or of constant BOLD. 0
+    where the prediction is constant: it explains nothing."""
     r2_V: Floats
+    """(V,) float64 coefficient of determination, 1 - sum (t - p)^2 / sum (t - mean t)^2 with the
+    mean of the scan's own TRs; NaN where `pearson_V` is."""
     mse: float
+    """Mean squared error over TRs and units that are not masked, whatever the scan."""
     n_trs: int
+    """TRs that were scored, those of all scans together."""
 
     def summary(self) -> dict[str, float]:
         """Return pearson_mean, pearson_median, pearson_p95, r2_mean (over scored units), mse."""
@@ -51,22 +43,15 @@ class UnitScores:
 
 @dataclass(frozen=True)
 class HeldOutScores:
-    """Scores of a model on what it was not trained on, at each level.
-
-    Attributes
-    ----------
-    scans : tuple of (UnitScores or None)
-        Of each scan; None for one without TRs.
-    subjects : mapping of str to UnitScores
-        Means over each subject's scans, unit by unit.
-    mean : UnitScores or None
-        Mean over subjects, unit by unit, each unit over the subjects that have a score of it; None
-        where units of subjects differ, so that unit 7 is not the same in each.
-    """
+    """Scores of a model on what it was not trained on, at each level."""
 
     scans: tuple[UnitScores | None, ...]
+    """Of each scan; None for one without TRs."""
     subjects: Mapping[str, UnitScores]
+    """Means over each subject's scans, unit by unit."""
     mean: UnitScores | None
+    """Mean over subjects, unit by unit, each unit over the subjects that have a score of it; None
+    where units of subjects differ, so that unit 7 is not the same in each."""
 
     @property
     def n_trs(self) -> int:

@@ -33,21 +33,14 @@ class Word(NamedTuple):
 
 
 class Spoken(NamedTuple):
-    """What is said in a TR.
-
-    Attributes
-    ----------
-    before : str
-        The last words that were said before the TR, oldest first, joined by spaces.
-    text : str
-        The words that are said in it, likewise; "" where there is none.
-    n_words : int
-        Number of words in `text`.
-    """
+    """What is said in a TR."""
 
     before: str
+    """The last words that were said before the TR, oldest first, joined by spaces."""
     text: str
+    """The words that are said in it, likewise; "" where there is none."""
     n_words: int
+    """Number of words in `text`."""
 
 
 def spoken_words(utterances: Sequence[Utterance]) -> list[Word]:

@@ -32,21 +32,14 @@ Rows = Mapping[ScanKey, ScanRows]
 
 @dataclass(frozen=True)
 class Ceilings:
-    """Ceilings of each subject's units.
-
-    Attributes
-    ----------
-    words : str
-        How they were found; empty without one.
-    own : dict of str to Ceiling
-        Of the subject's own scans: what its r may be divided by.
-    shared : dict of str to (ndarray, ndarray)
-        (V,) lower and upper bounds of what subjects share, as r; no divisor.
-    """
+    """Ceilings of each subject's units."""
 
     words: str = ""
+    """How they were found; empty without one."""
     own: dict[str, Ceiling] = field(default_factory=dict)
+    """Of the subject's own scans: what its r may be divided by."""
     shared: dict[str, tuple[Floats, Floats]] = field(default_factory=dict)
+    """(V,) lower and upper bounds of what subjects share, as r; no divisor."""
 
 
 def plan_ceilings(

@@ -16,32 +16,22 @@ from giblet_ray.evaluation.influence import ScanRows, z_scored
 
 @dataclass(frozen=True)
 class Course:
-    """A unit's test TRs in one scan, predicted and measured.
-
-    Attributes
-    ----------
-    which : str
-        best, median or worst, by r over the test TRs of all the subject's scans.
-    subject, stimulus : str
-        Of the scan: the subject's first of those with the most test TRs.
-    unit : int
-        Index among the units that are predicted.
-    pearson : float
-        Its r, mean over the subject's scans.
-    tr_T : ndarray
-        (T,) int, BOLD TRs, counted from the onset of the film.
-    prediction_T, bold_T : ndarray
-        (T,) float64, z-scored over these TRs, as r takes them.
-    """
+    """A unit's test TRs in one scan, predicted and measured."""
 
     which: str
+    """best, median or worst, by r over the test TRs of all the subject's scans."""
     subject: str
     stimulus: str
+    """Of the scan: the subject's first of those with the most test TRs."""
     unit: int
+    """Index among the units that are predicted."""
     pearson: float
+    """Its r, mean over the subject's scans."""
     tr_T: NDArray[np.integer]
+    """(T,) int, BOLD TRs, counted from the onset of the film."""
     prediction_T: NDArray[np.float64]
     bold_T: NDArray[np.float64]
+    """(T,) float64, z-scored over these TRs, as r takes them."""
 
 
 def unit_courses(

@@ -34,31 +34,23 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class OfSubject:
-    """What is said of a subject's units.
-
-    Attributes
-    ----------
-    units_V : ndarray
-        (V,) int, index of each unit among the data set's.
-    pearson_V, r2_V, p_V, q_V : ndarray
-        (V,) float64: r and R2, means over the subject's scans; one-sided p of r, and after
-        Benjamini & Hochberg. NaN where not scored.
-    ceiling_V, normalised_V : ndarray or None
-        (V,) noise ceiling as r, and r / ceiling, NaN where the ceiling is within noise.
-    shared_low_V, shared_high_V : ndarray or None
-        (V,) bounds of the shared ceiling: r of the subject's BOLD with the mean of the others', and
-        of all. They bound what subjects share, and divide nothing.
-    """
+    """What is said of a subject's units."""
 
     units_V: np.ndarray
+    """(V,) int, index of each unit among the data set's."""
     pearson_V: Floats
     r2_V: Floats
     p_V: Floats
     q_V: Floats
+    """(V,) float64: r and R2, means over the subject's scans; one-sided p of r, and after Benjamini
+    & Hochberg. NaN where not scored."""
     ceiling_V: Floats | None = None
     normalised_V: Floats | None = None
+    """(V,) noise ceiling as r, and r / ceiling, NaN where the ceiling is within noise."""
     shared_low_V: Floats | None = None
     shared_high_V: Floats | None = None
+    """(V,) bounds of the shared ceiling: r of the subject's BOLD with the mean of the others', and
+    of all. They bound what subjects share, and divide nothing."""
 
     def placed(self, values_V: Floats, n_units: int) -> NDArray[np.float32]:
         """Return values of its units among all of the data set's, (n_units,), NaN elsewhere."""
@@ -69,49 +61,32 @@ class OfSubject:
 
 @dataclass(frozen=True)
 class Baseline:
-    """Ridge on the same parts, units and TRs.
-
-    Attributes
-    ----------
-    name : str
-        Of its run.
-    model : dict
-        Its settings.
-    mean : MeanR
-        Its mean r, and what each TR adds to it.
-    pearson_V : dict of str to ndarray
-        (V,) r of each subject's units.
-    beside : PairedTest
-        The run's mean r, minus its.
-    """
+    """Ridge on the same parts, units and TRs."""
 
     name: str
+    """Of its run."""
     model: dict[str, Any]
+    """Its settings."""
     mean: MeanR
+    """Its mean r, and what each TR adds to it."""
     pearson_V: dict[str, Floats]
+    """(V,) r of each subject's units."""
     beside: PairedTest
+    """The run's mean r, minus its."""
 
 
 @dataclass(frozen=True)
 class Partition:
-    """How much of a prediction each set of parts carries.
-
-    Attributes
-    ----------
-    how : str
-        product, subsets, permuted or retrained: see :mod:`giblet_ray.judge.partition`.
-    words : str
-        The same in words, with what it assumes.
-    shares : dict of str to dict
-        By subject, of each set of parts: (V,) float64 of R2; NaN where a unit is not scored.
-    pearson : dict of str to dict
-        The same of r, where r is divided; empty elsewhere.
-    """
+    """How much of a prediction each set of parts carries."""
 
     how: str
+    """product, subsets, permuted or retrained: see :mod:`giblet_ray.judge.partition`."""
     words: str
+    """The same in words, with what it assumes."""
     shares: dict[str, dict[tuple[str, ...], Floats]]
+    """By subject, of each set of parts: (V,) float64 of R2; NaN where a unit is not scored."""
     pearson: dict[str, dict[tuple[str, ...], Floats]] = field(default_factory=dict)
+    """The same of r, where r is divided; empty elsewhere."""
 
     @property
     def means(self) -> dict[tuple[str, ...], float]:
@@ -148,63 +123,43 @@ class Partition:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What is said of a run.
-
-    Attributes
-    ----------
-    name : str
-        Of the run.
-    folds : tuple of OpenedRun
-        Its checkpoint and data; of a training in folds, all of them.
-    judged : Judged
-        Its scores by name.
-    subjects : dict of str to OfSubject
-        By subject.
-    interval : MeanInterval
-        Of the mean r.
-    null : Null
-        Mean over subjects, unit by unit.
-    ceiling : str
-        How the ceiling was found, in words; empty without one.
-    mean : MeanR
-        The mean r, and what each TR adds to it.
-    courses : tuple of Course
-        Time courses of the best, the median and the worst unit.
-    baseline : Baseline or None
-        Ridge beside it.
-    group : UnitScores or None
-        Of the mean prediction, on the mean BOLD of the subjects who saw the same films; r alone
-        says something, since both are means of z-scores.
-    partition : Partition or None
-        Which part carries the prediction.
-    members : tuple of MemberScore
-        Of a stack, by how much each member carries.
-    responses : dict of str to LearnedResponses
-        Of each subject's units, as the model (of the first fold) has learned them; none of a model
-        without.
-    regions : dict of str to Labels
-        Regions of all units of each subject's data; none without an atlas.
-    seeds : Seeds or None
-        What its settings reach with several seeds, where its sweep has trained them: on validation
-        TRs.
-    """
+    """What is said of a run."""
 
     name: str
+    """Of the run."""
     folds: tuple[OpenedRun, ...]
+    """Its checkpoint and data; of a training in folds, all of them."""
     judged: Judged
+    """Its scores by name."""
     subjects: dict[str, OfSubject]
+    """By subject."""
     interval: MeanInterval
+    """Of the mean r."""
     null: Null
+    """Mean over subjects, unit by unit."""
     ceiling: str
+    """How the ceiling was found, in words; empty without one."""
     mean: MeanR
+    """The mean r, and what each TR adds to it."""
     courses: tuple[Course, ...]
+    """Time courses of the best, the median and the worst unit."""
     baseline: Baseline | None = None
+    """Ridge beside it."""
     group: UnitScores | None = None
+    """Of the mean prediction, on the mean BOLD of the subjects who saw the same films; r alone says
+    something, since both are means of z-scores."""
     partition: Partition | None = None
+    """Which part carries the prediction."""
     members: tuple[MemberScore, ...] = ()
+    """Of a stack, by how much each member carries."""
     responses: dict[str, LearnedResponses] = field(default_factory=dict)
+    """Of each subject's units, as the model (of the first fold) has learned them; none of a model
+    without."""
     regions: dict[str, Labels] = field(default_factory=dict)
+    """Regions of all units of each subject's data; none without an atlas."""
     seeds: Seeds | None = None
+    """What its settings reach with several seeds, where its sweep has trained them: on validation
+    TRs."""
 
     @property
     def opened(self) -> OpenedRun:

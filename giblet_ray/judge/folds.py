@@ -32,15 +32,10 @@ from giblet_ray.judge.rows import Predicts, all_rows
 
 @dataclass(frozen=True)
 class GatheredRows(ScanRows):
-    """Test TRs of a scan that lie in several folds.
-
-    Attributes
-    ----------
-    std_V : ndarray
-        (V,) of its BOLD over all of them: what prediction and BOLD were divided by.
-    """
+    """Test TRs of a scan that lie in several folds."""
 
     std_V: NDArray[np.float64]
+    """(V,) of its BOLD over all of them: what prediction and BOLD were divided by."""
 
 
 Folds = Sequence[OpenedRun]

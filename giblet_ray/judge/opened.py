@@ -33,31 +33,21 @@ from giblet_ray.training.finished import is_finished
 
 @dataclass(frozen=True)
 class OpenedRun:
-    """A run's best checkpoint, and the data set that it was trained on.
-
-    Attributes
-    ----------
-    checkpoint : Checkpoint
-        The best one.
-    data : DataView
-        What it was trained on; its split says which TRs chose its epoch, and which judge it.
-    scans : tuple of ScanKey
-        Rows of the normalisation.
-    mean_SV, std_SV : ndarray
-        How its BOLD was z-scored.
-    valid_SV : ndarray
-        Units that took part in the scan's subject.
-    packages : tuple of str
-        Packages that its model may be imported from.
-    """
+    """A run's best checkpoint, and the data set that it was trained on."""
 
     checkpoint: Checkpoint
+    """The best one."""
     data: DataView
+    """What it was trained on; its split says which TRs chose its epoch, and which judge it."""
     scans: tuple[ScanKey, ...]
+    """Rows of the normalisation."""
     mean_SV: NDArray[np.float32]
     std_SV: NDArray[np.float32]
+    """How its BOLD was z-scored."""
     valid_SV: NDArray[np.bool_]
+    """Units that took part in the scan's subject."""
     packages: tuple[str, ...]
+    """Packages that its model may be imported from."""
 
     def load(self) -> Encoder:
         """Load the model, onto a GPU where there is one."""

@@ -145,18 +145,12 @@ def _on_scale(
 
 @dataclass(frozen=True)
 class Shown:
-    """A model that is shown other rows of a film than the data set has.
-
-    Attributes
-    ----------
-    encoder : Encoder
-        The model.
-    values : sequence of mapping of str to ndarray
-        (TRs of the film, *shape) of each part, at each phase of the film.
-    """
+    """A model that is shown other rows of a film than the data set has."""
 
     encoder: Encoder
+    """The model."""
     values: Sequence[Mapping[str, np.ndarray]]
+    """(TRs of the film, *shape) of each part, at each phase of the film."""
 
     def subject_index(self, subject: str) -> int | None:
         """See :meth:`Encoder.subject_index`."""

@@ -32,21 +32,14 @@ _PATIENCE = datetime.timedelta(hours=12)
 
 @dataclass(frozen=True)
 class RankSizes:
-    """How many windows each rank has in a batch, and how long the longest of all is.
-
-    Attributes
-    ----------
-    windows : sequence of int
-        Of each rank.
-    trs : int
-        W of the longest.
-    all_there : bool
-        Whether all of them have all their rows.
-    """
+    """How many windows each rank has in a batch, and how long the longest of all is."""
 
     windows: Sequence[int]
+    """Of each rank."""
     trs: int
+    """W of the longest."""
     all_there: bool
+    """Whether all of them have all their rows."""
 
     @property
     def most(self) -> int:

@@ -38,24 +38,16 @@ from giblet_ray.spaces.volume import load_mask
 
 @dataclass(frozen=True)
 class BidsPlan:
-    """What was found.
-
-    Attributes
-    ----------
-    job : PrecomputeJob
-        With films, texts, masks and TR as they were found.
-    rows : list of ScanRow
-        The scans.
-    said : list of str
-        What was found and what is missing, line by line.
-    notes : list of str
-        Of files that are not used.
-    """
+    """What was found."""
 
     job: PrecomputeJob
+    """With films, texts, masks and TR as they were found."""
     rows: list[ScanRow]
+    """The scans."""
     said: list[str]
+    """What was found and what is missing, line by line."""
     notes: list[str]
+    """Of files that are not used."""
 
 
 def read_bids(job: PrecomputeJob) -> BidsPlan:

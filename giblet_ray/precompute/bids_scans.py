@@ -22,25 +22,17 @@ _ENDS = (
 
 @dataclass(frozen=True)
 class BidsScan:
-    """One run of a subject, as BIDS calls it: a file, and what stands beside it.
-
-    Attributes
-    ----------
-    path : str
-        The scan; of a surface, its left half.
-    entities : dict of str to str
-        As its name tells them: sub, ses, task, run, space, ...
-    tr_seconds, start_seconds : float
-        TR, and the time in it that a volume stands for (s).
-    mask : str or None
-        Its brain mask.
-    """
+    """One run of a subject, as BIDS calls it: a file, and what stands beside it."""
 
     path: str
+    """The scan; of a surface, its left half."""
     entities: dict[str, str]
+    """As its name tells them: sub, ses, task, run, space, ..."""
     tr_seconds: float
     start_seconds: float
+    """TR, and the time in it that a volume stands for (s)."""
     mask: str | None
+    """Its brain mask."""
 
     @property
     def subject(self) -> str:

@@ -18,21 +18,14 @@ _UNIT_NAMES = "unit_names.json"
 
 @dataclass(frozen=True)
 class KeptSpaces:
-    """What is written of spaces.
-
-    Attributes
-    ----------
-    of_subjects : dict of str to StoredSpace
-        By subject.
-    unit_names : dict of str to str
-        Path of the names of the units, by subject whose units have names.
-    blobs : tuple of WrittenFile
-        The files that they name.
-    """
+    """What is written of spaces."""
 
     of_subjects: dict[str, StoredSpace]
+    """By subject."""
     unit_names: dict[str, str]
+    """Path of the names of the units, by subject whose units have names."""
     blobs: tuple[WrittenFile, ...]
+    """The files that they name."""
 
 
 def keep_spaces(storage: Storage, units: Sequence[Unit]) -> KeptSpaces:

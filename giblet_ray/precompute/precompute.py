@@ -35,22 +35,15 @@ from giblet_ray.spaces.config import high_pass_in_words
 
 @dataclass(frozen=True)
 class Summary:
-    """What a data set holds, and what it took to make.
-
-    Attributes
-    ----------
-    dataset : Dataset
-        The finished data set.
-    n_made, n_kept : int
-        Shards that were made now, and that were found finished.
-    seconds : float
-        Time that it took (s).
-    """
+    """What a data set holds, and what it took to make."""
 
     dataset: Dataset
+    """The finished data set."""
     n_made: int
     n_kept: int
+    """Shards that were made now, and that were found finished."""
     seconds: float
+    """Time that it took (s)."""
 
     def rows(self) -> dict[str, str]:
         """Return names and values for the user."""

@@ -45,43 +45,29 @@ _NOT_OF_VALUES = (
 
 @dataclass(frozen=True)
 class ScanPlan:
-    """A scan, and what of it is taken.
-
-    Attributes
-    ----------
-    subject, path : str
-        Whose it is, and its file.
-    choosing : dict of str to str
-        Files that say what its units are, by role.
-    n_units : int
-        Voxels, vertices or parcels.
-    taken : Taken
-        Its volumes, and its film.
-    scrubbed : tuple of int
-        Volumes of the file that neither train nor judge.
-    confounds : str or None
-        The table of its confounds.
-    n_read : int
-        Numbers of a TR that are held to make its units.
-    columns : tuple of str
-        Those that are regressed out.
-    repeat : int
-        The first time that the subject saw the film, the second, ...
-    phase : int
-        Which of the film's phases it sees.
-    """
+    """A scan, and what of it is taken."""
 
     subject: str
     path: str
+    """Whose it is, and its file."""
     choosing: dict[str, str]
+    """Files that say what its units are, by role."""
     n_units: int
+    """Voxels, vertices or parcels."""
     taken: Taken
+    """Its volumes, and its film."""
     scrubbed: tuple[int, ...]
+    """Volumes of the file that neither train nor judge."""
     confounds: str | None
+    """The table of its confounds."""
     n_read: int = 0
+    """Numbers of a TR that are held to make its units."""
     columns: tuple[str, ...] = ()
+    """Those that are regressed out."""
     repeat: int = 1
+    """The first time that the subject saw the film, the second, ..."""
     phase: int = 0
+    """Which of the film's phases it sees."""
 
     @property
     def film(self) -> FilmFiles:

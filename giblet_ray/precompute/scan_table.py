@@ -31,42 +31,29 @@ _MISSING = ("", "n/a")
 
 @dataclass(frozen=True)
 class ScanRow:
-    """What a table says of one scan; None: nothing.
-
-    Attributes
-    ----------
-    where : str
-        File and line, for messages.
-    subject, stimulus : str
-        Whose scan it is, and of which film.
-    repeat : str or None
-        Which time, as the scans' names tell it.
-    file : str or None
-        The file that it is in, beside the table.
-    first_volume, last_volume : int or None
-        Its volumes in the file, from 0, both included.
-    onset_seconds : float or None
-        When its film begins, after its first volume (s); negative: before.
-    film_offset_seconds : float
-        How far into the film it begins (s).
-    crop_start_trs, crop_stop_trs : int or None
-        TRs at its start and end that are not taken.
-    scrub : tuple of (int, int)
-        Its volumes [start, stop), ..., that neither train nor judge.
-    """
+    """What a table says of one scan; None: nothing."""
 
     where: str
+    """File and line, for messages."""
     subject: str
     stimulus: str
+    """Whose scan it is, and of which film."""
     repeat: str | None = None
+    """Which time, as the scans' names tell it."""
     file: str | None = None
+    """The file that it is in, beside the table."""
     first_volume: int | None = None
     last_volume: int | None = None
+    """Its volumes in the file, from 0, both included."""
     onset_seconds: float | None = None
+    """When its film begins, after its first volume (s); negative: before."""
     film_offset_seconds: float = 0.0
+    """How far into the film it begins (s)."""
     crop_start_trs: int | None = None
     crop_stop_trs: int | None = None
+    """TRs at its start and end that are not taken."""
     scrub: tuple[tuple[int, int], ...] = ()
+    """Its volumes [start, stop), ..., that neither train nor judge."""
 
     @property
     def says_when(self) -> bool:

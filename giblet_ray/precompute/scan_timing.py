@@ -25,28 +25,19 @@ _TICKS = 1000
 
 @dataclass(frozen=True)
 class Taken:
-    """What is taken of a scan.
-
-    Attributes
-    ----------
-    film : FilmFiles
-        Its film, cut at the TRs of its volumes.
-    volumes : (int, int)
-        First volume that is taken, in its file, and the one after the last.
-    first_tr : int
-        TR of the film that the first of them belongs to.
-    n_before, n_after : int
-        Volumes of the scan that are not taken.
-    n_volumes : int
-        Volumes of the scan.
-    """
+    """What is taken of a scan."""
 
     film: FilmFiles
+    """Its film, cut at the TRs of its volumes."""
     volumes: tuple[int, int]
+    """First volume that is taken, in its file, and the one after the last."""
     first_tr: int
+    """TR of the film that the first of them belongs to."""
     n_before: int
     n_after: int
+    """Volumes of the scan that are not taken."""
     n_volumes: int
+    """Volumes of the scan."""
 
     @property
     def n_trs(self) -> int:

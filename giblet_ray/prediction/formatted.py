@@ -50,25 +50,17 @@ class FormattedPredictions(Group):
 
 @dataclass(frozen=True)
 class Plan:
-    """What is predicted for whom, and written where.
-
-    Attributes
-    ----------
-    form : FileFormat
-        The form of the file.
-    wanted : mapping
-        BOLD TRs of each stimulus, by subject.
-    tasks : dict of str to Task
-        By subject.
-    storage, stem : Storage, str
-        The folder of the file, and its name there without its ending.
-    """
+    """What is predicted for whom, and written where."""
 
     form: FileFormat
+    """The form of the file."""
     wanted: Wanted
+    """BOLD TRs of each stimulus, by subject."""
     tasks: dict[str, Task]
+    """By subject."""
     storage: Storage
     stem: str
+    """The folder of the file, and its name there without its ending."""
 
     @property
     def file(self) -> str:

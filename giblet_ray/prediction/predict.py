@@ -25,24 +25,16 @@ from giblet_ray.progress import Progress, Show
 
 @dataclass(frozen=True)
 class Summary:
-    """Finished predictions, and what they took.
-
-    Attributes
-    ----------
-    out : str
-        Their folder.
-    predictions : Predictions
-        What was predicted with what.
-    seconds : float
-        Time that predicting took (s), starting aside.
-    already_finished : bool
-        They were there before.
-    """
+    """Finished predictions, and what they took."""
 
     out: str
+    """Their folder."""
     predictions: Predictions
+    """What was predicted with what."""
     seconds: float
+    """Time that predicting took (s), starting aside."""
     already_finished: bool
+    """They were there before."""
 
     def rows(self) -> dict[str, str]:
         """Return names and values for the user."""

@@ -29,18 +29,12 @@ _BATCH_BUFFERS = 5
 
 @dataclass(frozen=True)
 class Need:
-    """Bytes by what they are for.
-
-    Attributes
-    ----------
-    parts : dict of str to int
-        What is surely held at one moment, by what for, in words.
-    estimates : dict of str to int
-        What may come on top: an upper bound, or an assumption.
-    """
+    """Bytes by what they are for."""
 
     parts: dict[str, int]
+    """What is surely held at one moment, by what for, in words."""
     estimates: dict[str, int] = field(default_factory=dict)
+    """What may come on top: an upper bound, or an assumption."""
 
     @property
     def sure(self) -> int:

@@ -32,23 +32,16 @@ _ENOUGH = 0.25
 
 @dataclass(frozen=True)
 class Overfit:
-    """Losses of one batch, learned again and again without dropout.
-
-    Attributes
-    ----------
-    windows, steps : int
-        Size of the batch, and how often it was learned.
-    first, last : float
-        Loss before and after.
-    suspects : tuple of str
-        What may keep the model from learning: inputs that never change, voxels that are masked.
-    """
+    """Losses of one batch, learned again and again without dropout."""
 
     windows: int
     steps: int
+    """Size of the batch, and how often it was learned."""
     first: float
     last: float
+    """Loss before and after."""
     suspects: tuple[str, ...]
+    """What may keep the model from learning: inputs that never change, voxels that are masked."""
 
     @property
     def learned(self) -> bool:

@@ -25,34 +25,23 @@ _ACCELERATOR = "accelerator_type:"
 
 @dataclass(frozen=True)
 class Machine:
-    """A node, or a type of node.
-
-    Attributes
-    ----------
-    name : str
-        What the user calls it.
-    cpus, gpus : float
-        What it offers in all.
-    memory : int or None
-        Bytes that Ray found free for processes and object store; None where unknown.
-    gpu_memory : int or None
-        Bytes of each GPU; None without GPU, or where unknown.
-    gpu_seen : bool
-        They are those that were free; else they are assumed, by the kind of GPU.
-    count : int
-        Machines like this one.
-    reservable : int
-        Bytes of the memory that Ray lets a process reserve.
-    """
+    """A node, or a type of node."""
 
     name: str
+    """What the user calls it."""
     cpus: float
     gpus: float
+    """What it offers in all."""
     memory: int | None
+    """Bytes that Ray found free for processes and object store; None where unknown."""
     gpu_memory: int | None
+    """Bytes of each GPU; None without GPU, or where unknown."""
     gpu_seen: bool = False
+    """They are those that were free; else they are assumed, by the kind of GPU."""
     count: int = 1
+    """Machines like this one."""
     reservable: int = 0
+    """Bytes of the memory that Ray lets a process reserve."""
 
     def room(self, cpus: float, gpus: float) -> int:
         """Return how many workers one such machine has room for, by its CPUs and GPUs."""

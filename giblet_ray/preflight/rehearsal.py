@@ -55,27 +55,20 @@ _SQLITE_IMPORTS = ("mlflow.store.tracking.sqlalchemy_store",)
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """What a worker's training was measured to take, on a CPU.
-
-    Attributes
-    ----------
-    peak_bytes : int
-        The most that it held while training; and as many streamed rows, vectors of films and rows
-        for metrics as a training holds, which are more than a sample has.
-    step_seconds, evaluation_seconds, checkpoint_seconds : float
-        Of one optimizer step, one batch of validation windows, one checkpoint until it is written.
-    checkpoint_bytes : int
-        Size of a checkpoint.
-    overfit : Overfit
-        Whether the model can learn one batch by heart.
-    """
+    """What a worker's training was measured to take, on a CPU."""
 
     peak_bytes: int
+    """The most that it held while training; and as many streamed rows, vectors of films and rows
+    for metrics as a training holds, which are more than a sample has."""
     step_seconds: float
     evaluation_seconds: float
     checkpoint_seconds: float
+    """Of one optimizer step, one batch of validation windows, one checkpoint until it is
+    written."""
     checkpoint_bytes: int
+    """Size of a checkpoint."""
     overfit: Overfit
+    """Whether the model can learn one batch by heart."""
 
 
 def rehearse(

@@ -29,22 +29,15 @@ _MOST_BYTES = 512 * 2**20
 
 @dataclass(frozen=True)
 class Sample:
-    """Which row groups are read, and which windows lie in them.
-
-    Attributes
-    ----------
-    spans : tuple of Span
-        Row groups, with what their last windows reach beyond them.
-    selection : Selection
-        What is read of each row.
-    train, val : Windows
-        Training and validation windows in these row groups.
-    """
+    """Which row groups are read, and which windows lie in them."""
 
     spans: tuple[Span, ...]
+    """Row groups, with what their last windows reach beyond them."""
     selection: Selection
+    """What is read of each row."""
     train: Windows
     val: Windows
+    """Training and validation windows in these row groups."""
 
     def read(self, data: DataView) -> list[pa.Table]:
         """Read the spans, in order."""

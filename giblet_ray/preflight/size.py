@@ -40,46 +40,32 @@ _SHAPES = torch.device("meta")
 
 @dataclass(frozen=True)
 class StepSize:
-    """What one rank's training step is made of, in bytes, in float32.
-
-    Attributes
-    ----------
-    parameters : int
-        A number and not bytes.
-    weights : int
-        Parameters and buffers.
-    gradients, optimizer : int
-        One number per parameter that is trained step by step, and AdamW's two.
-    largest : int
-        The largest parameter: where gradients are added to others (of other parts), or copied to
-        where ranks reduce them, there are for a moment two of it.
-    windows, parts : int
-        A rank's share of a batch, and the accumulated parts that it is computed in.
-    share : int
-        Bytes of that share, context included, as it lies on disk.
-    normalisation : int
-        Mean and standard deviation per scan and voxel.
-    vectors : int
-        Of each TR of a film, those that are made once; see training/made_once.py.
-    elsewhere : int
-        Weights that other workers have, who share out the head with this one.
-    activations : int
-        What the forward pass and the loss keep for the backward pass of one part; 0 where it was
-        not measured.
-    """
+    """What one rank's training step is made of, in bytes, in float32."""
 
     parameters: int
+    """A number and not bytes."""
     weights: int
+    """Parameters and buffers."""
     gradients: int
     optimizer: int
+    """One number per parameter that is trained step by step, and AdamW's two."""
     largest: int
+    """The largest parameter: where gradients are added to others (of other parts), or copied to
+    where ranks reduce them, there are for a moment two of it."""
     windows: int
     parts: int
+    """A rank's share of a batch, and the accumulated parts that it is computed in."""
     share: int
+    """Bytes of that share, context included, as it lies on disk."""
     normalisation: int
+    """Mean and standard deviation per scan and voxel."""
     vectors: int = 0
+    """Of each TR of a film, those that are made once; see training/made_once.py."""
     elsewhere: int = 0
+    """Weights that other workers have, who share out the head with this one."""
     activations: int = 0
+    """What the forward pass and the loss keep for the backward pass of one part; 0 where it was not
+    measured."""
 
     @property
     def checkpoint(self) -> int:

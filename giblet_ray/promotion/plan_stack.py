@@ -22,18 +22,12 @@ from giblet_ray.tracking.store import Store
 
 @dataclass(frozen=True)
 class Plan:
-    """What would be stacked.
-
-    Attributes
-    ----------
-    name : str
-        Of the stack's run.
-    members : dict of str to OpenedRun
-        By the names that the stack has them by.
-    """
+    """What would be stacked."""
 
     name: str
+    """Of the stack's run."""
     members: dict[str, OpenedRun]
+    """By the names that the stack has them by."""
 
     @property
     def opened(self) -> list[OpenedRun]:

@@ -31,36 +31,25 @@ _SCORE_TAG = "giblet_ray.score"
 
 @dataclass(frozen=True)
 class Promotion:
-    """What an alias names now, and what it named before.
-
-    Attributes
-    ----------
-    uri : str
-        ``models:/NAME@ALIAS``.
-    version : str
-        Version of the registered model.
-    run : RecordedRun
-        The MLflow run that it is of.
-    record : Record
-        Of its checkpoint.
-    replaced : str or None
-        The model that the alias named before, in words.
-    changed : bool
-        The alias named another model before, or none.
-    test : str
-        What both models reach on the test TRs, which neither was chosen by; empty without another.
-    seeds : Seeds or None
-        What the run's settings reach with several seeds, where its sweep has trained them.
-    """
+    """What an alias names now, and what it named before."""
 
     uri: str
+    """``models:/NAME@ALIAS``."""
     version: str
+    """Version of the registered model."""
     run: RecordedRun
+    """The MLflow run that it is of."""
     record: Record
+    """Of its checkpoint."""
     replaced: str | None
+    """The model that the alias named before, in words."""
     changed: bool
+    """The alias named another model before, or none."""
     test: str = ""
+    """What both models reach on the test TRs, which neither was chosen by; empty without
+    another."""
     seeds: Seeds | None = None
+    """What the run's settings reach with several seeds, where its sweep has trained them."""
 
     def summary(self) -> dict[str, str]:
         """Return what became of it, for the user to read."""

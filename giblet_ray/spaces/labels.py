@@ -32,18 +32,12 @@ _NUMBERED_LINE = re.compile(rf"({_NUMBER.pattern})\s+(.+?)(?:(?:\s+{_NUMBER.patt
 
 @dataclass(frozen=True)
 class Labels:
-    """Regions of units.
-
-    Attributes
-    ----------
-    of_units_V : ndarray of int
-        Number of each unit's region; 0: in none.
-    names : dict of int to str
-        What each region is called, by number, in ascending order; some may have no unit.
-    """
+    """Regions of units."""
 
     of_units_V: NDArray[np.int64]
+    """Number of each unit's region; 0: in none."""
     names: dict[int, str]
+    """What each region is called, by number, in ascending order; some may have no unit."""
 
     @property
     def indices(self) -> NDArray[np.int64]:

@@ -19,21 +19,14 @@ _UNSENT = "mlflow-unsent"
 
 
 class RunAddress(NamedTuple):
-    """Where a run is logged to.
-
-    Attributes
-    ----------
-    uri : str
-        Tracking store.
-    run_id : str
-        MLflow's run.
-    started : float
-        When it began (s since 1970).
-    """
+    """Where a run is logged to."""
 
     uri: str
+    """Tracking store."""
     run_id: str
+    """MLflow's run."""
     started: float
+    """When it began (s since 1970)."""
 
 
 def unsent_name(folder: str, node: str | None = None) -> str:

@@ -27,36 +27,25 @@ _MANY = 20
 
 @dataclass(frozen=True, eq=False)
 class RecordedRun:
-    """A training or a sweep, as MLflow has it.
-
-    Attributes
-    ----------
-    id, name : str
-        In MLflow.
-    status : str
-        RUNNING, FINISHED, FAILED or KILLED.
-    started : float
-        When it began (s since 1970).
-    ended : float or None
-        When it ended, if it has.
-    tags, settings : mapping of str to str
-        As MLflow keeps them.
-    metrics : mapping of str to float
-        The last value of each.
-    dataset, dataset_digest : str
-        Name of the data set, and the first characters of its checksum; empty where unknown.
-    """
+    """A training or a sweep, as MLflow has it."""
 
     id: str
     name: str
+    """In MLflow."""
     status: str
+    """RUNNING, FINISHED, FAILED or KILLED."""
     started: float
+    """When it began (s since 1970)."""
     ended: float | None
+    """When it ended, if it has."""
     tags: Mapping[str, str]
     settings: Mapping[str, str]
+    """As MLflow keeps them."""
     metrics: Mapping[str, float]
+    """The last value of each."""
     dataset: str
     dataset_digest: str
+    """Name of the data set, and the first characters of its checksum; empty where unknown."""
 
     @property
     def folder(self) -> str:

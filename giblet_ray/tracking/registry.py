@@ -24,22 +24,15 @@ _URI = re.compile(r"models:/(?P<name>[^/@]+)(@(?P<alias>[^/@]+)|/(?P<version>[0-
 
 @dataclass(frozen=True)
 class Registered:
-    """A version of a registered model.
-
-    Attributes
-    ----------
-    name, version : str
-        As the registry has it.
-    run_id : str
-        MLflow run that trained it.
-    files : str
-        URI of the folder with its checkpoint.
-    """
+    """A version of a registered model."""
 
     name: str
     version: str
+    """As the registry has it."""
     run_id: str
+    """MLflow run that trained it."""
     files: str
+    """URI of the folder with its checkpoint."""
 
 
 def find_alias(store: Store, name: str, alias: str) -> Registered | None:

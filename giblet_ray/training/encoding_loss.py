@@ -26,28 +26,20 @@ CONSTANT_STD = 32 * torch.finfo(torch.float32).eps
 
 
 class LossTerms(NamedTuple):
-    """What `EncodingLoss` returns: scalar float32 tensors.
-
-    Attributes
-    ----------
-    objective : Tensor
-        This rank's share, to call `backward()` on, once. Gradients averaged over the ranks, as
-        DistributedDataParallel does, are those of `loss`; with `units_apart`, they are added up.
-    loss : Tensor
-        mse + weight * correlation_loss; this and the following are the same on every rank and
-        carry no gradient.
-    mse : Tensor or None
-        Mean over rows of the mean squared error over a row's valid voxels; None of a loss of the
-        user's own.
-    correlation_loss : Tensor or None
-        Mean of (1 - Pearson r) over voxels that are valid in some row, then over subjects; None
-        where its weight is 0.
-    """
+    """What `EncodingLoss` returns: scalar float32 tensors."""
 
     objective: Tensor
+    """This rank's share, to call `backward()` on, once. Gradients averaged over the ranks, as
+    DistributedDataParallel does, are those of `loss`; with `units_apart`, they are added up."""
     loss: Tensor
+    """mse + weight * correlation_loss; this and the following are the same on every rank and carry
+    no gradient."""
     mse: Tensor | None
+    """Mean over rows of the mean squared error over a row's valid voxels; None of a loss of the
+    user's own."""
     correlation_loss: Tensor | None
+    """Mean of (1 - Pearson r) over voxels that are valid in some row, then over subjects; None
+    where its weight is 0."""
 
     @property
     def logged(self) -> dict[str, Tensor]:
@@ -57,27 +49,19 @@ class LossTerms(NamedTuple):
 
 
 class _Correlation(NamedTuple):
-    """Pearson's r over the rows of all ranks, and its slopes.
-
-    Attributes
-    ----------
-    pearson_SV, rows_SV : Tensor
-        r per subject and voxel, and the rows that it is valid in.
-    batch_rows, squared_error : Tensor
-        Rows, and the sum of the squared errors' means.
-    by_target_SV, by_prediction_SV : Tensor
-        What r grows by with a prediction, per unit of the target and of the prediction.
-    of_its_row : callable
-        From (S, V) to what each row has, (B, V) or what broadcasts to it.
-    """
+    """Pearson's r over the rows of all ranks, and its slopes."""
 
     pearson_SV: Tensor
     rows_SV: Tensor
+    """r per subject and voxel, and the rows that it is valid in."""
     batch_rows: Tensor
     squared_error: Tensor
+    """Rows, and the sum of the squared errors' means."""
     by_target_SV: Tensor
     by_prediction_SV: Tensor
+    """What r grows by with a prediction, per unit of the target and of the prediction."""
     of_its_row: Callable[[Tensor], Tensor]
+    """From (S, V) to what each row has, (B, V) or what broadcasts to it."""
 
 
 class EncodingLoss(nn.Module):

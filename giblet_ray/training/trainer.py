@@ -45,36 +45,24 @@ Judge = Callable[[Storage, str, Dataset, tuple[str, ...], Show], Judged]
 
 @dataclass(frozen=True)
 class Trained:
-    """A finished training.
-
-    Attributes
-    ----------
-    dataset : str
-        Folder or URI of the data set.
-    run_folder : str
-        Folder or URI that holds the run's checkpoints.
-    score : Score
-        What the best epoch was chosen by.
-    best_location : str
-        Folder or URI of the checkpoint of the best epoch.
-    mlflow_run : MlflowRun
-        Where MLflow has it.
-    position : Position
-        How far the training went, with its history of metrics by epoch.
-    already_finished : bool
-        There was nothing to do.
-    judged : Judged or None
-        Its test; None where it was not asked for.
-    """
+    """A finished training."""
 
     dataset: str
+    """Folder or URI of the data set."""
     run_folder: str
+    """Folder or URI that holds the run's checkpoints."""
     score: Score
+    """What the best epoch was chosen by."""
     best_location: str
+    """Folder or URI of the checkpoint of the best epoch."""
     mlflow_run: MlflowRun
+    """Where MLflow has it."""
     position: Position
+    """How far the training went, with its history of metrics by epoch."""
     already_finished: bool
+    """There was nothing to do."""
     judged: Judged | None
+    """Its test; None where it was not asked for."""
 
     def summary(self) -> dict[str, str]:
         """Return where things are and how good the best epoch was, for the user to read."""

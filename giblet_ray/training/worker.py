@@ -46,25 +46,17 @@ Point = tuple[int, dict[str, float]]
 
 @dataclass(frozen=True)
 class Given:
-    """What workers train on; they start before it is ready.
-
-    Attributes
-    ----------
-    data : DataView
-        With its blocks.
-    run : RunRecord
-        What is trained, and how.
-    normalisation : Normalisation
-        Of the data's BOLD.
-    mlflow : RunAddress or None
-        Run that rank 0 logs to. Without one, the points of the curves are reported with the
-        metrics of their epoch, as ``points``.
-    """
+    """What workers train on; they start before it is ready."""
 
     data: DataView
+    """With its blocks."""
     run: RunRecord
+    """What is trained, and how."""
     normalisation: Normalisation
+    """Of the data's BOLD."""
     mlflow: RunAddress | None
+    """Run that rank 0 logs to. Without one, the points of the curves are reported with the metrics
+    of their epoch, as ``points``."""
 
 
 def train_worker(config: dict[str, Any]) -> None:

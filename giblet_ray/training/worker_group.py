@@ -38,24 +38,16 @@ _LOOK_SECONDS = 0.2
 
 @dataclass(frozen=True)
 class Training:
-    """What Ray Train is asked for.
-
-    Attributes
-    ----------
-    told : dict
-        What :func:`giblet_ray.training.worker.train_worker` is given.
-    per_worker : mapping of str to float
-        What a worker reserves.
-    waits : int
-        Times that the workers are waited for before the controller fails.
-    callbacks : sequence of UserCallback
-        Are told of every report.
-    """
+    """What Ray Train is asked for."""
 
     told: dict[str, Any]
+    """What :func:`giblet_ray.training.worker.train_worker` is given."""
     per_worker: Mapping[str, float]
+    """What a worker reserves."""
     waits: int
+    """Times that the workers are waited for before the controller fails."""
     callbacks: Sequence[UserCallback]
+    """Are told of every report."""
 
 
 Fit = Callable[[Training], TrainingFailedError | None]

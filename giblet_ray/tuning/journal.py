@@ -36,41 +36,28 @@ State = Literal["running", "finished", "stopped", "failed"]
 
 @dataclass
 class TrialRecord:
-    """What is known of a trial.
-
-    Attributes
-    ----------
-    number : int
-        From 0, in the order of their start.
-    settings : dict
-        Value of each searched setting.
-    epochs : int
-        Epochs that it trains if it is not stopped.
-    state : {'running', 'finished', 'stopped', 'failed'}
-        Running, also when it was under way as its sweep was killed; finished as planned; stopped by
-        scheduler or budget; failed.
-    cause : str
-        Why it was stopped or has failed; of one that is running, why it is about to be stopped.
-    scores : dict of int to float
-        Of each epoch, from 1.
-    steps : dict of int to int
-        Optimiser steps that were done by the end of each.
-    seconds : float
-        Time that it ran.
-    seed : int or None
-        Of the training, if it is one of settings that the search has found already, with another
-        seed than the search's.
-    """
+    """What is known of a trial."""
 
     number: int
+    """From 0, in the order of their start."""
     settings: Settings
+    """Value of each searched setting."""
     epochs: int
+    """Epochs that it trains if it is not stopped."""
     state: State = "running"
+    """Running, also when it was under way as its sweep was killed; finished as planned; stopped by
+    scheduler or budget; failed."""
     cause: str = ""
+    """Why it was stopped or has failed; of one that is running, why it is about to be stopped."""
     scores: dict[int, float] = field(default_factory=dict)
+    """Of each epoch, from 1."""
     steps: dict[int, int] = field(default_factory=dict)
+    """Optimiser steps that were done by the end of each."""
     seconds: float = 0.0
+    """Time that it ran."""
     seed: int | None = None
+    """Of the training, if it is one of settings that the search has found already, with another
+    seed than the search's."""
 
     @property
     def replaced(self) -> Settings:

@@ -41,15 +41,10 @@ Settings = dict[str, Any]
 
 @dataclass(frozen=True)
 class Choice:
-    """One of some values.
-
-    Attributes
-    ----------
-    values : tuple
-        As JSON holds them.
-    """
+    """One of some values."""
 
     values: tuple[Any, ...]
+    """As JSON holds them."""
 
     def to_optuna(self, value: Any) -> Any:
         """Return what Optuna calls a value."""

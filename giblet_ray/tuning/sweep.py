@@ -29,39 +29,26 @@ Check = Callable[[TuneJob, Space, DataView, bool, Show], None]
 
 @dataclass(frozen=True)
 class Swept:
-    """A finished sweep.
-
-    Attributes
-    ----------
-    name : str
-        Of the sweep.
-    score : Score
-        What trials are chosen by.
-    trials : list of TrialRecord
-        All trials, those with the best settings first, of these the best.
-    seeds : Seeds or None
-        What the best settings reach, where they were trained with several seeds.
-    best_settings : str
-        The YAML file that jobs/train.py --config takes.
-    judged : Judged
-        The best trial's test.
-    mlflow_run : str
-        Id of the parent run.
-    tracking_uri : str
-        Where MLflow has it.
-    comparing : str
-        What jobs/compare.py takes, to compare its trials.
-    """
+    """A finished sweep."""
 
     name: str
+    """Of the sweep."""
     score: Score
+    """What trials are chosen by."""
     trials: list[TrialRecord]
+    """All trials, those with the best settings first, of these the best."""
     seeds: Seeds | None
+    """What the best settings reach, where they were trained with several seeds."""
     best_settings: str
+    """The YAML file that jobs/train.py --config takes."""
     judged: Judged
+    """The best trial's test."""
     mlflow_run: str
+    """Id of the parent run."""
     tracking_uri: str
+    """Where MLflow has it."""
     comparing: str
+    """What jobs/compare.py takes, to compare its trials."""
 
     def print_table(self) -> None:
         """Print the trials, the best first, and why some have failed."""

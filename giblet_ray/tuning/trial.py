@@ -44,40 +44,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrialConfig:
-    """What one trial is told.
-
-    Attributes
-    ----------
-    number : int
-        Its number.
-    settings : dict
-        Values of the searched settings.
-    known_epochs : int
-        Epochs whose metrics the sweep has, from before it was killed.
-    """
+    """What one trial is told."""
 
     number: int
+    """Its number."""
     settings: Settings
+    """Values of the searched settings."""
     known_epochs: int
+    """Epochs whose metrics the sweep has, from before it was killed."""
 
 
 @dataclass(frozen=True)
 class Shared:
-    """What is the same for all trials.
-
-    Attributes
-    ----------
-    job : TrainJob
-        Settings, of which each trial replaces some; its storage path is the sweep's folder.
-    data : DataView
-        The blocks, with all that any trial reads.
-    use_gpu : bool
-        Train on GPUs.
-    """
+    """What is the same for all trials."""
 
     job: TrainJob
+    """Settings, of which each trial replaces some; its storage path is the sweep's folder."""
     data: DataView
+    """The blocks, with all that any trial reads."""
     use_gpu: bool
+    """Train on GPUs."""
 
 
 def trial_job(base: TrainJob, number: int, settings: Settings) -> TrainJob:

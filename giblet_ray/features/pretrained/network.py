@@ -41,34 +41,23 @@ _FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "README.md")
 
 @dataclass(frozen=True)
 class Network:
-    """What is known of a network by its settings alone.
-
-    Attributes
-    ----------
-    model : str
-        Its folder, or its name in the hub.
-    revision : str
-        Branch, tag or commit in the hub.
-    reads : str
-        video, image, sound or text.
-    n_layers, n_numbers : int
-        Layers, and numbers that each gives per token.
-    architecture : str
-        As the library calls it.
-    clip_pictures : int or None
-        Pictures of the clips that it was trained with, if it says so.
-    most_tokens : int or None
-        That it reads at a time, likewise.
-    """
+    """What is known of a network by its settings alone."""
 
     model: str
+    """Its folder, or its name in the hub."""
     revision: str
+    """Branch, tag or commit in the hub."""
     reads: Reads
+    """video, image, sound or text."""
     n_layers: int
     n_numbers: int
+    """Layers, and numbers that each gives per token."""
     architecture: str
+    """As the library calls it."""
     clip_pictures: int | None
+    """Pictures of the clips that it was trained with, if it says so."""
     most_tokens: int | None
+    """That it reads at a time, likewise."""
 
 
 def import_library() -> ModuleType:

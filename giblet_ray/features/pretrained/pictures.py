@@ -35,24 +35,17 @@ _GREY = 255.0
 
 @dataclass(frozen=True)
 class Preparation:
-    """How pictures are scaled, cut and normalised for a network.
-
-    Attributes
-    ----------
-    shortest : int or None
-        Rows or columns, whichever are fewer, that a picture is scaled to; None: to the size that
-        is cut, whatever its aspect.
-    height, width : int
-        What is cut from the middle (pixels).
-    mean_C, std_C : ndarray
-        (3,) of what shades from 0 to 1 are normalised by.
-    """
+    """How pictures are scaled, cut and normalised for a network."""
 
     shortest: int | None
+    """Rows or columns, whichever are fewer, that a picture is scaled to; None: to the size that is
+    cut, whatever its aspect."""
     height: int
     width: int
+    """What is cut from the middle (pixels)."""
     mean_C: np.ndarray
     std_C: np.ndarray
+    """(3,) of what shades from 0 to 1 are normalised by."""
 
     def scaled(self, height: int, width: int) -> tuple[int, int]:
         """Return rows and columns that a film's pictures are scaled to."""

@@ -27,24 +27,16 @@ _HIGH_PASS = "high_pass_seconds"
 
 @dataclass(frozen=True)
 class Code:
-    """Which code trained and judged.
-
-    Attributes
-    ----------
-    trained : str
-        Commit that trained; empty where unknown.
-    judged : str
-        Commit that judges; empty where unknown.
-    versions : mapping of str to str
-        Of the packages that judge.
-    recorded : str
-        The MLflow run, in words.
-    """
+    """Which code trained and judged."""
 
     trained: str
+    """Commit that trained; empty where unknown."""
     judged: str
+    """Commit that judges; empty where unknown."""
     versions: Mapping[str, str]
+    """Of the packages that judge."""
     recorded: str
+    """The MLflow run, in words."""
 
 
 def methods(

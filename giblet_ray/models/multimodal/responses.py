@@ -39,26 +39,19 @@ _FINE_SECONDS = 0.1
 
 @dataclass(frozen=True)
 class LearnedResponses:
-    """Responses of units to what enters the model.
-
-    Attributes
-    ----------
-    seconds : ndarray
-        (L,) delay of each tap, a lag of the data (``data.lag_seconds``) included.
-    kernel_VL : ndarray
-        Each with a sum of squares of 1, positive where it is largest; 0 of a unit without weights.
-    share_V : ndarray
-        Part of the unit's squared weights that its response explains, 0 to 1: of one that answers
-        to everything with the same course, 1.
-    peak_V : ndarray
-        When each peaks (s): the largest value of a cubic spline through the taps, every 0.1 s; NaN
-        of a unit without weights.
-    """
+    """Responses of units to what enters the model."""
 
     seconds: np.ndarray
+    """(L,) delay of each tap, a lag of the data (``data.lag_seconds``) included."""
     kernel_VL: np.ndarray
+    """Each with a sum of squares of 1, positive where it is largest; 0 of a unit without
+    weights."""
     share_V: np.ndarray
+    """Part of the unit's squared weights that its response explains, 0 to 1: of one that answers to
+    everything with the same course, 1."""
     peak_V: np.ndarray
+    """When each peaks (s): the largest value of a cubic spline through the taps, every 0.1 s; NaN
+    of a unit without weights."""
 
     @property
     def canonical(self) -> np.ndarray:

@@ -31,21 +31,14 @@ Split = tuple[np.ndarray, np.ndarray]
 
 @dataclass(frozen=True)
 class Chosen:
-    """What was chosen for each unit.
-
-    Attributes
-    ----------
-    gammas : Tensor
-        (G, P) weightings of the parts that were tried, each adding up to 1.
-    weighting_V : Tensor
-        (V,) int64, which of them.
-    alpha_V : Tensor
-        (V,) regularisation.
-    """
+    """What was chosen for each unit."""
 
     gammas: Tensor
+    """(G, P) weightings of the parts that were tried, each adding up to 1."""
     weighting_V: Tensor
+    """(V,) int64, which of them."""
     alpha_V: Tensor
+    """(V,) regularisation."""
 
 
 @contextmanager

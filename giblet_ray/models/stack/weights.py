@@ -34,21 +34,14 @@ _CONVERGED = 1e-8
 
 @dataclass(frozen=True)
 class Sums:
-    """Sums over rows of products, float64.
-
-    Attributes
-    ----------
-    gram_VMM : Tensor
-        Of the predictions of two members.
-    cross_VM : Tensor
-        Of a prediction and BOLD.
-    square_V : Tensor
-        Of BOLD and itself.
-    """
+    """Sums over rows of products, float64."""
 
     gram_VMM: Tensor
+    """Of the predictions of two members."""
     cross_VM: Tensor
+    """Of a prediction and BOLD."""
     square_V: Tensor
+    """Of BOLD and itself."""
 
     @classmethod
     def of(cls, predicted_MNV: Tensor, bold_NV: Tensor) -> Self:
@@ -83,22 +76,15 @@ class Sums:
 
 @dataclass(frozen=True)
 class Weights:
-    """What was found.
-
-    Attributes
-    ----------
-    own_VM, common_M : Tensor
-        Of each unit, shrunk, and of all units at once; they are not negative and add up to 1.
-    shrinkage : float
-        From 0, each unit's own, to 1, the common ones.
-    folds_KVM : Tensor
-        Found without each fold and its gaps, shrunk alike; there may be no folds.
-    """
+    """What was found."""
 
     own_VM: Tensor
     common_M: Tensor
+    """Of each unit, shrunk, and of all units at once; they are not negative and add up to 1."""
     shrinkage: float
+    """From 0, each unit's own, to 1, the common ones."""
     folds_KVM: Tensor
+    """Found without each fold and its gaps, shrunk alike; there may be no folds."""
 
 
 def find_weights(every: Sums, folds: Sequence[tuple[Sums, Sums]]) -> Weights:
