@@ -36,11 +36,11 @@ test: setup  ## Run the tests, two files at a time, without those of make slow a
 	@$(PYTEST) -m "not slow and not heavy"
 
 .PHONY: slow
-slow: setup  ## Run all tests but those of make faults: trainings on workers, the demo, a recipe
+slow: setup  ## Run all tests but those of make faults, such as trainings on workers and whole jobs
 	@$(PYTEST) -m "not heavy"
 
 .PHONY: faults
-faults: setup  ## Run what takes longest: killed jobs, lost nodes, recipes, the tutorial, benchmarks (two hours)
+faults: setup  ## Run what takes longest: killed jobs, lost nodes, recipes, demo, tutorial, benchmarks (two hours)
 	@$(BIN)/pytest -m heavy
 
 .PHONY: check

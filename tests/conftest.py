@@ -42,7 +42,6 @@ LONGEST = (
     "parts/test_codes.py",
     "training/test_trainer.py",
     "precompute/test_precompute.py",
-    "jobs/test_demo_job.py",
     "jobs/test_own_code.py",
     "test_secrets.py",
     "preflight/test_jobs.py",

@@ -17,7 +17,7 @@ def test_demo_trains_what_a_lab_gets_without_settings() -> None:
     assert list(demo) == ["scaling"]
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_demo_says_where_everything_is_and_goes_on_with_what_is_there(
     say: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -180,7 +180,7 @@ def check_evaluation(folder: Path, inside: np.ndarray) -> None:
         np.testing.assert_array_equal(r_XYZ != 0, inside)
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_with_one_part_of_the_film_the_volumes_of_the_other_are_left_out(data: Path) -> None:
     make_download(data)
     (data / "stimuli_Sherlock_2.m4v").unlink()

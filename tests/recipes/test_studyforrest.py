@@ -158,7 +158,7 @@ def check_sets(dataset: Dataset) -> None:
         assert set_of(sets, rows, TR) == {"test"}
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_what_fmriprep_makes_of_the_raw_data_finds_its_films_by_run(data: Path) -> None:
     folder = data / "studyforrest"
     for number, (pictures, sound_N) in enumerate(segments()):
