@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from giblet_ray.checkpoint.json_file import read_json, write_json
 from giblet_ray.checkpoint.store import is_run
 from giblet_ray.dataset.storage import Storage
-from giblet_ray.errors import InputError
 from giblet_ray.settings import Group
 
 JUDGED = "test.json"
-UNITS = "test_units.safetensors"
-"""Pearson r of each unit, by subject: (units,) float64, NaN where not scored."""
 READINGS = "readings.json"
 
 
@@ -68,25 +62,6 @@ class Judged(Group):
         )
 
 
-def read_judged_units(storage: Storage, run: str) -> dict[str, NDArray[np.float64]]:
-    """Return Pearson r of each unit on the test TRs, by subject; see :data:`UNITS`.
-
-    Raises
-    ------
-    InputError
-        If the run has not been judged, or the file is damaged.
-    """
-    # Here, so that what is read of a test alone costs no import.
-    from safetensors import SafetensorError
-    from safetensors.numpy import load
-
-    name = _in(run, UNITS)
-    try:
-        return dict(sorted(load(storage.read(name)).items()))  # it has no order of its own
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"{storage.describe(name)}: cannot be read: {error}") from error
-
-
 def read_judged(storage: Storage, run: str) -> Judged | None:
     """Return what a run's folder holds of its test, or None before it.
 
@@ -98,14 +73,8 @@ def read_judged(storage: Storage, run: str) -> Judged | None:
     return read_json(storage, _in(run, JUDGED), Judged)
 
 
-def keep_judged(
-    storage: Storage, run: str, judged: Judged, units: Mapping[str, NDArray[np.float64]]
-) -> None:
-    """Keep the scores of a run's test in its folder; those of its units first."""
-    from safetensors.numpy import save
-
-    with storage.write(_in(run, UNITS)) as stream:
-        stream.write(save(dict(units)))
+def keep_judged(storage: Storage, run: str, judged: Judged) -> None:
+    """Keep the scores of a run's test in its folder."""
     write_json(storage, _in(run, JUDGED), judged)
 
 

@@ -31,23 +31,6 @@ def autocovariance(stretches: Sequence[Floats], n_lags: int) -> Floats:
     return found / len(total)
 
 
-def integrated_time(stretches: Sequence[Floats]) -> float:
-    """Return how many TRs are worth one that is independent: 1 + 2 * the sum of autocorrelations.
-
-    The sum ends at the first lag m that is 6 times the time found so far (Sokal's window; Sokal
-    1997, doi:10.1007/978-1-4899-0319-8_6), since what lies behind adds noise alone. 1 for white
-    noise and for a constant; (1 + a) / (1 - a) for a first-order autoregression with coefficient a.
-    Assumes that the series is stationary.
-    """
-    longest = max(map(len, stretches))
-    covariance = autocovariance(stretches, longest - 1)
-    if covariance[0] <= 0:
-        return 1.0
-    times = 2 * np.cumsum(covariance / covariance[0]) - 1
-    ends = np.flatnonzero(np.arange(longest) >= 6 * times)
-    return max(1.0, float(times[ends[0] if len(ends) else -1]))
-
-
 def block_length(stretches: Sequence[Floats], least_trs: int) -> int:
     """Return the block length that a block bootstrap of the mean is most exact with.
 

@@ -111,20 +111,9 @@ class Tape:
     ----------
     start : int
         First sample that can still be read.
-
-    Parameters
-    ----------
-    blocks : iterable of ndarray
-    silence_before : int
-        Samples of silence before the first of them.
-    what : str
-        What is read, for messages.
     """
 
-    def __init__(
-        self, blocks: Iterable[np.ndarray], silence_before: int = 0, what: str = "the audio"
-    ) -> None:
-        self._what = what
+    def __init__(self, blocks: Iterable[np.ndarray], silence_before: int = 0) -> None:
         self._blocks = iter(blocks)
         self._held_N = np.zeros(silence_before, np.float32)
         self.start = -silence_before
@@ -142,7 +131,7 @@ class Tape:
                 self._forget(start)
         end = self.start + len(self._held_N)
         if end < min(needed, stop):
-            raise InputError(f"{self._what} has {end} samples; at least {needed} are needed here")
+            raise InputError(f"the audio has {end} samples; at least {needed} are needed here")
         self._forget(start)
         return np.pad(self._held_N[: stop - start], (0, max(0, stop - end)))
 

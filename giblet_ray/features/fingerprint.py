@@ -120,24 +120,9 @@ def _patterns(values_MD: np.ndarray, what: str) -> np.ndarray:
     return np.where(told, centred_MD / np.maximum(length_M1, 1e-9), 0).astype(np.float32)
 
 
-def equal_intervals(films: Mapping[str, Fingerprint]) -> list[Equal]:
-    """Find the intervals of films that show, or sound, the same.
-
-    Parameters
-    ----------
-    films : mapping of str to Fingerprint
-        By stimulus.
-
-    Returns
-    -------
-    list of Equal
-        Of at least :data:`LEAST_SECONDS`, those of each pair of films in time's order.
-    """
-    return [each for one in films for each in equal_to(one, films)]
-
-
 def equal_to(one: str, films: Mapping[str, Fingerprint]) -> list[Equal]:
-    """Find such intervals of one film and itself, and of it and each that comes after it."""
+    """Find the intervals of :data:`LEAST_SECONDS` or more that show, or sound, the same, of a film
+    and itself, and of it and each that comes after it: those of each pair in time's order."""
     found: list[Equal] = []
     names = list(films)
     for other in names[names.index(one) :]:

@@ -35,7 +35,6 @@ def mel_per_tr(
     n_mels: int = 2048,
     frames_per_tr: int = 65,
     sample_rate: int = 24_000,
-    what: str = "the audio",
 ) -> np.ndarray:
     """Log-mel spectrogram of each TR.
 
@@ -62,8 +61,6 @@ def mel_per_tr(
         Spectra per TR.
     sample_rate : int
         Rate of the samples (Hz).
-    what : str
-        What is read, for messages.
 
     Returns
     -------
@@ -83,7 +80,7 @@ def mel_per_tr(
     tr_samples = exact_seconds(tr_seconds) * sample_rate
     hop = tr_samples / frames_per_tr
     mel_RMF = np.empty((n_trs, n_mels, frames_per_tr), np.float16)
-    sound = Tape(blocks, silence_before=half, what=what)
+    sound = Tape(blocks, silence_before=half)
     for i in range(n_trs):
         # Frame k of the film is centred at (k + 1/2) hops, in whole samples.
         first = i * frames_per_tr

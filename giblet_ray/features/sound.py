@@ -30,7 +30,6 @@ def sound_per_tr(
     tr_seconds: float,
     n_bands: int = 16,
     sample_rate: int = 24_000,
-    what: str = "the audio",
 ) -> np.ndarray:
     """Measure the level and the spectrum of each TR, in decibels of full scale.
 
@@ -51,8 +50,6 @@ def sound_per_tr(
         Bands, evenly spaced on the mel scale from 0 Hz to half the sample rate.
     sample_rate : int
         Rate of the samples (Hz).
-    what : str
-        What is read, for messages.
 
     Returns
     -------
@@ -67,7 +64,7 @@ def sound_per_tr(
     bank_BQ = mel_filterbank(n_bands, _WINDOW, sample_rate)
     tr_samples = exact_seconds(tr_seconds) * sample_rate
     sound_TD = np.empty((n_trs, 1 + n_bands), np.float32)
-    tape = Tape(blocks, what=what)
+    tape = Tape(blocks)
     for tr in range(n_trs):
         start, stop = round(tr * tr_samples), round((tr + 1) * tr_samples)
         samples_N = tape.read(start, stop, needed=stop).astype(np.float64)

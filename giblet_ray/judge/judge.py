@@ -87,8 +87,7 @@ def keep_test(
         As :func:`judged_of` takes them.
     """
     judged = judged_of(opened, scores, own, count_reading(storage, run))
-    units = {subject: each.pearson_V for subject, each in scores.subjects.items()}
-    keep_judged(storage, run, judged, units)
+    keep_judged(storage, run, judged)
     return judged
 
 

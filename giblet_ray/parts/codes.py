@@ -277,8 +277,7 @@ def _open_sound(film: FilmFiles) -> Tape:
     from giblet_ray.features.audio import Tape, read_audio
     from giblet_ray.features.codec import SAMPLE_RATE
 
-    blocks = read_audio(film.path, SAMPLE_RATE, duration_seconds=_sound_seconds(film))
-    return Tape(blocks, what=f"{film.path}: its audio")
+    return Tape(read_audio(film.path, SAMPLE_RATE, duration_seconds=_sound_seconds(film)))
 
 
 def _seeded_codec(films: Sequence[FilmFiles]) -> Codec:

@@ -49,9 +49,8 @@ class Mel(Part):
             duration_seconds=film.covered_seconds,
             start_seconds=film.start_seconds,
         )
-        what = f"{film.path}: its audio"
         mel_TMF = mel_per_tr(
-            blocks, film.n_trs, film.tr_seconds, BANDS, FRAMES_PER_TR, _SAMPLE_RATE, what
+            blocks, film.n_trs, film.tr_seconds, BANDS, FRAMES_PER_TR, _SAMPLE_RATE
         )
         made_with = {"spectrum": "log mel power (Slaney)", "sample_rate": _SAMPLE_RATE}
         return Made(mel_TMF, made_with, notes=sound_notes(film.path))

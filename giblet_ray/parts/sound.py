@@ -49,8 +49,7 @@ class Sound(Part):
             start_seconds=film.start_seconds,
         )
         bands = self.settings.bands
-        what = f"{film.path}: its audio"
-        sound_TD = sound_per_tr(blocks, film.n_trs, film.tr_seconds, bands, _SAMPLE_RATE, what)
+        sound_TD = sound_per_tr(blocks, film.n_trs, film.tr_seconds, bands, _SAMPLE_RATE)
         made_with = {
             "numbers": "level, log power of mel bands (dB of full scale)",
             "bands": bands,

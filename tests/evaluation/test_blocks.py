@@ -9,12 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from giblet_ray.errors import InputError
-from giblet_ray.evaluation.blocks import (
-    autocovariance,
-    block_length,
-    cut_blocks,
-    integrated_time,
-)
+from giblet_ray.evaluation.blocks import autocovariance, block_length, cut_blocks
 
 
 def autoregression(coefficient: float, n: int, seed: int = 0) -> np.ndarray:
@@ -39,12 +34,10 @@ def test_autocovariance_is_that_of_the_loop_over_lags_within_stretches() -> None
 
 
 @pytest.mark.parametrize("coefficient", [0.0, 0.5, 0.9])
-def test_times_of_an_autoregression_are_those_of_theory(coefficient: float) -> None:
+def test_blocks_of_an_autoregression_are_those_of_theory(coefficient: float) -> None:
     """Of many series; each by itself is noisy."""
     n = 4000
     series = [autoregression(coefficient, n, seed) for seed in range(40)]
-    time = np.mean([integrated_time([each]) for each in series])
-    assert time == pytest.approx((1 + coefficient) / (1 - coefficient), rel=0.1, abs=0.15)
     best = (1.5 * (2 * coefficient / (1 - coefficient**2)) ** 2 * n) ** (1 / 3)
     found = np.median([block_length([each], 1) for each in series])
     assert found == pytest.approx(best, rel=0.15, abs=3)
@@ -53,7 +46,6 @@ def test_times_of_an_autoregression_are_those_of_theory(coefficient: float) -> N
 def test_stretches_are_measured_together() -> None:
     series = autoregression(0.9, 8000)
     parts = np.split(series, 40)
-    assert integrated_time(parts) == pytest.approx(integrated_time([series]), rel=0.3)
     assert block_length(parts, 1) == pytest.approx(block_length([series], 1), rel=0.4)
     # A gap is no lag: what would be neighbours are not.
     jumps = [np.full(30, float(sign)) for sign in (1, -1) * 20]
@@ -66,7 +58,6 @@ def test_block_is_never_shorter_than_the_least_nor_much_longer_than_the_data_all
     assert block_length([np.cumsum(noise)], 14) <= 200
     assert block_length([np.cumsum(noise)[:30]], 14) == 14
     assert block_length([np.zeros(50)], 14) == 14
-    assert integrated_time([np.zeros(50)]) == 1
     for stretches, least in (([np.zeros(50)], 0), ([np.zeros(1)], 1)):
         with pytest.raises(InputError, match="block length: found"):
             block_length(stretches, least)

@@ -16,7 +16,7 @@ from giblet_ray.features.fingerprint import (
     Equal,
     Fingerprint,
     _patterns,
-    equal_intervals,
+    equal_to,
     fingerprint,
 )
 from giblet_ray.features.media import probe_film
@@ -29,6 +29,10 @@ def walk(n: int, d: int, seed: int) -> np.ndarray:
     random = np.random.default_rng(seed)
     scenes = random.normal(size=(n // 8 + 1, d)).repeat(8, axis=0)[:n]
     return np.asarray(scenes + random.normal(size=(n, d)).cumsum(0) * 0.05)
+
+
+def equal_intervals(films: dict[str, Fingerprint]) -> list[Equal]:
+    return [each for one in films for each in equal_to(one, films)]
 
 
 def prints(picture_MD: np.ndarray, sound_MD: np.ndarray) -> Fingerprint:

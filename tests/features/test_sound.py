@@ -72,5 +72,5 @@ def test_a_film_is_loud_when_its_burst_sounds(make_film, burst):
 
 
 def test_sound_that_ends_too_early_is_refused():
-    with pytest.raises(InputError, match=r"^a.wav: its audio has 71999 samples; at least 7200"):
-        sound_per_tr([np.zeros(2 * 36_000 - 1, np.float32)], 2, 1.5, what="a.wav: its audio")
+    with pytest.raises(InputError, match=r"the audio has 71999 samples; at least 7200"):
+        sound_per_tr([np.zeros(2 * 36_000 - 1, np.float32)], 2, 1.5)
