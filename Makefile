@@ -36,8 +36,8 @@ test: setup  ## Run the tests, two files at a time, without those of make slow a
 	@$(PYTEST) -m "not slow and not heavy"
 
 .PHONY: slow
-slow: setup  ## Run all tests but those of make faults, such as trainings on workers and whole jobs
-	@$(PYTEST) -m "not heavy"
+slow: setup  ## Run the longer tests: trainings on workers, whole jobs, a recipe
+	@$(PYTEST) -m "slow and not heavy"
 
 .PHONY: faults
 faults: setup  ## Run what takes longest: killed jobs, lost nodes, recipes, demo, tutorial, benchmarks (two hours)

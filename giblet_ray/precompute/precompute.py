@@ -130,12 +130,14 @@ def _make(
     resume.begin(storage)
     for note in plan.notes:
         show(f"note: {note}")
-    if n_lost := 0 if before is None else n_units - len(kept):
-        show(f"{n_lost} of {n_units} shards are damaged or gone: made again")
-    if before is not None and (n_lost or not blobs_are_whole(storage, before)):
-        resume.reopen(storage, kept)
-    elif before is None and kept:
-        show(f"kept {len(kept)} of {n_units} shards, finished before and verified")
+    if before is None:
+        if kept:
+            show(f"kept {len(kept)} of {n_units} shards, finished before and verified")
+    else:
+        if n_lost := n_units - len(kept):
+            show(f"{n_lost} of {n_units} shards are damaged or gone: made again")
+        if n_lost or not blobs_are_whole(storage, before):
+            resume.reopen(storage, kept)
     resume.check_space(storage, [unit for unit in plan.units if unit.path not in kept])
 
     records = _make_missing(storage, plan, kept, show, progress)
