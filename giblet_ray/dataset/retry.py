@@ -95,7 +95,7 @@ def raise_told(error: OSError, where: str) -> NoReturn:
     """Raise an error as one line that names the file, unless it is one, or that of no file."""
     if isinstance(error, FileNotFoundError | StorageError):
         raise error
-    raise StorageError(f"{where}: {' '.join(str(error).split())}") from error
+    raise StorageError(f"{where}: {one_line(error)}") from error
 
 
 def _may_pass(error: OSError) -> bool:

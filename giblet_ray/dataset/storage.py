@@ -22,7 +22,7 @@ import pyarrow as pa
 from pyarrow import fs as pafs
 
 from giblet_ray.dataset.retry import StorageError, is_of_storage, raise_told, retried
-from giblet_ray.errors import InputError
+from giblet_ray.errors import InputError, one_line
 
 _T = TypeVar("_T")
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -83,12 +83,15 @@ class Storage:
             # S3 of a URI repeats a request that is not answered for 99 s. Its copy is made by the
             # constructor, as in every process that it is sent to, and gives up after 10 s.
             filesystem = copy.copy(made)
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as refused:
             # A scheme that pyarrow has no file system for: one of fsspec's.
             try:
                 handler, root = fsspec.core.url_to_fs(location)
             except (ValueError, ImportError) as error:
-                raise InputError(f"{location}: no file system for this URI: {error}") from error
+                raise InputError(
+                    f"{location}: no file system for this URI: {one_line(refused)}; "
+                    f"{one_line(error)}"
+                ) from error
             filesystem = pafs.PyFileSystem(pafs.FSSpecHandler(handler))
         return cls(location, filesystem, root)
 
@@ -262,6 +265,11 @@ def sha256_of_stream(stream: IO[bytes] | pa.NativeFile) -> str:
     while block := stream.read(_HASH_BLOCK_BYTES):
         digest.update(block)
     return digest.hexdigest()
+
+
+def short_sha256(content: bytes) -> str:
+    """Return what tells a content from others in a name: 12 hexadecimal digits of its SHA-256."""
+    return hashlib.sha256(content).hexdigest()[:12]
 
 
 def sha256_of_file(path: str | Path) -> str:

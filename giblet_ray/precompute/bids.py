@@ -16,7 +16,6 @@ time, at its event's onset - (StartTime - TR / 2).
 from __future__ import annotations
 
 import atexit
-import hashlib
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -25,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from giblet_ray.config import PrecomputeJob
-from giblet_ray.dataset.storage import Storage
+from giblet_ray.dataset.storage import Storage, short_sha256
 from giblet_ray.dataset.trainable import PER_SUBJECT
 from giblet_ray.errors import InputError, one_line
 from giblet_ray.precompute.bids_films import find_films, find_texts, rows_of_scan
@@ -143,7 +142,7 @@ def _subject_masks(job: PrecomputeJob, scans: Sequence[BidsScan]) -> str:
     else:
         # By content: workers of a job that makes other scans at --out may be reading theirs.
         content = b"".join(subject.encode() + mask for subject, mask in common.items())
-        folder = f"{job.out.rstrip('/')}-masks/{hashlib.sha256(content).hexdigest()[:12]}"
+        folder = f"{job.out.rstrip('/')}-masks/{short_sha256(content)}"
     storage = Storage.at(folder)
     for subject, mask in common.items():
         name = _mask_name(subject)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Mapping
 
 from giblet_ray.dataset.layout import BLOBS
 from giblet_ray.dataset.schema import Manifest
-from giblet_ray.dataset.storage import Storage
+from giblet_ray.dataset.storage import Storage, short_sha256
 from giblet_ray.dataset.stored import WrittenFile
 from giblet_ray.dataset.writer import write_blob
 from giblet_ray.parts.part import Part, Prepared
@@ -42,7 +41,7 @@ def keep_blobs(
         for blob in part.blobs:
             if blob not in whole:
                 content = part.blob(blob, prepared(part))
-                file = f"{hashlib.sha256(content).hexdigest()[:12]}-{name}-{blob}"
+                file = f"{short_sha256(content)}-{name}-{blob}"
                 kept[name][blob] = write_blob(storage, file, content)
     return kept
 

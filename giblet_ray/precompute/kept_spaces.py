@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from giblet_ray.dataset.storage import Storage
+from giblet_ray.dataset.storage import Storage, short_sha256
 from giblet_ray.dataset.stored import StoredSpace, WrittenFile
 from giblet_ray.dataset.writer import write_blob
 from giblet_ray.precompute.units import Unit
@@ -43,7 +42,7 @@ def keep_spaces(storage: Storage, units: Sequence[Unit]) -> KeptSpaces:
     blobs: dict[str, WrittenFile] = {}
 
     def keep(file: str, content: bytes) -> str:
-        name = f"{hashlib.sha256(content).hexdigest()[:12]}-{file}"
+        name = f"{short_sha256(content)}-{file}"
         if name not in blobs:
             blobs[name] = write_blob(storage, name, content)
         return blobs[name].path

@@ -64,6 +64,11 @@ def test_unknown_uri_scheme_is_refused() -> None:
         Dataset.open("nowhere://lab/data")
 
 
+def test_what_is_wrong_with_a_uri_is_told() -> None:
+    with pytest.raises(InputError, match=r"s3://lab/data\?zone=1: .*query parameter.* 'zone'"):
+        Dataset.open("s3://lab/data?zone=1")
+
+
 def test_empty_array_is_not_a_shard(tmp_path: object) -> None:
     with pytest.raises(InputError, match="no TRs to write"):
         write_shard(
