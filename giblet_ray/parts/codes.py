@@ -29,7 +29,6 @@ import numpy as np
 from pydantic import Field
 
 from giblet_ray.errors import InputError
-from giblet_ray.features.clock import exact_seconds
 from giblet_ray.features.codes import (
     FRAME_RATE,
     cut_codes,
@@ -176,7 +175,7 @@ class Codes(PartInPieces):
 
     def pieces(self, film: FilmFiles) -> list[dict[str, Any]]:
         """Return the stretches of a film's codes, and the piece that measures agreement."""
-        n_frames = math.ceil(_sound_seconds(film) * FRAME_RATE)
+        n_frames = math.ceil(film.exact_stop * FRAME_RATE)
         warmup = round(self.settings.warmup_seconds * FRAME_RATE)
         chunk = max(1, round(self.settings.chunk_seconds * FRAME_RATE))
         least = max(_LEAST_PIECE_SECONDS * FRAME_RATE, n_frames / _MOST_PIECES)
@@ -221,7 +220,7 @@ class Codes(PartInPieces):
         from giblet_ray.features.codec import SAMPLE_RATE
 
         stop = min(stop, _n_samples(film))
-        sound = film.path, _sound_seconds(film)
+        sound = film.path, film.exact_stop
         # Kept again once all is read, and not after an error.
         kept, self._tape = self._tape, None
         if kept is None or kept[0] != sound or start < kept[1].start:
@@ -260,16 +259,11 @@ class Codes(PartInPieces):
         return Made(codes_RKF, prepared.made_with, facts, sound_notes(film.path))
 
 
-def _sound_seconds(film: FilmFiles) -> Fraction:
-    """Return how much of a film's sound is heard: up to the end of its last TR (s)."""
-    return exact_seconds(film.start_seconds) + film.covered_seconds
-
-
 def _n_samples(film: FilmFiles) -> int:
     """Return the samples of what is heard of a film."""
     from giblet_ray.features.codec import SAMPLE_RATE
 
-    return round(_sound_seconds(film) * SAMPLE_RATE)
+    return round(film.exact_stop * SAMPLE_RATE)
 
 
 def _open_sound(film: FilmFiles) -> Tape:
@@ -277,7 +271,7 @@ def _open_sound(film: FilmFiles) -> Tape:
     from giblet_ray.features.audio import Tape, read_audio
     from giblet_ray.features.codec import SAMPLE_RATE
 
-    return Tape(read_audio(film.path, SAMPLE_RATE, duration_seconds=_sound_seconds(film)))
+    return Tape(read_audio(film.path, SAMPLE_RATE, duration_seconds=film.exact_stop))
 
 
 def _seeded_codec(films: Sequence[FilmFiles]) -> Codec:

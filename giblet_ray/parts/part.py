@@ -72,9 +72,14 @@ class FilmFiles(Group):
         return self.n_trs * exact_seconds(self.tr_seconds)
 
     @property
-    def stop_seconds(self) -> float:
+    def exact_stop(self) -> Fraction:
         """Time of the film at which its last TR ends (s)."""
-        return float(exact_seconds(self.start_seconds) + self.covered_seconds)
+        return exact_seconds(self.start_seconds) + self.covered_seconds
+
+    @property
+    def stop_seconds(self) -> float:
+        """The same, rounded."""
+        return float(self.exact_stop)
 
 
 @dataclass(frozen=True)

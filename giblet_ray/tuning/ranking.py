@@ -11,14 +11,13 @@ What settings reach is the mean over their seeds: the best of many trials was lu
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
 from giblet_ray.checkpoint.seeds import Seeds
 from giblet_ray.evaluation.score import Score
 from giblet_ray.tuning.config import SweepConfig
 from giblet_ray.tuning.journal import TrialRecord
-from giblet_ray.tuning.space import Settings
+from giblet_ray.tuning.space import Settings, settings_key
 
 
 def by_score(trials: Sequence[TrialRecord], score: Score) -> list[TrialRecord]:
@@ -38,7 +37,7 @@ def by_settings(trials: Sequence[TrialRecord], score: Score) -> list[list[TrialR
     """
     groups: dict[str, list[TrialRecord]] = {}
     for trial in sorted(by_score(trials, score), key=lambda trial: not _is_whole(trial, score)):
-        groups.setdefault(_key(trial), []).append(trial)
+        groups.setdefault(settings_key(trial.settings), []).append(trial)
     in_order = sorted(groups.values(), key=lambda group: min(trial.number for trial in group))
 
     def reached(group: list[TrialRecord]) -> float | None:
@@ -80,7 +79,7 @@ def repeats(
     searched = [trial for trial in trials if trial.seed is None and _is_whole(trial, score)]
     best: dict[str, TrialRecord] = {}
     for trial in by_score(searched, score):
-        best.setdefault(_key(trial), trial)
+        best.setdefault(settings_key(trial.settings), trial)
     finalists = list(best.values())[: settings.finalists]
     others = range(seed + 1, seed + settings.seeds)
     wanted = [(trial.settings, other) for other in others for trial in finalists]
@@ -95,10 +94,6 @@ def _one_of_each_seed(group: Sequence[TrialRecord], score: Score) -> list[TrialR
     for trial in by_score([trial for trial in group if _is_whole(trial, score)], score):
         best.setdefault(trial.seed, trial)
     return list(best.values())
-
-
-def _key(trial: TrialRecord) -> str:
-    return json.dumps(trial.settings, sort_keys=True)
 
 
 def _is_whole(trial: TrialRecord, score: Score) -> bool:

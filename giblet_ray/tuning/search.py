@@ -8,7 +8,6 @@ killed goes on from its records alone.
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Mapping
 
 import numpy as np
@@ -25,7 +24,15 @@ from optuna.trial import TrialState
 
 from giblet_ray.evaluation.score import Score
 from giblet_ray.tuning.config import SweepConfig
-from giblet_ray.tuning.space import Choice, Domain, Settings, Space, grid, n_combinations
+from giblet_ray.tuning.space import (
+    Choice,
+    Domain,
+    Settings,
+    Space,
+    grid,
+    n_combinations,
+    settings_key,
+)
 
 DEFAULT_TRIALS = 16
 _ATTEMPTS = 20
@@ -59,7 +66,7 @@ class Search:
         self._trials: dict[int, optuna.Trial] = {}
         self._seen: set[str] = set()
         self._grid = grid(space, settings.grid_points) if settings.search == "grid" else []
-        self._grid_left = (each for each in self._grid if _key(each) not in self._seen)
+        self._grid_left = (each for each in self._grid if settings_key(each) not in self._seen)
 
     @property
     def n_trials(self) -> int:
@@ -82,12 +89,14 @@ class Search:
             chosen = {
                 name: domain.from_optuna(trial.params[name]) for name, domain in self._space.items()
             }
-            if _key(chosen) not in self._seen:
+            if settings_key(chosen) not in self._seen:
                 self._trials[number] = trial
-                self._seen.add(_key(chosen))
+                self._seen.add(settings_key(chosen))
                 return chosen
             self._study.tell(trial, state=TrialState.FAIL)
-        left = [each for each in grid(self._space, _SMALL_SPACE) if _key(each) not in self._seen]
+        left = [
+            each for each in grid(self._space, _SMALL_SPACE) if settings_key(each) not in self._seen
+        ]
         chosen = left[int(np.random.default_rng([self._settings.seed, number]).integers(len(left)))]
         self._begin(number, chosen)
         return chosen
@@ -145,7 +154,7 @@ class Search:
             {name: domain.to_optuna(settings[name]) for name, domain in self._space.items()}
         )
         self._trials[number] = self._study.ask(self._distributions)
-        self._seen.add(_key(settings))
+        self._seen.add(settings_key(settings))
 
     def _sampler(self, number: int, attempt: int) -> BaseSampler:
         state = np.random.SeedSequence([self._settings.seed, number, attempt]).generate_state(1)
@@ -176,7 +185,3 @@ def _pruner(settings: SweepConfig) -> optuna.pruners.BasePruner:
         # Golovin et al. 2017, doi:10.1145/3097983.3098043, section 3.2.1.
         return optuna.pruners.MedianPruner(n_startup_trials=3)
     return optuna.pruners.NopPruner()
-
-
-def _key(settings: Settings) -> str:
-    return json.dumps(settings, sort_keys=True)

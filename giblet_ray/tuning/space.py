@@ -156,6 +156,11 @@ def parse_space(text: Mapping[str, Any], base: TrainJob) -> Space:
     return space
 
 
+def settings_key(settings: Mapping[str, Any]) -> str:
+    """Return what is equal of equal settings, and can be kept in a set."""
+    return json.dumps(settings, sort_keys=True)
+
+
 def with_settings(base: TrainJob, settings: Mapping[str, Any]) -> TrainJob:
     """Return the training that a job describes, with some of its settings replaced.
 
